@@ -1,0 +1,63 @@
+# Two commands matter: `make run` and `make test`. Each makes what it needs and neither needs the other.
+
+PYTHON ?= python3
+PORT := 8080
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find reactor workers shared bench src -name '*.py' -o -name '*.pxd') setup.py setup.cfg pyproject.toml
+
+.PHONY: run test lint types test-compiled test-pure bench chaos soak clean
+
+run: $(VENV)/installed
+	@echo
+	@echo "  Talk to it from another terminal:   npx wscat -c ws://127.0.0.1:$(PORT)"
+	@echo "  or:   $(BIN)/python examples/client.py 127.0.0.1:$(PORT)"
+	@echo "  Ctrl+C stops it. Where the port is taken:   make run PORT=9000"
+	@echo
+	$(BIN)/zwoole run examples/echo.py --port $(PORT)
+
+test: lint types test-compiled test-pure
+
+lint: $(VENV)/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/tested
+	$(BIN)/mypy
+
+# The whole suite, on the compiled build.
+test-compiled: $(VENV)/tested
+	ZWOOLE_EXPECT_BUILD=compiled $(BIN)/python -m pytest tests
+
+# The byte-level suite, on the same sources uncompiled: src is put before the installed package.
+test-pure: $(VENV)/tested
+	ZWOOLE_EXPECT_BUILD=pure PYTHONPATH=src $(BIN)/python -m pytest tests --ignore=tests/process --ignore=tests/chaos
+
+bench: $(VENV)/tested
+	$(BIN)/python -m zwoole.bench.compare $(BENCH_OPTIONS)
+
+# Not an editable install: the checkout stays free of compiled modules, and the pure suite sees plain sources.
+$(VENV)/installed: $(SOURCES)
+	@echo "Building zwoole into $(VENV): a minute or two, in silence."
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/pip install --quiet --disable-pip-version-check .
+	touch $@
+
+$(VENV)/tested: $(SOURCES)
+	@echo "Building zwoole, and what tests it, into $(VENV): a minute or two, in silence."
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	REQUIRE_CYTHON=1 $(BIN)/pip install --quiet --disable-pip-version-check '.[test]'
+	touch $@ $(VENV)/installed
+
+# Real clients under load while workers and masters are killed, reloaded and replaced: exact counts.
+chaos: $(VENV)/tested
+	$(BIN)/python -m tests.chaos
+
+soak: $(VENV)/tested
+	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),600)
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f $(foreach room,reactor workers shared bench,$(room)/*.c $(room)/*.html)

@@ -1,0 +1,1 @@
+"""The load tester and the comparison with other servers."""

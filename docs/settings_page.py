@@ -1,0 +1,48 @@
+"""Writes docs/settings.md out of the settings' own metadata: python docs/settings_page.py
+
+tests/test_docs.py fails where the page and the metadata have gone apart.
+"""
+
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+from zwoole.shared.settings import LOG_LEVELS, Settings
+
+PAGE = Path(__file__).parent / "settings.md"
+HEAD = """\
+# Settings
+
+Written by `docs/settings_page.py` out of `shared/settings.py`; change them there. How to give them, strongest first:
+options of `zwoole run` (`--port 9000`, `--set close_timeout=2`), `server.set({"close_timeout": 2})`, arguments of
+`Server("127.0.0.1", 8080, close_timeout=2)`. A name or a value that cannot be is refused before anything starts.
+
+| name | default | may be | meaning |
+|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    return HEAD + "".join(f"{row(setting)}\n" for setting in fields(Settings))
+
+
+def row(setting: Field[Any]) -> str:
+    """Return a setting's row of the table."""
+    meta = setting.metadata
+    # The one default that depends on the machine.
+    default = "the number of CPUs" if setting.name == "worker_num" else f"`{number(setting.default)}`"
+    if meta["low"] is not None:
+        allowed = f"{number(meta['low'])} to {number(meta['high'])}"
+    else:
+        allowed = ", ".join(LOG_LEVELS) if setting.name == "log_level" else "text"
+    return f"| `{setting.name}` | {default} | {allowed} | {meta['doc']} |"
+
+
+def number(value: Any) -> str:
+    """Return a value as Python takes it, long numbers in groups of three digits."""
+    return f"{value:_}" if isinstance(value, int) and value >= 100_000 else repr(value)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

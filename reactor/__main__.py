@@ -1,0 +1,65 @@
+"""The master's program: `python -m zwoole.reactor`, started by the supervisor only."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import gc
+import os
+import resource
+import signal
+import socket
+from pathlib import Path
+
+from zwoole.reactor.master import Master
+from zwoole.shared import lifeline, log, plan, signals
+
+RESERVED_DESCRIPTORS = 128  # for ZeroMQ, workers, files: what connections do not get
+ORPHAN_GRACE_S = 3.0
+
+
+def main() -> None:
+    """Read the command line, build the master, serve."""
+    parser = argparse.ArgumentParser(prog="zwoole.reactor", description=__doc__)
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--epoch", type=int, required=True)
+    parser.add_argument("--index", type=int, required=True)
+    parser.add_argument("--lifeline", type=int, required=True)
+    parser.add_argument("--listen", type=int, nargs="+", required=True)
+    options = parser.parse_args()
+
+    signals.leave_to_supervisor()
+    # systemd and `timeout` send TERM to the whole group; the supervisor's word is what stops the master.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    faulthandler.enable()
+    settings = plan.read(options.run_dir).settings
+    log.start_queue(log.setup(f"master {options.index}", settings.log_level))
+    sockets = [socket.socket(fileno=descriptor) for descriptor in options.listen]
+    for descriptor in (options.lifeline, *options.listen):
+        os.set_inheritable(descriptor, False)
+    limit = connection_limit(settings.max_connection)
+    master = Master(options.run_dir, options.epoch, options.index, sockets, limit, settings)
+    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    lifeline.watch(options.lifeline, lambda: os.close(write_end), ORPHAN_GRACE_S)
+
+    def orphaned() -> None:
+        master.loop.remove_source(read_end)
+        master.orphaned()
+
+    master.loop.add_source(read_end, orphaned)
+    gc.collect()
+    gc.freeze()
+    master.run()
+
+
+def connection_limit(wanted: int) -> int:
+    """Return how many connections there may be: what was asked for, or what the descriptors allow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allowed = max((hard if hard != resource.RLIM_INFINITY else 1 << 20) - RESERVED_DESCRIPTORS, 16)
+    return min(wanted or allowed, allowed, 1 << 20)
+
+
+if __name__ == "__main__":
+    main()

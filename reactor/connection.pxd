@@ -1,0 +1,56 @@
+import cython
+
+from zwoole.reactor.syscalls cimport write_from
+from zwoole.shared.frames cimport append_header, build_frame
+from zwoole.shared.protocol cimport Protocol
+from zwoole.shared.wire cimport BatchReader
+
+
+cdef class Connection:
+    cdef readonly unsigned long long fd
+    cdef public int descriptor
+    cdef public int stage
+    cdef readonly str remote_addr
+    cdef readonly int remote_port
+    cdef public bytearray head
+    cdef public Protocol protocol
+    cdef public bytes record
+    cdef public bint handler
+    cdef public bytes state
+    cdef public object slot
+    cdef public object owner
+    cdef public bint adopting
+    cdef public int replays
+    cdef public unsigned int outstanding
+    cdef public Py_ssize_t outstanding_bytes
+    cdef public object parked
+    cdef public Py_ssize_t parked_bytes
+    cdef public bytes unread
+    cdef public bint waiting
+    cdef public unsigned int interest
+    cdef public int close_code
+    cdef public str close_reason
+    cdef public str close_initiator
+    cdef public bint closed_down
+    cdef public bint eof
+    cdef public bint half_closed
+    cdef public Py_ssize_t queued
+    cdef public Py_ssize_t noted
+    cdef public bint full
+    cdef public bint framed
+    cdef public bint dirty
+    cdef bytearray _out
+    cdef object _chunks
+
+    cpdef void queue(self, bytes data) except *
+
+    @cython.locals(size=Py_ssize_t, before=Py_ssize_t, out=bytearray)
+    cpdef void queue_message(self, int opcode, BatchReader event) except *
+
+    @cython.locals(out=bytearray, count=Py_ssize_t)
+    cpdef int flush(self) except -1
+
+    cpdef int drop_oldest(self, Py_ssize_t size) except -1
+    cpdef void drop_output(self) except *
+    cdef void _queue_chunk(self, bytes data) except *
+    cpdef int _flush_chunks(self) except -1

@@ -1,0 +1,255 @@
+"""One client as the master holds it: its socket, its protocol state, its place in the flow, what waits to be sent.
+
+It knows no policy. Reading belongs to inbound.py, the order of messages to router.py, the end to closing.py;
+they change the fields below. What it does itself is the output queue.
+
+Output: small frames grow in one bytearray, so that all a connection was sent in a turn leaves in one call. A
+payload of LARGE bytes or more is not copied there: it is queued by itself, and chunks leave together by writev.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from typing import TYPE_CHECKING
+
+from zwoole.reactor.syscalls import write_from
+from zwoole.shared.frames import append_header, build_frame
+from zwoole.shared.protocol import Protocol
+
+if TYPE_CHECKING:
+    from zwoole.reactor.worker import WorkerLink, WorkerSlot
+    from zwoole.shared.wire import BatchReader
+
+LARGE = 16384
+MAX_CHUNKS_PER_WRITE = 64
+KEPT_IN_PLACE = 65536  # what the kernel did not take is moved to the front below this size, else cut off as a chunk
+
+# Stages of a connection's life.
+HANDSHAKE = 0  # its HTTP head is arriving
+OPEN = 1
+ENDING = 2  # no more messages will be read; those accepted are being finished before the close frame goes out
+CLOSING = 3  # our close frame is queued; the peer's is awaited
+LINGERING = 4  # both close frames are through (or none will be): half-closed, waiting for the peer to go
+GONE = 5  # the socket is closed
+
+
+class Connection:
+    """A client's connection.
+
+    Attributes:
+        fd: its public id.
+        descriptor: its socket, -1 once closed.
+        stage: one of the constants above.
+        remote_addr, remote_port: the peer's address.
+        head: the HTTP head as far as it has arrived, in HANDSHAKE.
+        protocol: its RFC 6455 state, from OPEN on.
+        handler: whether a coroutine handler serves it.
+        state: what callbacks keep with it, packed; handed over with it.
+        slot: the worker slot it belongs to, from OPEN on.
+        owner: the link of the worker that was told of it, and is to be told the rest; None between two workers.
+        adopting: whether it stands in its slot's line of those to be handed over.
+        replays: how often in a row its messages went to a worker that died before it began them.
+        outstanding, outstanding_bytes: events with its worker that have not finished.
+        parked: (opcode, data) of messages accepted but not yet sent down, or None.
+        parked_bytes: their size.
+        unread: bytes read from the socket behind the last parked message, not yet parsed.
+        waiting: whether it stands in its slot's line of those that the window stopped.
+        interest: the epoll mask it is registered with.
+        close_code, close_reason, close_initiator: how it ends, for the `close` callback.
+        closed_down: whether the worker was told.
+        eof: whether the client sent FIN.
+        half_closed: whether we did.
+        queued: bytes waiting to be sent.
+        noted: how many of them the account of all connections has.
+        full: whether `buffer_full` was told, and `buffer_empty` not yet.
+        framed: whether frames are queued one by one, so that the oldest can be dropped.
+        dirty: whether it stands in the line to be flushed at the end of the turn.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_out",
+        "adopting",
+        "close_code",
+        "close_initiator",
+        "close_reason",
+        "closed_down",
+        "descriptor",
+        "dirty",
+        "eof",
+        "fd",
+        "framed",
+        "full",
+        "half_closed",
+        "handler",
+        "head",
+        "interest",
+        "noted",
+        "outstanding",
+        "outstanding_bytes",
+        "owner",
+        "parked",
+        "parked_bytes",
+        "protocol",
+        "queued",
+        "record",
+        "remote_addr",
+        "remote_port",
+        "replays",
+        "slot",
+        "stage",
+        "state",
+        "unread",
+        "waiting",
+    )
+
+    def __init__(self, fd: int, descriptor: int, remote_addr: str, remote_port: int) -> None:
+        self.fd = fd
+        self.descriptor = descriptor
+        self.remote_addr = remote_addr
+        self.remote_port = remote_port
+        self.stage = HANDSHAKE
+        self.head: bytearray | None = None
+        self.protocol: Protocol | None = None
+        self.record = b""
+        self.handler = False
+        # Way down.
+        self.state = b""
+        self.slot: WorkerSlot | None = None
+        self.owner: WorkerLink | None = None
+        self.adopting = False
+        self.replays = 0
+        self.outstanding = 0
+        self.outstanding_bytes = 0
+        self.parked: deque[tuple[int, bytes]] | None = None
+        self.parked_bytes = 0
+        self.unread = b""
+        self.waiting = False
+        self.interest = 0
+        # The end.
+        self.close_code = 0
+        self.close_reason = ""
+        self.close_initiator = ""
+        self.closed_down = False
+        self.eof = False
+        self.half_closed = False
+        # Way out.
+        self.queued = 0
+        self.noted = 0
+        self.full = False
+        self.framed = False
+        self.dirty = False
+        self._out: bytearray | None = None
+        self._chunks: deque[bytes | bytearray | memoryview] | None = None
+
+    def queue(self, data: bytes) -> None:
+        """Queue bytes as they are: a frame that is built, an HTTP response."""
+        if self.framed or len(data) >= LARGE:
+            self._queue_chunk(data)
+        else:
+            if self._out is None:
+                self._out = bytearray()
+            self._out += data
+        self.queued += len(data)
+
+    def queue_message(self, opcode: int, event: BatchReader) -> None:
+        """Queue the current event's payload as one frame, without a copy of its own where it is large."""
+        size = event.body_size
+        if self.framed:
+            self.queue(build_frame(opcode, event.data()))
+            return
+        if self._out is None:
+            self._out = bytearray()
+        out = self._out
+        before = len(out)
+        append_header(out, 0x80 | opcode, size)
+        self.queued += len(out) - before + size
+        if size >= 16384:
+            self._queue_chunk(event.data())
+        else:
+            event.append_to(out)
+
+    def flush(self) -> int:
+        """Send what the kernel takes; return 0, or the errno of a connection that is broken.
+
+        After it, `queued` tells whether EPOLLOUT is needed.
+        """
+        if self._chunks is not None:
+            return self._flush_chunks()
+        out = self._out
+        if out is None:
+            return 0
+        count = write_from(self.descriptor, out)
+        if count < 0:
+            count = -count
+            return 0 if count in (errno.EAGAIN, errno.EINTR) else count
+        self.queued -= count
+        if self.queued == 0:
+            self._out = None
+        elif self.queued < 65536:
+            del out[:count]
+        else:  # cut off as it is, so that a slow reader's megabytes are not moved with every write
+            self._chunks = deque((memoryview(out)[count:],))
+            self._out = None
+        return 0
+
+    def drop_oldest(self, size: int) -> int:
+        """Drop frames that have not begun to leave, the oldest first, until `size` bytes are free or none is left.
+
+        Returns:
+            How many were dropped.
+        """
+        chunks = self._chunks
+        if chunks is None:
+            return 0
+        dropped = 0
+        first = 1 if chunks and isinstance(chunks[0], memoryview) else 0  # a frame that has begun to leave
+        while size > 0 and len(chunks) > first:
+            size -= len(chunks[first])
+            self.queued -= len(chunks[first])
+            del chunks[first]
+            dropped += 1
+        return dropped
+
+    def drop_output(self) -> None:
+        """Forget what was queued."""
+        self._out = None
+        self._chunks = None
+        self.queued = 0
+
+    def _queue_chunk(self, data: bytes) -> None:
+        if self._chunks is None:
+            self._chunks = deque()
+        if self._out is not None:
+            self._chunks.append(self._out)
+            self._out = None
+        self._chunks.append(data)
+
+    def _flush_chunks(self) -> int:
+        """Send from the queue of chunks, many in a call, until the kernel is full or nothing is left."""
+        chunks = self._chunks
+        if chunks is None:
+            return 0
+        while True:
+            if not chunks:
+                if self._out is None:
+                    break
+                chunks.append(self._out)  # not before: small frames behind a full kernel go on growing in one buffer
+                self._out = None
+            batch = [chunks[i] for i in range(min(len(chunks), MAX_CHUNKS_PER_WRITE))]
+            try:
+                count = os.writev(self.descriptor, batch)
+            except (BlockingIOError, InterruptedError):
+                return 0
+            except OSError as error:
+                return error.errno or errno.EIO
+            self.queued -= count
+            while chunks and count >= len(chunks[0]):
+                count -= len(chunks.popleft())
+            if count:
+                chunks[0] = memoryview(chunks[0])[count:]
+                return 0
+        self._chunks = None
+        return 0

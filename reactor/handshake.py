@@ -1,0 +1,396 @@
+"""The opening handshake, server side (RFC 6455 section 4.2), without a socket: bytes in, a verdict or bytes out.
+
+Operations wanted:
+- find where a request head ends, while it still arrives, and refuse at its first bytes what will never be one;
+- read a head and say which upgrade it asks for, or why not, in a sentence its sender understands;
+- write the answer.
+
+Goals: nothing but `Refused` leaves on whatever a client sends; each rule stands in one place beside the section
+it comes from; what is quoted from a client is short and printable.
+
+Plan: httptools reads the head. It is lenient in places, and in other places in other releases, so three checks go
+before it: the shape of the lines, the request line, and that the head ends where it should. What it gives is grouped by
+header name, and the rules of section 4.2.1 are gone through in the order in which a person would want to hear of them.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha1
+from http import HTTPStatus
+from urllib.parse import unquote
+
+import httptools
+
+from zwoole.shared.request import list_elements, split_target
+
+_ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+_HTTP2_PREFACE = b"PRI * HTTP/2.0"  # RFC 9113 section 3.4
+_TLS_HANDSHAKE = 0x16  # content type of the record that carries a ClientHello (RFC 8446 section 5.1)
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_MAX_QUOTED = 60  # characters of a client's text in a reason
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 section 5.6.2
+_TOKEN_TEXT = re.compile(_TOKEN)
+_REQUEST_LINE = re.compile(rb"[\r\n]*(%b) ([\x21-\x7e]+) HTTP/(\d\.\d)\r\n" % _TOKEN.encode())
+# A CR or LF that is not part of a line ending, any other control character except tab, or the place where a line
+# should begin with a name and a colon, and does not.
+_FLAW = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<=\n)(?!%b:|\r\n|\Z)" % _TOKEN.encode())
+_FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+# Headers which the two answers write themselves, or must not have: a length or a transfer encoding has no place in
+# a 101 (RFC 9110 section 8.6, RFC 9112 section 6.1).
+_RESERVED_IN_SWITCH = frozenset(
+    {"upgrade", "connection", "sec-websocket-accept", "sec-websocket-protocol", "content-length", "transfer-encoding"}
+)
+_RESERVED_IN_REFUSAL = frozenset({"content-type", "content-length", "transfer-encoding"})
+
+# RFC 9110 section 15.5.22: "The server MUST send an Upgrade header field in a 426 response", and section 7.8: with it
+# an "Upgrade" connection option.
+_UPGRADE_HEADERS = (("Upgrade", "websocket"), ("Connection", "Upgrade"))
+
+
+class Refused(Exception):
+    """A request that is answered with an error instead of an upgrade.
+
+    Args:
+        status: HTTP status of the answer.
+        reason: why, in a sentence for the person on the other side; it becomes the body.
+        headers: further headers of the answer.
+    """
+
+    def __init__(self, status: int, reason: str, headers: Iterable[tuple[str, str]] = ()) -> None:
+        self.status = status
+        self.reason = reason
+        self.headers = tuple(headers)
+        super().__init__(status, reason, self.headers)
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """A request for a WebSocket connection that keeps every rule of RFC 6455 section 4.2.1."""
+
+    path: str
+    """Path of the target, percent-decoded as UTF-8."""
+    accept: str
+    """The value of Sec-WebSocket-Accept that answers its key."""
+    subprotocols: tuple[str, ...]
+    """The subprotocols offered, the one the client likes best first."""
+    extensions: tuple[str, ...]
+    """The values of its Sec-WebSocket-Extensions headers, in order, as sent."""
+    origin: str | None
+    """The Origin header, which browsers always send."""
+    target: bytes
+    """The request target as sent."""
+    headers: list[tuple[bytes, bytes]]
+    """Name and value of each header, in order, without white space around values."""
+
+
+# ---- Receiving ---------------------------------------------------------------------------------------------------
+
+
+def find_head_end(buffer: bytearray | bytes, start: int) -> int:
+    """Return the index just past the empty line that ends the head in `buffer`, or -1 while there is none.
+
+    `start` is how many bytes earlier calls have already looked at; empty lines before the request line are no end.
+    """
+    # RFC 9112 section 2.2: a server "SHOULD ignore at least one empty line (CRLF) received prior to the request-line"
+    begin = len(buffer) - len(buffer.lstrip(b"\r\n"))
+    end = buffer.find(b"\r\n\r\n", max(start - 3, begin))
+    return -1 if end < 0 else end + 4
+
+
+def early_refusal(prefix: bytes | bytearray) -> Refused | None:
+    """Return the refusal for a client whose first bytes `prefix` cannot begin an HTTP/1.1 request, or None so far."""
+    begin = bytes(prefix.lstrip(b"\r\n")[: len(_HTTP2_PREFACE)])
+    if not begin:
+        return None
+    if begin[0] == _TLS_HANDSHAKE:
+        return Refused(400, "this looks like TLS, but this port is plain: use ws://, or give the server a certificate")
+    if begin == _HTTP2_PREFACE:
+        return Refused(400, "this looks like HTTP/2, but a WebSocket begins with an HTTP/1.1 request")
+    # A method may be any token, but all methods there are begin with a letter.
+    if not begin[:1].isalpha():
+        return Refused(400, f"this does not look like HTTP: a request begins with a method, got {_quote(begin)}")
+    return None
+
+
+def parse_upgrade(head: bytes) -> Upgrade:
+    """Return the upgrade that the request `head` asks for; `head` reaches up to and including its empty line.
+
+    Raises:
+        Refused: it is not HTTP/1.1, or asks for no WebSocket, or not in the way RFC 6455 section 4.2.1 wants.
+    """
+    if (refused := early_refusal(head)) is not None:
+        raise refused
+    _check_lines(head)
+    _check_request_line(head)
+    target, headers = _read_head(head)
+
+    fields: dict[str, list[str]] = {}
+    for name, value in headers:
+        fields.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    _check_target(target)
+    _check_host(fields)
+    _check_no_body(fields)
+    _check_upgrade(fields)
+    _check_version(fields)
+    raw_path, _ = split_target(target.decode("latin-1"))
+    return Upgrade(
+        path=unquote(raw_path),
+        accept=_accept(_key(fields)),
+        subprotocols=_subprotocols(fields),
+        extensions=tuple(fields.get("sec-websocket-extensions", ())),
+        origin=_single(fields, "Origin"),
+        target=target,
+        headers=headers,
+    )
+
+
+# ---- Sending -----------------------------------------------------------------------------------------------------
+
+
+def switching_protocols(
+    upgrade: Upgrade, subprotocol: str | None = None, headers: Iterable[tuple[str, str]] = ()
+) -> bytes:
+    """Return the 101 response that accepts `upgrade` (RFC 6455 section 4.2.2).
+
+    Args:
+        upgrade: the request to accept.
+        subprotocol: the one agreed on, if any, out of those offered.
+        headers: further headers, such as Sec-WebSocket-Extensions or Set-Cookie.
+
+    Raises:
+        ValueError: `subprotocol` was not offered, or a header is malformed or not the caller's to set.
+    """
+    lines = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Accept: {upgrade.accept}",
+    ]
+    if subprotocol is not None:
+        if subprotocol not in upgrade.subprotocols:
+            raise ValueError(f"subprotocol {subprotocol!r} was not offered, only {upgrade.subprotocols!r}")
+        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+    lines += _header_lines(headers, _RESERVED_IN_SWITCH)
+    return _encode_head(lines)
+
+
+def refusal(refused: Refused) -> bytes:
+    """Return the whole response that tells a client why it was `refused`; the connection closes after it.
+
+    Connection options among `refused.headers` join the ``close`` that it has anyway.
+
+    Raises:
+        ValueError: a header of `refused` is malformed or not the caller's to set.
+    """
+    body = refused.reason.encode("utf-8", "replace") + b"\n"
+    options = ["close"] + [value for name, value in refused.headers if name.lower() == "connection"]
+    others = [(name, value) for name, value in refused.headers if name.lower() != "connection"]
+    lines = [
+        f"HTTP/1.1 {refused.status} {_PHRASES.get(refused.status, '')}",
+        "Content-Type: text/plain; charset=utf-8",
+        f"Content-Length: {len(body)}",
+        *_header_lines([("Connection", ", ".join(options)), *others], _RESERVED_IN_REFUSAL),
+    ]
+    return _encode_head(lines) + body
+
+
+def _header_lines(headers: Iterable[tuple[str, str]], reserved: frozenset[str]) -> list[str]:
+    """Return a line per header; ValueError if one is malformed (RFC 9110 section 5.5) or `reserved`."""
+    lines = []
+    for name, value in headers:
+        if not _TOKEN_TEXT.fullmatch(name):
+            raise ValueError(f"{name!r} is not a header name")
+        if name.lower() in reserved:
+            raise ValueError(f"header {name} is not the caller's to set")
+        # Above all CR and LF, with which a value could smuggle in headers or a body.
+        if _FORBIDDEN_IN_VALUE.search(value):
+            raise ValueError(f"header {name} has control characters: {value!r}")
+        lines.append(f"{name}: {value}")
+    return lines
+
+
+def _encode_head(lines: list[str]) -> bytes:
+    """Return `lines` and the empty line after them; ValueError if one has characters outside latin-1."""
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+# ---- Reading the head --------------------------------------------------------------------------------------------
+
+
+class _HeadReader:
+    """What httptools calls with the parts of one request head."""
+
+    __slots__ = ("headers", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def on_url(self, part: bytes) -> None:
+        self.target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value.rstrip(b" \t")))  # httptools strips it in front only
+
+
+def _read_head(head: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Return target and headers of a request `head`, read by httptools."""
+    # httptools would take what follows the empty line for a second request, and its headers for more of this one.
+    if find_head_end(head, 0) != len(head):
+        raise Refused(400, "malformed HTTP: the request head does not end with its first empty line")
+    reader = _HeadReader()
+    try:
+        httptools.HttpRequestParser(reader).feed_data(head)
+    except httptools.HttpParserUpgrade:
+        pass  # it saw an upgrade, which is no failure
+    except httptools.HttpParserInvalidURLError as error:
+        raise Refused(400, f"malformed HTTP: {error}, in the request line {_quote(_first_line(head))}") from None
+    except httptools.HttpParserError as error:
+        raise Refused(400, f"malformed HTTP: {error}") from None
+    return reader.target, reader.headers
+
+
+# ---- The rules ---------------------------------------------------------------------------------------------------
+
+
+def _check_lines(head: bytes) -> None:
+    """Refuse a head with stray control characters, or lines that are no header."""
+    # RFC 9112 section 2.2 (bare CR), 5.1 (white space before the colon), 5.2 (folded lines) and RFC 9110 section 5.5
+    # (NUL and the like): what a proxy in front reads in another way than this server does is how requests are smuggled.
+    flaw = _FLAW.search(head.lstrip(b"\r\n"))
+    if flaw is None:
+        return
+    line = _first_line(flaw.string[flaw.string.rfind(b"\n", 0, flaw.start()) + 1 :])
+    if flaw[0]:
+        raise Refused(400, f"malformed HTTP: stray control character 0x{flaw[0].hex()} in the line {_quote(line)}")
+    raise Refused(400, f"malformed HTTP: a header line must begin with a name and a colon, got {_quote(line)}")
+
+
+def _check_request_line(head: bytes) -> None:
+    """Refuse what is not ``GET target HTTP/1.1`` (RFC 6455 section 4.2.1 item 1)."""
+    # httptools passes RTSP, ICE and a line without a version, and does not name a method that it does not know.
+    line = _REQUEST_LINE.match(head)
+    if line is None:
+        got = _quote(_first_line(head))
+        raise Refused(400, f"malformed HTTP: the request line must read 'GET /path HTTP/1.1', got {got}")
+    method, _, version = line.groups()
+    if method != b"GET":
+        raise Refused(405, f"the method must be GET, got {_quote(method)}", [("Allow", "GET")])
+    if version != b"1.1":
+        raise Refused(400, f"the request must be HTTP/1.1, got HTTP/{version.decode()}")
+
+
+def _check_target(target: bytes) -> None:
+    """Refuse a target that names no resource of this server (RFC 6455 section 4.2.1 item 1)."""
+    # RFC 9112 section 3.2: a target has no fragment, and RFC 6455 section 3: nor has a ws URI.
+    if b"#" in target:
+        raise Refused(400, f"the request target must not have a fragment (#), got {_quote(target)}")
+    if not target.startswith(b"/") and b"://" not in target:
+        raise Refused(400, f"the request target must be a path or a URL, got {_quote(target)}")
+
+
+def _check_host(fields: dict[str, list[str]]) -> None:
+    """Refuse anything but one Host (RFC 9112 section 3.2, RFC 6455 section 4.2.1 item 2)."""
+    if not _single(fields, "Host"):
+        raise Refused(400, "the Host header is missing or empty")
+
+
+def _check_no_body(fields: dict[str, list[str]]) -> None:
+    """Refuse a request that announces a body: its bytes would be read as frames."""
+    if "transfer-encoding" in fields:
+        raise Refused(400, "a WebSocket handshake must not have a body, got a Transfer-Encoding header")
+    for length in fields.get("content-length", ()):
+        if length.strip("0"):  # httptools has checked the digits; int() would fail on a very long row of zeros
+            raise Refused(400, f"a WebSocket handshake must not have a body, got Content-Length {_quote(length)}")
+
+
+def _check_upgrade(fields: dict[str, list[str]]) -> None:
+    """Refuse a request that does not ask for a WebSocket (RFC 6455 section 4.2.1 items 3 and 4)."""
+    if "websocket" not in _tokens(fields, "upgrade"):
+        # Other protocols may be offered to a server that does not know them (RFC 9110 section 7.8): it is plain HTTP.
+        raise Refused(
+            426,
+            "this is a WebSocket endpoint; connect with a WebSocket client. If you did, something in between has"
+            " removed the header 'Upgrade: websocket'",
+            _UPGRADE_HEADERS,
+        )
+    if "upgrade" not in _tokens(fields, "connection"):
+        got = ", ".join(fields.get("connection", ()))
+        raise Refused(400, f"the Connection header must include 'Upgrade', got {_quote(got)}")
+
+
+def _check_version(fields: dict[str, list[str]]) -> None:
+    """Refuse any version but 13 (RFC 6455 sections 4.2.1 item 6 and 4.4)."""
+    version = _single(fields, "Sec-WebSocket-Version")
+    if version is None:
+        raise Refused(400, "the Sec-WebSocket-Version header is missing")
+    if version != "13":
+        # RFC 6455 section 4.2.2 item 4: the server MUST answer with the versions that it understands.
+        headers = [("Sec-WebSocket-Version", "13"), *_UPGRADE_HEADERS]
+        raise Refused(426, f"Sec-WebSocket-Version must be 13, got {_quote(version)}", headers)
+
+
+def _key(fields: dict[str, list[str]]) -> str:
+    """Return the Sec-WebSocket-Key, 16 bytes in base64 (RFC 6455 section 4.2.1 item 5)."""
+    key = _single(fields, "Sec-WebSocket-Key")
+    if key is None:
+        raise Refused(400, "the Sec-WebSocket-Key header is missing")
+    try:
+        nonce = b64decode(key, validate=True)
+    except ValueError:
+        nonce = b""
+    # Encoding it again finds what decoders let pass: bits behind the last byte, more padding than there should be.
+    if len(nonce) != 16 or b64encode(nonce).decode() != key:
+        raise Refused(400, f"Sec-WebSocket-Key must be 16 bytes in base64, got {_quote(key)}")
+    return key
+
+
+def _accept(key: str) -> str:
+    """Return the Sec-WebSocket-Accept that answers `key` (RFC 6455 section 4.2.2 item 5.4)."""
+    return b64encode(sha1(key.encode() + _ACCEPT_GUID, usedforsecurity=False).digest()).decode()
+
+
+def _subprotocols(fields: dict[str, list[str]]) -> tuple[str, ...]:
+    """Return the subprotocols offered: unique tokens (RFC 6455 section 4.1 item 10)."""
+    offered: dict[str, None] = {}  # a set that keeps the order
+    for name in list_elements(",".join(fields.get("sec-websocket-protocol", ()))):
+        if not _TOKEN_TEXT.fullmatch(name):
+            raise Refused(400, f"Sec-WebSocket-Protocol must list tokens, got {_quote(name)}")
+        if name in offered:
+            raise Refused(400, f"Sec-WebSocket-Protocol lists {_quote(name)} twice")
+        offered[name] = None
+    return tuple(offered)
+
+
+def _single(fields: dict[str, list[str]], name: str) -> str | None:
+    """Return the value of header `name`, None without it; Refused if it is repeated."""
+    values = fields.get(name.lower(), [])
+    if len(values) > 1:
+        raise Refused(400, f"the {name} header must not be repeated, got {_quote(', '.join(values))}")
+    return values[0] if values else None
+
+
+def _tokens(fields: dict[str, list[str]], key: str) -> list[str]:
+    """Return the elements of all headers `key` in lower case, for these are compared without regard to it."""
+    return [element.lower() for element in list_elements(",".join(fields.get(key, ())))]
+
+
+def _first_line(lines: bytes) -> bytes:
+    """Return the first of `lines` that is not empty."""
+    return lines.lstrip(b"\r\n").partition(b"\r\n")[0]
+
+
+def _quote(text: bytes | str) -> str:
+    """Return what a client sent in a form fit for a reason: quoted, in printable ASCII, and short."""
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")
+    return ascii(text if len(text) <= _MAX_QUOTED else text[: _MAX_QUOTED - 3] + "...")

@@ -1,0 +1,32 @@
+import cython
+
+from zwoole.reactor.connection cimport Connection
+from zwoole.reactor.loop cimport Loop
+from zwoole.reactor.router cimport Router
+from zwoole.reactor.syscalls cimport read_into
+from zwoole.shared.frames cimport build_frame
+from zwoole.shared.protocol cimport Protocol
+
+
+cdef class Inbound:
+    cdef readonly unsigned long long messages
+    cdef readonly unsigned long long bytes
+    cdef public object on_head
+    cdef readonly bytearray buffer
+    cdef Loop _loop
+    cdef Router _router
+    cdef object _closing
+
+    @cython.locals(count=Py_ssize_t)
+    cpdef void read(self, Connection connection) except *
+
+    @cython.locals(end=Py_ssize_t)
+    cpdef void process(self, Connection connection, bytes data) except *
+
+    cdef void _read_again(self, Connection connection) except *
+
+    @cython.locals(stage=int, protocol=Protocol)
+    cdef void _received(self, Connection connection, Py_ssize_t count) except *
+
+    @cython.locals(protocol=Protocol, event=int)
+    cdef void _take_events(self, Connection connection) except *

@@ -1,0 +1,47 @@
+import cython
+
+from zwoole.reactor.connection cimport Connection
+from zwoole.reactor.registry cimport Registry
+from zwoole.reactor.worker cimport WorkerLink
+
+
+cdef class Loop:
+    cdef public object clock
+    cdef public object on_readable
+    cdef public object on_broken
+    cdef public object on_flushed
+    cdef public object on_batch
+    cdef public object on_serve
+    cdef public object on_queue
+    cdef object _epoll
+    cdef Registry _registry
+    cdef dict _sources
+    cdef dict _last_sources
+    cdef dict _links
+    cdef list _timers
+    cdef list _dirty
+    cdef list _touched
+    cdef list _again
+    cdef list _reread
+    cdef list _served
+    cdef list _before_sleep
+    cdef bint _running
+
+    cpdef void listen(self, Connection connection, unsigned int mask) except *
+    cpdef void flush_later(self, Connection connection) except *
+    cpdef void touch(self, WorkerLink link) except *
+    cpdef void read_later(self, Connection connection) except *
+    cpdef void serve_later(self, WorkerLink link) except *
+
+    @cython.locals(connections=dict, connection=Connection, link=WorkerLink, mask="unsigned int", descriptor=int)
+    cpdef void turn(self) except *
+
+    cdef void _connection_ready(self, Connection connection, unsigned int mask) except *
+    @cython.locals(link=WorkerLink)
+    cdef void _receive(self) except *
+    @cython.locals(connection=Connection)
+    cdef void _reread_connections(self) except *
+    @cython.locals(link=WorkerLink, connection=Connection)
+    cdef void _flush(self) except *
+    @cython.locals(error=int, mask="unsigned int")
+    cdef void _flush_connection(self, Connection connection) except *

@@ -1,0 +1,249 @@
+"""The event loop: one turn is wait, read, act, flush.
+
+Rules, after redis' ae.c: what was queued in a turn leaves at its end, one call per connection and one ZeroMQ message
+per worker, and EPOLLOUT is armed only for what is left over; one connection is read once a turn; connections are
+accepted last, so that a descriptor closed in this turn cannot mean another client within it; timers run after I/O.
+
+ZeroMQ's descriptor is edge-triggered in spirit: it tells once. So after every receive and every send the socket is
+asked whether it has more, and what it has is read in this turn or the next, which then does not sleep.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+
+from zwoole.reactor.connection import Connection
+from zwoole.reactor.deadlines import Clock, Deadlines
+from zwoole.reactor.registry import Registry
+from zwoole.reactor.worker import WorkerLink
+
+IN = select.EPOLLIN
+OUT = select.EPOLLOUT
+BROKEN = select.EPOLLHUP | select.EPOLLERR
+
+MAX_EVENTS = 1024
+MAX_SLEEP_S = 1.0
+
+
+class Loop:
+    """Waits for descriptors and calls who waits for them.
+
+    The attributes that are callables are set by whoever builds the loop.
+
+    Attributes:
+        clock: the time that timeouts run on.
+        on_readable: called with a connection that can be read.
+        on_broken: called with a connection and an errno, 0 where the kernel gave none.
+        on_flushed: called with a connection whose queue has been sent, while its end is in progress.
+        on_batch: called with a worker link that may have batches; returns whether it has more.
+        on_serve: called with a worker link that was to be served in the next turn.
+        on_queue: called with a connection whose queue has changed.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.clock = Clock()
+        self.on_readable: Callable[[Connection], None]
+        self.on_broken: Callable[[Connection, int], None]
+        self.on_flushed: Callable[[Connection], None]
+        self.on_batch: Callable[[WorkerLink], bool]
+        self.on_serve: Callable[[WorkerLink], None]
+        self.on_queue: Callable[[Connection], None]
+        self._epoll = select.epoll()
+        self._registry = registry
+        self._sources: dict[int, Callable[[], None]] = {}
+        self._last_sources: dict[int, Callable[[], None]] = {}
+        self._links: dict[int, WorkerLink] = {}
+        self._timers: list[Deadlines] = []
+        self._dirty: list[Connection] = []
+        self._touched: list[WorkerLink] = []
+        self._again: list[WorkerLink] = []
+        self._reread: list[Connection] = []
+        self._served: list[WorkerLink] = []
+        self._before_sleep: list[Callable[[], None]] = []
+        self._running = False
+
+    # Who is listened to.
+
+    def add_source(self, descriptor: int, ready: Callable[[], None], last: bool = False) -> None:
+        """Call `ready` whenever the descriptor is readable; `last` after all the connections of the turn."""
+        (self._last_sources if last else self._sources)[descriptor] = ready
+        self._epoll.register(descriptor, IN)
+
+    def remove_source(self, descriptor: int) -> None:
+        """Stop listening to a descriptor added with add_source."""
+        if self._sources.pop(descriptor, None) or self._last_sources.pop(descriptor, None):
+            self._epoll.unregister(descriptor)
+
+    def add_link(self, link: WorkerLink) -> None:
+        """Listen to a worker; its batches go to `on_batch`."""
+        self._links[link.descriptor] = link
+        self._epoll.register(link.descriptor, IN)
+        self._again.append(link)
+
+    def remove_link(self, link: WorkerLink) -> None:
+        """Stop listening to a worker."""
+        if self._links.pop(link.descriptor, None) is not None:
+            self._epoll.unregister(link.descriptor)
+
+    def add_deadlines(self, seconds: float, expired: Callable[[int], None]) -> Deadlines:
+        """Return a new kind of timeout that this loop runs."""
+        deadlines = Deadlines(self.clock, seconds, expired)
+        self._timers.append(deadlines)
+        return deadlines
+
+    def before_sleep(self, call: Callable[[], None]) -> None:
+        """Call `call` before every sleep, the first included, for sockets whose descriptor does not tell twice."""
+        self._before_sleep.append(call)
+
+    # What a connection waits for.
+
+    def listen(self, connection: Connection, mask: int) -> None:
+        """Set the epoll mask of a connection; HUP and ERR are reported whatever it is."""
+        if connection.descriptor < 0 or connection.interest == mask:
+            return
+        self._epoll.modify(connection.descriptor, mask)
+        connection.interest = mask
+
+    def join(self, connection: Connection) -> None:
+        """Begin to read a new connection."""
+        self._epoll.register(connection.descriptor, IN)
+        connection.interest = IN
+
+    def leave(self, connection: Connection) -> None:
+        """Stop listening to a connection whose socket is about to be closed."""
+        self._epoll.unregister(connection.descriptor)
+
+    def flush_later(self, connection: Connection) -> None:
+        """Send what the connection has queued at the end of this turn."""
+        if not connection.dirty:
+            connection.dirty = True
+            self._dirty.append(connection)
+
+    def touch(self, link: WorkerLink) -> None:
+        """Send the link's batch at the end of this turn."""
+        if not link.touched:
+            link.touched = True
+            self._touched.append(link)
+
+    def read_later(self, connection: Connection) -> None:
+        """Look at the connection's unread bytes at the end of this turn."""
+        self._reread.append(connection)
+
+    def serve_later(self, link: WorkerLink) -> None:
+        """Go on in the next turn with what one turn was too short for."""
+        if link not in self._served:
+            self._served.append(link)
+
+    # The turn.
+
+    def run(self) -> None:
+        """Turn until `stop` is called."""
+        self._running = True
+        while self._running:
+            self.turn()
+
+    def stop(self) -> None:
+        """End `run` after this turn."""
+        self._running = False
+
+    def turn(self) -> None:
+        """Wait for what there is to do, and do it."""
+        for call in self._before_sleep:
+            call()
+        timeout = self._sleep_time()
+        expected = self.clock.now + timeout
+        events = self._epoll.poll(timeout, MAX_EVENTS)
+        self.clock.turn(expected)
+        last: list[Callable[[], None]] = []
+        connections = self._registry.by_descriptor
+        for descriptor, mask in events:
+            connection = connections.get(descriptor)
+            if connection is not None:
+                self._connection_ready(connection, mask)
+                continue
+            link = self._links.get(descriptor)
+            if link is not None:
+                self._again.append(link)
+            elif descriptor in self._sources:
+                self._sources[descriptor]()
+            elif descriptor in self._last_sources:
+                last.append(self._last_sources[descriptor])
+        self._receive()
+        for timer in self._timers:
+            timer.run()
+        for source in last:
+            source()
+        served = self._served
+        self._served = []
+        for link in served:
+            self.on_serve(link)
+        self._reread_connections()
+        self._flush()
+
+    def _sleep_time(self) -> float:
+        # The last two: what came up while flushing.
+        if self._again or self._reread or self._served or self._touched or self._dirty:
+            return 0.0
+        sleep = MAX_SLEEP_S
+        for timer in self._timers:
+            end = timer.next_end()
+            if end is not None:
+                sleep = min(sleep, end - self.clock.now)
+        return max(sleep, 0.0)
+
+    def _connection_ready(self, connection: Connection, mask: int) -> None:
+        if mask & 0x1:  # EPOLLIN first: what arrived before a reset still counts
+            self.on_readable(connection)
+        elif mask & 0x18:  # EPOLLERR | EPOLLHUP
+            self.on_broken(connection, 0)
+            return
+        if mask & 0x4 and connection.descriptor >= 0:
+            self.flush_later(connection)
+
+    def _receive(self) -> None:
+        again = self._again
+        self._again = []
+        for link in again:
+            if self.on_batch(link):
+                self._again.append(link)
+
+    def _reread_connections(self) -> None:
+        connections = self._reread
+        self._reread = []
+        for connection in connections:
+            self.on_readable(connection)
+
+    def _flush(self) -> None:
+        """Send the batches, then what each connection was sent."""
+        touched = self._touched
+        self._touched = []
+        for link in touched:
+            link.touched = False
+            link.flush()
+            if link.readable():
+                self._again.append(link)
+        if self._again:
+            self._receive()
+        dirty = self._dirty
+        self._dirty = []
+        for connection in dirty:
+            connection.dirty = False
+            self._flush_connection(connection)
+
+    def _flush_connection(self, connection: Connection) -> None:
+        if connection.descriptor < 0:
+            return
+        error = connection.flush()
+        if error:
+            self.on_broken(connection, error)
+            return
+        if connection.queued != connection.noted:
+            self.on_queue(connection)
+        mask = connection.interest
+        if connection.queued:
+            self.listen(connection, mask | 0x4)
+        else:
+            self.listen(connection, mask & ~0x4)
+            if connection.stage > 1:
+                self.on_flushed(connection)

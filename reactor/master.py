@@ -1,0 +1,277 @@
+"""The master: builds the reactor's parts, obeys the supervisor, and ends in good order.
+
+Stopping has three steps, each with a share of the time it is given: no new connection and no new message; what was
+accepted is finished; every client is told 1001 and waited for, so that its `close` callback runs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from zwoole.reactor.backlog import Backlog
+from zwoole.reactor.closing import Closing
+from zwoole.reactor.connection import HANDSHAKE, OPEN
+from zwoole.reactor.handshake import Refused
+from zwoole.reactor.inbound import Inbound
+from zwoole.reactor.listener import Listener
+from zwoole.reactor.loop import Loop
+from zwoole.reactor.opening import Opening
+from zwoole.reactor.outbound import Outbound
+from zwoole.reactor.pool import Pool
+from zwoole.reactor.registry import Registry
+from zwoole.reactor.router import Router
+from zwoole.shared import control
+from zwoole.shared.close_codes import CLOSE_GOING_AWAY
+from zwoole.shared.log import get_logger
+from zwoole.shared.rundir import control_address, table_path
+from zwoole.shared.settings import Settings
+from zwoole.shared.table import ConnectionTable
+
+FINISH_SHARE = 0.7  # of the time for a stop, that accepted messages may take before 1001 is sent anyway
+ORPHANED_STOP_S = 2.5
+STOP_STEP_S = 0.02  # how often a stop looks whether its step is done
+
+POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
+
+log = get_logger("master")
+
+
+class Master:
+    """One master process.
+
+    Attributes:
+        loop: its event loop.
+        stopping: whether a stop has begun.
+    """
+
+    def __init__(
+        self, run_dir: Path, epoch: int, index: int, sockets: list[socket.socket], limit: int, settings: Settings
+    ) -> None:
+        """Build all parts.
+
+        Args:
+            run_dir: the run directory.
+            epoch: this master incarnation's number.
+            index: which of the reactors this is.
+            sockets: listening sockets.
+            limit: most connections at a time.
+            settings: the effective settings.
+        """
+        table = ConnectionTable.create(table_path(run_dir, index), limit, settings.reactor_num)
+        self._run_dir = run_dir
+        self._settings = settings
+        self.stopping = False
+        self._started = time.time()
+        self._registry = Registry(table, index, settings.reactor_num)
+        self.loop = Loop(self._registry)
+        self._router = Router(self.loop, settings)
+        self._closing = Closing(self.loop, self._registry, self._router, settings)
+        self._inbound = Inbound(self.loop, self._router, self._closing)
+        self._opening = Opening(self.loop, self._registry, self._inbound, self._router, self._closing, settings)
+        self._listener = Listener(sockets, self.loop, self._registry, self._opening)
+        self._backlog = Backlog(self._registry, self._router, self._closing, settings)
+        self.loop.on_queue = self._closing.on_dropped = self._backlog.note
+        self._outbound = Outbound(self.loop, self._registry, self._router, self._closing, self._backlog)
+        self._pool = Pool(
+            self.loop,
+            self._registry,
+            self._router,
+            self._closing,
+            self._opening,
+            self._outbound,
+            run_dir,
+            epoch,
+            settings,
+        )
+        self._pool.on_ready = self._worker_ready
+        self._outbound.on_served = lambda incarnation: self._tell("served", incarnation=incarnation)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._control = self._connect(epoch)
+        self._steps: list[Callable[[float], bool]] = []
+        self._step_timer = self.loop.add_deadlines(STOP_STEP_S, self._step)
+        self._spread_ends = 0.0
+        self._step_ends = 0.0
+        self._stop_ends = 0.0
+        self._orphaned = False
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        self.loop.run()
+        self._listener.close()
+        self._pool.close()
+        self._control.close(linger=0 if self._orphaned else 500)
+        self._context.term()
+        if self._orphaned:
+            shutil.rmtree(self._run_dir, ignore_errors=True)
+
+    def orphaned(self) -> None:
+        """The supervisor is gone: stop shortly, and clean up in its place."""
+        log.error("the supervisor is gone: stopping")
+        self._orphaned = True
+        self._begin_stop(ORPHANED_STOP_S)
+
+    # The supervisor's word.
+
+    def _connect(self, epoch: int) -> zmq.Socket[bytes]:
+        dealer = self._context.socket(zmq.DEALER)
+        dealer.setsockopt(zmq.IDENTITY, f"master-{epoch}".encode())
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.connect(control_address(self._run_dir))
+        self.loop.add_source(int(dealer.getsockopt(zmq.FD)), self._obey)
+        self.loop.before_sleep(self._obey)
+        dealer.send(control.pack("hello", role="master"))
+        return dealer
+
+    def _tell(self, kind: str, **fields: Any) -> None:
+        self._control.send(control.pack(kind, **fields), zmq.DONTWAIT)
+
+    def _obey(self) -> None:
+        """Take the supervisor's messages."""
+        while int(self._control.getsockopt(zmq.EVENTS)) & POLLIN:
+            message = control.unpack(self._control.recv(zmq.DONTWAIT))
+            kind = message["type"]
+            if kind == "worker":
+                self._pool.expect(message["slot"], message["incarnation"], message["pid"], message["standby"])
+            elif kind == "switch":
+                self._pool.switch(message["incarnations"])
+            elif kind == "remove_slot":
+                self._pool.remove_slot()
+            elif kind == "stop":
+                self._begin_stop(message["seconds"], message["spread"])
+            elif kind == "query":
+                self._tell("answer", id=message["id"], result=self.status())
+            else:
+                log.warning("the supervisor said %r, which this master does not know", kind)
+
+    def _worker_ready(self, incarnation: int) -> None:
+        if not self.stopping:
+            self._listener.start()
+        self._tell("ready", incarnation=incarnation)
+
+    def status(self) -> dict[str, Any]:
+        """Return counters and sizes as `zwoole status` shows them."""
+        return {
+            "uptime_s": round(time.time() - self._started, 1),
+            "connections": len(self._registry),
+            "accepted": self._listener.accepted,
+            "opened": self._opening.accepted,
+            "refused": {str(status): count for status, count in self._opening.refused.items()},
+            "closed": {str(code): count for code, count in self._closing.closed.items()},
+            "messages_in": self._inbound.messages,
+            "bytes_in": self._inbound.bytes,
+            "messages_out": self._outbound.messages,
+            "bytes_out": self._outbound.bytes,
+            "pushes_dropped": self._outbound.dropped,
+            "messages_dropped": self._backlog.dropped,
+            "slow_readers_closed": self._backlog.kicked,
+            "queued_bytes": self._backlog.total,
+            "parked_bytes": self._router.parked_bytes,
+            "worker_deaths": self._pool.deaths,
+            "replays": self._router.replays,
+            "handovers": self._router.adoptions,
+            "workers": [
+                {
+                    "slot": link.slot.index,
+                    "pid": link.pid,
+                    "ready": link.ready,
+                    "active": link.active,
+                    "connections": link.connections,
+                    "outstanding": link.window.events,
+                    "outstanding_bytes": link.window.bytes,
+                }
+                for link in self._pool.links
+            ],
+        }
+
+    # Stopping.
+
+    def _begin_stop(self, seconds: float, spread: float = 0.0) -> None:
+        """Begin to stop; a second word only shortens the time.
+
+        Args:
+            seconds: the time it may take in all.
+            spread: seconds over which clients are told goodbye.
+        """
+        now = time.monotonic()
+        self._stop_ends = now + seconds
+        if self.stopping:
+            return
+        self.stopping = True
+        self._listener.close()
+        self._spread_ends = now + spread
+        self._step_ends = now + spread + (seconds - spread) * FINISH_SHARE
+        self._steps = [
+            self._leave_slowly,
+            self._stop_reading,
+            self._finish_accepted,
+            self._say_goodbye,
+            self._wait_for_clients,
+            self._wait_for_workers,
+        ]
+        self._step_timer.start(0)
+
+    def _step(self, _: int) -> None:
+        """Go on with the stop as far as it goes now."""
+        while self._steps and self._steps[0](time.monotonic()):
+            self._steps.pop(0)
+        if self._steps:
+            self._step_timer.start(0)
+        else:
+            if self._orphaned:
+                self._pool.dismiss()
+            self._tell("stopped")
+            self.loop.stop()
+
+    def _leave_slowly(self, now: float) -> bool:
+        """Tell some clients goodbye, so many that at the end of the spread all have been; the others are served on."""
+        steps_left = max(int((self._spread_ends - now) / STOP_STEP_S), 0)
+        if not steps_left:
+            return True
+        staying = [connection for connection in self._registry if connection.stage == OPEN]
+        for connection in staying[: -(-len(staying) // steps_left)]:
+            self._closing.server_close(connection, CLOSE_GOING_AWAY, "the server is stopping")
+        return not staying
+
+    def _stop_reading(self, now: float) -> bool:
+        """Accept no further message, and no further handshake."""
+        self._router.draining = True
+        for connection in self._registry:
+            if connection.stage == HANDSHAKE:
+                self._opening.refuse(connection, Refused(503, "the server is stopping"))
+            elif connection.stage == OPEN:
+                self._router.stop_reading(connection)
+        return True
+
+    def _finish_accepted(self, now: float) -> bool:
+        """Wait until every accepted message has been answered."""
+        if now >= min(self._step_ends, self._stop_ends):
+            return True
+        return all(connection.stage > OPEN or self._router.is_idle(connection) for connection in self._registry)
+
+    def _say_goodbye(self, now: float) -> bool:
+        for connection in self._registry:
+            self._closing.server_close(connection, CLOSE_GOING_AWAY, "the server is stopping")
+        return True
+
+    def _wait_for_clients(self, now: float) -> bool:
+        """Wait until every client has gone; force those that have not in time."""
+        if len(self._registry) == 0:
+            return True
+        if now < self._stop_ends - 0.2:
+            return False
+        for connection in self._registry:
+            self._closing.force(connection)
+        return True
+
+    def _wait_for_workers(self, now: float) -> bool:
+        """Wait until the workers have run what they were told last, the `close` callbacks above all."""
+        if now >= self._stop_ends:
+            return True
+        return all(link.window.oldest == link.window.next_sequence for link in self._pool.links if link.ready)

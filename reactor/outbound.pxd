@@ -1,0 +1,45 @@
+import cython
+
+from zwoole.reactor.connection cimport Connection
+from zwoole.reactor.loop cimport Loop
+from zwoole.reactor.registry cimport Registry
+from zwoole.reactor.router cimport Router
+from zwoole.reactor.worker cimport WorkerLink
+from zwoole.shared.frames cimport build_frame
+from zwoole.shared.wire cimport BatchReader
+
+
+cdef class Outbound:
+    cdef readonly unsigned long long messages
+    cdef readonly unsigned long long bytes
+    cdef readonly unsigned long long dropped
+    cdef readonly unsigned long long unknown
+    cdef public object on_event
+    cdef public object on_served
+    cdef public object on_wire_error
+    cdef Loop _loop
+    cdef Registry _registry
+    cdef Router _router
+    cdef object _closing
+    cdef object _backlog
+    cdef Py_ssize_t _limit
+
+    @cython.locals(i=int, parts=list)
+    cpdef bint receive(self, WorkerLink link) except -1
+
+    @cython.locals(event=BatchReader, kind=int)
+    cdef void _carry_out(self, WorkerLink link, list parts) except *
+
+    @cython.locals(connection=Connection)
+    cdef void _push(self, BatchReader event) except *
+
+    @cython.locals(frame=bytes, size=Py_ssize_t, connection=Connection)
+    cdef void _broadcast(self, BatchReader event) except *
+
+    cdef void _queue_frame(self, Connection connection, bytes frame, Py_ssize_t size) except *
+
+    @cython.locals(sequence="unsigned long long", _="unsigned long long")
+    cdef void _acknowledge(self, WorkerLink link, BatchReader event) except *
+
+
+cdef int _opcode(BatchReader event) except -1

@@ -1,0 +1,192 @@
+"""The way out: from a worker's batch to the connections' output queues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgpack
+
+from zwoole.reactor.backlog import Backlog
+from zwoole.reactor.closing import Closing
+from zwoole.reactor.connection import Connection
+from zwoole.reactor.loop import Loop
+from zwoole.reactor.registry import Registry
+from zwoole.reactor.router import Router
+from zwoole.reactor.worker import WorkerLink
+from zwoole.shared.close_codes import is_sendable
+from zwoole.shared.frames import OP_BINARY, OP_TEXT, build_frame
+from zwoole.shared.log import get_logger
+from zwoole.shared.wire import (
+    ACK,
+    BODY_BYTES,
+    BODY_INTEGER,
+    BODY_TEXT,
+    BROADCAST,
+    DISCONNECT,
+    DRAIN,
+    FAIL,
+    PUSH,
+    SET_STATE,
+    BatchReader,
+    WireError,
+)
+
+BATCHES_PER_TURN = 16
+MAX_STATE_BYTES = 65536
+
+log = get_logger("outbound")
+
+
+class Outbound:
+    """Carries out what workers send up.
+
+    Attributes:
+        messages: messages queued for clients, in all.
+        bytes: their payload bytes.
+        dropped: pushes to connections that were gone or closing.
+        unknown: events of a kind that this version does not know.
+        on_event: called with (link, kind, number, body) for the rarer kinds; answers whether it knew it.
+        on_served: called with the incarnation of a worker that has finished its first event.
+        on_wire_error: called with (link, reason) when a worker sent what is no batch.
+    """
+
+    def __init__(self, loop: Loop, registry: Registry, router: Router, closing: Closing, backlog: Backlog) -> None:
+        self.messages = 0
+        self.bytes = 0
+        self.dropped = 0
+        self.unknown = 0
+        self.on_event: Callable[[WorkerLink, int, int, bytes], bool]
+        self.on_served: Callable[[int], None]
+        self.on_wire_error: Callable[[WorkerLink, str], None]
+        self._loop = loop
+        self._registry = registry
+        self._router = router
+        self._closing = closing
+        self._backlog = backlog
+        self._limit = backlog.limit
+        loop.on_batch = self.receive
+
+    def receive(self, link: WorkerLink) -> bool:
+        """Take the batches that lie ready, up to a limit; return whether there may be more."""
+        for _ in range(BATCHES_PER_TURN):
+            parts = link.receive()
+            if parts is None:
+                return False
+            try:
+                self._carry_out(link, parts)
+            except WireError as error:
+                self.on_wire_error(link, str(error))
+                return False
+        return True
+
+    def drain_if_done(self, link: WorkerLink) -> None:
+        """Tell a retiring worker that nothing follows, once it has finished all that it had."""
+        if link.may_drain():
+            link.drained = True
+            link.send_command(DRAIN, 0, b"")
+            self._loop.touch(link)
+
+    def _carry_out(self, link: WorkerLink, parts: list[bytes]) -> None:
+        """Go through one batch: pushes first, as they stand in it, then what their callbacks had finished."""
+        event = BatchReader(parts)
+        if event.first != link.batches:
+            raise WireError(f"batch {event.first} came where {link.batches} was due")
+        link.batches += 1
+        for part in parts:
+            link.received += len(part)
+        while event.next():
+            kind = event.kind
+            if kind == PUSH:
+                self._push(event)
+            elif kind == ACK:
+                self._acknowledge(link, event)
+            elif kind == BROADCAST:
+                self._broadcast(event)
+            elif kind in (DISCONNECT, FAIL):
+                self._disconnect(event)
+            elif kind == SET_STATE:
+                self._set_state(event)
+            elif not self.on_event(link, kind, event.number, event.data() if event.body_type == BODY_BYTES else b""):
+                self.unknown += 1
+                log.warning("worker %d sent an event of unknown kind %d", link.slot.index, kind)
+        self._router.serve(link)
+        if not link.served and link.window.oldest > 1:  # behind its welcome
+            link.served = True
+            self.on_served(link.incarnation)
+        if link.retiring:
+            self.drain_if_done(link)
+        link.return_credit()
+        if link.writer.events:
+            self._loop.touch(link)
+
+    def _push(self, event: BatchReader) -> None:
+        connection = self._registry.find(event.number)
+        if connection is None or connection.stage < 1 or connection.stage > 2 or connection.descriptor < 0:
+            self.dropped += 1
+            return
+        if connection.queued + event.body_size > self._limit and not self._backlog.admit(connection, event.body_size):
+            return
+        connection.queue_message(_opcode(event), event)
+        self.messages += 1
+        self.bytes += event.body_size
+        self._loop.flush_later(connection)
+
+    def _broadcast(self, event: BatchReader) -> None:
+        """Queue one frame, built once, for every established connection."""
+        frame = build_frame(_opcode(event), event.data())
+        size = len(frame)
+        connections = self._registry.by_descriptor
+        for connection in list(connections.values()):
+            if connection.stage == 1:
+                self._queue_frame(connection, frame, size)
+
+    def _queue_frame(self, connection: Connection, frame: bytes, size: int) -> None:
+        if connection.queued + size > self._limit and not self._backlog.admit(connection, size):
+            return
+        connection.queue(frame)
+        self.messages += 1
+        self.bytes += size
+        self._loop.flush_later(connection)
+
+    def _acknowledge(self, link: WorkerLink, event: BatchReader) -> None:
+        if event.body_type != BODY_INTEGER:
+            raise WireError("an acknowledgement that does not say of how many")
+        sequence = event.number
+        for _ in range(event.body_integer):
+            self._router.finished(link, sequence)
+            sequence += 1
+
+    def _set_state(self, event: BatchReader) -> None:
+        connection = self._registry.find(event.number)
+        if connection is not None and event.body_size <= MAX_STATE_BYTES:
+            connection.state = event.data()
+
+    def _disconnect(self, event: BatchReader) -> None:
+        code, reason = unpack_end(event.data())
+        connection = self._registry.find(event.number)
+        if connection is not None:
+            self._closing.server_close(connection, code, reason)
+
+
+def _opcode(event: BatchReader) -> int:
+    """Return the opcode for an event's body."""
+    if event.body_type == BODY_TEXT:
+        return OP_TEXT
+    if event.body_type == BODY_BYTES:
+        return OP_BINARY
+    raise WireError("a message without a payload")
+
+
+def unpack_end(body: bytes) -> tuple[int, str]:
+    """Return the close code and reason of a disconnect or fail event.
+
+    Raises:
+        WireError: the body holds something else.
+    """
+    try:
+        code, reason = msgpack.unpackb(body)
+    except (ValueError, TypeError, msgpack.UnpackException):
+        raise WireError("not a close code and a reason") from None
+    if not isinstance(code, int) or not is_sendable(code) or not isinstance(reason, str):
+        raise WireError("not a close code and a reason")
+    return code, reason

@@ -1,0 +1,16 @@
+import cython
+
+from zwoole.reactor.connection cimport Connection
+from zwoole.shared.table cimport ConnectionTable
+
+
+cdef class Registry:
+    cdef readonly ConnectionTable table
+    cdef readonly dict by_descriptor
+    cdef list _slots
+    cdef Py_ssize_t _places_taken
+    cdef int _reactor
+    cdef int _reactor_num
+
+    @cython.locals(connection=Connection)
+    cpdef Connection find(self, unsigned long long fd)

@@ -1,0 +1,326 @@
+"""The way down: which worker a connection belongs to, and whether a message may go there now.
+
+Operations: give a new connection a slot; send its events in order; park what may not go down yet; send the parked
+when credit comes back; hand a connection over from one worker to the next; say when it must not be read for a while.
+
+An event goes down when its connection has nothing parked before it, the worker that owns the connection is there, and
+both windows, the worker's and the connection's, have room. Else it is parked on the connection, behind what is parked
+already. A connection whose own room came back goes on at once; one that the worker's window stopped stands in the
+link's line, and the line is served one message each in turn.
+
+Hand-over is one mechanism (`settle`), whatever the reason: a connection whose owner is not its slot's active link has
+its messages parked; when the last event that the old owner has of it is finished, it joins its slot's line, and the
+new owner is told to adopt it, then sent the parked messages. A coroutine cannot be handed over: a handler's
+connection stays with its owner as long as that lives.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from zwoole.reactor.connection import Connection
+from zwoole.reactor.loop import IN, Loop
+from zwoole.reactor.window import EVENT_OPEN
+from zwoole.reactor.worker import WorkerLink, WorkerSlot
+from zwoole.shared.settings import Settings
+
+ADOPTIONS_PER_TURN = 256  # a few microseconds each: hand-overs of thousands go in slices
+
+
+class Router:
+    """Moves messages from connections to workers.
+
+    Attributes:
+        slots: the workers' places.
+        parked_bytes: bytes parked on all connections.
+        replays: messages sent again after the death of a worker that had not begun them.
+        adoptions: connections handed over.
+        draining: whether no connection is to be read on, because the server stops.
+        finish_ending: called with a connection in ENDING that has nothing unfinished left; set by the builder.
+    """
+
+    def __init__(self, loop: Loop, settings: Settings) -> None:
+        self.slots = [WorkerSlot(index) for index in range(settings.worker_num)]
+        self.parked_bytes = 0
+        self.replays = 0
+        self.adoptions = 0
+        self.draining = False
+        self.finish_ending: Callable[[Connection], None]
+        self._loop = loop
+        self._max_events = settings.connection_window_events
+        self._max_bytes = settings.connection_window_bytes
+        self._parked_messages = settings.parked_messages
+        self._parked_bytes = settings.parked_bytes
+        self._parked_total = settings.parked_total_bytes
+
+    # Connections.
+
+    def open(self, connection: Connection) -> None:
+        """Give a new connection to the slot with the fewest, those with a worker first, and tell its worker."""
+        slot = min(self.slots, key=lambda slot: (slot.link is None, slot.connections))
+        slot.connections += 1
+        connection.slot = slot
+        self._park(connection, EVENT_OPEN, connection.record)
+        self.settle(connection)
+
+    def accept(self, connection: Connection, opcode: int, data: bytes) -> bool:
+        """Take a message that was parsed whole: from here on it is answered or its connection closed.
+
+        Returns:
+            Whether the connection may be read on.
+        """
+        link: WorkerLink | None = connection.owner
+        if (
+            connection.parked is None
+            and link is not None
+            and (link.active or (connection.handler and link.ready))
+            and not link.waiting
+            and self._has_room(connection, len(data))
+            and link.window.has_room(len(data))
+        ):
+            link.send_message(connection, opcode, data)
+            self._loop.touch(link)
+            return True
+        self._park(connection, opcode, data)
+        if link is not None and not connection.waiting and self._serves(link, connection):
+            self._wait_if_stopped(link, connection)
+        return self._within_allowance(connection)
+
+    def close(self, connection: Connection) -> None:
+        """Tell the worker that a connection ended; the last that any worker hears of it."""
+        self.discard_parked(connection)
+        connection.closed_down = True
+        if connection.slot is None:
+            return
+        slot: WorkerSlot = connection.slot
+        slot.connections -= 1
+        owner: WorkerLink | None = connection.owner
+        # What is unfinished is with the owner, and the close belongs behind it; else any worker of the slot will do.
+        link = owner if owner is not None and (connection.outstanding or self._serves(owner, connection)) else slot.link
+        in_turn = link is owner or not slot.pending_closes
+        if link is not None and in_turn and link.window.has_place():
+            link.send_close(connection)
+            self._loop.touch(link)
+        else:
+            slot.pending_closes.append(connection)
+        if connection.owner is not None:  # a retiring owner must not wait for an end that another is told of
+            connection.owner.disown(connection)
+
+    def discard_parked(self, connection: Connection) -> None:
+        """Forget what was accepted but not sent down; the connection's close code accounts for it.
+
+        A connection whose open is among that leaves its slot: a worker that never heard of it hears of no end.
+        """
+        parked = connection.parked
+        if parked is not None and connection.slot is not None and parked[0][0] == EVENT_OPEN:
+            connection.slot.connections -= 1
+            connection.slot = None
+        self.parked_bytes -= connection.parked_bytes
+        connection.parked = None
+        connection.parked_bytes = 0
+        if connection.waiting and connection.owner is not None:  # others may wait for what it was to send first
+            self._loop.serve_later(connection.owner)
+
+    def is_idle(self, connection: Connection) -> bool:
+        """Tell whether everything accepted from the connection has been finished."""
+        return connection.outstanding == 0 and connection.parked is None
+
+    def read_on(self, connection: Connection) -> None:
+        """Read a connection again that was stopped."""
+        self._loop.listen(connection, connection.interest | IN)
+        if connection.unread:
+            self._loop.read_later(connection)
+
+    def stop_reading(self, connection: Connection) -> None:
+        """Do not read a connection until what it has parked has gone down."""
+        self._loop.listen(connection, connection.interest & ~IN)
+
+    def notify(self, connection: Connection, kind: int) -> None:
+        """Tell a connection's worker something that takes no credit and may be lost with it."""
+        link: WorkerLink | None = connection.owner
+        if link is not None and self._serves(link, connection) and link.window.has_room(0):
+            link.send_command(kind, connection.fd, b"")
+            self._loop.touch(link)
+
+    # Acknowledgements and credit.
+
+    def finished(self, link: WorkerLink, sequence: int) -> None:
+        """Take the acknowledgement of one event, and let its connection go on.
+
+        Raises:
+            WireError: no such event was outstanding.
+        """
+        connection = link.window.finish(sequence)
+        if connection is None:
+            return
+        connection.replays = 0
+        if not link.active and connection.outstanding == 0 and not connection.closed_down:
+            self.settle(connection)
+        if connection.parked is not None:
+            if not connection.waiting:
+                self._resume(connection)
+        elif connection.stage == 2 and connection.outstanding == 0:
+            self.finish_ending(connection)
+
+    def serve(self, link: WorkerLink) -> None:
+        """Send what the windows have room for now: ends that found no place, adoptions, those in the line."""
+        slot = link.slot
+        if slot.link is link:
+            while slot.pending_closes and link.window.has_place():
+                link.send_close(slot.pending_closes.popleft())
+                self._loop.touch(link)
+            if slot.adoptions:
+                self._serve_adoptions(slot)
+        waiting = link.waiting
+        while waiting:
+            connection = waiting[0]
+            parked = connection.parked
+            if parked is not None and connection.owner is link and self._has_room(connection, len(parked[0][1])):
+                if not link.window.has_room(len(parked[0][1])):
+                    return
+                self._send_parked(link, connection)
+            waiting.popleft()
+            connection.waiting = False
+            if connection.owner is link:
+                self._wait_if_stopped(link, connection)
+
+    # Hand-over.
+
+    def settle(self, connection: Connection) -> None:
+        """Hand a connection over to its slot's worker, if that is another than its owner, as soon as it may be."""
+        if connection.adopting or connection.closed_down or connection.outstanding or connection.slot is None:
+            return
+        slot: WorkerSlot = connection.slot
+        owner: WorkerLink | None = connection.owner
+        if owner is not None:
+            if self._serves(owner, connection):
+                return
+            owner.disown(connection)
+        connection.adopting = True
+        slot.adoptions.append(connection)
+        if slot.link is not None:
+            self._loop.serve_later(slot.link)
+
+    def replay(self, connection: Connection, events: list[tuple[int, bytes]]) -> None:
+        """Put back, in front of what is parked, what a worker died without beginning."""
+        if not events:
+            return
+        if connection.parked is None:
+            connection.parked = deque()
+        connection.parked.extendleft(reversed(events))
+        size = sum(len(data) for _, data in events)
+        connection.parked_bytes += size
+        self.parked_bytes += size
+        self.replays += len(events)
+        connection.replays += 1
+
+    def forget_line(self, link: WorkerLink) -> list[Connection]:
+        """Dissolve the line of a link that is not active any more; return who stood in it."""
+        line = list(link.waiting)
+        link.waiting.clear()
+        for connection in line:
+            connection.waiting = False
+        return line
+
+    def move(self, connection: Connection, slot: WorkerSlot) -> None:
+        """Let a connection belong to another slot; `settle` it then."""
+        if connection.slot is not None:
+            connection.slot.connections -= 1
+        slot.connections += 1
+        connection.slot = slot
+
+    def _serve_adoptions(self, slot: WorkerSlot) -> None:
+        """Tell the slot's worker to adopt those in line, as far as its window and this turn allow."""
+        link = slot.link
+        if link is None:
+            return
+        for _ in range(ADOPTIONS_PER_TURN):
+            if not slot.adoptions or not link.window.has_room(0):
+                break
+            connection = slot.adoptions.popleft()
+            connection.adopting = False
+            if connection.closed_down:
+                continue
+            if connection.slot is not slot:
+                self.settle(connection)
+                continue
+            if connection.parked is not None and connection.parked[0][0] == 0:
+                self._send_parked(link, connection)
+            else:
+                self.adoptions += 1
+                link.send_adopt(connection)
+                self._loop.touch(link)
+            self._resume(connection)
+        else:
+            if slot.adoptions:
+                self._loop.serve_later(link)
+
+    # Steps of the above.
+
+    def _serves(self, link: WorkerLink, connection: Connection) -> bool:
+        """Tell whether a link may be sent this connection's events."""
+        return link.active or (connection.handler and link.ready and not link.drained)
+
+    def _has_room(self, connection: Connection, size: int) -> bool:
+        """Tell whether the connection's own window has room; one message always has when nothing is out."""
+        if connection.outstanding == 0:
+            return True
+        return connection.outstanding < self._max_events and connection.outstanding_bytes + size <= self._max_bytes
+
+    def _park(self, connection: Connection, opcode: int, data: bytes) -> None:
+        if connection.parked is None:
+            connection.parked = deque()
+        connection.parked.append((opcode, data))
+        connection.parked_bytes += len(data)
+        self.parked_bytes += len(data)
+
+    def _within_allowance(self, connection: Connection) -> bool:
+        if connection.parked is None:
+            return True
+        return (
+            len(connection.parked) < self._parked_messages
+            and connection.parked_bytes < self._parked_bytes
+            and self.parked_bytes < self._parked_total
+        )
+
+    def _wait_if_stopped(self, link: WorkerLink, connection: Connection) -> None:
+        """Put a connection in line whose next message nothing but the worker's window stops."""
+        parked = connection.parked
+        if parked is not None and self._has_room(connection, len(parked[0][1])):
+            self._wait(link, connection)
+
+    def _wait(self, link: WorkerLink, connection: Connection) -> None:
+        link.waiting.append(connection)
+        connection.waiting = True
+
+    def _resume(self, connection: Connection) -> None:
+        """Send what is parked as far as the windows allow."""
+        link: WorkerLink | None = connection.owner
+        if link is None or not self._serves(link, connection):
+            return
+        while connection.parked is not None:
+            size = len(connection.parked[0][1])
+            if not self._has_room(connection, size):
+                return
+            if link.waiting or not link.window.has_room(size):
+                self._wait(link, connection)
+                return
+            self._send_parked(link, connection)
+
+    def _send_parked(self, link: WorkerLink, connection: Connection) -> None:
+        """Send the first parked message, and go on reading where that makes room."""
+        parked: deque[tuple[int, bytes]] = connection.parked  # type: ignore[assignment]
+        opcode, data = parked.popleft()
+        connection.parked_bytes -= len(data)
+        self.parked_bytes -= len(data)
+        if not parked:
+            connection.parked = None
+        if opcode == 0:
+            link.send_open(connection)
+        else:
+            link.send_message(connection, opcode, data)
+        self._loop.touch(link)
+        stopped = connection.stage == 1 and not connection.interest & IN and not self.draining
+        if stopped and self._within_allowance(connection):
+            self.read_on(connection)

@@ -1,0 +1,52 @@
+"""Reading and writing a client's socket by descriptor, without an exception where nothing is wrong.
+
+The other module with a compiled and a pure body. Errors come back as negative errno, because EAGAIN is the
+ordinary end of a read and an exception would cost more than the call. SIGPIPE is ignored by every Python process.
+"""
+
+from __future__ import annotations
+
+import os
+
+try:
+    import cython
+except ImportError:  # the source runs as it is where Cython is not installed
+
+    class cython:  # type: ignore[no-redef]
+        """Stands in for the module of this name."""
+
+        compiled = False
+
+
+if cython.compiled:
+    from cython.cimports.libc.errno import errno  # type: ignore[import-not-found, unused-ignore]
+    from cython.cimports.posix.unistd import (  # type: ignore[import-not-found, unused-ignore]
+        read as posix_read,
+    )
+    from cython.cimports.posix.unistd import (
+        write as posix_write,
+    )
+
+
+def read_into(descriptor: int, buffer: bytearray, start: int) -> int:
+    """Read what has arrived into `buffer[start:]`; return how many bytes, 0 at the end, or a negative errno."""
+    if cython.compiled:
+        target = cython.cast(cython.p_uchar, buffer) + start
+        count = posix_read(descriptor, target, len(buffer) - start)
+        return -errno if count < 0 else count  # type: ignore[no-any-return, unused-ignore]
+    try:
+        return os.readv(descriptor, [memoryview(buffer)[start:]])
+    except OSError as error:
+        return -(error.errno or 1)
+
+
+def write_from(descriptor: int, data: bytearray) -> int:
+    """Write as much of `data` as the kernel takes; return how many bytes, or a negative errno."""
+    if cython.compiled:
+        origin = cython.cast(cython.p_uchar, data)
+        count = posix_write(descriptor, origin, len(data))
+        return -errno if count < 0 else count  # type: ignore[no-any-return, unused-ignore]
+    try:
+        return os.write(descriptor, data)
+    except OSError as error:
+        return -(error.errno or 1)

@@ -1,0 +1,59 @@
+"""The verdict: what becomes of each event that a dead worker had not finished.
+
+Asked only when its process has ended and all it ever sent has been read, so what has no acknowledgement now will never
+have one. The progress map tells what it had begun:
+
+- begun, or finished without the acknowledgement having left: its callback may have run, wholly or in part, and what it
+  pushed may be lost. It is never run again: the connection is closed with 1011.
+- waiting: nothing of it has happened. It is sent again, in order, to the worker that comes after.
+- a close that was begun is not repeated; one that waited is told to the next worker.
+- a connection served by a coroutine handler has lost it, unless the handler never began: 1012.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from zwoole.reactor.connection import Connection
+from zwoole.reactor.window import EVENT_ADOPT, EVENT_CLOSE, EVENT_COMMAND, Outstanding
+from zwoole.shared.progress import WAITING
+
+
+class Verdict:
+    """What is to be done.
+
+    Attributes:
+        failed: connections in whose callback the worker died, in order, once each.
+        replay: connection, and the (event, data) of it to be sent again, in order.
+        closes: connections whose `close` nobody has begun.
+    """
+
+    def __init__(self, unfinished: Iterable[Outstanding], progress: Callable[[int], int]) -> None:
+        """Judge.
+
+        Args:
+            unfinished: the events without an acknowledgement, oldest first.
+            progress: the progress of an event, by its sequence number.
+        """
+        self.failed: list[Connection] = []
+        self.replay: dict[Connection, list[tuple[int, bytes]]] = {}
+        self.closes: list[Connection] = []
+        failed: set[Connection] = set()
+        for item in unfinished:
+            connection = item.connection
+            if connection is None or item.event == EVENT_COMMAND:
+                continue
+            waiting = progress(item.sequence) == WAITING
+            if item.event == EVENT_CLOSE:
+                if waiting:
+                    self.closes.append(connection)
+            elif not waiting:
+                if connection not in failed:
+                    failed.add(connection)
+                    self.failed.append(connection)
+            else:
+                again = self.replay.setdefault(connection, [])
+                if item.event != EVENT_ADOPT:  # the next worker is told to adopt it anyway
+                    again.append((item.event, item.data))
+        for connection in failed:
+            self.replay.pop(connection, None)

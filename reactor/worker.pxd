@@ -1,0 +1,59 @@
+import cython
+
+from zwoole.reactor.connection cimport Connection
+from zwoole.reactor.window cimport Window
+from zwoole.shared.progress cimport ProgressMap
+from zwoole.shared.wire cimport BatchWriter
+
+
+cdef class WorkerSlot
+
+
+cdef class WorkerLink:
+    cdef public WorkerSlot slot
+    cdef readonly unsigned long long incarnation
+    cdef readonly int pid
+    cdef readonly object socket
+    cdef readonly int descriptor
+    cdef readonly ProgressMap progress
+    cdef readonly Window window
+    cdef readonly BatchWriter writer
+    cdef public bint ready
+    cdef public bint active
+    cdef public bint retiring
+    cdef public bint drained
+    cdef public bint served
+    cdef readonly bint closed
+    cdef public Py_ssize_t connections
+    cdef public Py_ssize_t handlers
+    cdef readonly object waiting
+    cdef public bint touched
+    cdef public unsigned long long batches
+    cdef public unsigned long long received
+    cdef public Py_ssize_t up_window
+    cdef unsigned long long _credit_told
+    cdef int _flags
+    cdef int _more
+
+    cpdef void send_open(self, Connection connection) except *
+    cpdef void send_adopt(self, Connection connection) except *
+    cpdef void send_message(self, Connection connection, int opcode, bytes data) except *
+    cpdef void send_close(self, Connection connection) except *
+    cpdef void send_command(self, int kind, unsigned long long number, bytes body) except *
+    cpdef void disown(self, Connection connection) except *
+    cpdef bint may_drain(self) except -1
+    cpdef void return_credit(self) except *
+    cpdef list receive(self)
+    cpdef void flush(self) except *
+    cpdef bint readable(self) except -1
+    cdef void _enter(self, Connection connection, int event, bytes data) except *
+    cdef void _own(self, Connection connection) except *
+
+
+cdef class WorkerSlot:
+    cdef readonly int index
+    cdef public WorkerLink link
+    cdef public Py_ssize_t connections
+    cdef readonly object adoptions
+    cdef readonly object pending_closes
+    cdef public double gone_since

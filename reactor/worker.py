@@ -1,0 +1,240 @@
+"""The master's end of the wire to a worker.
+
+A slot is a worker's place, 0 to worker_num - 1; connections belong to it. A link is one incarnation: the process
+that holds the place now, with its own endpoint, window and progress map. While a slot has no active link its window
+is 0, and messages wait parked on their connections.
+
+A link's life: made when its process starts; *ready* when it said hello; *active* when its slot's connections are its
+own; *retiring* when a successor is active and only coroutine handlers and unfinished events keep it; *drained* when
+it was told that nothing follows; *closed*.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgpack
+import zmq
+
+from zwoole.reactor.connection import Connection
+from zwoole.reactor.window import EVENT_ADOPT, EVENT_CLOSE, EVENT_COMMAND, EVENT_OPEN, Window
+from zwoole.shared.progress import RING, ProgressMap
+from zwoole.shared.settings import Settings
+from zwoole.shared.wire import ADOPT, CLOSE, CREDIT, OPEN, BatchWriter
+from zwoole.shared.wire import MESSAGE as EVENT_MESSAGE
+
+_POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
+
+
+class WorkerLink:
+    """The wire to one worker incarnation.
+
+    Attributes:
+        slot: the place it holds, or will hold.
+        incarnation: its number; no two workers ever have the same.
+        pid: its process.
+        ready: whether it said hello.
+        active: whether its slot's connections are its own.
+        retiring: whether a successor has taken its place.
+        drained: whether it was told that nothing follows.
+        closed: whether the endpoint is closed; nothing comes or goes any more.
+        served: whether it has finished an event.
+        connections: how many it was told of, and not of their end.
+        handlers: how many of them are served by coroutine handlers.
+        waiting: connections whose next message found the window full, in order.
+        touched: whether it stands in the line to be flushed at the end of the turn.
+        batches: how many batches came up.
+        received: bytes of batches taken from it and dealt with, in all.
+    """
+
+    __slots__ = (
+        "_credit_told",
+        "_flags",
+        "_more",
+        "active",
+        "batches",
+        "closed",
+        "connections",
+        "descriptor",
+        "drained",
+        "handlers",
+        "incarnation",
+        "pid",
+        "progress",
+        "ready",
+        "received",
+        "retiring",
+        "served",
+        "slot",
+        "socket",
+        "touched",
+        "up_window",
+        "waiting",
+        "window",
+        "writer",
+    )
+
+    def __init__(
+        self,
+        slot: WorkerSlot,
+        incarnation: int,
+        pid: int,
+        socket: zmq.Socket[bytes],
+        progress: ProgressMap,
+        settings: Settings,
+    ) -> None:
+        self.slot = slot
+        self.incarnation = incarnation
+        self.pid = pid
+        self.socket = socket
+        self.descriptor = int(socket.getsockopt(zmq.FD))
+        self.progress = progress
+        self.window = Window(settings.window_events, settings.window_bytes, RING)
+        self.writer = BatchWriter()
+        self.ready = False
+        self.active = False
+        self.retiring = False
+        self.drained = False
+        self.closed = False
+        self.served = False
+        self.connections = 0
+        self.handlers = 0
+        self.waiting: deque[Connection] = deque()
+        self.touched = False
+        self.batches = 0
+        self.received = 0
+        self.up_window = settings.up_window_bytes
+        self._credit_told = 0
+        self._flags = int(zmq.DONTWAIT)
+        self._more = int(zmq.DONTWAIT | zmq.SNDMORE)
+
+    def send_open(self, connection: Connection) -> None:
+        """Tell of a new connection, which is this worker's from here on."""
+        self._own(connection)
+        self._enter(connection, EVENT_OPEN, connection.record)
+        self.writer.add_bytes(OPEN, connection.fd, connection.record)
+
+    def send_adopt(self, connection: Connection) -> None:
+        """Hand a connection over, which is this worker's from here on; the window must have a place."""
+        self._own(connection)
+        self._enter(connection, EVENT_ADOPT, b"")
+        self.writer.add_bytes(ADOPT, connection.fd, msgpack.packb([connection.record, connection.state]))
+
+    def send_message(self, connection: Connection, opcode: int, data: bytes) -> None:
+        """Send one message of a connection."""
+        self._enter(connection, opcode, data)
+        if opcode == 0x1:
+            self.writer.add_text(EVENT_MESSAGE, connection.fd, data)
+        else:
+            self.writer.add_bytes(EVENT_MESSAGE, connection.fd, data)
+
+    def send_close(self, connection: Connection) -> None:
+        """Tell of a connection's end; the window must have a place for it."""
+        self._enter(connection, EVENT_CLOSE, b"")
+        end = [connection.close_code, connection.close_reason, connection.close_initiator]
+        self.writer.add_bytes(CLOSE, connection.fd, msgpack.packb(end))
+        self.disown(connection)
+
+    def send_command(self, kind: int, number: int, body: bytes) -> None:
+        """Send an event that belongs to no connection."""
+        self._enter(None, EVENT_COMMAND, b"")
+        self.writer.add_bytes(kind, number, body)
+
+    def disown(self, connection: Connection) -> None:
+        """The connection is not this worker's any more."""
+        if connection.owner is self:
+            connection.owner = None
+            self.connections -= 1
+            if connection.handler:
+                self.handlers -= 1
+
+    def may_drain(self) -> bool:
+        """Tell whether a retiring worker has finished all that it will ever be sent."""
+        return (
+            self.retiring
+            and not self.drained
+            and self.handlers == 0
+            and self.window.oldest == self.window.next_sequence
+        )
+
+    def return_credit(self) -> None:
+        """Give the worker its credit back when a quarter of it has been used up."""
+        owed = self.received - self._credit_told >= self.up_window // 4
+        if owed and self.writer.events == 0 and self.window.has_place():
+            self._enter(None, EVENT_COMMAND, b"")
+            self.writer.add(CREDIT, 0)
+
+    def receive(self) -> list[bytes] | None:
+        """Take one batch from the wire; None where there is none."""
+        socket = self.socket
+        if self.closed:
+            return None
+        if not int(socket.getsockopt(zmq.EVENTS)) & _POLLIN:
+            return None
+        try:
+            first: bytes = socket.recv(self._flags)
+        except zmq.Again:
+            return None
+        parts = [first]
+        while socket.getsockopt(zmq.RCVMORE):
+            parts.append(socket.recv(self._flags))
+        return parts
+
+    def flush(self) -> None:
+        """Send what was gathered, as one ZeroMQ message. Never blocks: the window bounds what lies in ZeroMQ."""
+        writer = self.writer
+        if self.closed or not writer.events:
+            return
+        self._credit_told = self.received
+        parts = writer.take(self.window.next_sequence - writer.events, self.received)
+        try:
+            while len(parts) > 1:
+                self.socket.send(parts.pop(0), self._more)
+            self.socket.send(parts[0], self._flags)
+        except zmq.Again:  # the worker is gone; its window remembers what it did not get, for the verdict
+            pass
+
+    def readable(self) -> bool:
+        """Tell whether a batch lies ready: to be asked after every send, since the descriptor will not tell again."""
+        return not self.closed and bool(int(self.socket.getsockopt(zmq.EVENTS)) & _POLLIN)
+
+    def close(self) -> None:
+        """Close the endpoint and remove its progress map."""
+        self.closed = True
+        self.ready = False
+        self.active = False
+        self.socket.close(0)
+        self.progress.path.unlink(missing_ok=True)
+        self.progress.close()
+
+    def _enter(self, connection: Connection | None, event: int, data: bytes) -> None:
+        self.progress.mark(self.window.enter(connection, event, data), 0)
+
+    def _own(self, connection: Connection) -> None:
+        connection.owner = self
+        self.connections += 1
+        if connection.handler:
+            self.handlers += 1
+
+
+class WorkerSlot:
+    """A worker's place and the connections that belong to it.
+
+    Attributes:
+        index: the worker's id, from 0.
+        link: the active incarnation, or None.
+        connections: how many belong here.
+        adoptions: those to be handed over to the active link, in order.
+        pending_closes: those whose end no worker could be told yet, in order.
+        gone_since: when it lost its link, on the loop's clock; 0 while it has one.
+    """
+
+    __slots__ = ("adoptions", "connections", "gone_since", "index", "link", "pending_closes")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.link: WorkerLink | None = None
+        self.connections = 0
+        self.adoptions: deque[Connection] = deque()
+        self.pending_closes: deque[Connection] = deque()
+        self.gone_since = 0.0

@@ -1,0 +1,1 @@
+"""What master and workers agree on: codecs, settings, shared memory. No sockets, no processes."""

@@ -1,0 +1,27 @@
+"""Close codes of RFC 6455 section 7.4 and the IANA registry, and which of them may stand on the wire."""
+
+from __future__ import annotations
+
+CLOSE_NORMAL = 1000
+CLOSE_GOING_AWAY = 1001
+CLOSE_PROTOCOL_ERROR = 1002
+CLOSE_UNSUPPORTED_DATA = 1003
+CLOSE_NO_STATUS = 1005
+CLOSE_ABNORMAL = 1006
+CLOSE_INVALID_DATA = 1007
+CLOSE_POLICY_VIOLATION = 1008
+CLOSE_MESSAGE_TOO_BIG = 1009
+CLOSE_INTERNAL_ERROR = 1011
+CLOSE_SERVICE_RESTART = 1012
+CLOSE_TRY_AGAIN_LATER = 1013
+CLOSE_BAD_GATEWAY = 1014
+
+# 1004, 1005, 1006 and 1015 are reserved and never sent (RFC 6455 section 7.4.1).
+_REGISTERED = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+
+MAX_REASON_BYTES = 123  # a control frame carries 125 bytes, two of them the code (RFC 6455 section 5.5)
+
+
+def is_sendable(code: int) -> bool:
+    """Tell whether a close frame may carry `code`: registered, or 3000-4999 (RFC 6455 section 7.4.2)."""
+    return code in _REGISTERED or 3000 <= code <= 4999

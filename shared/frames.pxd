@@ -1,0 +1,33 @@
+import cython
+
+
+cdef class FrameHeader:
+    cdef public bint fin
+    cdef public bint rsv1
+    cdef public int opcode
+    cdef public unsigned long long length
+    cdef public unsigned int key
+    cdef public int error_code
+    cdef public str error
+
+    cpdef int refuse(self, int code, str error)
+
+
+@cython.locals(
+    data="const unsigned char *",
+    first="unsigned char",
+    second="unsigned char",
+    opcode="unsigned char",
+    control=bint,
+    length="unsigned long long",
+    position=Py_ssize_t,
+    i=int,
+)
+cpdef int read_header(
+    FrameHeader header, bytearray buffer, Py_ssize_t start, Py_ssize_t end, unsigned long long limit, bint allow_rsv1
+) except -2
+
+@cython.locals(shift=int)
+cpdef void append_header(bytearray out, unsigned char first, unsigned long long length) except *
+
+cpdef bytes build_frame(int opcode, bytes payload)

@@ -1,0 +1,63 @@
+"""The plan: what the supervisor tells every process it starts, in one file of the run directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from zwoole.shared.rundir import PLAN
+from zwoole.shared.settings import Settings
+
+# Kinds of apps.
+SCRIPT = "script"  # a file, run as __main__
+RUN_MODULE = "run_module"  # a module, run as __main__ with -m
+ATTRIBUTE = "attribute"  # "module:attribute", imported
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to run the app.
+
+    Attributes:
+        target: the app: a script's path, a module's name, or "module:attribute".
+        kind: which of them.
+        argv: `sys.argv` of the first process.
+        path: `sys.path` of the first process.
+        cwd: its current folder.
+        settings: the effective settings.
+    """
+
+    target: str
+    kind: str
+    argv: list[str]
+    path: list[str]
+    cwd: str
+    settings: Settings
+
+
+def write(run_dir: Path, plan: Plan) -> None:
+    """Write the plan; readers see the old one or the new one, never half."""
+    fields: dict[str, Any] = {
+        "target": plan.target,
+        "kind": plan.kind,
+        "argv": plan.argv,
+        "path": plan.path,
+        "cwd": plan.cwd,
+        "settings": plan.settings.as_dict(),
+    }
+    temporary = run_dir / (PLAN + ".new")
+    temporary.write_bytes(msgpack.packb(fields))
+    temporary.rename(run_dir / PLAN)
+
+
+def read(run_dir: Path) -> Plan:
+    """Read the plan.
+
+    Raises:
+        OSError: there is none.
+    """
+    fields = msgpack.unpackb((run_dir / PLAN).read_bytes())
+    return Plan(**{**fields, "settings": Settings().update(fields["settings"])})

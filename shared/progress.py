@@ -1,0 +1,59 @@
+"""The progress map: how far a worker incarnation has come with each event it was sent.
+
+A plain file in the run directory, one byte per event, found by sequence number modulo the ring. The master makes
+it and clears the byte before it sends the event; the worker writes it before a callback's first and after its
+last instruction. Whatever kills the worker, the file says what it had begun.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+WAITING = 0
+STARTED = 1
+FINISHED = 2
+
+RING = 16384  # events; more than any window, so that closes and commands fit behind it
+
+
+class ProgressMap:
+    """One (worker incarnation, master incarnation) pair's map."""
+
+    __slots__ = ("_mapping", "_marks", "_mask", "path")
+
+    def __init__(self, path: Path, ring: int = 0) -> None:
+        """Map the file at `path`.
+
+        Args:
+            path: the file.
+            ring: number of events it has room for, a power of two, to make the file; 0 opens one that is there.
+
+        Raises:
+            OSError: it cannot be made or is not there.
+        """
+        self.path = path
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if ring else 0)
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            if ring:
+                os.ftruncate(descriptor, ring)
+            self._mapping = mmap.mmap(descriptor, 0)
+            self._marks: memoryview | None = memoryview(self._mapping)
+        finally:
+            os.close(descriptor)
+        self._mask = len(self._mapping) - 1
+
+    def mark(self, sequence: int, progress: int) -> None:
+        """Write how far the event has come: WAITING, STARTED or FINISHED."""
+        self._marks[sequence & self._mask] = progress  # type: ignore[index]
+
+    def read(self, sequence: int) -> int:
+        """Return how far the event has come."""
+        return self._marks[sequence & self._mask]  # type: ignore[index]
+
+    def close(self) -> None:
+        """Unmap the file, whose descriptor the mapping keeps; nothing may be marked or read afterwards."""
+        self._marks = None
+        self._mapping.close()

@@ -1,0 +1,63 @@
+import cython
+
+from zwoole.shared.frames cimport FrameHeader, build_frame, read_header
+from zwoole.shared.mask cimport is_utf8, unmask
+
+cdef FrameHeader _HEADER
+
+
+cdef class Protocol:
+    cdef public int opcode
+    cdef public bytes data
+    cdef public int close_code
+    cdef public str close_reason
+    cdef public bint close_sent
+    cdef public bint receiving
+
+    cdef unsigned long long _max_message
+    cdef unsigned int _max_fragments
+    cdef bytearray _buffer
+    cdef Py_ssize_t _position
+    cdef Py_ssize_t _end
+    cdef bytes _tail
+    cdef int _frame_opcode
+    cdef bint _fin
+    cdef unsigned long long _remaining
+    cdef unsigned int _key
+    cdef int _phase
+    cdef int _message_opcode
+    cdef unsigned int _fragments
+    cdef bytearray _partial
+    cdef bytes _utf8_tail
+
+    @cython.locals(size=Py_ssize_t)
+    cpdef void receive_data(self, bytearray buffer, Py_ssize_t start, Py_ssize_t end) except *
+
+    @cython.locals(event=int)
+    cpdef int next_event(self) except -1
+
+    @cython.locals(rest=bytes)
+    cpdef bytes take_rest(self)
+
+    cpdef bytes close_frame(self, int code, str reason)
+
+    @cython.locals(
+        buffer=bytearray,
+        partial=bytearray,
+        held=Py_ssize_t,
+        size=int,
+        opcode=int,
+        length="unsigned long long",
+        start=Py_ssize_t,
+    )
+    cdef int _begin_frame(self) except -1
+
+    @cython.locals(buffer=bytearray, partial=bytearray, size=Py_ssize_t, chunk=bytes)
+    cdef int _continue_payload(self) except -1
+
+    cdef bint _check_text(self, bytes chunk, bint final) except -1
+    cdef int _finish_message(self) except -1
+    cdef int _control_frame(self, int opcode, bytes payload) except -1
+    cdef int _close_frame(self, bytes payload) except -1
+    cdef int _fail(self, int code, str reason) except -1
+    cdef void _stop_receiving(self) except *

@@ -1,0 +1,303 @@
+"""The request that opened a connection, as callbacks see it, and its packed record.
+
+The master keeps one record per connection for as long as it lives and hands it to whichever worker asks, so the
+record must be small at rest and may be a little slow to read:
+
+- it is one flat run of msgpack scalars (target, address, port, subprotocol, then name, value, name, value ...);
+  with no containers in it, decoding refuses any, and no record can make the decoder nest or preallocate;
+- header names that browsers send are stored as one byte, their place in ``_NAMES``;
+- text is latin-1 on the wire (RFC 9110 section 5.5) and ``str`` here, so a worker decodes nothing twice.
+
+Everything derived (headers, cookies, query) is computed when first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import msgpack
+
+# Append only: the position of a name is what records contain.
+_NAMES = (
+    "Host",
+    "Connection",
+    "Upgrade",
+    "Origin",
+    "User-Agent",
+    "Cookie",
+    "Authorization",
+    "Pragma",
+    "Cache-Control",
+    "Accept",
+    "Accept-Encoding",
+    "Accept-Language",
+    "Sec-WebSocket-Version",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Extensions",
+    "Sec-WebSocket-Protocol",
+    "Sec-Fetch-Dest",
+    "Sec-Fetch-Mode",
+    "Sec-Fetch-Site",
+    "Forwarded",
+    "Via",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Port",
+    "X-Forwarded-Proto",
+    "X-Real-IP",
+    "X-Request-ID",
+)
+_NAME_CODES = {name: code for code, name in enumerate(_NAMES)}
+_FIXED_FIELDS = 4  # target, remote_addr, remote_port, subprotocol
+
+
+class Headers(Mapping[str, str]):
+    """The header fields of a request: a read-only mapping that ignores the case of names.
+
+    ``headers["name"]`` joins repeated fields with ``", "`` (``Cookie`` with ``"; "``), ``get_all`` tells them
+    apart. Iteration gives each name once, as the client first spelled it.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
+        self._fields: dict[str, tuple[str, list[str]]] = {}
+        for name, value in fields:
+            self._fields.setdefault(name.lower(), (name, []))[1].append(value)
+
+    def __getitem__(self, name: str) -> str:
+        key = name.lower()
+        # RFC 9110 section 5.3 joins repeated fields with a comma; a comma may be part of a cookie's value, so
+        # RFC 9113 section 8.2.3 joins those the way RFC 6265 section 4.2.1 separates them.
+        return ("; " if key == "cookie" else ", ").join(self._fields[key][1])
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._fields
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self._fields.values())
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return {name.lower(): self[name] for name in self} == {str(name).lower(): other[name] for name in other}
+
+    __hash__ = None  # type: ignore[assignment]  # equal to plain dicts, hence as unhashable as they are
+
+    def __repr__(self) -> str:
+        return f"Headers({dict(self)!r})"
+
+    def get_all(self, name: str) -> list[str]:
+        """Return the values of every field called `name`, in order; an empty list if there is none."""
+        _, values = self._fields.get(name.lower(), (name, []))
+        return list(values)
+
+
+class Request:
+    """The HTTP request that opened connection `fd`.
+
+    Args:
+        fd: id of the connection, as callbacks know it.
+        target: request target as the client sent it, in origin or absolute form (RFC 9112 section 3.2).
+        headers: name and value of each field, in order.
+        remote_addr: address of the peer.
+        remote_port: port of the peer.
+        subprotocol: the subprotocol agreed on, if any.
+    """
+
+    __slots__ = (
+        "_cookies",
+        "_fields",
+        "_headers",
+        "_query",
+        "fd",
+        "path",
+        "query_string",
+        "raw_path",
+        "remote_addr",
+        "remote_port",
+        "state",
+        "subprotocol",
+    )
+
+    fd: int
+    """Id of the connection; never reused while the server lives."""
+    path: str
+    """Path of the target, percent-decoded as UTF-8; what is not UTF-8 becomes U+FFFD."""
+    raw_path: str
+    """Path of the target as the client sent it."""
+    query_string: str
+    """What follows the first ``?`` of the target, as sent; empty if there is none."""
+    remote_addr: str
+    """Address of the peer."""
+    remote_port: int
+    """Port of the peer."""
+    subprotocol: str | None
+    """The subprotocol agreed on, if any."""
+
+    state: Any
+    """What `Server.set_state` kept with the connection, where an `adopt` callback is given it; else None."""
+
+    def __init__(
+        self,
+        fd: int,
+        target: str,
+        headers: Iterable[tuple[str, str]] = (),
+        remote_addr: str = "",
+        remote_port: int = 0,
+        subprotocol: str | None = None,
+    ) -> None:
+        self.fd = fd
+        self.raw_path, self.query_string = split_target(target)
+        self.path = unquote(self.raw_path)
+        self.remote_addr = remote_addr
+        self.remote_port = remote_port
+        self.subprotocol = subprotocol
+        self.state = None
+        self._fields = tuple(headers)
+        self._headers: Headers | None = None
+        self._query: dict[str, str] | None = None
+        self._cookies: dict[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Request fd={self.fd} path={self.path!r} from {self.remote_addr} port {self.remote_port}>"
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields."""
+        if self._headers is None:
+            self._headers = Headers(self._fields)
+        return self._headers
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The decoded query parameters, blank ones included; of a repeated one the last counts."""
+        if self._query is None:
+            self._query = dict(parse_qsl(self.query_string, keep_blank_values=True))
+        return self._query
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies, values as sent but for enclosing double quotes; what is no cookie is skipped."""
+        if self._cookies is None:
+            self._cookies = parse_cookies(self.headers.get("Cookie", ""))
+        return self._cookies
+
+    @property
+    def subprotocols(self) -> tuple[str, ...]:
+        """The subprotocols that the client offered, the one it likes best first."""
+        return tuple(list_elements(self.headers.get("Sec-WebSocket-Protocol", "")))
+
+
+# ---- The packed record -----------------------------------------------------------------------------------------
+
+
+def pack_request(
+    target: bytes,
+    headers: list[tuple[bytes, bytes]],
+    remote_addr: str,
+    remote_port: int,
+    subprotocol: str | None,
+) -> bytes:
+    """Return the record from which `unpack_request` makes the request again."""
+    packer = msgpack.Packer(autoreset=False)
+    for field in (target.decode("latin-1"), remote_addr, remote_port, subprotocol):
+        packer.pack(field)
+    for raw_name, value in headers:
+        name = raw_name.decode("latin-1")
+        packer.pack(_NAME_CODES.get(name, name))
+        packer.pack(value.decode("latin-1"))
+    record: bytes = packer.bytes()
+    return record
+
+
+def unpack_request(fd: int, record: bytes) -> Request:
+    """Return the request of connection `fd` from its record.
+
+    Raises:
+        ValueError: `record` was not made by `pack_request`.
+    """
+    target, remote_addr, remote_port, subprotocol, *fields = _unpack_scalars(record)
+    if not (isinstance(target, str) and isinstance(remote_addr, str)):
+        raise ValueError("malformed request record: the target and the address must be text")
+    if type(remote_port) is not int or not 0 <= remote_port <= 0xFFFF:
+        raise ValueError(f"malformed request record: {remote_port!r} is no port")
+    if not (subprotocol is None or isinstance(subprotocol, str)):
+        raise ValueError("malformed request record: the subprotocol must be text")
+    if len(fields) % 2:
+        raise ValueError("malformed request record: a header without a value")
+    headers = [_unpack_header(name, value) for name, value in zip(fields[::2], fields[1::2], strict=True)]
+    return Request(fd, target, headers, remote_addr, remote_port, subprotocol)
+
+
+def _unpack_scalars(record: bytes) -> list[object]:
+    """Return the msgpack scalars in `record`, at least `_FIXED_FIELDS` of them; ValueError if it is anything else."""
+    # A scalar cannot be longer than the buffer it lies in, so memory is bounded by the length of the record.
+    unpacker = msgpack.Unpacker(
+        max_buffer_size=len(record) or 1, max_array_len=0, max_map_len=0, max_ext_len=0, strict_map_key=True
+    )
+    unpacker.feed(record)
+    try:
+        scalars = list(unpacker)
+    except ValueError as error:
+        raise ValueError(f"malformed request record: {error}") from None
+    # Iteration stops without a word at an incomplete last item.
+    if unpacker.tell() != len(record) or len(scalars) < _FIXED_FIELDS:
+        raise ValueError("malformed request record: it ends early")
+    return scalars
+
+
+def _unpack_header(name: object, value: object) -> tuple[str, str]:
+    """Return a header from its packed name, a text or a place in `_NAMES`, and its value."""
+    if type(name) is int and 0 <= name < len(_NAMES):
+        name = _NAMES[name]
+    if not (isinstance(name, str) and isinstance(value, str)):
+        raise ValueError("malformed request record: a header must be a name and a text")
+    return name, value
+
+
+# ---- The parts of a request ------------------------------------------------------------------------------------
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Return path and query of a request target, both as sent.
+
+    Of a target in absolute form (``ws://host/path?query``) scheme and authority are left out; a path that is empty
+    then is ``/`` (RFC 9110 section 4.2.3).
+    """
+    if not target.startswith("/") and "://" in target:
+        _, _, rest = target.partition("://")
+        # RFC 3986 section 3.2: the authority ends at the next slash, question mark or the end.
+        authority = rest.partition("?")[0].partition("/")[0]
+        target = rest[len(authority) :]
+        if not target.startswith("/"):
+            target = "/" + target
+    path, _, query = target.partition("?")
+    return path, query
+
+
+def list_elements(value: str) -> list[str]:
+    """Return the elements of a comma-separated header value without the white space around them."""
+    # RFC 9110 section 5.6.1.2: "A recipient MUST parse and ignore a reasonable number of empty list elements"
+    return [element for part in value.split(",") if (element := part.strip(" \t"))]
+
+
+def parse_cookies(value: str) -> dict[str, str]:
+    """Return the cookies of a Cookie header; pairs without ``=`` or without a name are skipped.
+
+    Never fails: cookies come from every site and script of a domain, and one odd cookie must not cost the others.
+    """
+    cookies: dict[str, str] = {}
+    for pair in value.split(";"):
+        name, equals, text = (part.strip(" \t") for part in pair.partition("="))
+        if len(text) >= 2 and text[0] == text[-1] == '"':
+            text = text[1:-1]
+        if name and equals:
+            # RFC 6265 section 5.4: cookies with longer paths come first, so the first is the most specific.
+            cookies.setdefault(name, text)
+    return cookies

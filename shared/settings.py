@@ -1,0 +1,120 @@
+"""Every setting: its name (Swoole's, where Swoole has it), its default, its bounds and what it means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from zwoole.shared.errors import SettingsError
+from zwoole.shared.suggest import did_you_mean
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+SLOW_READER = ("close", "drop_newest", "drop_oldest")
+
+
+def _setting(
+    default: Any,
+    doc: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    metadata = {"doc": doc, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The effective settings of a server. `update` checks what it is given."""
+
+    host: str = _setting("127.0.0.1", "address to listen on: an IPv4 or IPv6 address or a host name")
+    port: int = _setting(8080, "TCP port to listen on; 0 takes a free one", 0, 65535)
+    worker_num: int = _setting(os.cpu_count() or 1, "worker processes", 1, 1024)
+    reactor_num: int = _setting(1, "master processes, each with its own reactor", 1, 64)
+    backlog: int = _setting(4096, "connections the kernel keeps until they are accepted", 1, 65535)
+    max_connection: int = _setting(0, "most connections at a time; 0: what the file descriptors allow", 0, 1 << 20)
+    package_max_length: int = _setting(MIB, "largest message from a client, in bytes", 125, 1 << 30)
+    http_head_max_length: int = _setting(16 * KIB, "largest HTTP head of a handshake, in bytes", 256, MIB)
+    handshake_timeout: float = _setting(10.0, "seconds for a client to send its whole HTTP head", 0.05, 3600)
+    close_timeout: float = _setting(10.0, "seconds to wait for a client's part of the close handshake", 0.05, 3600)
+    handover_timeout: float = _setting(
+        30.0, "seconds that coroutine handlers may stay with a worker that was replaced", 0.1, 3600
+    )
+    adopt_timeout: float = _setting(
+        2.0, "seconds a worker may be missing before others take its connections", 0.05, 3600
+    )
+    max_request: int = _setting(0, "events after which a worker is replaced, 10 % more or less; 0: never", 0, 1 << 40)
+    max_age: float = _setting(0.0, "seconds after which a worker is replaced, 10 % more or less; 0: never", 0, 1e9)
+    max_memory: int = _setting(0, "bytes of resident memory over which a worker is replaced; 0: never", 0, 1 << 44)
+    max_wait_time: float = _setting(10.0, "seconds that a graceful stop may take", 0.1, 3600)
+    socket_buffer_size: int = _setting(
+        0, "bytes that may wait to be sent to one client; 0: the larger of 2 MiB and 2 x package_max_length", 0, 1 << 31
+    )
+    slow_reader: str = _setting("close", "what happens at that limit", choices=SLOW_READER)
+    buffer_high_watermark: int = _setting(
+        0, "bytes waiting for a client at which buffer_full runs; 0: 80 % of that limit", 0, 1 << 31
+    )
+    buffer_low_watermark: int = _setting(0, "bytes waiting for a client at which buffer_empty runs", 0, 1 << 31)
+    output_total_bytes: int = _setting(256 * MIB, "bytes that may wait to be sent to all clients", MIB, 1 << 40)
+    window_events: int = _setting(4096, "unfinished events one worker may have", 1, 8192)
+    window_bytes: int = _setting(8 * MIB, "bytes of unfinished messages one worker may have", KIB, 1 << 31)
+    connection_window_events: int = _setting(64, "unfinished events of one connection its worker may have", 1, 8192)
+    connection_window_bytes: int = _setting(MIB, "bytes of unfinished messages of one connection", KIB, 1 << 31)
+    parked_messages: int = _setting(32, "messages of one connection that may wait for its worker", 1, 65536)
+    parked_bytes: int = _setting(64 * KIB, "bytes of one connection that may wait for its worker", KIB, 1 << 31)
+    parked_total_bytes: int = _setting(256 * MIB, "bytes of all connections that may wait for workers", MIB, 1 << 40)
+    up_window_bytes: int = _setting(8 * MIB, "bytes one worker may push before the master has taken them", KIB, 1 << 31)
+    slow_callback_s: float = _setting(1.0, "seconds after which a callback is reported as slow; 0: never", 0, 3600)
+    log_level: str = _setting("info", "how much is logged", choices=LOG_LEVELS)
+
+    @property
+    def output_limit(self) -> int:
+        """Bytes that may wait to be sent to one client."""
+        return self.socket_buffer_size or max(2 * MIB, 2 * self.package_max_length)
+
+    @property
+    def max_fragments(self) -> int:
+        """Frames that one message may come in."""
+        return max(1024, self.package_max_length // 16)
+
+    def update(self, given: Mapping[str, Any]) -> Settings:
+        """Return these settings with others in their place.
+
+        Raises:
+            SettingsError: a name that is no setting, or a value that one cannot have.
+        """
+        known = {f.name: f for f in fields(self)}
+        checked = {}
+        for name, value in given.items():
+            if name not in known:
+                raise SettingsError(f"unknown setting {name!r}" + did_you_mean(name, known))
+            checked[name] = _check(name, value, type(getattr(self, name)), known[name].metadata)
+        return replace(self, **checked)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of them as plain values, as they travel between processes."""
+        return asdict(self)
+
+
+def _check(name: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> Any:
+    """Return the value as its setting's type."""
+    accepted: tuple[type, ...] = (int, float) if kind is float else (kind,)
+    if not isinstance(value, accepted) or isinstance(value, bool) is not (kind is bool):
+        raise SettingsError(f"{name} must be {_article(kind)}, not {value!r}")
+    low, high = metadata["low"], metadata["high"]
+    if low is not None and not low <= value <= high:
+        raise SettingsError(f"{name} must be from {low} to {high}, not {value!r}")
+    choices = metadata["choices"]
+    if choices is not None and value not in choices:
+        raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+    return kind(value)
+
+
+def _article(kind: type) -> str:
+    return {int: "an integer", float: "a number", str: "a string", bool: "True or False"}[kind]

@@ -1,0 +1,134 @@
+"""The connection table: which connections there are and how much waits to be sent to each.
+
+A file in the run directory that one master maps for writing and every worker for reading, so that `exists`,
+`is_established` and `buffered_amount` cost no message. After a head of 64 bytes each slot has two aligned
+words of 8 bytes, fd * 4 + state and queued bytes; a slot is found by the connection's sequence number modulo the
+capacity, and the fd in it says whose it is. One aligned word is written in one go, so a reader never sees half.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+from zwoole.shared.ids import next_block
+
+FREE = 0
+HANDSHAKE = 1  # accepted, not yet a WebSocket
+ESTABLISHED = 2
+CLOSING = 3  # a close frame was sent
+
+_MAGIC = 0x7A776F6F6C650001
+_HEAD_WORDS = 8
+_AT_CAPACITY = 1
+_AT_SEQUENCE = 2  # sequence number of the newest connection + 1; outlives the master
+_AT_REACTOR_NUM = 3
+_AT_LIMIT = 4
+
+
+class ConnectionTable:
+    """One reactor's table; `create` for its master, `open` for readers."""
+
+    __slots__ = ("_mask", "_reactor_num", "_words", "capacity", "limit")
+
+    def __init__(self, descriptor: int) -> None:
+        """Map an open table file; `create` and `open` are the way in.
+
+        Raises:
+            ValueError: the file is no connection table.
+        """
+        mapping = mmap.mmap(descriptor, 0)
+        if int.from_bytes(mapping[:8], "little") != _MAGIC:
+            raise ValueError("not a connection table")
+        self._words = memoryview(mapping).cast("Q")
+        self.capacity = int(self._words[_AT_CAPACITY])
+        self._mask = self.capacity - 1
+        self._reactor_num = int(self._words[_AT_REACTOR_NUM])
+        self.limit = int(self._words[_AT_LIMIT])
+
+    @staticmethod
+    def create(path: Path, capacity: int, reactor_num: int) -> ConnectionTable:
+        """Make an empty table, or empty the one that a predecessor left, whose numbering goes on.
+
+        Args:
+            path: the table's file.
+            capacity: how many connections it must have room for.
+            reactor_num: how many reactors number their connections in turn.
+        """
+        slots = 1 << max(capacity * 2 - 1, 1).bit_length()
+        sequence = read_sequence(path)
+        temporary = path.with_suffix(".new")
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(descriptor, 8 * (_HEAD_WORDS + 2 * slots))
+            for word, value in enumerate((_MAGIC, slots, sequence, reactor_num, capacity)):
+                os.pwrite(descriptor, value.to_bytes(8, "little"), 8 * word)
+            table = ConnectionTable(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.rename(path)
+        return table
+
+    @staticmethod
+    def open(path: Path) -> ConnectionTable:
+        """Map the table at `path` for reading.
+
+        Raises:
+            OSError: there is none.
+            ValueError: the file is no connection table.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return ConnectionTable(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def next_sequence(self) -> int:
+        """Take the next number whose slot is free; the table has more slots than connections may exist."""
+        words = self._words
+        sequence = words[2]
+        while words[8 + 2 * (sequence & self._mask)]:
+            sequence += 1
+        words[2] = sequence + 1
+        return sequence
+
+    def slot(self, fd: int) -> int:
+        """Return the index of the slot where `fd` would be."""
+        return ((fd - 1) // self._reactor_num) & self._mask
+
+    def set_state(self, fd: int, state: int) -> None:
+        """Write the state of a connection; FREE gives its slot back."""
+        at = 8 + 2 * self.slot(fd)
+        words = self._words
+        if state == 0:
+            words[at] = 0
+            words[at + 1] = 0
+        else:
+            words[at] = fd << 2 | state
+
+    def set_queued(self, fd: int, size: int) -> None:
+        """Write how many bytes wait to be sent to a connection."""
+        self._words[8 + 2 * self.slot(fd) + 1] = size
+
+    def state(self, fd: int) -> int:
+        """Return the state of a connection, FREE where it is gone or never was."""
+        if fd < 1:
+            return 0
+        word = self._words[8 + 2 * self.slot(fd)]
+        return word & 3 if word >> 2 == fd else 0
+
+    def queued(self, fd: int) -> int:
+        """Return how many bytes wait to be sent to a connection, 0 where it is gone."""
+        return self._words[8 + 2 * self.slot(fd) + 1] if self.state(fd) else 0
+
+
+def read_sequence(path: Path) -> int:
+    """Return where numbering begins for a new master: 0, or behind every number its predecessor gave out."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(8 * _HEAD_WORDS)
+    except FileNotFoundError:
+        return 0
+    last = int.from_bytes(head[8 * _AT_SEQUENCE : 8 * _AT_SEQUENCE + 8], "little")
+    return next_block(last)

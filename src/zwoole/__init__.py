@@ -1,0 +1,68 @@
+"""zwoole: a Swoole-style WebSocket server. Reactor in a master process, callbacks in worker processes.
+
+from zwoole import Server
+
+server = Server("127.0.0.1", 8080)
+
+@server.on("message")
+def on_message(server, frame):
+    server.push(frame.fd, "Hello from zwoole server!")
+
+server.start()
+"""
+
+import sys
+
+if sys.platform != "linux":
+    raise ImportError(f"zwoole runs on Linux only (it needs epoll and pidfd), not on {sys.platform}")
+
+from zwoole import excepthook as _excepthook
+from zwoole.shared.errors import (
+    BackpressureError,
+    ConcurrencyError,
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    SettingsError,
+    StartError,
+    WrongProcess,
+    ZwooleError,
+)
+from zwoole.shared.frames import OP_BINARY, OP_TEXT
+from zwoole.shared.request import Headers, Request
+from zwoole.version import VERSION as __version__
+from zwoole.workers import role as _role
+from zwoole.workers.frame import Frame
+from zwoole.workers.handlers import HandlerConnection
+from zwoole.workers.server import Server
+
+__all__ = [
+    "OP_BINARY",
+    "OP_TEXT",
+    "BackpressureError",
+    "ConcurrencyError",
+    "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
+    "Frame",
+    "HandlerConnection",
+    "Headers",
+    "Request",
+    "Server",
+    "SettingsError",
+    "StartError",
+    "WrongProcess",
+    "ZwooleError",
+    "__version__",
+]
+
+
+def _supervise(server: Server) -> None:
+    """Become the supervisor; imported late, since neither master nor workers need it."""
+    from zwoole.launch import supervise
+
+    supervise(server)
+
+
+_role.set_starter(_supervise)
+_excepthook.install()

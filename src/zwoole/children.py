@@ -1,0 +1,122 @@
+"""The processes that the supervisor starts: exec'ed programs of their own, never forks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+from zwoole.shared import signals
+
+EARLY_DEATH_S = 1.0  # a worker that dies sooner after its hello counts as one that cannot serve
+FIRST_BACKOFF_S = 0.1
+MAX_BACKOFF_S = 5.0
+
+
+@dataclass
+class Child:
+    """A process of the server.
+
+    Attributes:
+        role: "master" or "worker".
+        index: the reactor's or the worker's number.
+        incarnation: the number of this process; no two of a role have the same.
+        process: the process.
+        pidfd: a descriptor that becomes readable when it ends.
+        started: when, in monotonic seconds.
+        greeted: whether it has said hello on the control socket, and so can be told something.
+        ready_at: when it could serve, or None.
+        served: whether it has finished an event.
+        retiring: whether a successor took its place, or its place is given up.
+        max_age_s: seconds after its start at which it is to be replaced; 0: never.
+        killed: whether we have killed it.
+    """
+
+    role: str
+    index: int
+    incarnation: int
+    process: subprocess.Popen[bytes]
+    pidfd: int
+    started: float = field(default_factory=time.monotonic)
+    greeted: bool = False
+    ready_at: float | None = None
+    served: bool = False
+    retiring: bool = False
+    max_age_s: float = 0.0
+    killed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.index} (pid {self.process.pid})"
+
+    @property
+    def identity(self) -> bytes:
+        """Its name on the control socket."""
+        return f"{self.role}-{self.incarnation}".encode()
+
+    @property
+    def died_early(self) -> bool:
+        """Whether it ended before it had served anybody, and soon: starting it again at once will not help."""
+        return not self.served and (self.ready_at is None or time.monotonic() - self.ready_at < EARLY_DEATH_S)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.killed = True
+        self.process.kill()
+
+    def reap(self) -> int:
+        """Take the status of a process that has ended, and return it as Popen does: negative for a signal."""
+        os.close(self.pidfd)
+        return self.process.wait()
+
+
+def spawn(role: str, index: int, incarnation: int, arguments: list[str], inherited: list[int]) -> Child:
+    """Start `python -m zwoole.<room>` with the interpreter flags of this process.
+
+    Args:
+        role: "master" or "worker".
+        index: the reactor's or the worker's number.
+        incarnation: the number of the new process.
+        arguments: its command line.
+        inherited: descriptors that it keeps.
+    """
+    room = {"master": "zwoole.reactor", "worker": "zwoole.workers"}[role]
+    command = [sys.executable, *interpreter_flags(), *run_module(room), *arguments]
+    with signals.held_back():
+        process = subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL)
+    return Child(role, index, incarnation, process, os.pidfd_open(process.pid))
+
+
+def run_module(name: str) -> list[str]:
+    """Return the arguments that run a module without the current folder on the path: a user's msgpack.py there must
+    not be imported in the place of msgpack.
+    """
+    if sys.version_info >= (3, 11):
+        return ["-P", "-m", name]
+    without_folder = f"import sys; del sys.path[0]; import runpy; runpy.run_module({name!r}, None, '__main__', True)"
+    return ["-c", without_folder]
+
+
+def interpreter_flags() -> list[str]:
+    """Return the flags that this interpreter was started with, as command-line arguments."""
+    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined, no-any-return]
+
+
+def describe_exit(status: int, killed: bool = False) -> str:
+    """Say how a process ended, with the signal's name, and a hint where it was not `killed` by us."""
+    if status >= 0:
+        return f"exited with code {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = "an unknown signal"
+    hint = ": out of memory?" if -status == signal.SIGKILL and not killed else ""
+    return f"was ended by {name} ({-status}){hint}"
+
+
+def backoff(failures: int) -> float:
+    """Return how many seconds to wait before the next try, after so many early deaths in a row."""
+    doublings = min(failures - 1, 16)  # 2 to the power of a long night's failures is no float
+    return 0.0 if failures == 0 else min(FIRST_BACKOFF_S * 2**doublings, MAX_BACKOFF_S)

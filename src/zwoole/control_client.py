@@ -1,0 +1,58 @@
+"""Talking to a running server's supervisor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from zwoole.run_directory import home, is_running, running
+from zwoole.shared import control
+from zwoole.shared.errors import StartError, ZwooleError
+from zwoole.shared.rundir import control_address
+
+TIMEOUT_S = 5.0
+
+
+class ControlFailed(ZwooleError):
+    """A running server did not answer, or answered with an error."""
+
+
+def find(given: str | None) -> Path:
+    """Return the run directory of the server that is meant.
+
+    Raises:
+        StartError: there is none, or there are several and none was named.
+    """
+    if given is not None:
+        path = Path(given).absolute()
+        if not is_running(path):
+            raise StartError(f"no server is running in {path}")
+        return path
+    found = running()
+    if not found:
+        raise StartError(f"no server is running (looked in {home()}; another place needs --run-dir)")
+    if len(found) > 1:
+        names = "\n".join(f"  --run-dir {path}" for path in found)
+        raise StartError(f"several servers are running; say which:\n{names}")
+    return found[0]
+
+
+def request(run_dir: Path, what: str, timeout_s: float = TIMEOUT_S, **fields: Any) -> Any:
+    """Ask the supervisor for something and return its result; wait for it at most `timeout_s`.
+
+    Raises:
+        ControlFailed: it did not answer in time, or with an error.
+    """
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    with context, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.connect(control_address(run_dir))
+        dealer.send(control.pack("request", id=1, what=what, **fields))
+        if not dealer.poll(int(timeout_s * 1000)):
+            raise ControlFailed(f"the server in {run_dir} did not answer in {timeout_s:.0f} s")
+        answer = control.unpack(dealer.recv())
+    if "error" in answer:
+        raise ControlFailed(str(answer["error"]))
+    return answer["result"]

@@ -1,0 +1,373 @@
+"""The crew: the masters and workers of a server, from their start to their replacement.
+
+What it decides: who is started when, what a child's end means, when successors take over. It does not wait for
+anything itself; the supervisor's loop tells it what has happened.
+"""
+
+from __future__ import annotations
+
+import collections
+import random
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from zwoole.change import Change, change_of
+from zwoole.children import Child, backoff, describe_exit, spawn
+from zwoole.shared.log import get_logger
+from zwoole.shared.settings import Settings
+
+EXIT_CANNOT_START = 1
+EXIT_BOOT_FAILED = 3
+
+BOOT_TRIES = 3
+LOOK_S = 1.0  # how often workers' age and memory are looked at
+MASTER = -1  # stands for the masters among the worker slots where failures are counted
+
+Sender = tuple[bytes, int]  # who waits for an answer on the control socket, and the request's id
+
+log = get_logger("supervisor")
+
+
+class Crew:
+    """The processes of one server.
+
+    The callables are the supervisor's: what a crew can have done.
+
+    Attributes:
+        children: those that run, by the pidfd that tells of their end.
+        epochs: the incarnation of each reactor's master.
+        greeted: the masters, by incarnation, that said hello.
+        worker_num: how many workers there are to be.
+        served: whether a worker has ever been ready.
+        stopping: whether nobody is to be started any more.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        run_dir: Path,
+        listeners: list[list[socket.socket]],
+        lifeline: int,
+        tell: Callable[..., None],
+        later: Callable[[float, Callable[[], None]], None],
+        watch: Callable[[int], None],
+        run_callback: Callable[..., None],
+        give_up: Callable[[int], None],
+        first_ready: Callable[[], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            settings: the effective settings.
+            run_dir: the run directory.
+            listeners: for each reactor, its listening sockets.
+            lifeline: the read end of the pipe that only the supervisor can write to.
+            tell: sends a control message: (identity, kind, fields).
+            later: calls a function after so many seconds.
+            watch: has the loop look at a pidfd.
+            run_callback: runs one of the app's callbacks: (event, arguments).
+            give_up: ends the server with an exit code.
+            first_ready: called when the first worker is ready.
+        """
+        self.children: dict[int, Child] = {}
+        self.epochs: list[int] = []
+        self.greeted: set[int] = set()
+        self.worker_num = settings.worker_num
+        self.served = False
+        self.stopping = False
+        self._settings = settings
+        self._run_dir = run_dir
+        self._listeners = listeners
+        self._lifeline = lifeline
+        self._tell = tell
+        self._later = later
+        self._watch = watch
+        self._run_callback = run_callback
+        self._give_up = give_up
+        self._first_ready = first_ready
+        self._incarnations = 0
+        self._ready_on: dict[int, set[int]] = {}  # worker incarnation: epochs of the masters that it said hello to
+        self._changes: list[Change] = []
+        self._reload_wanted: list[Sender | None] = []  # reloads asked for while a change is under way
+        self._scaling_wanted: list[int] = []  # workers more or fewer asked for meanwhile
+        self._failures: collections.Counter[int] = collections.Counter()  # worker slot: early deaths in a row
+
+    def start_all(self) -> None:
+        """Start the masters and the workers."""
+        for index in range(self._settings.reactor_num):
+            self._start_master(index)
+        for slot in range(self.worker_num):
+            self._start_worker(slot)
+        self._later(LOOK_S, self._look_at_workers)
+
+    def of(self, role: str) -> list[Child]:
+        """Return the masters, or the workers, that run."""
+        return [child for child in self.children.values() if child.role == role]
+
+    # What the control socket brings.
+
+    def greeted_by(self, sender: bytes) -> None:
+        """A child has come as far as listening to us; a master is told who its workers are."""
+        for child in list(self.children.values()):
+            if child.identity == sender:
+                child.greeted = True
+                if child.role == "master":
+                    child.ready_at = time.monotonic()
+                    self.greeted.add(child.incarnation)
+                    for worker in self.of("worker"):
+                        if not worker.retiring:
+                            self._introduce(worker, child.incarnation)
+
+    def worker_ready(self, incarnation: int, epoch: int) -> None:
+        """A master took a worker's hello; when all have, the worker is ready."""
+        known = self._ready_on.setdefault(incarnation, set())
+        known.add(epoch)
+        if not known >= set(self.epochs):
+            return
+        for child in self.of("worker"):
+            if child.incarnation == incarnation:
+                child.ready_at = time.monotonic()
+        change = change_of(self._changes, incarnation)
+        if change is not None and change.is_ready(incarnation):
+            self._take_over(change)
+        if not self.served and not self.stopping:
+            self.served = True
+            self._first_ready()
+
+    def worker_served(self, incarnation: int) -> None:
+        """A worker has finished its first event: if it ends, that is no failed boot."""
+        for child in self.of("worker"):
+            child.served = child.served or child.incarnation == incarnation
+
+    def reload(self, sender: Sender | None) -> None:
+        """Replace all workers by new ones that have read the code again; one reload at a time."""
+        if self.stopping or not self.served:
+            self._answer(sender, error="the server is starting or stopping")
+        elif self._changes:
+            self._reload_wanted.append(sender)
+        else:
+            change = Change("reload", sender)
+            log.info("reload: starting %d new worker(s) beside those in service", self.worker_num)
+            self._changes.append(change)
+            for slot in range(self.worker_num):
+                self._start_worker(slot, change)
+
+    def recycle_asked(self, incarnation: int, why: str) -> None:
+        """A worker wishes to be replaced."""
+        for child in self.of("worker"):
+            if child.incarnation == incarnation and not child.retiring:
+                self._recycle(child.index, why)
+
+    def scale(self, by: int) -> None:
+        """Add a worker, or give the last one up; while workers are being replaced it waits until that is done."""
+        if self.stopping:
+            return
+        if self._changes:
+            self._scaling_wanted.append(by)
+        elif by > 0:
+            self.worker_num += 1
+            self._start_worker(self.worker_num - 1)
+            log.info("one worker more: %d", self.worker_num)
+        elif by < 0 and self.worker_num > 1:
+            self.worker_num -= 1
+            for epoch in self.epochs:
+                self._tell(f"master-{epoch}".encode(), "remove_slot")
+            for child in self.of("worker"):
+                if child.index == self.worker_num:
+                    self._retire(child)
+            log.info("one worker fewer: %d", self.worker_num)
+
+    # Starting.
+
+    def _next_incarnation(self) -> int:
+        self._incarnations += 1
+        return self._incarnations
+
+    def _start_master(self, index: int) -> None:
+        epoch = self._next_incarnation()
+        del self.epochs[index : index + 1]
+        self.epochs.insert(index, epoch)
+        descriptors = [listening.fileno() for listening in self._listeners[index]]
+        arguments = ["--run-dir", str(self._run_dir), "--epoch", str(epoch), "--index", str(index)]
+        arguments += ["--lifeline", str(self._lifeline), "--listen", *map(str, descriptors)]
+        self._adopt(spawn("master", index, epoch, arguments, [self._lifeline, *descriptors]))
+
+    def _start_worker(self, slot: int, change: Change | None = None) -> None:
+        """Start a worker: for its place at once, or as a successor in a change."""
+        if self.stopping or slot >= self.worker_num:
+            return
+        incarnation = self._next_incarnation()
+        arguments = ["--run-dir", str(self._run_dir), "--slot", str(slot), "--incarnation", str(incarnation)]
+        arguments += ["--lifeline", str(self._lifeline), "--masters", *map(str, self.epochs)]
+        child = spawn("worker", slot, incarnation, arguments, [self._lifeline])
+        child.max_age_s = self._settings.max_age * random.uniform(0.9, 1.1)
+        if change is not None:
+            change.members[incarnation] = slot
+        self._adopt(child)
+        for epoch in self.epochs:
+            if epoch in self.greeted:
+                self._introduce(child, epoch)
+
+    def _adopt(self, child: Child) -> None:
+        self.children[child.pidfd] = child
+        self._watch(child.pidfd)
+
+    def _introduce(self, worker: Child, epoch: int) -> None:
+        """Tell a master of a worker process."""
+        fields = {"slot": worker.index, "incarnation": worker.incarnation, "pid": worker.process.pid}
+        standby = change_of(self._changes, worker.incarnation) is not None
+        self._tell(f"master-{epoch}".encode(), "worker", standby=standby, **fields)
+
+    # Ends.
+
+    def ended(self, child: Child) -> None:
+        """A child's process has ended: reap it, and see to what follows."""
+        status = child.reap()
+        if self.stopping:
+            if status != 0 and child.greeted and not child.killed:
+                log.warning("%s %s while stopping", child, describe_exit(status, child.killed))
+        elif child.role == "master":
+            self._master_ended(child, status)
+        else:
+            self._worker_ended(child, status)
+
+    def _worker_ended(self, child: Child, status: int) -> None:
+        """Replace a worker, later each time it ends before it has served."""
+        self._ready_on.pop(child.incarnation, None)
+        if child.retiring and status == 0:
+            return
+        if status != 0:
+            log.error("%s %s", child, describe_exit(status, child.killed))
+            signal_number = -status if status < 0 else 0
+            self._run_callback("worker_error", child.index, child.process.pid, max(status, 0), signal_number)
+        change = change_of(self._changes, child.incarnation)
+        if change is not None:
+            self._change_failed(change, f"{child} {describe_exit(status)}")
+        if change is not None or child.retiring:
+            return
+        self._failures[child.index] = self._failures[child.index] + 1 if child.died_early and status != 0 else 0
+        failures = self._failures[child.index]
+        if not self.served and failures >= BOOT_TRIES:
+            log.error("the app does not boot: giving up after %d tries; the reason stands above", failures)
+            self._give_up(EXIT_BOOT_FAILED)
+            return
+        wait = backoff(failures)
+        if wait:
+            log.info("worker %d is started again in %.1f s", child.index, wait)
+        self._later(wait, lambda: self._start_worker(child.index))
+
+    def _master_ended(self, child: Child, status: int) -> None:
+        """Replace a master; its clients have seen the TCP close."""
+        log.error("%s %s", child, describe_exit(status, child.killed))
+        if child.died_early:
+            self._failures[MASTER] += 1
+            if not self.served and self._failures[MASTER] >= BOOT_TRIES:
+                log.error("the master does not boot: giving up; the reason stands above")
+                self._give_up(EXIT_CANNOT_START)
+                return
+        else:
+            self._failures[MASTER] = 0
+        self.greeted.discard(child.incarnation)
+        for left in self._run_dir.glob(f"w*.m{child.incarnation}*"):  # its endpoints and progress maps
+            left.unlink(missing_ok=True)
+        self._later(backoff(self._failures[MASTER]), lambda: self._replace_master(child.index))
+
+    def _replace_master(self, index: int) -> None:
+        """Start a master on the same listening sockets, and send the workers to it."""
+        if self.stopping:
+            return
+        self._start_master(index)
+        for worker in self.of("worker"):
+            if worker.retiring and self._settings.reactor_num == 1:  # what it stayed for went with the master
+                self._tell(worker.identity, "stop")
+            else:
+                self._tell(worker.identity, "masters", epochs=self.epochs)
+
+    # Changes of workers.
+
+    def _recycle(self, slot: int, why: str) -> None:
+        """Replace one worker, unless that is under way."""
+        under_way = any(slot in change.slots for change in self._changes)
+        if under_way or slot >= self.worker_num or self.stopping:
+            return
+        log.info("worker %d is replaced: %s", slot, why)
+        change = Change(f"replacing worker {slot}")
+        self._changes.append(change)
+        self._start_worker(slot, change)
+
+    def _take_over(self, change: Change) -> None:
+        """Every successor is ready: they take their places, and those in service retire."""
+        self._changes.remove(change)
+        for epoch in self.epochs:
+            self._tell(f"master-{epoch}".encode(), "switch", incarnations=list(change.members))
+        for child in self.of("worker"):
+            if child.index in change.slots and child.incarnation not in change.members:
+                self._retire(child)
+        seconds = time.monotonic() - change.started
+        log.info("%s: done in %.1f s", change.why, seconds)
+        self._answer(change.sender, result={"seconds": round(seconds, 3), "workers": len(change.members)})
+        self._go_on()
+
+    def _retire(self, child: Child) -> None:
+        """Give a worker whose place is taken the time to finish, and no more."""
+        child.retiring = True
+        patience = self._settings.handover_timeout + self._settings.max_wait_time
+        self._later(patience, lambda: self._end_patience(child))
+
+    def _end_patience(self, child: Child) -> None:
+        if child.pidfd in self.children and self.children[child.pidfd] is child:
+            log.warning("%s did not finish in time after it was replaced: killed", child)
+            child.kill()
+
+    def _change_failed(self, change: Change, why: str) -> None:
+        """A successor ended before all were ready: the old workers stay."""
+        self._changes.remove(change)
+        log.error("%s failed, the old workers stay in service: %s; the reason stands above", change.why, why)
+        for child in self.of("worker"):
+            if child.incarnation in change.members:
+                child.retiring = True
+                child.kill()
+        self._answer(change.sender, error=f"{change.why} failed, the old workers stay in service: {why}")
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Do what was asked for during a change: scaling, and one reload for all who asked for one."""
+        scaling, self._scaling_wanted = self._scaling_wanted, []
+        for by in scaling:
+            self.scale(by)
+        if self._reload_wanted and not self._changes:
+            wanted, self._reload_wanted = self._reload_wanted, []
+            for sender in wanted[:-1]:
+                self._answer(sender, result={"merged": True})
+            self.reload(wanted[-1])
+
+    def _look_at_workers(self) -> None:
+        """Replace workers that have become old or large."""
+        now = time.monotonic()
+        limit = self._settings.max_memory
+        for child in self.of("worker"):
+            if child.ready_at is None or child.retiring:
+                continue
+            if child.max_age_s and now - child.started > child.max_age_s:
+                self._recycle(child.index, f"it is {now - child.started:.0f} s old")
+            elif limit and (size := resident_bytes(child.process.pid)) > limit:
+                self._recycle(child.index, f"it has {size} bytes of memory")
+        if not self.stopping:
+            self._later(LOOK_S, self._look_at_workers)
+
+    def _answer(self, sender: Sender | None, **fields: Any) -> None:
+        if sender is not None:
+            self._tell(sender[0], "answer", id=sender[1], **fields)
+
+
+def resident_bytes(pid: int) -> int:
+    """Return a process's resident memory, 0 where it is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0

@@ -1,0 +1,30 @@
+"""One clear line instead of a traceback where a script makes a mistake that zwoole can name."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from zwoole.shared.errors import SettingsError, StartError, WrongProcess
+from zwoole.shared.traces import is_users
+
+
+def install() -> None:
+    """Have uncaught SettingsError, StartError and WrongProcess shown as one line; all else as before."""
+    previous = sys.excepthook
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, SettingsError | StartError | WrongProcess):
+            print(f"zwoole: {place(trace)}{error}", file=sys.stderr)
+        else:
+            previous(kind, error, trace)
+
+    sys.excepthook = show
+
+
+def place(trace: TracebackType | None) -> str:
+    """Return "app.py:5: " for the user's own line that an error came from, "" where there is none."""
+    lines = [frame for frame in traceback.extract_tb(trace) if is_users(frame.filename)]
+    return f"{Path(lines[-1].filename).name}:{lines[-1].lineno}: " if lines else ""

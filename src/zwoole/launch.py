@@ -1,0 +1,137 @@
+"""From a script, or a command line, to a running supervisor."""
+
+from __future__ import annotations
+
+import importlib
+import runpy
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from zwoole.crew import EXIT_BOOT_FAILED
+from zwoole.run_directory import RunDirectory, choose
+from zwoole.shared import log
+from zwoole.shared import plan as plans
+from zwoole.shared.errors import StartError, ZwooleError
+from zwoole.shared.settings import Settings
+from zwoole.shared.suggest import did_you_mean
+from zwoole.shared.traces import print_users_part
+from zwoole.supervisor import EXIT_OK, Supervisor
+from zwoole.workers import role
+from zwoole.workers.server import Server
+
+
+def supervise(server: Server, overrides: dict[str, Any] | None = None, run_dir: str | None = None) -> None:
+    """Run a server whose `start()` was reached in the first process; return when it has stopped in good order.
+
+    Args:
+        server: the app's server.
+        overrides: settings from the command line, which win over the file's.
+        run_dir: the run directory, or None for the usual place.
+
+    Raises:
+        StartError: it cannot start.
+        SettingsError: an override is none of the settings.
+        SystemExit: it stopped otherwise; the code says how.
+    """
+    settings = server.settings.update(overrides or {})
+    server.settings = settings
+    plan = make_plan(settings)
+    log.setup("supervisor", settings.log_level)
+    directory = RunDirectory(choose(run_dir, settings.port, plan.target))
+    try:
+        code = Supervisor(server, plan, directory).run()
+    finally:
+        directory.remove()
+    if code != EXIT_OK:
+        raise SystemExit(code)
+
+
+def make_plan(settings: Settings) -> plans.Plan:
+    """Return how workers are to run the app that this process runs."""
+    target = _app or find_main(sys.modules["__main__"])
+    return plans.Plan(
+        target=target[1],
+        kind=target[0],
+        argv=list(sys.argv),
+        path=list(sys.path),
+        cwd=str(Path.cwd()),
+        settings=settings,
+    )
+
+
+def find_main(main: ModuleType) -> tuple[str, str]:
+    """Return kind and name of what runs as `__main__`: a script's path, or a module run with -m.
+
+    Raises:
+        StartError: it came from neither, so workers could not run it again.
+    """
+    if main.__spec__ is not None:
+        return plans.RUN_MODULE, main.__spec__.name
+    file = getattr(main, "__file__", None)
+    if file is None:
+        raise StartError("start() needs a script that workers can run too: save it to a file and run that")
+    return plans.SCRIPT, str(Path(file).absolute())
+
+
+_app: tuple[str, str] | None = None  # what `zwoole run` was given
+
+
+def run_app(target: str, arguments: list[str], overrides: dict[str, Any], run_dir: str | None) -> None:
+    """Do what `zwoole run TARGET` does.
+
+    Args:
+        target: a script's path, or "module:attribute".
+        arguments: the app's own command line.
+        overrides: settings that win over the file's.
+        run_dir: the run directory, or None for the usual place.
+
+    Raises:
+        ZwooleError: the app cannot be started; the message is for the user.
+        SystemExit: the server stopped with an exit code.
+    """
+    global _app
+    reached = False
+
+    def starter(server: Server) -> None:
+        nonlocal reached
+        reached = True
+        supervise(server, overrides, run_dir)
+
+    role.set_starter(starter)
+    is_attribute = ":" in target and not Path(target).exists()
+    _app = (plans.ATTRIBUTE, target) if is_attribute else (plans.SCRIPT, str(Path(target).absolute()))
+    sys.argv = [target, *arguments]
+    try:
+        if is_attribute:
+            sys.path[0:0] = [str(Path.cwd())]
+            find_server(target).start()
+        else:
+            if not Path(target).is_file():
+                raise StartError(f"there is no file {target!r}; give a script, or module:attribute")
+            sys.path[0] = str(Path(target).resolve().parent)
+            runpy.run_path(target, run_name="__main__")
+    except (ZwooleError, SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        print_users_part(error)
+        raise StartError(f"{target} failed before it reached start()") from None
+    if not reached:
+        print(f"zwoole: {target} ended without reaching server.start()", file=sys.stderr)
+        raise SystemExit(EXIT_BOOT_FAILED)
+
+
+def find_server(target: str) -> Server:
+    """Import "module:attribute" and return the server it names.
+
+    Raises:
+        StartError: there is none.
+    """
+    module_name, _, attribute = target.partition(":")
+    module = importlib.import_module(module_name)
+    server = getattr(module, attribute, None)
+    if isinstance(server, Server):
+        return server
+    known = [name for name, value in vars(module).items() if isinstance(value, Server)]
+    raise StartError(f"{attribute!r} in module {module_name!r} is no Server" + did_you_mean(attribute, known))

@@ -1,0 +1,111 @@
+"""Opening the listening sockets, which the supervisor keeps so that a master can be replaced behind them."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from zwoole.shared.errors import StartError
+from zwoole.shared.settings import Settings
+
+
+def listen(settings: Settings) -> list[list[socket.socket]]:
+    """Open the sockets to listen on; for each reactor, one for each address of the host.
+
+    A port in use is found by binding without SO_REUSEPORT first: with it, a second server would silently share.
+
+    Raises:
+        StartError: the address cannot be had; the message says why.
+    """
+    addresses = resolve(settings.host, settings.port)
+    first = bind_all(ports_alike(addresses, settings), settings)
+    if settings.reactor_num == 1:
+        return [first]
+    bound = [(listening.family, listening.getsockname()) for listening in first]
+    for listening in first:
+        listening.close()
+    return [
+        [bind(family, address, settings, shared=True) for family, address in bound] for _ in range(settings.reactor_num)
+    ]
+
+
+Address = tuple[int, tuple[str, int]]
+
+
+class Unavailable(StartError):
+    """This machine does not have that address, or no such kind of address."""
+
+
+def bind_all(addresses: list[Address], settings: Settings) -> list[socket.socket]:
+    """Bind to all addresses that this machine has: "localhost" may be ::1 too where there is no IPv6.
+
+    Raises:
+        StartError: one of them cannot be had, or none is there.
+    """
+    bound: list[socket.socket] = []
+    missing: list[Unavailable] = []
+    for family, address in addresses:
+        try:
+            bound.append(bind(family, address, settings, shared=False))
+        except Unavailable as error:
+            missing.append(error)
+        except StartError:
+            for listening in bound:
+                listening.close()
+            raise
+    if not bound:
+        raise missing[0]
+    return bound
+
+
+def resolve(host: str, port: int) -> list[Address]:
+    """Return family and address of each address that the host has."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise StartError(f"cannot listen on {host!r}: {error.strerror or error}") from None
+    unique: dict[Address, None] = {(family, (str(address[0]), int(address[1]))): None for family, *_, address in found}
+    return list(unique)
+
+
+def ports_alike(addresses: list[Address], settings: Settings) -> list[Address]:
+    """Return the addresses with the same port, also where 0 asked for a free one."""
+    if settings.port or len(addresses) == 1:
+        return addresses
+    first, *others = bind_all(addresses, settings)
+    port = first.getsockname()[1]
+    for probe in (first, *others):
+        probe.close()
+    return [(family, (address[0], port)) for family, address in addresses]
+
+
+def bind(family: int, address: tuple[str, int], settings: Settings, shared: bool) -> socket.socket:
+    """Return a listening socket."""
+    try:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise Unavailable(f"cannot listen on {address[0]}: {error.strerror}") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(address[:2])
+        listening.listen(settings.backlog)
+    except OSError as error:
+        listening.close()
+        kind = Unavailable if error.errno == errno.EADDRNOTAVAIL else StartError
+        raise kind(f"cannot listen on {address[0]}:{address[1]}: {explain(error)}") from None
+    return listening
+
+
+def explain(error: OSError) -> str:
+    """Say why a bind failed, and what to do."""
+    if error.errno == errno.EADDRINUSE:
+        return "the port is in use; stop whoever has it, or take another port"
+    if error.errno == errno.EACCES:
+        return "ports below 1024 need privileges; take another port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine does not have that address"
+    return error.strerror or str(error)

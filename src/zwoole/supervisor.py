@@ -1,0 +1,349 @@
+"""The supervisor: starts the master and the workers, keeps them alive, obeys signals and the zwoole command.
+
+Its loop waits for three kinds of things: a signal (handlers only queue), the end of a child (pidfd), a message on the
+control socket; then it looks whether something is due. Nothing in it blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import inspect
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from zwoole.crew import Crew
+from zwoole.listening import listen
+from zwoole.run_directory import RunDirectory
+from zwoole.shared import control
+from zwoole.shared import plan as plans
+from zwoole.shared.log import get_logger
+from zwoole.shared.mask import COMPILED
+from zwoole.shared.rundir import control_address
+from zwoole.status import Status
+from zwoole.workers.server import Server
+
+EXIT_OK = 0
+EXIT_FORCED = 4
+
+KILL_GRACE_S = 1.0  # beyond the time a stop may take, before what is left is killed
+SECOND_SIGNAL_S = 1.0  # a wrapper that forwards a signal sends it twice at once; a person waits
+MAX_SLEEP_S = 1.0
+SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
+
+log = get_logger("supervisor")
+
+
+class Supervisor:
+    """Runs one server.
+
+    Attributes:
+        exit_code: what the process should end with.
+    """
+
+    def __init__(self, server: Server, plan: plans.Plan, directory: RunDirectory) -> None:
+        """Prepare to run `server` as `plan` says, in a run directory that this process holds."""
+        self.exit_code = EXIT_OK
+        self._server = server
+        self._plan = plan
+        self._settings = plan.settings
+        self._directory = directory
+        self._listeners: list[list[socket.socket]] = []
+        self._due: list[tuple[float, Callable[[], None]]] = []
+        self._stopping_since: float | None = None
+        self._masters_stopped: set[int] = set()
+        self._told_to_stop: set[bytes] = set()
+        self._signals: collections.deque[int] = collections.deque()
+        self._lifeline_read, self._lifeline_write = os.pipe2(os.O_CLOEXEC)
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._poll = select.poll()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._control: zmq.Socket[bytes]
+        self._crew: Crew
+        self._status: Status
+
+    def run(self) -> int:
+        """Serve until stopped; return the exit code.
+
+        Raises:
+            StartError: the address cannot be listened on.
+        """
+        self._listeners = listen(self._settings)
+        plans.write(self._directory.path, self._plan)
+        self._control = self._context.socket(zmq.ROUTER)
+        self._control.setsockopt(zmq.LINGER, 0)
+        self._control.bind(control_address(self._directory.path))
+        self._crew = self._make_crew()
+        addresses = [where(listening) for listening in self._listeners[0]]
+        self._status = Status(self._crew, str(self._directory.path), addresses, self._tell, self._later)
+        handlers = self._take_signals()
+        self._poll.register(int(self._control.getsockopt(zmq.FD)), select.POLLIN)
+        self._poll.register(self._wake_read, select.POLLIN)
+        try:
+            self._crew.start_all()
+            while self._crew.children or self._due:
+                self._turn()
+        finally:
+            self._clean_up(handlers)
+        if self._crew.served:
+            self._run_callback("shutdown")
+        return self.exit_code
+
+    def _make_crew(self) -> Crew:
+        return Crew(
+            self._settings,
+            self._directory.path,
+            self._listeners,
+            self._lifeline_read,
+            tell=self._tell,
+            later=self._later,
+            watch=lambda pidfd: self._poll.register(pidfd, select.POLLIN),
+            run_callback=self._run_callback,
+            give_up=self._give_up,
+            first_ready=self._announce,
+        )
+
+    def _turn(self) -> None:
+        """Wait for something to happen, and see to it."""
+        now = time.monotonic()
+        sleep = min([MAX_SLEEP_S, *(when - now for when, _ in self._due)])
+        if not int(self._control.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            for descriptor, _ in self._poll.poll(max(sleep, 0) * 1000):
+                if descriptor in self._crew.children:
+                    self._poll.unregister(descriptor)
+                    self._crew.ended(self._crew.children.pop(descriptor))
+        self._hear()
+        self._handle_signals()
+        self._run_due()
+        self._go_on_stopping()
+
+    # The control socket.
+
+    def _tell(self, identity: bytes, kind: str, **fields: Any) -> None:
+        self._control.send_multipart([identity, control.pack(kind, **fields)], zmq.DONTWAIT)
+
+    def _hear(self) -> None:
+        """Take the messages of children and of the zwoole command."""
+        while int(self._control.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            parts = self._control.recv_multipart(zmq.DONTWAIT)
+            try:
+                self._act_on(parts[0], control.unpack(parts[-1]))
+            except (control.ControlError, KeyError, TypeError) as error:
+                log.warning("a control message could not be understood: %s", error)
+
+    def _act_on(self, sender: bytes, message: dict[str, Any]) -> None:
+        crew = self._crew
+        kind = message["type"]
+        if kind == "hello":
+            crew.greeted_by(sender)
+        elif kind == "ready":
+            crew.worker_ready(message["incarnation"], incarnation_of(sender))
+        elif kind == "served":
+            crew.worker_served(message["incarnation"])
+        elif kind == "recycle":
+            crew.recycle_asked(incarnation_of(sender), str(message["why"]))
+        elif kind == "stopped":
+            self._masters_stopped.add(incarnation_of(sender))
+        elif kind == "answer":
+            self._status.answered(message["id"], message["result"])
+        elif kind == "request":
+            self._requested(sender, message)
+        else:
+            log.warning("%s said %r, which this supervisor does not know", sender.decode("ascii", "replace"), kind)
+
+    def _announce(self) -> None:
+        """Say that the server serves, where, and with what."""
+        settings = self._settings
+        addresses = ", ".join(f"ws://{where(listening)}" for listening in self._listeners[0])
+        log.info("listening on %s with %d worker(s)", addresses, settings.worker_num)
+        log.info("run directory %s", self._directory.path)
+        if not COMPILED:
+            log.warning("zwoole runs uncompiled, several times slower: install a C compiler, then install zwoole again")
+        self._run_callback("start")
+
+    def _requested(self, sender: bytes, message: dict[str, Any]) -> None:
+        """Serve the zwoole command."""
+        what = message.get("what")
+        if what == "status":
+            self._status.requested((sender, message["id"]))
+        elif what == "stop":
+            self._tell(sender, "answer", id=message["id"], result={"pid": os.getpid()})
+            self._begin_stop(float(message.get("drain", 0.0)))
+        elif what == "reload":
+            self._crew.reload((sender, message["id"]))
+        elif what == "workers":
+            self._crew.scale(int(message["by"]))
+            self._tell(sender, "answer", id=message["id"], result={"worker_num": self._crew.worker_num})
+        else:
+            self._tell(sender, "answer", id=message["id"], error=f"unknown request {what!r}")
+
+    # Signals.
+
+    def _take_signals(self) -> dict[int, Any]:
+        """Install the handlers, which only queue; return those that were there."""
+
+        def queue(number: int, _: object) -> None:
+            self._signals.append(number)
+
+        before: dict[int, Any] = {}
+        for number in SIGNALS:
+            before[number] = signal.signal(number, queue)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        return before
+
+    def _handle_signals(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass
+        while self._signals:
+            number = self._signals.popleft()
+            if number == signal.SIGQUIT:
+                self._stop_now()
+            elif number in (signal.SIGHUP, signal.SIGUSR1):
+                self._crew.reload(None)
+            elif number in (signal.SIGTTIN, signal.SIGTTOU):
+                self._crew.scale(1 if number == signal.SIGTTIN else -1)
+            else:
+                self._asked_to_stop(signal.Signals(number).name)
+
+    def _asked_to_stop(self, name: str) -> None:
+        if self._stopping_since is None:
+            log.info("%s: stopping, for %.0f s at most; once more stops at once", name, self._settings.max_wait_time)
+            self._begin_stop()
+        elif time.monotonic() - self._stopping_since >= SECOND_SIGNAL_S:
+            log.warning("%s again: stopping at once", name)
+            self._stop_now()
+
+    # Stopping.
+
+    def _begin_stop(self, drain: float = 0.0) -> None:
+        """Stop in good order: the masters first, which finish what was accepted, then the workers.
+
+        A child that has not said hello could not be told, and has nothing to finish.
+
+        Args:
+            drain: seconds to spread the clients' goodbye over, so that they do not all come back at once.
+        """
+        if self._stopping_since is not None:
+            return
+        self._stopping_since = time.monotonic()
+        self._crew.stopping = True
+        if self._crew.served:
+            self._run_callback("before_shutdown")
+        self._close_listeners()
+        seconds = self._settings.max_wait_time + drain
+        for child in self._crew.children.values():
+            if not child.greeted:
+                child.kill()
+            elif child.role == "master":
+                self._tell(child.identity, "stop", seconds=seconds, spread=drain)
+        self._later(seconds + KILL_GRACE_S, self._kill_the_rest)
+
+    def _go_on_stopping(self) -> None:
+        """Stop the workers when the masters are done with them."""
+        if self._stopping_since is None:
+            return
+        masters = [child for child in self._crew.of("master") if child.incarnation not in self._masters_stopped]
+        if not masters:
+            for child in self._crew.of("worker"):
+                if child.identity not in self._told_to_stop:
+                    self._told_to_stop.add(child.identity)
+                    self._tell(child.identity, "stop")
+        if not self._crew.children:
+            self._due.clear()
+
+    def _kill_the_rest(self) -> None:
+        for child in self._crew.children.values():
+            log.warning("%s did not stop in time: killed", child)
+        self._kill_all()
+
+    def _give_up(self, exit_code: int) -> None:
+        """End a server that cannot be started."""
+        self.exit_code = exit_code
+        self._stop_now()
+
+    def _stop_now(self) -> None:
+        """Kill everything."""
+        if self._stopping_since is None:
+            self._stopping_since = time.monotonic()
+        self._crew.stopping = True
+        self._close_listeners()
+        self._kill_all()
+
+    def _kill_all(self) -> None:
+        """Kill every child that is left; what it had accepted is lost, and the exit code says so."""
+        for child in self._crew.children.values():
+            child.kill()
+        if self._crew.children and self.exit_code == EXIT_OK:
+            self.exit_code = EXIT_FORCED
+
+    def _close_listeners(self) -> None:
+        for group in self._listeners:
+            for listening in group:
+                listening.close()
+
+    def _clean_up(self, handlers: dict[int, Any]) -> None:
+        for child in self._crew.children.values():  # only where something of ours went wrong
+            child.kill()
+            child.reap()
+        signal.set_wakeup_fd(-1)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        self._close_listeners()
+        self._control.close()
+        self._context.term()
+        for descriptor in (self._lifeline_read, self._lifeline_write, self._wake_read, self._wake_write):
+            os.close(descriptor)
+
+    # Timers and callbacks.
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        self._due.append((time.monotonic() + seconds, call))
+
+    def _run_due(self) -> None:
+        now = time.monotonic()
+        ready = [entry for entry in self._due if entry[0] <= now]
+        self._due = [entry for entry in self._due if entry[0] > now]
+        for _, call in ready:
+            call()
+
+    def _run_callback(self, event: str, *arguments: Any) -> None:
+        """Run a callback of the app that belongs to this process; its failure is logged and nothing more."""
+        callback = self._server.callbacks.get(event)
+        if callback is None:
+            return
+        try:
+            result = callback(self._server, *arguments)
+            if inspect.iscoroutine(result):
+                asyncio.run(result)
+        except Exception:
+            log.exception("the %r callback failed", event)
+
+
+def incarnation_of(identity: bytes) -> int:
+    """Return the incarnation in a child's name on the control socket."""
+    return int(identity.split(b"-")[1])
+
+
+def where(listening: socket.socket) -> str:
+    """Return "host:port" of a listening socket, [host]:port for IPv6; "closed" once it is."""
+    if listening.fileno() < 0:
+        return "closed"
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if listening.family == socket.AF_INET6 else f"{host}:{port}"

@@ -1,0 +1,1 @@
+"""Real clients under load while the harness does mischief, with exact counts."""

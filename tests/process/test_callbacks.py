@@ -1,0 +1,364 @@
+"""Callbacks of every kind: where each runs, what order they keep, and what their failures cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.client_frames import client_frame
+from tests.process.conftest import Serve
+from tests.process.raw_client import TEXT, RawClient, ServerFrame
+from tests.process.server_process import ServerProcess
+from tests.process.waiting import wait_for
+
+# Where callbacks run.
+
+LIFE = """
+    import os
+    from zwoole import Server
+
+    server = Server()
+
+    def note(event, *arguments):
+        print(event, os.getpid(), *arguments)
+
+    @server.on("start")
+    def on_start(server):
+        note("start", server.worker_id)
+
+    @server.on("workerStart")  # Swoole's own spelling
+    def on_worker_start(server, worker_id):
+        note("worker_start", worker_id, server.worker_id)
+
+    @server.on("worker_stop")
+    {} on_worker_stop(server, worker_id):
+        note("worker_stop", worker_id)
+
+    @server.on("worker_error")
+    def on_worker_error(server, worker_id, pid, exit_code, signal):
+        note("worker_error", worker_id, pid, exit_code, signal)
+
+    @server.on("before_shutdown")
+    async def on_before_shutdown(server):
+        note("before_shutdown")
+
+    @server.on("shutdown")
+    def on_shutdown(server):
+        note("shutdown")
+
+    @server.on("message")
+    def on_message(server, frame):
+        os._exit(int(frame.data))
+
+    server.start()
+    note("after start")
+"""
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_where_callbacks_run(serve: Serve, kind: str) -> None:
+    server = serve(LIFE.format(kind), workers=2)
+    supervisor = server.process.pid
+    workers = server.pids("worker")
+    with server.connect() as client:
+        client.send("7")
+        with pytest.raises(ConnectionClosed, match="1011"):
+            client.recv(10)
+    wait_for(lambda: any(line.startswith("worker_error") for line in server.lines()), "worker_error")
+    server.wait_ready()
+    replaced = server.pids("worker")
+    assert server.stop() == 0
+    lines = server.lines()
+
+    assert lines.count(f"start {supervisor} None") == 1
+    assert {f"worker_start {pid} {worker} {worker}" for worker, pid in enumerate(workers)} <= set(lines)
+    (dead,) = set(workers) - set(replaced)
+    slot = workers.index(dead)
+    assert f"worker_error {supervisor} {slot} {dead} 7 0" in lines
+    assert f"worker_start {replaced[slot]} {slot} {slot}" in lines
+    assert sorted(line for line in lines if line.startswith("worker_stop")) == sorted(
+        f"worker_stop {pid} {worker}" for worker, pid in enumerate(replaced)
+    )
+    ends = [line for line in lines if line.split()[0] in ("before_shutdown", "shutdown", "after")]
+    assert ends == [f"before_shutdown {supervisor}", f"shutdown {supervisor}", f"after start {supervisor}"]
+    assert lines.index(ends[0]) < min(lines.index(line) for line in lines if line.startswith("worker_stop"))
+
+
+# Order.
+
+KINDS = {
+    "def": ("def", "time.sleep(0.001)"),
+    "async": ("async def", "await asyncio.sleep(0.001)"),
+}
+ORDER = """
+    import asyncio
+    import time
+    from zwoole import Server
+
+    server = Server()
+
+    @server.on("open")
+    {open} on_open(server, request):
+        {open_pause}
+        server.push(request.fd, "open")
+
+    @server.on("message")
+    {message} on_message(server, frame):
+        if int(frame.data) % 7 == 0:
+            {message_pause}
+        server.push(frame.fd, frame.data)
+
+    @server.on("close")
+    {close} on_close(server, fd, code):
+        print("close", fd, code)
+
+    server.start()
+"""
+
+
+@pytest.mark.parametrize("kinds", ["def def def", "async async async", "def async def", "async def async"])
+def test_order(serve: Serve, kinds: str) -> None:
+    """Open, then the messages in order, then close, in whatever way they are written."""
+    fields: dict[str, str] = {}
+    for name, kind in zip(("open", "message", "close"), kinds.split(), strict=True):
+        fields[name], fields[f"{name}_pause"] = KINDS[kind]
+    server = serve(ORDER.format(**fields))
+    with server.connect() as one, server.connect() as two:
+        for number in range(50):
+            for client in (one, two):
+                client.send(str(number))
+        for client in (one, two):
+            assert [client.recv(10) for _ in range(51)] == ["open", *map(str, range(50))]
+        one.close(4567)
+    server.wait_line("close 1 4567")
+    server.wait_line("close 2 1000")
+
+
+def test_coroutines_of_different_connections_interleave(serve: Serve) -> None:
+    server = serve(
+        """
+        import asyncio
+        from zwoole import Server
+
+        server = Server()
+        gate = None
+
+        @server.on("message")
+        async def on_message(server, frame):
+            global gate
+            gate = gate or asyncio.Event()
+            if frame.data == "wait":
+                await gate.wait()
+            else:
+                gate.set()
+            server.push(frame.fd, frame.data)
+
+        server.start()
+        """
+    )
+    with server.connect() as one, server.connect() as two:
+        one.send("wait")
+        two.send("open the gate")
+        assert two.recv(10) == "open the gate"
+        assert one.recv(10) == "wait"
+
+
+# Failures.
+
+FAILING = """
+    import os
+    from zwoole import Server
+
+    server = Server()
+
+    @server.on("open")
+    {0} on_open(server, request):
+        if request.path == "/fail":
+            raise LookupError("no such room")
+
+    @server.on("message")
+    {0} on_message(server, frame):
+        if frame.data == "fail":
+            server.push(frame.fd, "pushed before it failed")
+            raise ValueError("that went wrong")
+        server.push(frame.fd, str(os.getpid()))
+
+    @server.on("close")
+    {0} on_close(server, fd, code, reason, initiator):
+        print("close", fd, code, reason, initiator)
+        if code == 4000:
+            raise RuntimeError("even the end failed")
+
+    server.start()
+"""
+
+
+@pytest.fixture(scope="module", params=["def", "async def"])
+def failing(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    with ServerProcess(FAILING.format(request.param)) as server:
+        yield server.serve()
+
+
+def test_exception_in_message(failing: ServerProcess) -> None:
+    with failing.connect() as other, RawClient(failing.port) as client:
+        other.send("who are you?")
+        pid = other.recv(10)
+        client.upgrade()
+        client.send(*(client_frame(TEXT, text) for text in (b"fail", b"never run", b"fail")))
+        message, close = client.read_frames()
+        assert message == ServerFrame(TEXT, b"pushed before it failed")
+        assert (close.close_code, close.payload[2:]) == (1011, b"callback failed")
+        other.send("still you?")
+        assert other.recv(10) == pid, "the worker lives on"
+    log = failing.wait_log("ValueError: that went wrong")
+    assert "the 'message' callback failed for fd " in log
+    assert 'raise ValueError("that went wrong")' in log
+    wait_for(lambda: any(line.endswith("1011 callback failed server") for line in failing.lines()), "close callback")
+
+
+def test_exception_in_open(failing: ServerProcess) -> None:
+    with failing.connect("/fail") as client, pytest.raises(ConnectionClosed, match="1011"):
+        client.recv(10)
+    failing.wait_log("the 'open' callback failed for fd ")
+
+
+def test_exception_in_close(failing: ServerProcess) -> None:
+    with failing.connect() as client:
+        client.close(4000)
+    failing.wait_log("the 'close' callback failed for fd ")
+    with failing.connect() as client:
+        client.send("who are you?")
+        assert int(client.recv(10)) == failing.pids("worker")[0]
+
+
+def test_system_exit_recycles_the_worker(serve: Serve) -> None:
+    server = serve(
+        """
+        import os
+        import sys
+        from zwoole import Server
+
+        server = Server()
+
+        @server.on("message")
+        def on_message(server, frame):
+            server.push(frame.fd, str(os.getpid()))
+            if frame.data == "exit":
+                sys.exit()
+
+        server.start()
+        """
+    )
+    (first,) = server.pids("worker")
+    with server.connect() as client:
+        client.send("exit")
+        assert client.recv(10) == str(first)
+
+        def answered_by_another() -> bool:
+            client.send("who are you?")
+            return client.recv(10) != str(first)
+
+        wait_for(answered_by_another, "the successor on the same connection")
+    assert "is replaced: a callback raised SystemExit" in server.log()
+
+
+def test_slow_callback_is_reported(serve: Serve) -> None:
+    server = serve(
+        """
+        import time
+        from zwoole import Server
+
+        server = Server()
+
+        @server.on("message")
+        def on_message(server, frame):
+            time.sleep(float(frame.data))
+
+        server.start()
+        """,
+        slow_callback_s=0.1,
+    )
+    with server.connect() as client:
+        client.send("0.15")
+        log = server.wait_log("the 'message' callback took 0.")
+    assert "WARNING" in log
+
+
+def test_program_started_from_a_callback_is_no_worker(serve: Serve) -> None:
+    """Roles are not given by the environment: a zwoole app that a callback runs is a server of its own."""
+    server = serve(
+        """
+        import subprocess
+        import sys
+        from zwoole import Server
+
+        server = Server()
+
+        @server.on("message")
+        def on_message(server, frame):
+            child = [sys.executable, "-c", "import zwoole; print(zwoole.Server().worker_id)"]
+            server.push(frame.fd, subprocess.run(child, capture_output=True, text=True).stdout)
+
+        server.start()
+        """
+    )
+    with server.connect() as client:
+        client.send("run it")
+        assert client.recv(10) == "None\n"
+
+
+def test_a_busy_worker_does_not_stop_the_other(serve: Serve) -> None:
+    server = serve(
+        """
+        import time
+        from zwoole import Server
+
+        server = Server()
+
+        @server.on("message")
+        def on_message(server, frame):
+            time.sleep(float(frame.data))
+            server.push(frame.fd, frame.data)
+
+        server.start()
+        """,
+        workers=2,
+    )
+    with server.connect() as slow, server.connect() as quick:
+        slow.send("1.5")
+        before = time.monotonic()
+        for _ in range(20):
+            quick.send("0")
+            assert quick.recv(10) == "0"
+        assert time.monotonic() - before < 1
+        assert slow.recv(10) == "1.5"
+
+
+def test_lines_of_workers_are_whole() -> None:
+    """Workers share one stdout; their lines do not mix, also where PYTHONUNBUFFERED says to hold nothing back."""
+    app = """
+        from zwoole import Server
+
+        server = Server()
+
+        @server.on("message")
+        def on_message(server, frame):
+            for _ in range(500):
+                print("one", "line", "of", "worker", server.worker_id)
+            server.push(frame.fd, "done")
+
+        server.start()
+    """
+    with ServerProcess(app, workers=2) as server:
+        server.start({"PYTHONUNBUFFERED": "1"})
+        server.wait_log("listening on ")
+        server.wait_ready()
+        with server.connect() as one, server.connect() as two:
+            one.send("go")
+            two.send("go")
+            assert one.recv(10) == two.recv(10) == "done"
+        assert sorted(set(server.lines())) == ["one line of worker 0", "one line of worker 1"]
+        assert len(server.lines()) == 1000

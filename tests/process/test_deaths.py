@@ -1,0 +1,231 @@
+"""Processes that are killed: what their clients see, what is lost, and how the server goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from contextlib import suppress
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+
+from tests.process.conftest import Serve
+from tests.process.raw_client import TEXT, RawClient, ServerFrame
+from tests.process.server_process import ServerProcess
+from tests.process.waiting import wait_for
+
+APP = """
+    import os
+    import time
+    from zwoole import Server
+
+    server = Server()
+
+    @server.on("worker_error")
+    def on_worker_error(server, worker_id, pid, exit_code, signal):
+        print("worker_error", os.getpid(), worker_id, pid, exit_code, signal, flush=True)
+
+    @server.on("message")
+    {0} on_message(server, frame):
+        if frame.data == "sleep":
+            print("sleeping", os.getpid())
+            time.sleep(60)
+        server.push(frame.fd, str(os.getpid()))
+
+    @server.on("close")
+    {0} on_close(server, fd, code, reason, initiator):
+        print("close", fd, code, initiator)
+
+    server.start()
+"""
+SYNC = APP.format("def")
+KINDS = {"def": SYNC, "async def": APP.format("async def")}
+
+
+def who_serves(client: ClientConnection) -> int:
+    """Return the process id of the worker that answers."""
+    client.send("who are you?")
+    return int(client.recv(10))
+
+
+def close_code(client: ClientConnection) -> int:
+    with pytest.raises(ConnectionClosed) as closed:
+        client.recv(10)
+    assert closed.value.rcvd is not None, "a bare end of the stream"
+    return closed.value.rcvd.code
+
+
+# A worker.
+
+
+@pytest.mark.parametrize("app", KINDS.values(), ids=KINDS)
+def test_idle_worker_is_killed(serve: Serve, app: str) -> None:
+    """Nobody is closed: its connections go on with the next one."""
+    server = serve(app)
+    (pid,) = server.pids("worker")
+    with server.connect() as one, server.connect() as two:
+        assert who_serves(one) == who_serves(two) == pid
+        os.kill(pid, signal.SIGKILL)
+        log = server.wait_log("SIGKILL")
+        assert f"worker 0 (pid {pid}) was ended by SIGKILL (9): out of memory?" in log
+        server.wait_line(f"worker_error {server.process.pid} 0 {pid} 0 9")
+        successor = who_serves(one)
+        assert successor == who_serves(two) != pid
+    assert server.pids("worker") == [successor]
+
+
+@pytest.mark.parametrize("app", KINDS.values(), ids=KINDS)
+def test_worker_is_killed_in_a_callback(serve: Serve, app: str) -> None:
+    """Only the message that was being worked on costs its connection."""
+    server = serve(app)
+    (pid,) = server.pids("worker")
+    with server.connect() as other, server.connect() as client:
+        assert who_serves(other) == who_serves(client) == pid
+        client.send("sleep")
+        server.wait_line(f"sleeping {pid}")
+        os.kill(pid, signal.SIGKILL)
+        assert close_code(client) == 1011
+        assert who_serves(other) != pid
+        server.wait_line(f"worker_error {server.process.pid} 0 {pid} 0 9")
+        server.wait_line("close 2 1011 server")
+
+
+def test_the_other_worker_notices_nothing(serve: Serve) -> None:
+    server = serve(SYNC, workers=2)
+    with server.connect() as one, server.connect() as two:
+        dead, living = who_serves(one), who_serves(two)
+        assert dead != living
+        os.kill(dead, signal.SIGKILL)
+        for _ in range(100):
+            assert who_serves(two) == living
+        assert who_serves(one) not in (dead, living)
+
+
+def test_messages_wait_for_the_next_worker(serve: Serve) -> None:
+    """Messages sent while no worker is there are answered, in order, by the one that comes."""
+    server = serve(SYNC)
+    (pid,) = server.pids("worker")
+    with RawClient(server.port) as client:
+        client.upgrade()
+        client.send_frame(TEXT, b"who are you?")
+        assert int(client.read_frame().payload) == pid
+        os.kill(pid, signal.SIGKILL)
+        server.wait_log("SIGKILL")
+        for _ in range(20):
+            client.send_frame(TEXT, b"who are you?")
+        replies = [client.read_frame() for _ in range(20)]
+    (successor,) = server.pids("worker")
+    assert replies == [ServerFrame(TEXT, b"%d" % successor)] * 20
+
+
+def test_connection_opened_while_no_worker_is_there(serve: Serve) -> None:
+    server = serve(SYNC)
+    (pid,) = server.pids("worker")
+    os.kill(pid, signal.SIGKILL)
+    server.wait_log("SIGKILL")
+    with server.connect() as client:
+        assert who_serves(client) != pid
+
+
+# The master.
+
+
+def test_master_is_killed(serve: Serve) -> None:
+    """Its clients see the end of TCP; whoever connects meanwhile waits and is served, and nobody is refused."""
+    server = serve(SYNC, workers=2)
+    (pid,) = server.pids("master")
+    port = server.port
+    with RawClient(port) as client:
+        client.upgrade()
+        os.kill(pid, signal.SIGKILL)
+        with suppress(ConnectionResetError):  # no master is there to say it with a close frame
+            assert client.read_rest() == b""
+        with RawClient(port) as late:
+            late.upgrade()
+            late.send_frame(TEXT, b"who are you?")
+            assert int(late.read_frame().payload) > 0
+    assert f"master 0 (pid {pid}) was ended by SIGKILL" in server.log()
+    server.wait_ready()
+    assert server.pids("master") != [pid]
+    assert server.port == port
+
+
+def test_master_is_killed_twice(serve: Serve) -> None:
+    """A master that dies young is replaced as well, and its workers find the way to the next."""
+    server = serve(SYNC)
+    for _ in range(2):
+        (pid,) = server.pids("master")
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda pid=pid: server.pids("master") not in ([pid], []), "the next master")
+    server.wait_ready()
+    with server.connect() as client:
+        assert who_serves(client) == server.pids("worker")[0]
+
+
+def test_numbers_go_on_behind_a_dead_master(serve: Serve) -> None:
+    server = serve(SYNC)
+    (pid,) = server.pids("master")
+    with server.connect() as client:
+        who_serves(client)
+    server.wait_line("close 1 1000 client")
+    os.kill(pid, signal.SIGKILL)
+    server.wait_log(f"(pid {pid}) was ended by SIGKILL")
+    with server.connect() as client:
+        who_serves(client)
+    wait_for(lambda: sum(line.startswith("close") for line in server.lines()) == 2, "the second close")
+    assert int(server.lines()[-1].split()[1]) > 1 << 20
+
+
+# The supervisor.
+
+
+@pytest.mark.parametrize("app", KINDS.values(), ids=KINDS)
+def test_supervisor_is_killed(serve: Serve, app: str) -> None:
+    """Nobody is orphaned: clients are told 1001, and all that there is goes away."""
+    server = serve(app, workers=2)
+    with server.connect() as client:
+        who_serves(client)
+        server.send_signal(signal.SIGKILL)
+        before = time.monotonic()
+        assert close_code(client) == 1001
+    assert server.wait() == -signal.SIGKILL
+    server.assert_nothing_left(within=before + 6 - time.monotonic())
+    server.wait_line("close 1 1001 server")
+    assert "the supervisor is gone: stopping" in server.log()
+
+
+def test_supervisor_is_killed_while_a_callback_runs(serve: Serve) -> None:
+    server = serve(SYNC)
+    with server.connect() as client:
+        client.send("sleep")
+        wait_for(lambda: any(line.startswith("sleeping") for line in server.lines()), "the callback")
+        server.send_signal(signal.SIGKILL)
+        before = time.monotonic()
+        assert close_code(client) == 1001
+    server.assert_nothing_left(within=before + 6 - time.monotonic())
+    server.wait()
+
+
+def test_a_new_server_takes_the_place_of_a_killed_one() -> None:
+    """What a whole server killed at once leaves in the run directory is in nobody's way."""
+    with ServerProcess(SYNC) as server:
+        server.serve()
+        for process in (server.process, *server.family()):
+            process.kill()
+        server.wait()
+        assert server.run_dir.exists()
+        server.serve()
+        with server.connect() as client:
+            who_serves(client)
+        assert server.stop() == 0
+
+
+def test_the_port_is_free_after_the_end(serve: Serve) -> None:
+    server = serve(SYNC)
+    port = server.port
+    assert server.stop() == 0
+    with socket.create_server(("127.0.0.1", port)):
+        pass

@@ -1,0 +1,277 @@
+"""What goes wrong before a server serves: said in one clear line, with an exit code, and without our own frames."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+
+import pytest
+
+from tests.process.conftest import Serve
+from tests.process.server_process import ServerProcess
+from zwoole.crew import EXIT_BOOT_FAILED, EXIT_CANNOT_START
+
+GOOD = """
+    from zwoole import Server
+
+    server = Server()
+
+    @server.on("message")
+    def on_message(server, frame):
+        pass
+
+    server.start()
+"""
+USAGE = 2  # exit code of a command that was called in the wrong way
+
+
+def fails(server: ServerProcess, code: int) -> str:
+    """Start a server that cannot; return what it wrote to stderr."""
+    server.start()
+    assert server.wait() == code, server.log()
+    server.assert_nothing_left()
+    return without_our_frames(server.log())
+
+
+def without_our_frames(text: str) -> str:
+    """Return the text; the test fails where it has frames of a traceback that are no business of the user's."""
+    frames = re.findall(r'^ *File ".*', text, re.MULTILINE)
+    ours = [frame for frame in frames if re.search(r"\bzwoole/|runpy|/(reactor|workers|shared)/", frame)]
+    assert not ours, f"frames of our own in:\n{text}"
+    return text
+
+
+def app(*lines: str) -> str:
+    """Return an app with these lines between the making of the server and its start."""
+    body = ["from zwoole import Server", "server = Server()", *lines, "server.start()"]
+    return "\n".join(body) + "\n"
+
+
+MESSAGE = "server.on('message', lambda server, frame: None)"
+
+# The app: its source; the exit code; the only line on stderr, or the last.
+MISTAKES = {
+    "no callbacks": (app(), 1, "nothing to serve: register a 'message' callback or a handler before start()"),
+    "unknown setting": (
+        "from zwoole import Server\nServer(wroker_num=2)\n",
+        1,
+        "unknown setting 'wroker_num': did you mean 'worker_num'?",
+    ),
+    "setting of a wrong type": (app("server.set(worker_num='2')"), 1, "worker_num must be an integer, not '2'"),
+    "setting out of bounds": (app("server.set(worker_num=0)"), 1, "worker_num must be from 1 to 1024, not 0"),
+    "unknown event": (app("server.on('mesage', print)"), 1, "unknown event 'mesage': did you mean 'message'?"),
+    "callback that is none": (app("server.on('message', 7)"), 1, "must be a function, not 7"),
+    "callback that wants more": (
+        app("server.on('message', lambda a, b, c: None)"),
+        1,
+        "the callback for 'message' wants more than (server, frame)",
+    ),
+    "handler that is no coroutine": (
+        app("server.handler('/')(lambda ws: None)"),
+        1,
+        "the handler for '/' must be an `async def` function",
+    ),
+    "never starts": ("import zwoole\n", EXIT_BOOT_FAILED, "ended without reaching server.start()"),
+    "syntax error": ("def broken(:\n", 1, "app.py failed before it reached start()"),
+    "ImportError": ("import no_such_module\n", 1, "app.py failed before it reached start()"),
+    "exception": ("raise ValueError('mine')\n", 1, "app.py failed before it reached start()"),
+}
+
+
+@pytest.mark.parametrize(("source", "code", "line"), MISTAKES.values(), ids=MISTAKES)
+def test_mistake_in_the_app(source: str, code: int, line: str) -> None:
+    with ServerProcess(source) as server:
+        last = fails(server, code).splitlines()[-1]
+        assert last.startswith("zwoole: ")
+        assert line in last
+
+
+@pytest.mark.parametrize(
+    "name", ["no callbacks", "unknown setting", "unknown event", "setting out of bounds", "callback that wants more"]
+)
+def test_mistake_in_python_app_py(name: str) -> None:
+    """Without the zwoole command the same line comes, with the place in the app, and no traceback."""
+    source, _, line = MISTAKES[name]
+    with ServerProcess(source, command=[sys.executable, "app.py"]) as server:
+        log = fails(server, 1)
+        assert re.fullmatch(r"zwoole: app\.py:\d+: .*\n", log), log
+        assert line in log
+
+
+@pytest.mark.parametrize("name", ["syntax error", "ImportError", "exception"])
+def test_the_users_own_traceback_is_shown(name: str) -> None:
+    source, _, _ = MISTAKES[name]
+    with ServerProcess(source) as server:
+        log = fails(server, 1)
+        assert "app.py" in log
+        assert source.strip() in log
+        assert {"syntax error": "SyntaxError", "ImportError": "No module named", "exception": "mine"}[name] in log
+
+
+# The command line.
+
+OPTIONS = {
+    "unknown option": (["--wrokers", "2"], USAGE, "No such option"),
+    "no number": (["--workers", "two"], USAGE, "'two' is not a valid integer"),
+    "unknown setting": (["--set", "worker=2"], 1, "unknown setting 'worker': did you mean 'worker_num'?"),
+    "no setting": (["--set", "worker_num"], 1, "--set takes NAME=VALUE, not 'worker_num'"),
+    "port out of range": (["--port", "65536"], 1, "port must be from 0 to 65535, not 65536"),
+    "no such host": (["--host", "no.such.host.invalid"], 1, "cannot listen on 'no.such.host.invalid'"),
+    "address of another machine": (["--host", "192.0.2.1"], 1, "this machine does not have that address"),
+}
+
+
+@pytest.mark.parametrize(("options", "code", "line"), OPTIONS.values(), ids=OPTIONS)
+def test_mistake_on_the_command_line(options: list[str], code: int, line: str) -> None:
+    with ServerProcess(GOOD, *options) as server:
+        assert line in fails(server, code).splitlines()[-1]
+
+
+TARGETS = {
+    "missing.py": "there is no file 'missing.py'; give a script, or module:attribute",
+    "module:server": "'server' in module 'module' is no Server: did you mean 'serve'?",
+    "module:number": "'number' in module 'module' is no Server",
+    "nomodule:server": "nomodule:server failed before it reached start()",
+}
+
+
+@pytest.mark.parametrize(("target", "line"), TARGETS.items(), ids=TARGETS)
+def test_target_that_is_no_server(target: str, line: str) -> None:
+    with ServerProcess(GOOD) as server:
+        server.write("module.py", "from zwoole import Server\nserve = Server()\nnumber = 7\n")
+        server.command[2] = target
+        assert line in fails(server, 1).splitlines()[-1]
+
+
+def test_module_and_attribute() -> None:
+    with ServerProcess(GOOD) as server:
+        server.write("module.py", f"from zwoole import Server\nserver = Server()\n{MESSAGE}\n")
+        server.command[2] = "module:server"
+        server.serve()
+
+
+# Places that are taken.
+
+
+def test_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with ServerProcess(GOOD, "--port", str(port)) as server:
+            log = fails(server, EXIT_CANNOT_START)
+    words = "the port is in use; stop whoever has it, or take another port"
+    assert log == f"zwoole: cannot listen on 127.0.0.1:{port}: {words}\n"
+
+
+@pytest.mark.parametrize("reactors", [1, 2])
+def test_port_in_use_by_another_zwoole(serve: Serve, reactors: int) -> None:
+    """Also where both would share it with SO_REUSEPORT."""
+    port = serve(GOOD, reactor_num=reactors).port
+    with ServerProcess(GOOD, "--port", str(port), reactor_num=reactors) as server:
+        assert f"cannot listen on 127.0.0.1:{port}: the port is in use" in fails(server, EXIT_CANNOT_START)
+
+
+def test_run_directory_in_use(serve: Serve) -> None:
+    first = serve(GOOD)
+    with ServerProcess(GOOD, "--run-dir", str(first.run_dir)) as server:
+        log = fails(server, EXIT_CANNOT_START)
+    assert log == (
+        f"zwoole: a server is running in {first.run_dir} already: `zwoole stop --run-dir {first.run_dir}` stops it\n"
+    )
+    assert first.is_ready(), "it did no harm to the first"
+
+
+def test_run_directory_open_to_others() -> None:
+    with ServerProcess(GOOD) as server:
+        server.run_dir.mkdir(mode=0o755)
+        server.start()
+        assert server.wait() == EXIT_CANNOT_START
+        path = server.run_dir
+        assert server.log() == f"zwoole: the run directory {path} is open to others: chmod 700 {path}\n"
+
+
+def test_run_directory_that_is_a_file() -> None:
+    with ServerProcess(GOOD) as server:
+        server.write("run", "")
+        server.start()
+        assert server.wait() == EXIT_CANNOT_START
+        assert server.log() == f"zwoole: cannot make the run directory {server.run_dir}: File exists\n"
+
+
+def test_run_directory_with_a_path_too_long() -> None:
+    with ServerProcess(GOOD) as server:
+        server.command += ["--run-dir", f"{server.folder}/{'x' * 90}"]
+        log = fails(server, EXIT_CANNOT_START)
+    assert re.fullmatch(r"zwoole: the run directory's path is too long for Unix sockets: .*; give a shorter .*\n", log)
+
+
+# Workers that cannot serve.
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_worker_start_that_raises(kind: str) -> None:
+    source = f"""
+        from zwoole import Server
+
+        server = Server()
+
+        @server.on("worker_start")
+        {kind} on_worker_start(server):
+            raise ConnectionError("no database")
+
+        @server.on("message")
+        def on_message(server, frame):
+            pass
+
+        server.start()
+    """
+    with ServerProcess(source) as server:
+        log = fails(server, EXIT_BOOT_FAILED)
+    assert log.count("ConnectionError: no database") == 3
+    assert log.count("worker_start failed: this worker cannot serve") == 3
+    assert "the app does not boot: giving up after 3 tries; the reason stands above" in log.splitlines()[-1]
+
+
+def test_app_that_fails_in_workers_only() -> None:
+    source = """
+        import os
+        from zwoole import Server
+
+        if os.path.exists("second time"):
+            raise OSError("only the first process may")
+        open("second time", "w").close()
+        server = Server()
+        server.on("message", lambda server, frame: None)
+        server.start()
+    """
+    with ServerProcess(source) as server:
+        log = fails(server, EXIT_BOOT_FAILED)
+    assert log.count("OSError: only the first process may") == 3
+    assert "the app failed before it reached start()" in log
+
+
+def test_start_in_a_process_of_a_pool(serve: Serve) -> None:
+    """A spawned process runs the script again; there start() says what to do instead of serving."""
+    server = serve(
+        """
+        import multiprocessing
+        from zwoole import Server
+
+        server = Server()
+
+        @server.on("message")
+        def on_message(server, frame):
+            child = multiprocessing.get_context("spawn").Process(target=print)
+            child.start()
+            child.join()
+            server.push(frame.fd, str(child.exitcode))
+
+        server.start()
+        """
+    )
+    with server.connect() as client:
+        client.send("spawn")
+        assert client.recv(10) == "1"
+    log = without_our_frames(server.log())
+    assert 'put it under `if __name__ == "__main__":`' in log
+    assert "Traceback" not in log

@@ -1,0 +1,272 @@
+"""How a server ends: in good order when asked, at once when asked again, and never with something left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+
+from tests.process.conftest import Serve
+from tests.process.raw_client import CLOSE, PING, TEXT, RawClient, ServerFrame
+from tests.process.server_process import ZWOOLE, ServerProcess
+from tests.process.waiting import wait_for
+from zwoole.supervisor import EXIT_FORCED, SECOND_SIGNAL_S
+
+APP = """
+    import os
+    import subprocess
+    import time
+    from zwoole import Server
+
+    server = Server()
+
+    @server.on("message")
+    {} on_message(server, frame):
+        if frame.data.startswith("sleep "):
+            print("sleeping", flush=True)
+            time.sleep(float(frame.data.split()[1]))
+        server.push(frame.fd, frame.data)
+
+    @server.on("close")
+    {} on_close(server, fd, code, reason, initiator):
+        print("close", fd, code, initiator)
+
+    server.start()
+    print("start returned")
+"""
+SYNC = APP.format("def", "def")
+KINDS = {"def": SYNC, "async def": APP.format("async def", "async def")}
+
+
+def close_code(client: ClientConnection) -> int:
+    """Return the code that the server closes a connection with; replies before it are skipped."""
+    with pytest.raises(ConnectionClosed) as closed:
+        while True:
+            client.recv(10)
+    assert closed.value.rcvd is not None, "a bare end of the stream"
+    return closed.value.rcvd.code
+
+
+def echo(client: ClientConnection, text: str) -> None:
+    client.send(text)
+    assert client.recv(10) == text
+
+
+# Asked to stop.
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("app", KINDS.values(), ids=KINDS)
+def test_stops_in_good_order(serve: Serve, app: str, number: signal.Signals) -> None:
+    server = serve(app, workers=2)
+    with server.connect() as one, server.connect() as two, server.connect() as three:
+        for client in (one, two, three):
+            echo(client, "hello")
+        server.send_signal(number)
+        assert [close_code(client) for client in (one, two, three)] == [1001, 1001, 1001]
+        assert server.wait(5) == 0
+    server.assert_nothing_left()
+    ends = sorted(line for line in server.lines() if line.startswith("close "))
+    assert ends == [f"close {fd} 1001 server" for fd in (1, 2, 3)]
+    assert server.lines()[-1] == "start returned"
+    assert f"{number.name}: stopping" in server.log()
+    assert "WARNING" not in server.log()
+
+
+def test_is_quick_with_nobody_there(serve: Serve) -> None:
+    server = serve(SYNC, workers=2)
+    before = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - before < 2
+
+
+def test_control_c_reaches_the_whole_group(serve: Serve) -> None:
+    """A terminal sends SIGINT to all processes of the foreground; only the supervisor listens."""
+    server = serve(SYNC, workers=2)
+    with server.connect() as client:
+        echo(client, "hello")
+        server.family()
+        os.killpg(server.process.pid, signal.SIGINT)
+        assert close_code(client) == 1001
+    assert server.wait(5) == 0
+    server.assert_nothing_left()
+    assert "KeyboardInterrupt" not in server.log()
+    assert "close 1 1001 server" in server.lines()
+
+
+def test_control_c_while_starting() -> None:
+    """Also before the children have come as far as ignoring it."""
+    for _ in range(3):
+        with ServerProcess(SYNC, workers=2) as server:
+            server.start()
+            wait_for(lambda server=server: len(server.family()) >= 3, "the children")
+            os.killpg(server.process.pid, signal.SIGINT)
+            assert server.wait(10) == 0
+            server.assert_nothing_left()
+            assert "Traceback" not in server.log()
+
+
+def test_finishes_what_was_accepted(serve: Serve) -> None:
+    server = serve(SYNC)
+    with RawClient(server.port) as client:
+        client.upgrade()
+        texts = [b"sleep 0.5", *(b"%d" % number for number in range(20))]
+        for text in texts:
+            client.send_frame(TEXT, text)
+        server.wait_line("sleeping")
+        client.send_frame(PING, b"all taken in?")
+        frames = [client.read_frame()]
+        assert frames[0].payload == b"all taken in?"
+        server.send_signal(signal.SIGTERM)
+        frames = client.read_frames()
+    assert frames[:-1] == [ServerFrame(TEXT, text) for text in texts]
+    assert frames[-1].close_code == 1001
+    assert server.wait(5) == 0
+
+
+def test_refuses_new_connections_while_stopping(serve: Serve) -> None:
+    server = serve(SYNC)
+    port = server.port
+    with RawClient(port) as waiting, server.connect() as client:
+        client.send("sleep 1")
+        server.wait_line("sleeping")
+        server.send_signal(signal.SIGTERM)
+        assert waiting.read_rest().startswith(b"HTTP/1.1 503 ")
+        with pytest.raises(ConnectionRefusedError):
+            RawClient(port)
+        assert close_code(client) == 1001
+    assert server.wait(5) == 0
+
+
+def test_a_client_that_never_answers_does_not_hold_it(serve: Serve) -> None:
+    server = serve(SYNC, max_wait_time=1.0, close_timeout=0.5)
+    with RawClient(server.port) as client:
+        client.upgrade()
+        before = time.monotonic()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(5) == 0
+        assert time.monotonic() - before < 3
+        assert [frame.opcode for frame in client.read_frames()] == [CLOSE]
+    server.assert_nothing_left()
+
+
+# Not so good order.
+
+
+def test_second_signal_forces(serve: Serve) -> None:
+    server = serve(SYNC)
+    with server.connect() as client:
+        client.send("sleep 60")
+        server.wait_line("sleeping")
+        server.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGTERM)  # a wrapper that forwards a signal sends it twice at once
+        server.wait_log("SIGTERM: stopping")
+        begun = time.monotonic()
+        wait_for(lambda: time.monotonic() - begun > SECOND_SIGNAL_S + 0.1, "a person's patience to end")
+        assert server.process.poll() is None, "the twin of the first signal is no second one"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.wait(2) == EXIT_FORCED
+        server.assert_nothing_left()
+    assert "SIGTERM again: stopping at once" in server.log()
+
+
+def test_a_callback_that_never_ends_is_killed_at_max_wait_time(serve: Serve) -> None:
+    server = serve(SYNC, max_wait_time=1.0)
+    with server.connect() as client:
+        client.send("sleep 60")
+        server.wait_line("sleeping")
+        server.send_signal(signal.SIGTERM)
+        assert close_code(client) == 1001
+        assert server.wait(5) == EXIT_FORCED
+    server.assert_nothing_left()
+    assert "worker 0" in server.log()
+    assert "did not stop in time: killed" in server.log()
+
+
+def test_sigquit_stops_at_once(serve: Serve) -> None:
+    server = serve(SYNC)
+    with server.connect() as client:
+        client.send("sleep 60")
+        server.wait_line("sleeping")
+        server.send_signal(signal.SIGQUIT)
+        assert server.wait(2) == EXIT_FORCED
+    server.assert_nothing_left()
+
+
+# The zwoole command.
+
+
+def zwoole(server: ServerProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `zwoole` as in the server's own world."""
+    environment = {**os.environ, "TMPDIR": str(server.folder)}
+    return subprocess.run([str(ZWOOLE), *arguments], capture_output=True, text=True, timeout=20, env=environment)
+
+
+def test_status_and_stop(serve: Serve) -> None:
+    server = serve(SYNC, workers=2)
+    run_dir = ("--run-dir", str(server.run_dir))
+    with server.connect() as client:
+        echo(client, "hello")
+        text = zwoole(server, "status", *run_dir)
+        assert text.returncode == 0, text.stderr
+        assert text.stdout.startswith(f"serving on 127.0.0.1:{server.port} for ")
+        assert "connections 1, messages in 1, out 1" in text.stdout
+        for role, pids in (("master", server.pids("master")), ("worker", server.pids("worker"))):
+            for index, pid in enumerate(pids):
+                assert f"{role} {index}: pid {pid}, ready" in text.stdout
+        status = json.loads(zwoole(server, "status", "--json", *run_dir).stdout)
+        assert status["pid"] == server.process.pid
+        assert status["listening"] == [f"127.0.0.1:{server.port}"]
+        assert status["masters"][0]["connections"] == 1
+        server.family()
+        stopped = zwoole(server, "stop", *run_dir)
+        assert (stopped.returncode, stopped.stdout) == (0, f"stopped (pid {server.process.pid})\n")
+        assert close_code(client) == 1001
+    assert server.wait(1) == 0, "stop waits for the end"
+    server.assert_nothing_left()
+
+
+def test_stop_as_json(serve: Serve) -> None:
+    server = serve(SYNC)
+    server.family()
+    stopped = zwoole(server, "stop", "--json", "--run-dir", str(server.run_dir))
+    assert json.loads(stopped.stdout) == {"stopped": True, "pid": server.process.pid}
+    assert server.wait(1) == 0
+
+
+@pytest.mark.parametrize("command", ["status", "stop"])
+def test_no_server(serve: Serve, command: str) -> None:
+    server = ServerProcess(SYNC)
+    with server:
+        nowhere = zwoole(server, command)
+        assert (nowhere.returncode, nowhere.stdout) == (1, "")
+        assert nowhere.stderr.startswith("zwoole: no server is running (looked in ")
+        there = zwoole(server, command, "--run-dir", str(server.folder / "none"))
+        assert (there.returncode, there.stderr) == (1, f"zwoole: no server is running in {server.folder}/none\n")
+
+
+def test_several_servers(serve: Serve) -> None:
+    """Where several run, the command asks which; one alone needs no name."""
+    command = [str(ZWOOLE), "run", "app.py", "--port", "0", "--workers", "1"]
+    with ServerProcess(SYNC, command=command) as one, ServerProcess(SYNC, command=command) as two:
+        for server in (one, two):
+            server.start({"TMPDIR": str(one.folder)})
+            server.wait_log("run directory ")
+        asked = zwoole(one, "status")
+        assert asked.returncode == 1
+        assert asked.stderr.startswith("zwoole: several servers are running; say which:\n")
+        run_dirs = [line.strip().removeprefix("--run-dir ") for line in asked.stderr.splitlines()[1:]]
+        assert len(run_dirs) == 2
+        named = json.loads(zwoole(one, "status", "--json", "--run-dir", run_dirs[0]).stdout)
+        stopped, left = (one, two) if named["pid"] == one.process.pid else (two, one)
+        assert zwoole(one, "stop", "--run-dir", run_dirs[0]).returncode == 0
+        assert stopped.wait(1) == 0
+        assert json.loads(zwoole(one, "status", "--json").stdout)["pid"] == left.process.pid
+        assert zwoole(one, "stop").returncode == 0
+        assert left.wait(1) == 0

@@ -1,0 +1,107 @@
+"""That the build is the one meant, that its types were applied, and that imports point one way."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from zwoole.shared import mask
+
+ROOT = Path(__file__).parent.parent
+EXPECTED = os.environ.get("ZWOOLE_EXPECT_BUILD")
+FORBIDDEN = {
+    "shared": {"reactor", "workers", "bench"},
+    "reactor": {"workers", "bench"},
+    "workers": {"reactor", "bench"},
+}
+
+
+def compiled_modules() -> list[str]:
+    """Return the list of setup.py, without running it."""
+    for statement in ast.parse((ROOT / "setup.py").read_text()).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "COMPILED":
+            names: list[str] = ast.literal_eval(statement.value)
+            return names
+    raise AssertionError("setup.py has no COMPILED")
+
+
+def source_of(module: str) -> Path:
+    return (ROOT / "src" / module.replace(".", "/")).with_suffix(".py")
+
+
+MODULES = [module for module in compiled_modules() if source_of(module).exists()]
+
+
+def private_attributes() -> Iterator[tuple[str, str, list[str]]]:
+    """Yield (module, class, attributes that only C sees) as the .pxd files have them."""
+    for module in MODULES:
+        declarations = source_of(module).with_suffix(".pxd").read_text()
+        for name, body in re.findall(r"^cdef class (\w+).*:\n((?:[ ].*\n|\n)*)", declarations, re.MULTILINE):
+            attributes = re.findall(r"^    cdef (?!public|readonly)[^(\n]*?(\w+)$", body, re.MULTILINE)
+            if attributes:
+                yield module, name, attributes
+
+
+PRIVATE = list(private_attributes())
+
+
+def imported_rooms(source: Path) -> set[str]:
+    """Return the rooms of the package, and names beside them, that a file imports anywhere in it."""
+    names = []
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{source}: relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return {name.split(".")[1] for name in names if name.startswith("zwoole.")}
+
+
+@pytest.mark.skipif(EXPECTED is None, reason="ZWOOLE_EXPECT_BUILD is not set")
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_is_loaded_from_the_build_that_was_asked_for(module: str) -> None:
+    assert EXPECTED in ("compiled", "pure")
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    assert Path(spec.origin).suffix == {"compiled": ".so", "pure": ".py"}[EXPECTED]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_one_build_has_all_modules(module: str) -> None:
+    spec = find_spec(module)
+    assert spec is not None
+    assert str(spec.origin).endswith(".so") == mask.COMPILED
+
+
+@pytest.mark.parametrize(("module", "name", "attributes"), PRIVATE, ids=[f"{m}.{n}" for m, n, _ in PRIVATE])
+def test_private_attributes_are_invisible_just_where_types_were_applied(
+    module: str, name: str, attributes: list[str]
+) -> None:
+    visible = vars(getattr(importlib.import_module(module), name)).keys() & {"__dict__", *attributes}
+    assert bool(visible) is not mask.COMPILED
+
+
+def test_the_classes_that_carry_the_bytes_are_among_those() -> None:
+    names = {name for _, name, _ in PRIVATE}
+    assert names >= {"Protocol", "BatchWriter", "BatchReader", "ConnectionTable", "ProgressMap"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_compiled_module_has_types(module: str) -> None:
+    assert source_of(module).with_suffix(".pxd").is_file()
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_imports_point_one_way(room: str) -> None:
+    sources = sorted((ROOT / room).glob("**/*.py"))
+    assert sources
+    wrong = {source.name: imported_rooms(source) & FORBIDDEN[room] for source in sources}
+    assert not any(wrong.values()), wrong

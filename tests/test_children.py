@@ -1,0 +1,62 @@
+"""The processes as the supervisor knows them, without starting any."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+
+import pytest
+
+from zwoole.children import EARLY_DEATH_S, Child, backoff, describe_exit, interpreter_flags, run_module
+
+
+class Process:
+    pid = 4242
+
+
+def child() -> Child:
+    return Child("worker", 3, 17, Process(), -1)  # type: ignore[arg-type]
+
+
+def test_a_child_says_who_it_is() -> None:
+    assert str(child()) == "worker 3 (pid 4242)"
+    assert child().identity == b"worker-17"
+
+
+def test_a_death_is_early_before_or_just_behind_its_hello() -> None:
+    worker = child()
+    assert worker.died_early
+    worker.ready_at = time.monotonic()
+    assert worker.died_early
+    worker.ready_at -= EARLY_DEATH_S
+    assert not worker.died_early
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (0, "exited with code 0"),
+        (3, "exited with code 3"),
+        (-signal.SIGSEGV, "was ended by SIGSEGV (11)"),
+        (-signal.SIGKILL, "was ended by SIGKILL (9): out of memory?"),
+        (-50, "was ended by an unknown signal (50)"),
+    ],
+)
+def test_an_exit_is_described(status: int, words: str) -> None:
+    assert describe_exit(status) == words
+
+
+def test_the_wait_doubles_up_to_its_limit_however_often_it_fails() -> None:
+    waits = [backoff(failures) for failures in range(9)]
+    assert waits == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0])
+    assert backoff(100_000) == 5.0
+
+
+def test_a_module_is_run_without_the_current_folder_on_its_path() -> None:
+    arguments = run_module("zwoole.reactor")
+    assert arguments == ["-P", "-m", "zwoole.reactor"] if sys.version_info >= (3, 11) else arguments[0] == "-c"
+
+
+def test_interpreter_flags_are_strings() -> None:
+    assert all(isinstance(flag, str) for flag in interpreter_flags())

@@ -1,0 +1,264 @@
+"""What callbacks can ask for, and how much of it at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.worker_parts import Master, closing, end, message
+from zwoole.shared.close_codes import MAX_REASON_BYTES
+from zwoole.shared.errors import BackpressureError
+from zwoole.shared.ids import MAX_FD
+from zwoole.shared.table import CLOSING, FREE, HANDSHAKE
+from zwoole.shared.wire import BROADCAST, CREDIT, DISCONNECT, FAIL, PUSH
+from zwoole.workers.commands import PRUNE_ENDED, encode
+
+BAD_DATA: list[tuple[Any, int | None, type[Exception]]] = [
+    (None, None, TypeError),
+    (5, None, TypeError),
+    ({"a": 1}, None, TypeError),
+    (["a"], None, TypeError),
+    ("a", 8, ValueError),
+    (b"\xff", 1, ValueError),
+    ("\ud800", None, ValueError),
+]
+
+
+@pytest.fixture
+def master() -> Iterator[Master]:
+    with Master() as master:
+        yield master
+
+
+def in_thread(function: Callable[[], object]) -> Any:
+    """Return what the function returned or raised in another thread."""
+    results: list[object] = []
+
+    def run() -> None:
+        try:
+            results.append(function())
+        except Exception as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "opcode", "body"),
+    [
+        ("text", None, "text"),
+        ("é" * 20_000, None, "é" * 20_000),
+        (b"bytes", None, b"bytes"),
+        (b"x" * 70_000, None, b"x" * 70_000),
+        (bytearray(b"array"), None, b"array"),
+        (memoryview(b"abcdef")[::2], None, b"ace"),
+        (b"text", 1, "text"),
+        ("bytes", 2, b"bytes"),
+        ("", None, ""),
+        (b"", None, b""),
+    ],
+)
+def test_text_and_bytes_are_sent_as_what_they_are_unless_told_otherwise(
+    master: Master, data: Any, opcode: int | None, body: str | bytes
+) -> None:
+    fd = master.connect()
+    assert master.commands.push(fd, data, opcode)
+    master.commands.broadcast(data, opcode)
+    assert master.sent().others == [(PUSH, fd, body), (BROADCAST, 0, body)]
+
+
+@pytest.mark.parametrize(("data", "opcode", "error"), BAD_DATA)
+def test_data_that_is_no_message_is_said_to_the_caller(
+    master: Master, data: Any, opcode: int | None, error: type[Exception]
+) -> None:
+    fd = master.connect()
+    with pytest.raises(error):
+        encode(data, opcode)
+    with pytest.raises(error):
+        master.commands.push(fd, data, opcode)
+    with pytest.raises(error):
+        master.commands.broadcast(data, opcode)
+    assert isinstance(in_thread(lambda: master.commands.push(fd, data, opcode)), error)
+    assert isinstance(in_thread(lambda: master.commands.broadcast(data, opcode)), error)
+    assert master.sent().commands == []
+    assert master.handed_over == []
+
+
+@pytest.mark.parametrize("fd", [0, -1, 999, MAX_FD, MAX_FD - 1, 1 << 60])
+def test_what_is_no_connection_is_known_to_be_gone(master: Master, fd: int) -> None:
+    commands = master.commands
+    assert not commands.push(fd, "a")
+    assert not commands.disconnect(fd)
+    assert not commands.exists(fd)
+    assert not commands.is_established(fd)
+    assert commands.buffered_amount(fd) == 0
+    assert master.sent().commands == []
+
+
+@pytest.mark.parametrize(("state", "exists"), [(FREE, False), (HANDSHAKE, True), (CLOSING, True)])
+def test_only_an_established_connection_is_pushed_to(master: Master, state: int, exists: bool) -> None:
+    fd = master.connect()
+    master.table.set_state(fd, state)
+    assert not master.commands.push(fd, "a")
+    assert not master.commands.disconnect(fd)
+    assert not in_thread(lambda: master.commands.push(fd, "a"))
+    assert not in_thread(lambda: master.commands.disconnect(fd))
+    assert master.commands.exists(fd) is exists
+    assert not master.commands.is_established(fd)
+    assert master.sent().commands == []
+
+
+def test_the_table_says_how_much_waits(master: Master) -> None:
+    fd = master.connect()
+    master.table.set_queued(fd, 12345)
+    assert master.commands.buffered_amount(fd) == 12345
+
+
+def test_without_a_link_to_its_master_a_connection_is_gone(master: Master) -> None:
+    fd = master.connect()
+    master.link.ready = False
+    assert not master.commands.push(fd, "a")
+    assert not master.commands.exists(fd)
+    master.commands.links[0] = None
+    assert not master.commands.push(fd, "a")
+    master.commands.broadcast("a")
+    assert not master.commands.congested()
+    master.commands.flush()
+
+
+def test_a_connection_is_disconnected_once_and_gets_nothing_behind_it(master: Master) -> None:
+    fd = master.connect()
+    assert master.commands.push(fd, "before")
+    assert master.commands.disconnect(fd, 4000, "why")
+    assert not master.commands.push(fd, "behind")
+    assert not master.commands.disconnect(fd, 4001)
+    master.commands.fail(fd, 1011, "failed")
+    assert master.sent().others == [(PUSH, fd, "before"), (DISCONNECT, fd, end(4000, "why"))]
+
+
+def test_a_failed_connection_is_closed_with_the_code(master: Master) -> None:
+    fd = master.connect()
+    master.commands.fail(fd, 1011, "failed")
+    assert master.sent().others == [(FAIL, fd, end(1011, "failed"))]
+
+
+@pytest.mark.parametrize("code", [0, -1, 999, 1004, 1005, 1006, 1015, 2999, 5000, 1 << 70, True, "1000", 1000.0])
+def test_a_close_code_that_may_not_be_sent_is_refused(master: Master, code: Any) -> None:
+    fd = master.connect()
+    with pytest.raises(ValueError, match="close code"):
+        master.commands.disconnect(fd, code)
+    assert master.commands.is_established(fd)
+    assert master.commands.ended == set()
+
+
+def test_a_close_reason_has_its_limit_in_bytes(master: Master) -> None:
+    fd = master.connect()
+    with pytest.raises(ValueError, match="123"):
+        master.commands.disconnect(fd, 1000, "é" * (MAX_REASON_BYTES // 2) + "ab")
+    assert master.commands.disconnect(fd, 1000, "é" * (MAX_REASON_BYTES // 2) + "a")
+
+
+def test_the_ended_connections_of_other_workers_are_forgotten(master: Master) -> None:
+    living = master.connect()
+    master.commands.disconnect(living)
+    for _ in range(5000):
+        fd = master.connect()
+        master.commands.disconnect(fd)
+        master.table.set_state(fd, FREE)
+    assert len(master.commands.ended) <= PRUNE_ENDED + 2
+    assert living in master.commands.ended
+
+
+# From other threads.
+
+
+def test_commands_from_another_thread_are_handed_over(master: Master) -> None:
+    fd = master.connect()
+    data = bytearray(b"before")
+    assert in_thread(lambda: master.commands.push(fd, data))
+    in_thread(lambda: master.commands.broadcast(data, 1))
+    assert in_thread(lambda: master.commands.disconnect(fd, 4000))
+    assert master.sent().commands == []
+    data[:] = b"behind"
+    for function in master.handed_over:
+        function()
+    assert master.sent().others == [
+        (PUSH, fd, b"before"),
+        (BROADCAST, 0, "before"),
+        (DISCONNECT, fd, end(4000, "")),
+    ]
+
+
+def test_output_is_announced(master: Master) -> None:
+    announced: list[int] = []
+    master.commands.on_output = lambda: announced.append(1)
+    fd = master.connect()
+    master.commands.push(fd, "a")
+    master.commands.broadcast("a")
+    master.commands.disconnect(fd)
+    assert len(announced) == 3
+
+
+# Backpressure.
+
+
+def test_a_callback_waits_in_push_until_the_master_has_taken_enough_and_reads_meanwhile() -> None:
+    ran: list[str] = []
+
+    def callback(_: object, frame: Any) -> None:
+        ran.append(frame.data)
+        if frame.data == "push":
+            for _ in range(10):
+                assert master.commands.push(fd, b"x" * 1000)
+
+    with Master({"message": callback}, up_window=5000) as master:
+        fd = master.connect()
+        batch = master.batch(message(fd, "push"))
+        master.send(message(fd, "behind"), credit=2000)
+        master.send((CREDIT, 0, None), credit=6000)
+        master.dispatcher.take_batch(master.link, batch)
+        assert ran == ["push"]
+        assert master.link.credit == 6000
+        assert len(master.link.inbox) == 2
+        while parts := master.link.receive():
+            master.dispatcher.take_batch(master.link, parts)
+        assert ran == ["push", "behind"]
+        assert master.link.credit == 6000
+        assert len(master.sent().others) == 10
+
+
+def test_a_push_that_waited_says_whether_the_connection_is_still_there(master: Master) -> None:
+    fd = master.connect()
+    master.link.up_window = 100
+    assert master.commands.push(fd, b"x" * 1000)
+    master.send((CREDIT, 0, None), credit=10_000)
+    master.link.socket.poll(5000)
+    master.table.set_state(fd, CLOSING)
+    assert not master.commands.push(fd, "a")
+
+
+def test_a_coroutine_never_waits_in_push_and_is_refused_past_four_times_the_mark(master: Master) -> None:
+    commands = master.commands
+    commands.may_block = False
+    master.link.up_window = 10_000
+    fd = master.connect()
+    assert not commands.congested()
+    count = 0
+    with pytest.raises(BackpressureError, match="drain"):
+        while commands.push(fd, b"x" * 1000):
+            count += 1
+    assert 38 <= count <= 42
+    assert commands.congested()
+    with pytest.raises(BackpressureError):
+        commands.broadcast("a")
+    assert master.sent().others == [(PUSH, fd, b"x" * 1000)] * count
+    assert commands.congested()
+    master.deliver(closing(fd), credit=master.link.sent)
+    assert not commands.congested()
+    assert commands.push(fd, "a")

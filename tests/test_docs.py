@@ -1,0 +1,145 @@
+"""That README and docs say what the code says: names, tables, links, examples, commands."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from docs.settings_page import PAGE, number, page
+from zwoole.shared.settings import Settings
+from zwoole.workers.events import EVENTS, IN_SUPERVISOR, IN_WORKERS
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+ROOMS = ("reactor", "workers", "shared", "src/zwoole")
+UNLISTED = {"__init__.py"}
+
+REFERENCE = re.compile(r"`([\w/]+\.py):([\w.]+)`")
+PATH = re.compile(r"`((?:reactor|workers|shared|bench|src|tests|docs|examples)/[\w/]+\.(?:py|pxd|md|c))`")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+KIND = re.compile(r"^([A-Z_]+) = (\d+)  # (.+)$", re.MULTILINE)
+LAST_KIND_DOWN = 31
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def section(page: Path, title: str) -> str:
+    """Return what stands between a heading and the next one of its level or above."""
+    level, found = title.split(" ")[0], text_of(page).split(f"\n{title}\n")
+    assert len(found) == 2, f"{page.name} has no heading, or several: {title}"
+    return re.split(rf"^#{{1,{len(level)}}} ", found[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of a section's first table, without its head."""
+    table = re.search(r"^\|.*?(?=^[^|]|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert table is not None
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[0].strip().split("\n")[2:]]
+
+
+def names_in(source: Path) -> set[str]:
+    """Return what a module defines: functions, classes, constants, and methods as Class.method."""
+    names = set()
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{part.name}" for part in node.body if isinstance(part, FUNCTIONS)}
+        if isinstance(node, (ast.ClassDef, *FUNCTIONS)):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {ast.unparse(target) for target in node.targets}
+    return names
+
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+REFERENCES = sorted({reference for page in PAGES for reference in REFERENCE.findall(text_of(page))})
+LINKS = [(page, link) for page in PAGES for link in LINK.findall(text_of(page)) if "://" not in link]
+
+
+@pytest.mark.parametrize(("file", "name"), REFERENCES, ids=[":".join(reference) for reference in REFERENCES])
+def test_a_function_that_a_page_names_exists(file: str, name: str) -> None:
+    assert name in names_in(ROOT / file)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_file_that_a_page_names_exists(page: Path) -> None:
+    assert [path for path in PATH.findall(text_of(page)) if not (ROOT / path).is_file()] == []
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS, ids=[f"{page.name}-{link}" for page, link in LINKS])
+def test_a_link_leads_somewhere(page: Path, link: str) -> None:
+    path, _, anchor = link.partition("#")
+    target = (page.parent / path) if path else page
+    assert target.exists()
+    if anchor:
+        titles = re.findall(r"^#+ (.+)$", text_of(target), re.MULTILINE)
+        assert anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+def test_the_way_of_a_message_names_functions_at_every_step() -> None:
+    steps = re.split(r"^\d+\. ", section(README, "## The way of a message"), flags=re.MULTILINE)[1:]
+    assert len(steps) >= 10
+    assert all(REFERENCE.search(step) for step in steps)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_architecture_page_has_a_line_for_every_module(room: str) -> None:
+    modules = {f"{room}/{file.name}" for file in (ROOT / room).glob("*.py") if file.name not in UNLISTED}
+    listed = re.findall(rf"^\| `({room}/\w+\.py)` \| \S.* \|$", text_of(ARCHITECTURE), re.MULTILINE)
+    assert sorted(listed) == sorted(modules)
+
+
+def test_the_quick_start_is_two_commands() -> None:
+    language, commands = FENCE.findall(section(README, "## Quick start"))[0]
+    assert (language, commands) == ("sh", "make run\nmake test\n")
+    targets = re.findall(r"^([\w-]+):", text_of(ROOT / "Makefile"), re.MULTILINE)
+    assert {"run", "test"} <= set(targets)
+
+
+@pytest.mark.parametrize(("index", "example"), [(0, "echo.py"), (1, "handler.py")])
+def test_the_code_in_the_readme_is_the_examples(index: int, example: str) -> None:
+    blocks = [code for language, code in FENCE.findall(text_of(README)) if language == "python"]
+    assert blocks[index] == text_of(ROOT / "examples" / example)
+
+
+def test_the_table_of_events_is_the_one_of_the_code() -> None:
+    where = {**dict.fromkeys(IN_WORKERS, "worker"), **dict.fromkeys(IN_SUPERVISOR, "supervisor")}
+    expected = [[f"`{event}`", f"`{', '.join(arguments)}`", where[event]] for event, arguments in EVENTS.items()]
+    assert rows(section(README, "## Events")) == expected
+
+
+def test_the_page_of_settings_is_written_from_their_metadata() -> None:
+    assert text_of(PAGE) == page(), "docs/settings.md is old: python docs/settings_page.py writes it anew"
+
+
+def test_the_page_of_settings_has_every_name_and_default() -> None:
+    table = {cells[0].strip("`"): cells[1].strip("`") for cells in rows(text_of(PAGE))}
+    defaults = {setting.name: number(setting.default) for setting in fields(Settings)}
+    assert table == {**defaults, "worker_num": "the number of CPUs"}
+
+
+def test_the_table_of_kinds_is_the_one_of_the_wire() -> None:
+    constants = text_of(ROOT / "shared" / "wire.py").split("# Kinds of bodies")[0]
+    expected = [
+        [f"`{name}`", value, "down" if int(value) <= LAST_KIND_DOWN else "up", what]
+        for name, value, what in KIND.findall(constants)
+    ]
+    assert len(expected) >= 13
+    text = section(ARCHITECTURE, "## The wire")
+    assert rows(text) == expected
+
+
+def test_the_table_of_stages_is_the_one_of_the_code() -> None:
+    source = text_of(ROOT / "reactor" / "connection.py")
+    stages = re.findall(r"^([A-Z]+) = \d", source.split("# Stages")[1].split("class ")[0], re.MULTILINE)
+    assert [cells[0] for cells in rows(section(ARCHITECTURE, "## The stages of a connection"))] == [
+        f"`{stage}`" for stage in stages
+    ]

@@ -1,0 +1,112 @@
+"""The names of events, and callbacks that leave off trailing arguments."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from zwoole.shared.errors import SettingsError
+from zwoole.workers.events import EVENTS, IN_SUPERVISOR, IN_WORKERS, event_name, fit, is_coroutine
+
+
+class Object:
+    def method(self, server: object, fd: int) -> object:
+        return (server, fd)
+
+    def __call__(self, server: object) -> object:
+        return (server,)
+
+
+class AsyncObject:
+    async def __call__(self, *_: object) -> None: ...
+
+    async def method(self) -> None: ...
+
+
+async def coroutine(*_: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("name", "event"),
+    [
+        ("message", "message"),
+        ("Message", "message"),
+        ("worker_start", "worker_start"),
+        ("workerStart", "worker_start"),
+        ("WorkerStart", "worker_start"),
+        ("WORKER_START", "worker_start"),
+        ("beforeShutdown", "before_shutdown"),
+    ],
+)
+def test_swooles_spelling_means_the_same_event(name: str, event: str) -> None:
+    assert event_name(name) == event
+
+
+@pytest.mark.parametrize("name", ["mesage", "onMessage", "receive", "", 5, None])
+def test_an_unknown_event_is_an_error_that_helps(name: Any) -> None:
+    with pytest.raises(SettingsError) as info:
+        event_name(name)
+    if name == "mesage":
+        assert "did you mean 'message'?" in str(info.value)
+
+
+def test_every_event_runs_somewhere() -> None:
+    assert sorted(IN_WORKERS + IN_SUPERVISOR) == sorted(EVENTS)
+
+
+@pytest.mark.parametrize(
+    ("callback", "given"),
+    [
+        (lambda: (), 0),
+        (lambda server: (server,), 1),
+        (lambda server, fd: (server, fd), 2),
+        (lambda server, fd, code=0: (server, fd, code), 3),
+        (lambda *arguments: arguments, 5),
+        (lambda server, *arguments: (server, *arguments), 5),
+        (lambda server, fd, code, reason, initiator: (server, fd, code, reason, initiator), 5),
+        (lambda s, f, c, r, i, more="own": (s, f, c, r, i) if more == "own" else (), 5),
+        (lambda server, *, named=1: (server,), 1),
+        (lambda **named: (), 0),
+        (Object().method, 2),
+        (Object(), 1),
+        (functools.partial(lambda own, server, fd: (server, fd), "own"), 2),
+    ],
+)
+def test_a_callback_gets_as_many_arguments_as_it_takes(callback: Callable[..., Any], given: int) -> None:
+    arguments = ("server", 1, 1000, "reason", "client")
+    assert fit("close", callback)(*arguments) == arguments[:given]
+
+
+def test_a_callback_that_takes_all_is_called_directly() -> None:
+    def callback(server: object, frame: object) -> None: ...
+
+    assert fit("message", callback) is callback
+
+
+@pytest.mark.parametrize(
+    "callback", [lambda a, b, c: None, lambda a, b, c, *d: None, lambda a, *, needed: None, None, "name", 5]
+)
+def test_a_callback_that_cannot_be_called_so_is_an_error(callback: Any) -> None:
+    with pytest.raises(SettingsError, match="message"):
+        fit("message", callback)
+
+
+def test_a_builtin_without_a_signature_takes_what_it_is_given() -> None:
+    assert fit("message", print) is print
+    fit("message", dict.fromkeys)
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [coroutine, functools.partial(functools.partial(coroutine, 1), 2), AsyncObject(), AsyncObject().method],
+)
+def test_coroutine_functions_are_known_in_any_dress(callback: Callable[..., Any]) -> None:
+    assert is_coroutine(callback)
+
+
+@pytest.mark.parametrize("callback", [print, lambda: None, Object(), functools.partial(print, 1)])
+def test_plain_functions_are_not_coroutines(callback: Callable[..., Any]) -> None:
+    assert not is_coroutine(callback)

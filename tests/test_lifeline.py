@@ -1,0 +1,54 @@
+"""The thread that notices when the supervisor is gone."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+from zwoole.shared import lifeline
+
+
+@pytest.mark.parametrize("wrote", [b"", b"whatever"])
+def test_the_end_of_the_pipe_is_told_and_then_ends_the_process(monkeypatch: pytest.MonkeyPatch, wrote: bytes) -> None:
+    order: list[object] = []
+    exited = threading.Event()
+
+    def leave(code: int) -> None:
+        order.append(code)
+        exited.set()
+
+    monkeypatch.setattr(os, "_exit", leave)
+    read_end, write_end = os.pipe()
+    lifeline.watch(read_end, lambda: order.append("told"), 0.0)
+    os.write(write_end, wrote)
+    assert not exited.wait(0.02)
+    os.close(write_end)
+    assert exited.wait(5)
+    assert order == ["told", lifeline.ORPHANED_EXIT]
+    os.close(read_end)
+
+
+def test_a_process_that_ends_in_time_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+    slept: list[float] = []
+    gate = threading.Event()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        gate.wait(5)
+
+    exited = threading.Event()
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(os, "_exit", lambda code: exited.set())
+    read_end, write_end = os.pipe()
+    lifeline.watch(read_end, told.set, 3.0)
+    os.close(write_end)
+    assert told.wait(5)
+    assert not exited.is_set()
+    gate.set()
+    assert exited.wait(5)
+    assert slept == [3.0]
+    os.close(read_end)

@@ -1,0 +1,178 @@
+"""Accepting connections: how many, from whom, and what happens when descriptors run out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.reactor_parts import Reactor
+from zwoole.reactor.listener import ACCEPTS_PER_TURN, PAUSE_S, Listener
+from zwoole.reactor.registry import Registry
+from zwoole.shared.table import ConnectionTable
+
+
+class Listening:
+    """A listening socket whose accept() fails when told to."""
+
+    def __init__(self) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.errors: list[int] = []
+        self.calls = 0
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        self.calls += 1
+        if self.errors:
+            number = self.errors.pop(0)
+            raise OSError(number, os.strerror(number))
+        return self.socket.accept()
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def setblocking(self, blocking: bool) -> None:
+        self.socket.setblocking(blocking)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class House:
+    """A reactor with a listener, and the clients that connected."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self.reactor = reactor
+        self.listening = Listening()
+        self.listener = Listener([self.listening], reactor.loop, reactor.registry, reactor.opening)  # type: ignore[list-item]
+        self.listener.start()
+        self.clients: list[socket.socket] = []
+
+    def connect(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.clients.append(socket.create_connection(self.listening.socket.getsockname()))
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    with Reactor() as reactor:
+        house = House(reactor)
+        yield house
+        house.listener.close()
+        for client in house.clients:
+            client.close()
+        spare = house.listener._spare
+        if spare is not None:
+            os.close(spare)
+
+
+def test_an_accepted_socket_becomes_a_connection_with_its_address(house: House) -> None:
+    house.connect()
+    house.reactor.turn()
+    (connection,) = house.reactor.registry
+    assert (connection.remote_addr, connection.remote_port) == house.clients[0].getsockname()
+    assert not os.get_blocking(connection.descriptor)
+    with socket.socket(fileno=os.dup(connection.descriptor)) as ours:
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert house.listener.accepted == 1
+
+
+def test_a_turn_accepts_so_many_and_the_next_goes_on(house: House) -> None:
+    house.connect(ACCEPTS_PER_TURN + 5)
+    house.reactor.turn(1)
+    assert house.listener.accepted == ACCEPTS_PER_TURN
+    house.reactor.turn(1)
+    assert house.listener.accepted == ACCEPTS_PER_TURN + 5
+
+
+def test_while_it_is_stopped_the_kernel_keeps_what_arrives(house: House) -> None:
+    house.listener.stop()
+    house.listener.stop()
+    house.connect()
+    house.reactor.turn()
+    assert house.listener.accepted == 0
+    house.listener.start()
+    house.listener.start()
+    house.reactor.turn()
+    assert house.listener.accepted == 1
+
+
+def test_out_of_descriptors_a_waiting_client_is_dropped_with_the_spare_one(house: House) -> None:
+    house.connect(3)
+    house.listening.errors = [errno.EMFILE]
+    house.reactor.turn()
+    assert (house.listener.dropped, house.listener.accepted) == (1, 2)
+    assert house.clients[0].recv(1) == b""
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_with_no_descriptor_at_all_accepting_rests_and_does_not_spin(
+    house: House, log: pytest.LogCaptureFixture, number: int
+) -> None:
+    house.connect()
+    house.listening.errors = [number] * 2  # also for the spare one
+    house.reactor.turn()
+    assert house.listening.calls == 2
+    house.reactor.turn(20)
+    assert house.listening.calls == 2
+    assert house.reactor.sleeps()
+    assert house.listener.accepted == 0
+    house.reactor.pass_time(PAUSE_S + 0.01)
+    assert house.listener.accepted == 1
+    assert len(log.records) == 1
+
+
+def test_the_kernels_other_errors_make_accepting_rest(house: House, log: pytest.LogCaptureFixture) -> None:
+    house.connect()
+    house.listening.errors = [errno.ENOBUFS]
+    house.reactor.turn(5)
+    assert (house.listening.calls, house.listener.accepted) == (1, 0)
+    house.reactor.pass_time(PAUSE_S + 0.01)
+    assert house.listener.accepted == 1
+
+
+def test_a_client_that_went_before_it_was_accepted_is_nothing(house: House, log: pytest.LogCaptureFixture) -> None:
+    house.connect()
+    house.listening.errors = [errno.ECONNABORTED, errno.EINTR, errno.EAGAIN]
+    house.reactor.turn(4)
+    assert house.listener.accepted == 1
+    assert log.records == []
+
+
+def test_a_rest_ends_with_the_listener(house: House, log: pytest.LogCaptureFixture) -> None:
+    house.connect()
+    house.listening.errors = [errno.ENOBUFS]
+    house.reactor.turn()
+    house.listener.stop()
+    house.reactor.pass_time(PAUSE_S + 0.5)
+    assert house.listener.accepted == 0
+
+
+def test_past_max_connection_clients_are_turned_away_until_one_goes() -> None:
+    with Reactor() as reactor:
+        table = ConnectionTable.create(reactor.run_dir / "small", 3, 1)
+        registry = Registry(table, 0, 1)
+        connections = [registry.add(100 + i, "192.0.2.1", 1) for i in range(3)]
+        assert registry.full
+        registry.forget_socket(connections[0])
+        assert registry.full  # its place is still taken
+        registry.remove(connections[0])
+        assert not registry.full
+    with Reactor() as reactor:
+        house = House(reactor)
+        house.connect(reactor.table.limit + 2)
+        reactor.turn(8)
+        assert (len(reactor.registry), reactor.opening.refused) == (reactor.table.limit, {503: 2})
+        for client in house.clients[-2:]:
+            assert client.recv(4096).startswith(b"HTTP/1.1 503 ")
+            assert client.recv(1) == b""
+        house.clients[0].close()
+        reactor.turn()
+        house.connect()
+        reactor.turn()
+        assert (len(reactor.registry), reactor.opening.refused) == (reactor.table.limit, {503: 2})
+        house.listener.close()
+        for client in house.clients:
+            client.close()

@@ -1,0 +1,114 @@
+"""The listening sockets: which addresses, shared by whom, and what is said when one cannot be had."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from zwoole import listening
+from zwoole.listening import Address, bind_all, listen, resolve
+from zwoole.shared.errors import StartError
+from zwoole.shared.settings import Settings
+
+LOOPBACK: Address = (socket.AF_INET, ("127.0.0.1", 0))
+NOT_OURS: Address = (socket.AF_INET, ("192.0.2.1", 0))
+
+
+@pytest.fixture
+def opened() -> Iterator[list[socket.socket]]:
+    sockets: list[socket.socket] = []
+    yield sockets
+    for each in sockets:
+        each.close()
+
+
+def open_all(opened: list[socket.socket], **settings: object) -> list[list[socket.socket]]:
+    groups = listen(Settings().update({"host": "127.0.0.1", "port": 0, **settings}))
+    opened += [each for group in groups for each in group]
+    return groups
+
+
+def test_a_free_port_is_taken_and_listened_on(opened: list[socket.socket]) -> None:
+    ((listening_socket,),) = open_all(opened)
+    host, port = listening_socket.getsockname()
+    assert host == "127.0.0.1"
+    socket.create_connection((host, port)).close()
+    assert not listening_socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+
+
+def test_each_reactor_has_a_socket_of_its_own_on_the_same_port(opened: list[socket.socket]) -> None:
+    groups = open_all(opened, reactor_num=3)
+    assert len(groups) == 3
+    assert len({each.getsockname() for group in groups for each in group}) == 1
+    assert all(each.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for group in groups for each in group)
+
+
+@pytest.mark.parametrize("reactor_num", [1, 2])
+def test_a_port_in_use_is_found_and_said(opened: list[socket.socket], reactor_num: int) -> None:
+    groups = open_all(opened, reactor_num=reactor_num)
+    port = groups[0][0].getsockname()[1]
+    with pytest.raises(StartError, match=f"127.0.0.1:{port}: the port is in use"):
+        open_all(opened, port=port, reactor_num=reactor_num)
+
+
+def test_an_address_of_another_machine_is_said() -> None:
+    with pytest.raises(StartError, match="does not have that address"):
+        listen(Settings().update({"host": "192.0.2.1", "port": 0}))
+
+
+def test_a_host_without_an_address_is_said() -> None:
+    with pytest.raises(StartError, match="cannot listen on"):
+        resolve("no such host.invalid", 80)
+
+
+def test_an_address_that_this_machine_does_not_have_is_left_out(opened: list[socket.socket]) -> None:
+    for addresses in ([NOT_OURS, LOOPBACK], [LOOPBACK, NOT_OURS]):
+        bound = bind_all(addresses, Settings())
+        opened += bound
+        assert [each.getsockname()[0] for each in bound] == ["127.0.0.1"]
+    with pytest.raises(StartError, match=r"192\.0\.2\.1"):
+        bind_all([NOT_OURS, NOT_OURS], Settings())
+
+
+def test_a_kind_of_address_that_the_kernel_does_not_know_is_left_out(opened: list[socket.socket]) -> None:
+    bound = bind_all([(socket.AF_APPLETALK + 1000, ("?", 0)), LOOPBACK], Settings())
+    opened += bound
+    assert len(bound) == 1
+
+
+def test_a_port_in_use_on_one_address_closes_the_others(
+    opened: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    opened.append(taken)
+    bound: list[socket.socket] = []
+    real = listening.bind
+
+    def bind(family: int, address: tuple[str, int], settings: Settings, shared: bool) -> socket.socket:
+        bound.append(real(family, address, settings, shared))
+        return bound[-1]
+
+    monkeypatch.setattr(listening, "bind", bind)
+    with pytest.raises(StartError):
+        bind_all([LOOPBACK, (socket.AF_INET, taken.getsockname())], Settings())
+    assert [each.fileno() for each in bound] == [-1]
+
+
+def test_all_addresses_of_a_host_get_the_same_port(
+    opened: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses: list[Address] = [LOOPBACK, (socket.AF_INET, ("127.0.0.2", 0))]
+    monkeypatch.setattr(listening, "resolve", lambda host, port: addresses)
+    ((first, second),) = open_all(opened)
+    assert first.getsockname()[1] == second.getsockname()[1]
+    assert [each.getsockname()[0] for each in (first, second)] == ["127.0.0.1", "127.0.0.2"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.EACCES, "privileges"), (errno.EADDRINUSE, "in use"), (errno.EINVAL, "Invalid")]
+)
+def test_errors_are_explained(number: int, words: str) -> None:
+    assert words in listening.explain(OSError(number, "Invalid argument"))

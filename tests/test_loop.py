@@ -1,0 +1,179 @@
+"""The event loop: who is called, in which order, and when it may sleep."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.client_frames import client_frame
+from tests.reactor_parts import Reactor
+from zwoole.reactor.connection import Connection
+from zwoole.reactor.loop import IN, OUT
+from zwoole.shared.frames import build_frame
+from zwoole.shared.wire import ACK, CLOSE, PUSH
+
+
+@pytest.fixture
+def reactor() -> Iterator[Reactor]:
+    with Reactor() as reactor:
+        yield reactor
+
+
+def test_sources_are_called_while_they_are_readable(reactor: Reactor) -> None:
+    called: list[int] = []
+    read_end, write_end = os.pipe()
+    reactor.loop.add_source(read_end, lambda: called.append(1))
+    reactor.turn()
+    assert called == []
+    os.write(write_end, b"x")
+    reactor.turn(2)
+    assert called == [1, 1]
+    reactor.loop.remove_source(read_end)
+    reactor.loop.remove_source(read_end)
+    reactor.turn()
+    assert called == [1, 1]
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_a_turn_acts_on_clients_then_workers_then_timers_then_new_connections_then_sends(reactor: Reactor) -> None:
+    order: list[str] = []
+    read_end, write_end = os.pipe()
+    client = reactor.open_client()
+    reactor.turn()
+
+    def readable(connection: Connection) -> None:
+        order.append("client")
+        os.read(connection.descriptor, 100)
+        connection.queue(b"answer")
+        reactor.loop.flush_later(connection)
+
+    def batch(link: object) -> bool:
+        order.append("worker")
+        return False
+
+    def accept() -> None:
+        order.append("accept")
+        with pytest.raises(BlockingIOError):
+            client.socket.recv(100)
+
+    worker = reactor.worker(ready=False)
+    reactor.turn()
+    reactor.loop.on_readable = readable
+    reactor.loop.on_batch = batch
+    reactor.loop.add_source(read_end, accept, last=True)
+    reactor.loop.before_sleep(lambda: order.append("before sleep"))
+    deadlines = reactor.loop.add_deadlines(0.5, lambda _: order.append("timer"))
+    deadlines.start(1)
+    os.write(write_end, b"x")
+    client.socket.send(b"x")
+    worker.writer.add(ACK, 0)
+    worker.send()
+    reactor.time.now += 0.5
+    reactor.turn(1)
+    assert order == ["before sleep", "client", "worker", "timer", "accept"]
+    assert client.socket.recv(100) == b"answer"
+    reactor.loop.remove_source(read_end)
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_what_a_turn_queued_leaves_at_its_end_in_one_piece(reactor: Reactor) -> None:
+    worker = reactor.worker()
+    client = reactor.open_client()
+    worker.take()
+    for letter in (b"a", b"b"):
+        worker.writer.add_text(PUSH, client.connection.fd, letter)
+        worker.send()
+    reactor.turn(1)
+    assert client.socket.recv(100) == build_frame(1, b"a") + build_frame(1, b"b")
+    for letter in (b"a", b"b"):
+        client.socket.send(client_frame(1, letter))
+    reactor.turn(1)
+    assert len(worker.socket.recv_multipart()) == 1
+    assert not worker.socket.poll(0)
+
+
+def test_out_is_listened_to_only_while_something_is_left_over(reactor: Reactor) -> None:
+    client = reactor.open_client()
+    connection = client.connection
+    connection.queue(b"small")
+    reactor.loop.flush_later(connection)
+    reactor.turn(1)
+    assert connection.interest == IN
+    connection.queue(b"x" * 2_000_000)
+    reactor.loop.flush_later(connection)
+    reactor.turn(1)
+    assert connection.interest == IN | OUT
+    assert reactor.table.queued(connection.fd) == connection.queued > 0
+    assert reactor.sleeps()
+    assert len(client.read()) == 2_000_005
+    assert connection.interest == IN
+    assert reactor.table.queued(connection.fd) == 0
+
+
+def test_an_idle_loop_sleeps_until_its_next_timer(reactor: Reactor) -> None:
+    assert reactor.sleeps()
+
+
+def test_what_came_up_while_flushing_does_not_wait_for_the_sleep_to_end(reactor: Reactor) -> None:
+    worker = reactor.worker()
+    client = reactor.open_client()
+    worker.finish(*worker.take())
+    worker.writer.add_text(PUSH, client.connection.fd, b"x" * 1000)
+    worker.send()
+    client.socket.shutdown(socket.SHUT_RD)  # only the flush will find out
+    reactor.loop.turn()
+    assert client.connection.close_code == 1006
+    assert not worker.socket.poll(0)
+    assert not reactor.sleeps()
+    assert worker.socket.poll(0)
+    assert [event.kind for event in worker.take()] == [CLOSE]
+
+
+def test_a_batch_that_arrives_while_another_is_sent_is_taken_without_a_sleep(reactor: Reactor) -> None:
+    worker = reactor.worker()
+    client = reactor.open_client()
+    events = worker.take()
+    client.socket.send(client_frame(1, b"a"))
+    worker.writer.add_integer(ACK, events[0].sequence, 1)
+    worker.send()
+    reactor.loop.turn()
+    reactor.loop.turn()
+    assert [event.body for event in worker.take()] == ["a"]
+    assert worker.link.window.events == 1
+
+
+def test_listening_to_a_closed_connection_is_nothing(reactor: Reactor) -> None:
+    connection = reactor.bare_connection()
+    reactor.loop.listen(connection, IN)
+    reactor.loop.flush_later(connection)
+    reactor.turn()
+    assert connection.interest == 0
+
+
+def test_a_link_that_is_removed_is_not_listened_to(reactor: Reactor) -> None:
+    worker = reactor.worker()
+    reactor.turn()
+    worker.writer.add(ACK, 0)
+    worker.send()
+    reactor.loop.remove_link(worker.link)
+    reactor.loop.remove_link(worker.link)
+    reactor.turn()
+    assert worker.link.batches == 0
+
+
+def test_run_turns_until_it_is_stopped(reactor: Reactor) -> None:
+    turns: list[int] = []
+
+    def turned() -> None:
+        turns.append(1)
+        if len(turns) == 5:
+            reactor.loop.stop()
+
+    reactor.loop.before_sleep(turned)
+    reactor.loop.run()
+    assert len(turns) == 5

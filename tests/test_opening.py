@@ -1,0 +1,168 @@
+"""From an accepted socket to an open WebSocket, or to an HTTP error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.client_frames import client_frame
+from tests.reactor_parts import Client, Reactor, Worker
+from zwoole.reactor.connection import HANDSHAKE, LINGERING, OPEN
+from zwoole.reactor.opening import Routes
+from zwoole.shared.request import unpack_request
+from zwoole.shared.table import ESTABLISHED
+from zwoole.shared.wire import MESSAGE
+from zwoole.shared.wire import OPEN as EVENT_OPEN
+
+HEAD = (
+    b"GET /chat?room=1 HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+@pytest.fixture
+def reactor() -> Iterator[Reactor]:
+    with Reactor(handshake_timeout=5.0, http_head_max_length=1024, close_timeout=3.0) as reactor:
+        yield reactor
+
+
+@pytest.fixture
+def worker(reactor: Reactor) -> Worker:
+    return reactor.worker()
+
+
+@pytest.fixture
+def client(reactor: Reactor, worker: Worker) -> Client:
+    return reactor.client()
+
+
+def refused_with(reactor: Reactor, worker: Worker, client: Client, status: int) -> bool:
+    answer = client.read()
+    assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+    assert client.at_end()
+    assert client.connection.stage == LINGERING
+    assert worker.take() == []
+    assert reactor.opening.refused == {status: 1}
+    assert reactor.opening.accepted == 0
+    client.leave()
+    return len(reactor.registry) == 0
+
+
+def test_a_request_becomes_a_connection_and_its_worker_is_told(
+    reactor: Reactor, worker: Worker, client: Client
+) -> None:
+    client.send(HEAD)
+    answer = client.read()
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in answer  # the sample of RFC 6455 section 1.3
+    assert client.connection.stage == OPEN
+    assert reactor.table.state(client.connection.fd) == ESTABLISHED
+    (event,) = worker.take()
+    assert (event.kind, event.fd) == (EVENT_OPEN, client.connection.fd)
+    request = unpack_request(event.fd, event.body)
+    assert (request.path, request.query, request.headers["host"]) == ("/chat", {"room": "1"}, "example.com")
+    assert (request.remote_addr, request.remote_port) == ("192.0.2.1", 40000)
+    assert reactor.opening.accepted == 1
+
+
+def test_a_head_may_come_in_any_pieces(reactor: Reactor, worker: Worker, client: Client) -> None:
+    for i in range(len(HEAD)):
+        assert client.connection.stage == HANDSHAKE
+        client.send(HEAD[i : i + 1])
+    assert client.connection.stage == OPEN
+    assert client.connection.head is None
+
+
+def test_frames_behind_the_head_are_read_behind_the_open(reactor: Reactor, worker: Worker, client: Client) -> None:
+    frames = client_frame(1, b"first") + client_frame(2, b"x" * 40_000) + client_frame(9, b"ping")
+    client.send(HEAD + frames[:-3])
+    client.send(frames[-3:])
+    assert [(event.kind, event.body) for event in worker.take()][1:] == [(MESSAGE, "first"), (MESSAGE, b"x" * 40_000)]
+    assert client.read().endswith(b"\r\n\r\n\x8a\x04ping")
+
+
+def test_a_handler_connection_is_known_by_its_path(reactor: Reactor, worker: Worker) -> None:
+    plain, handled = reactor.client(), reactor.client()
+    plain.send(HEAD)
+    handled.send(HEAD.replace(b"/chat?room=1", b"/handler?a"))
+    assert (plain.connection.handler, handled.connection.handler) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("routes", "served", "not_served"),
+    [
+        (Routes(), [], ["/", "/a"]),
+        (Routes(True), ["/", "/a"], []),
+        (Routes(False, ["/a"]), ["/a"], ["/", "/a/", "/A"]),
+        (Routes(True, ["/a"]), ["/a", "/b"], []),
+    ],
+)
+def test_callbacks_serve_every_path_and_handlers_their_own(
+    routes: Routes, served: list[str], not_served: list[str]
+) -> None:
+    assert all(routes.serves(path) for path in served)
+    assert not any(routes.serves(path) for path in not_served)
+
+
+def test_a_path_that_nothing_serves_is_404(reactor: Reactor, worker: Worker, client: Client) -> None:
+    reactor.opening.routes = Routes(handlers=["/other"])
+    client.send(HEAD)
+    assert refused_with(reactor, worker, client, 404)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (HEAD.replace(b"Upgrade: websocket\r\n", b""), 426),
+        (HEAD.replace(b"GET", b"POST"), 405),
+        (HEAD.replace(b"Version: 13", b"Version: 8"), 426),
+        (HEAD.replace(b"Host: example.com\r\n", b""), 400),
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nA: " + b"a" * 1100, 431),
+        (HEAD[:-2] + b"A: " + b"a" * 1100 + b"\r\n\r\n", 431),
+        (b"\x16\x03\x01\x02\x00\x01", 400),
+    ],
+)
+def test_what_is_no_upgrade_is_answered_with_the_reason(
+    reactor: Reactor, worker: Worker, client: Client, sent: bytes, status: int
+) -> None:
+    client.send(sent)
+    assert refused_with(reactor, worker, client, status)
+
+
+def test_a_head_that_does_not_arrive_in_time_is_408(reactor: Reactor, worker: Worker, client: Client) -> None:
+    client.send(HEAD[:50])
+    reactor.pass_time(4.9)
+    assert client.connection.stage == HANDSHAKE
+    client.send(HEAD[50:55])
+    reactor.pass_time(0.2)
+    assert refused_with(reactor, worker, client, 408)
+
+
+def test_the_timeout_ends_with_the_handshake(reactor: Reactor, worker: Worker, client: Client) -> None:
+    client.send(HEAD)
+    reactor.pass_time(6.0)
+    assert client.connection.stage == OPEN
+
+
+def test_a_client_that_goes_during_its_handshake_is_forgotten(reactor: Reactor, worker: Worker) -> None:
+    first, second = reactor.client(), reactor.client()
+    first.send(HEAD[:30])
+    first.leave()
+    second.finish_sending()
+    assert len(reactor.registry) == 0
+    assert worker.take() == []
+    reactor.pass_time(6.0)
+    assert reactor.opening.refused == {}
+
+
+def test_a_refused_client_that_stays_is_let_go_in_time(reactor: Reactor, worker: Worker, client: Client) -> None:
+    client.send(b"\x16\x03\x01\x02\x00\x01")
+    for _ in range(5):
+        client.send(HEAD)  # read and thrown away
+        reactor.pass_time(0.5)
+    assert len(reactor.registry) == 1
+    reactor.pass_time(1.0)
+    assert len(reactor.registry) == 0
+    assert reactor.opening.refused == {400: 1}

@@ -1,0 +1,44 @@
+"""The plan that every process reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from zwoole.shared import plan as plans
+from zwoole.shared.errors import SettingsError
+from zwoole.shared.rundir import PLAN
+from zwoole.shared.settings import Settings
+
+
+def a_plan(**settings: object) -> plans.Plan:
+    return plans.Plan("app.py", plans.SCRIPT, ["app.py", "-x"], ["", "/lib"], "/home", Settings().update(settings))
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
+    plan = a_plan(worker_num=3, host="ä", handshake_timeout=0.5)
+    plans.write(tmp_path, plan)
+    assert plans.read(tmp_path) == plan
+
+
+def test_a_plan_replaces_the_one_before_and_leaves_nothing_else(tmp_path: Path) -> None:
+    plans.write(tmp_path, a_plan(worker_num=3))
+    plans.write(tmp_path, a_plan(worker_num=4))
+    assert plans.read(tmp_path).settings.worker_num == 4
+    assert [path.name for path in tmp_path.iterdir()] == [PLAN]
+
+
+def test_without_a_plan_reading_fails(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=PLAN):
+        plans.read(tmp_path)
+
+
+def test_the_settings_of_another_version_are_noticed(tmp_path: Path) -> None:
+    plans.write(tmp_path, a_plan())
+    fields = msgpack.unpackb((tmp_path / PLAN).read_bytes())
+    fields["settings"]["of_the_future"] = 1
+    (tmp_path / PLAN).write_bytes(msgpack.packb(fields))
+    with pytest.raises(SettingsError, match="of_the_future"):
+        plans.read(tmp_path)

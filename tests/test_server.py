@@ -1,0 +1,123 @@
+"""The object that users hold, before and outside of any server."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from zwoole import Server
+from zwoole.shared.errors import SettingsError, WrongProcess
+from zwoole.workers import role
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server("0.0.0.0", 9000, worker_num=3)
+
+
+def on_message(server: Server, frame: object) -> None: ...
+
+
+async def handler(ws: object) -> None: ...
+
+
+def test_settings_come_from_the_call_and_from_set(server: Server) -> None:
+    assert (server.settings.host, server.settings.port, server.settings.worker_num) == ("0.0.0.0", 9000, 3)
+    server.set({"worker_num": 5}, backlog=100)
+    server.set(reactor_num=2)
+    assert (server.settings.worker_num, server.settings.backlog, server.settings.reactor_num) == (5, 100, 2)
+    assert repr(server) == "<Server 0.0.0.0:9000 worker_num=5>"
+
+
+@pytest.mark.parametrize("settings", [{"worker_nums": 1}, {"worker_num": 0}, {"worker_num": "1"}, {"port": True}])
+def test_a_wrong_setting_is_an_error_and_changes_nothing(server: Server, settings: dict[str, Any]) -> None:
+    before = server.settings
+    with pytest.raises(SettingsError, match=next(iter(settings))):
+        server.set(settings)
+    assert server.settings is before
+    with pytest.raises(SettingsError):
+        Server(**settings)
+
+
+def test_callbacks_are_registered_as_decorators_and_at_once(server: Server) -> None:
+    assert server.on("message")(on_message) is on_message
+    assert server.on("workerStart", on_message) is on_message
+    assert server.callbacks == {"message": on_message, "worker_start": on_message}
+    assert not server.has_coroutines
+    server.on("message", handler)
+    assert server.has_coroutines
+
+
+@pytest.mark.parametrize("event", ["mesage", 5])
+def test_an_unknown_event_is_an_error(server: Server, event: Any) -> None:
+    with pytest.raises(SettingsError):
+        server.on(event)
+
+
+def test_handlers_are_coroutine_functions_one_for_each_path(server: Server) -> None:
+    assert server.handler("/ws")(handler) is handler
+    assert server.handlers == {"/ws": handler}
+    assert server.has_coroutines
+    with pytest.raises(SettingsError, match="already"):
+        server.handler("/ws")(handler)
+    with pytest.raises(SettingsError, match="async def"):
+        server.handler("/other")(on_message)
+    for path in ("ws", "", None, handler):
+        with pytest.raises(SettingsError, match="begin with"):
+            server.handler(path)  # type: ignore[arg-type]
+
+
+def test_a_server_without_anything_to_serve_does_not_start(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Server] = []
+    monkeypatch.setattr(role, "_starter", started.append)
+    server.on("open", lambda: None)
+    with pytest.raises(SettingsError, match="nothing to serve"):
+        server.start()
+    server.on("message", on_message)
+    server.start()
+    assert started == [server]
+
+
+def test_start_in_a_process_that_multiprocessing_spawned_is_an_error(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Server] = []
+    monkeypatch.setattr(role, "_starter", started.append)
+    monkeypatch.setitem(sys.modules, "__mp_main__", ModuleType("__mp_main__"))
+    server.on("message", on_message)
+    with pytest.raises(WrongProcess, match="__main__"):
+        server.start()
+    assert started == []
+
+
+def test_an_app_may_import_multiprocessing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Server] = []
+    monkeypatch.setattr(role, "_starter", started.append)
+    monkeypatch.setitem(sys.modules, "__mp_main__", ModuleType("__main__"))  # as that import does it
+    server.on("message", on_message)
+    server.start()
+    assert started == [server]
+
+
+def test_commands_outside_of_workers_say_where_they_work(server: Server) -> None:
+    for name, arguments in (
+        ("push", (1, "a")),
+        ("broadcast", ("a",)),
+        ("disconnect", (1,)),
+        ("exists", (1,)),
+        ("is_established", (1,)),
+        ("buffered_amount", (1,)),
+    ):
+        with pytest.raises(WrongProcess, match=name):
+            getattr(server, name)(*arguments)
+    with pytest.raises(WrongProcess, match="drain"):
+        server.drain().send(None)
+    assert server.worker_id is None
+
+
+def test_a_process_binds_its_own_commands(server: Server) -> None:
+    server.bind({"push": lambda fd, data: (fd, data)})
+    assert server.push(5, "a") == (5, "a")  # type: ignore[comparison-overlap]

@@ -1,0 +1,79 @@
+"""The worker's program: `python -m zwoole.workers`, started by the supervisor only. It runs the user's script."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import importlib
+import os
+import runpy
+import sys
+from pathlib import Path
+
+from zwoole.shared import lifeline, log, signals
+from zwoole.shared import plan as plans
+from zwoole.shared.traces import print_users_part
+from zwoole.workers import role
+from zwoole.workers.runtime import BOOT_FAILED, Runtime
+from zwoole.workers.server import Server
+
+ORPHAN_GRACE_S = 4.0
+
+
+def main() -> None:
+    """Read the command line, take the place of the first process, run the app up to its start()."""
+    parser = argparse.ArgumentParser(prog="zwoole.workers", description=__doc__)
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--slot", type=int, required=True)
+    parser.add_argument("--incarnation", type=int, required=True)
+    parser.add_argument("--lifeline", type=int, required=True)
+    parser.add_argument("--masters", type=int, nargs="+", required=True)
+    options = parser.parse_args()
+
+    signals.leave_to_supervisor()
+    faulthandler.enable()
+    plan = plans.read(options.run_dir)
+    log.setup(f"worker {options.slot}", plan.settings.log_level)
+    os.set_inheritable(options.lifeline, False)
+    lifeline.watch(options.lifeline, lambda: None, ORPHAN_GRACE_S)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # Whole lines, for workers share it. PYTHONUNBUFFERED would write each argument of a print by itself.
+            stream.reconfigure(line_buffering=True, write_through=False)
+
+    runtime = Runtime(options.run_dir, options.slot, options.incarnation, options.masters, plan.settings)
+    role.set_starter(runtime.run)
+    sys.argv[:] = plan.argv
+    sys.path[:] = plan.path
+    os.chdir(plan.cwd)
+    try:
+        run_app(plan)
+    except Exception as error:
+        print_users_part(error)
+        boot_failure("the app failed before it reached start()")
+    boot_failure("the app ended without reaching start()")
+
+
+def run_app(plan: plans.Plan) -> None:
+    """Run the script or module as `__main__`, or import the module and start its server."""
+    if plan.kind == plans.SCRIPT:
+        runpy.run_path(plan.target, run_name="__main__")
+        return
+    if plan.kind == plans.RUN_MODULE:
+        runpy.run_module(plan.target, run_name="__main__", alter_sys=True)
+        return
+    module, _, attribute = plan.target.partition(":")
+    server = getattr(importlib.import_module(module), attribute)
+    if isinstance(server, Server):
+        server.start()
+
+
+def boot_failure(why: str) -> None:
+    """End a worker that will never serve."""
+    log.get_logger("worker").error("%s", why)
+    sys.stdout.flush()
+    os._exit(BOOT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+import cython
+
+from zwoole.shared.mask cimport is_utf8
+from zwoole.shared.table cimport ConnectionTable
+from zwoole.shared.wire cimport BatchReader, BatchWriter
+from zwoole.workers.link cimport MasterLink
+
+
+cdef class Commands:
+    cdef public list links
+    cdef public bint may_block
+    cdef public object on_output
+    cdef public object on_wait
+    cdef public object hand_over
+    cdef readonly set ended
+    cdef Py_ssize_t _prune_at
+    cdef unsigned long long _reactor_num
+    cdef object _thread
+
+    @cython.locals(link=MasterLink)
+    cpdef bint push(self, long long fd, object data, object opcode=*) except -1
+
+    @cython.locals(link=MasterLink)
+    cpdef bint exists(self, long long fd) except -1
+
+    @cython.locals(link=MasterLink)
+    cpdef bint is_established(self, long long fd) except -1
+
+    @cython.locals(link=MasterLink)
+    cpdef unsigned long long buffered_amount(self, long long fd) except? 1
+
+    @cython.locals(link=MasterLink)
+    cpdef bint congested(self) except -1
+
+    @cython.locals(link=MasterLink)
+    cpdef void flush(self) except *
+
+    @cython.locals(link=MasterLink)
+    cdef MasterLink _link(self, long long fd)
+
+    @cython.locals(body=bytes)
+    cdef void _add(self, MasterLink link, int kind, long long fd, object data, object opcode) except *
+
+    @cython.locals(link=MasterLink)
+    cdef bint _end(self, int kind, long long fd, int code, str reason) except -1
+
+    cdef void _press(self, MasterLink link) except *
+    cdef void _wait_for_credit(self, MasterLink link) except *

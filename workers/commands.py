@@ -1,0 +1,247 @@
+"""What a callback can ask the master to do: push, broadcast, disconnect, and look at the connection table.
+
+Backpressure: what was pushed and not yet taken by the master is counted in bytes. Past the mark (up_window_bytes) a
+`def` callback waits inside `push`, reading its socket meanwhile into a list that the down window bounds, because the
+credit it waits for may lie behind messages it has not read. A coroutine never waits inside `push`: no further event is
+started, `drain` waits, and past four times the mark `push` raises BackpressureError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import get_ident
+
+import msgpack
+
+from zwoole.shared.close_codes import MAX_REASON_BYTES, is_sendable
+from zwoole.shared.errors import BackpressureError
+from zwoole.shared.frames import OP_BINARY, OP_TEXT
+from zwoole.shared.ids import MAX_FD
+from zwoole.shared.mask import is_utf8
+from zwoole.shared.wire import BROADCAST, DISCONNECT, FAIL, PUSH, SET_STATE, BatchReader
+from zwoole.workers.link import MasterLink
+
+COROUTINE_FACTOR = 4
+MAX_STATE_BYTES = 65536
+WAIT_MS = 100
+PRUNE_ENDED = 1024
+
+
+class Commands:
+    """The commands of one worker, all masters included.
+
+    Attributes:
+        links: the wire to each reactor's master, None where there is none.
+        may_block: whether a push may wait here: a `def` callback runs.
+        on_output: called when something waits to be sent while nothing else would send it; set by the runtime.
+        on_wait: called again and again while a push waits: the supervisor's word must not wait with it.
+        hand_over: called with a function to run it in the worker's own thread; set by the runtime.
+        ended: fds whose connections this worker has ended: their further messages are not run.
+    """
+
+    __slots__ = (
+        "_prune_at",
+        "_reactor_num",
+        "_thread",
+        "ended",
+        "hand_over",
+        "links",
+        "may_block",
+        "on_output",
+        "on_wait",
+    )
+
+    def __init__(self, reactor_num: int) -> None:
+        self.links: list[MasterLink | None] = [None] * reactor_num
+        self.may_block = True
+        self.on_output: Callable[[], None] | None = None
+        self.on_wait: Callable[[], None]
+        self.hand_over: Callable[[Callable[[], object]], None]
+        self.ended: set[int] = set()
+        self._prune_at = PRUNE_ENDED
+        self._reactor_num = reactor_num
+        self._thread = get_ident()
+
+    def push(self, fd: int, data: str | bytes | bytearray | memoryview, opcode: int | None = None) -> bool:
+        """See Server.push."""
+        if get_ident() != self._thread:
+            return self._push_from_thread(fd, data, opcode)
+        link = self._link(fd)
+        if link is None or link.table.state(fd) != 2 or (self.ended and fd in self.ended):
+            return False
+        if link.sent + link.writer.size - link.credit > link.up_window:
+            self._press(link)
+            if not link.ready or link.table.state(fd) != 2:
+                return False
+        if opcode is None:
+            if type(data) is str:
+                link.writer.add_text(PUSH, fd, data.encode())
+            elif type(data) is bytes:
+                link.writer.add_bytes(PUSH, fd, data)
+            else:
+                self._add(link, PUSH, fd, data, None)
+        else:
+            self._add(link, PUSH, fd, data, opcode)
+        if self.on_output is not None:
+            self.on_output()
+        return True
+
+    def broadcast(self, data: str | bytes | bytearray | memoryview, opcode: int | None = None) -> None:
+        """See Server.broadcast."""
+        if get_ident() != self._thread:
+            body, opcode = encode(data, opcode)  # here: what is wrong is said to the caller, and a buffer may change
+            self.hand_over(lambda: self.broadcast(body, opcode))
+            return
+        for link in self.links:
+            if link is not None and link.ready:
+                if link.in_flight() > link.up_window:
+                    self._press(link)
+                self._add(link, BROADCAST, 0, data, opcode)
+        if self.on_output is not None:
+            self.on_output()
+
+    def disconnect(self, fd: int, code: int = 1000, reason: str = "") -> bool:
+        """See Server.disconnect."""
+        check_close(code, reason)
+        if get_ident() != self._thread:
+            self.hand_over(lambda: self._end(DISCONNECT, fd, code, reason))
+            return self.is_established(fd)
+        return self._end(DISCONNECT, fd, code, reason)
+
+    def fail(self, fd: int, code: int, reason: str) -> None:
+        """Have a connection closed because its callback failed."""
+        self._end(FAIL, fd, code, reason)
+
+    def set_state(self, fd: int, value: object) -> bool:
+        """See Server.set_state."""
+        packed: bytes = msgpack.packb(value)
+        if len(packed) > MAX_STATE_BYTES:
+            raise ValueError(f"a connection's state has at most {MAX_STATE_BYTES} bytes packed, not {len(packed)}")
+        if get_ident() != self._thread:
+            self.hand_over(lambda: self.set_state(fd, value))
+            return self.exists(fd)
+        link = self._link(fd)
+        if link is None or link.table.state(fd) == 0:
+            return False
+        link.writer.add_bytes(SET_STATE, fd, packed)
+        if self.on_output is not None:
+            self.on_output()
+        return True
+
+    def exists(self, fd: int) -> bool:
+        """See Server.exists."""
+        link = self._link(fd)
+        return link is not None and link.table.state(fd) != 0
+
+    def is_established(self, fd: int) -> bool:
+        """See Server.is_established."""
+        link = self._link(fd)
+        return link is not None and link.table.state(fd) == 2
+
+    def buffered_amount(self, fd: int) -> int:
+        """See Server.buffered_amount."""
+        link = self._link(fd)
+        return 0 if link is None else link.table.queued(fd)
+
+    def congested(self) -> bool:
+        """Tell whether some master has not taken so much that no further event should be started."""
+        for link in self.links:  # noqa: SIM110 - no closure in a compiled method
+            if link is not None and link.in_flight() > link.up_window:
+                return True
+        return False
+
+    def flush(self) -> None:
+        """Send all that waits."""
+        for link in self.links:
+            if link is not None:
+                link.flush()
+
+    def _link(self, fd: int) -> MasterLink | None:
+        """Return the ready link to the master that has this connection."""
+        if not 0 < fd < MAX_FD:
+            return None
+        link = self.links[(fd - 1) % self._reactor_num]
+        return link if link is not None and link.ready else None
+
+    def _add(self, link: MasterLink, kind: int, fd: int, data: object, opcode: int | None) -> None:
+        body, opcode = encode(data, opcode)
+        if opcode == 1:
+            link.writer.add_text(kind, fd, body)
+        else:
+            link.writer.add_bytes(kind, fd, body)
+
+    def _end(self, kind: int, fd: int, code: int, reason: str) -> bool:
+        link = self._link(fd)
+        if link is None or link.table.state(fd) != 2:
+            return False
+        if fd in self.ended:
+            return False
+        self.ended.add(fd)
+        if len(self.ended) >= self._prune_at:  # those of other workers: nobody tells this one when they are gone
+            self.ended = {fd for fd in self.ended if self.exists(fd)}
+            self._prune_at = 2 * len(self.ended) + PRUNE_ENDED
+        link.writer.add_bytes(kind, fd, msgpack.packb([code, reason]))
+        if self.on_output is not None:
+            self.on_output()
+        return True
+
+    def _push_from_thread(self, fd: int, data: str | bytes | bytearray | memoryview, opcode: int | None) -> bool:
+        body, opcode = encode(data, opcode)
+        if not self.is_established(fd):
+            return False
+        self.hand_over(lambda: self.push(fd, body, opcode))
+        return True
+
+    def _press(self, link: MasterLink) -> None:
+        """Too much is on its way to a master: wait here, or refuse."""
+        if self.may_block:
+            self._wait_for_credit(link)
+        elif link.in_flight() > COROUTINE_FACTOR * link.up_window:
+            raise BackpressureError(
+                f"{link.in_flight()} bytes were pushed and not yet taken: await server.drain() between pushes"
+            )
+
+    def _wait_for_credit(self, link: MasterLink) -> None:
+        """Read the link's batches into its inbox until the master has taken enough."""
+        link.flush()
+        while link.ready and link.in_flight() > link.up_window:
+            parts = link.receive_new()
+            if parts is None:
+                link.socket.poll(WAIT_MS)
+                self.on_wait()
+                continue
+            link.credit = BatchReader(parts).credit
+            link.inbox.append(parts)
+
+
+def encode(data: object, opcode: int | None) -> tuple[bytes, int]:
+    """Return a message's bytes and opcode: text for `str`, binary for anything else, unless `opcode` says.
+
+    Raises:
+        TypeError: the data is neither `str` nor bytes.
+        ValueError: the opcode is neither text nor binary, or bytes to be sent as text are not UTF-8.
+    """
+    if isinstance(data, str):
+        body, natural = data.encode(), OP_TEXT
+    elif isinstance(data, bytes | bytearray | memoryview):
+        body, natural = bytes(data), OP_BINARY
+    else:
+        raise TypeError(f"a message is str or bytes, not {type(data).__name__}: encode it first, with json.dumps or so")
+    opcode = natural if opcode is None else opcode
+    if opcode not in (OP_TEXT, OP_BINARY):
+        raise ValueError(f"a message's opcode is OP_TEXT (1) or OP_BINARY (2), not {opcode!r}")
+    if opcode == OP_TEXT and natural == OP_BINARY and not is_utf8(body):
+        raise ValueError("bytes sent as text must be UTF-8")
+    return body, opcode
+
+
+def check_close(code: int, reason: str) -> None:
+    """Check a close code and reason before they are sent.
+
+    Raises:
+        ValueError: a close frame cannot carry them (RFC 6455 sections 5.5 and 7.4).
+    """
+    if not isinstance(code, int) or not is_sendable(code):
+        raise ValueError(f"{code!r} is no close code that may be sent: take 1000, 1001, 1008, 1011 or 3000-4999")
+    if len(reason.encode()) > MAX_REASON_BYTES:
+        raise ValueError(f"a close reason has at most {MAX_REASON_BYTES} bytes")

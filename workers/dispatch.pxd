@@ -1,0 +1,30 @@
+import cython
+
+from zwoole.shared.wire cimport BatchReader
+from zwoole.workers.commands cimport Commands
+from zwoole.workers.frame cimport Frame
+from zwoole.workers.link cimport MasterLink
+
+
+cdef class Dispatcher:
+    cdef public object scheduler
+    cdef public unsigned long long events
+    cdef readonly unsigned long long unknown
+    cdef public bint exit_requested
+    cdef public object on_command
+    cdef object _server
+    cdef Commands _commands
+    cdef dict _callbacks
+    cdef object _on_message
+    cdef readonly double slow_s
+
+    @cython.locals(
+        event=BatchReader, sequence="unsigned long long", before=double, now=double, kind=int,
+        fd="unsigned long long", frame=Frame,
+    )
+    cpdef void take_batch(self, MasterLink link, list parts) except *
+
+    @cython.locals(before=double, now=double, fd="unsigned long long")
+    cdef void _take_rare(self, MasterLink link, unsigned long long sequence, int kind, BatchReader event) except *
+
+    cdef void _take_command(self, MasterLink link, unsigned long long sequence, int kind, BatchReader event) except *

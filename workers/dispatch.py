@@ -1,0 +1,203 @@
+"""From a batch to callbacks: the worker's hot path.
+
+An app without coroutines has its callbacks run right here, one after the other. An app with coroutines has its events
+handed to the scheduler (schedule.py), which keeps each connection's in order while others go on.
+
+Around every callback: its progress is marked before and after, its exception ends its connection with 1011 and never
+the worker, its acknowledgement leaves behind its pushes, and what waits to be sent leaves when it is much or old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from zwoole.shared.close_codes import CLOSE_ABNORMAL, CLOSE_INTERNAL_ERROR
+from zwoole.shared.log import get_logger
+from zwoole.shared.request import unpack_request
+from zwoole.shared.wire import ADOPT, BUFFER_EMPTY, BUFFER_FULL, CLOSE, MESSAGE, OPEN, BatchReader
+from zwoole.workers.commands import Commands
+from zwoole.workers.frame import Frame
+from zwoole.workers.link import MasterLink
+
+if TYPE_CHECKING:
+    from zwoole.workers.schedule import Scheduler
+
+_NAMES = {OPEN: "open", ADOPT: "adopt", CLOSE: "close", BUFFER_FULL: "buffer_full", BUFFER_EMPTY: "buffer_empty"}
+
+log = get_logger("callbacks")
+
+
+class Dispatcher:
+    """Runs the callbacks for what the master sends.
+
+    Attributes:
+        scheduler: who runs coroutines, None where the app has none.
+        events: events finished since the start.
+        slow_s: seconds after which a callback is reported as slow.
+        unknown: events of a kind that this version does not know.
+        exit_requested: whether a callback raised SystemExit: the worker is to be recycled.
+        on_command: called with (link, kind, number, body) for the events that no callback is for.
+    """
+
+    __slots__ = (
+        "_callbacks",
+        "_commands",
+        "_on_message",
+        "_server",
+        "events",
+        "exit_requested",
+        "on_command",
+        "scheduler",
+        "slow_s",
+        "unknown",
+    )
+
+    def __init__(
+        self, server: object, callbacks: dict[str, Callable[..., Any]], commands: Commands, slow_callback_s: float
+    ) -> None:
+        self.scheduler: Scheduler | None = None
+        self.events = 0
+        self.unknown = 0
+        self.exit_requested = False
+        self.on_command: Callable[[MasterLink, int, int, bytes], bool]
+        self._server = server
+        self._commands = commands
+        self._callbacks = callbacks
+        self._on_message = callbacks.get("message")
+        self.slow_s = slow_callback_s or float("inf")
+
+    def take_batch(self, link: MasterLink, parts: list[bytes]) -> None:
+        """Run, or hand to the scheduler, every event of a batch.
+
+        Raises:
+            WireError: the master sent what is no batch.
+        """
+        event = BatchReader(parts)
+        if event.credit > link.credit:  # a batch from the inbox is older than what a waiting push has seen
+            link.credit = event.credit
+        sequence = event.first
+        before = monotonic()
+        while event.next():
+            kind = event.kind
+            if kind == MESSAGE:
+                fd = event.number
+                data = event.text() if event.body_type == 2 else event.data()
+                frame = Frame(fd, data, event.body_type - 1)
+                if self.scheduler is not None:
+                    self.scheduler.add(link, sequence, kind, fd, frame)
+                else:
+                    if self._on_message is not None and fd not in self._commands.ended:
+                        link.started(sequence)
+                        try:
+                            self._on_message(self._server, frame)
+                        except BaseException as error:
+                            self.callback_failed("message", fd, error)
+                    link.finished(sequence)
+                    self.events += 1
+                    now = monotonic()
+                    if now - before > self.slow_s:
+                        self.report_slow("message", fd, now - before)
+                    before = now
+                    if link.flush_due(now):
+                        link.flush()
+            elif kind in (OPEN, ADOPT, CLOSE, BUFFER_FULL, BUFFER_EMPTY):
+                self._take_rare(link, sequence, kind, event)
+                before = monotonic()
+            else:
+                self._take_command(link, sequence, kind, event)
+            sequence += 1
+
+    def master_died(self, link: MasterLink) -> None:
+        """Run `close` for every connection that went with a master."""
+        if self.scheduler is not None:
+            self.scheduler.master_died(link)
+        for fd in sorted(link.owned):
+            body = [CLOSE_ABNORMAL, "the master process died", "server"]
+            if self.scheduler is not None:
+                self.scheduler.add(link, 0, CLOSE, fd, body)
+                continue
+            self._commands.ended.discard(fd)
+            name, callback, arguments = self.arguments(CLOSE, fd, body)
+            if callback is not None:
+                try:
+                    callback(*arguments)
+                except BaseException as error:
+                    self.callback_failed(name, fd, error)
+        link.owned.clear()
+
+    def callback_failed(self, event: str, fd: int, error: BaseException) -> None:
+        """An exception came out of a callback: log it, close its connection, keep the worker."""
+        if isinstance(error, SystemExit):
+            log.info("a callback asked worker to exit (fd %d): it will be replaced", fd)
+            self.exit_requested = True
+            return
+        log.error("the %r callback failed for fd %d, which is closed with 1011", event, fd, exc_info=error)
+        self._commands.fail(fd, CLOSE_INTERNAL_ERROR, "callback failed")
+
+    def report_slow(self, event: str, fd: int, seconds: float) -> None:
+        """Say that a callback kept its worker for long."""
+        log.warning("the %r callback took %.1f s for fd %d: nothing else ran in this worker", event, seconds, fd)
+
+    def arguments(self, kind: int, fd: int, body: Any) -> tuple[str, Callable[..., Any] | None, tuple[Any, ...]]:
+        """Return an event's name, its callback, and what that is called with."""
+        if kind == MESSAGE:
+            return "message", self._on_message, (self._server, body)
+        name = _NAMES[kind]
+        callback = self._callbacks.get(name)
+        if kind == CLOSE:
+            code, reason, initiator = body
+            return name, callback, (self._server, fd, code, reason, initiator)
+        return name, callback, (self._server, fd if body is None else body)
+
+    def _take_rare(self, link: MasterLink, sequence: int, kind: int, event: BatchReader) -> None:
+        """Take one of the events that are not messages."""
+        fd = event.number
+        body = self._body(link, kind, fd, event)
+        if self.scheduler is not None:
+            self.scheduler.add(link, sequence, kind, fd, body)
+            return
+        name, callback, arguments = self.arguments(kind, fd, body)
+        if callback is not None:
+            before = monotonic()
+            link.started(sequence)
+            try:
+                callback(*arguments)
+            except BaseException as error:
+                self.callback_failed(name, fd, error)
+            now = monotonic()
+            if now - before > self.slow_s:
+                self.report_slow(name, fd, now - before)
+        if kind == CLOSE:
+            self._commands.ended.discard(fd)
+        link.finished(sequence)
+        self.events += 1
+        if link.flush_due(monotonic()):
+            link.flush()
+
+    def _body(self, link: MasterLink, kind: int, fd: int, event: BatchReader) -> Any:
+        """Return what an event carries, and keep the account of whose connection it is."""
+        if kind == OPEN:
+            link.owned.add(fd)
+            return unpack_request(fd, event.data())
+        if kind == ADOPT:
+            link.owned.add(fd)
+            record, state = msgpack.unpackb(event.data())
+            request = unpack_request(fd, record)
+            request.state = msgpack.unpackb(state) if state else None
+            return request
+        if kind == CLOSE:
+            link.owned.discard(fd)
+            return msgpack.unpackb(event.data())
+        return None
+
+    def _take_command(self, link: MasterLink, sequence: int, kind: int, event: BatchReader) -> None:
+        """Take what is no callback's."""
+        body = event.data() if event.body_type == 3 else b""
+        if not self.on_command(link, kind, event.number, body):
+            self.unknown += 1
+            log.warning("the master sent an event of unknown kind %d", kind)
+        link.finished(sequence)

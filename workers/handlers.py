@@ -1,0 +1,226 @@
+"""The connection that a coroutine handler is given. Where a name equals one of the `websockets` library's, it
+behaves as that one does.
+
+A message's credit returns when the coroutine asks for the next one, so a handler that is slow to read slows down its
+own client and nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from zwoole.shared.close_codes import CLOSE_NO_STATUS, CLOSE_NORMAL
+from zwoole.shared.errors import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
+from zwoole.shared.request import Request
+from zwoole.workers.commands import Commands, check_close
+from zwoole.workers.link import MasterLink
+
+if TYPE_CHECKING:
+    from zwoole.workers.schedule import Scheduler
+
+Data = str | bytes
+Handler = Callable[["HandlerConnection"], Awaitable[Any]]
+
+OK_CODES = (CLOSE_NORMAL, 1001, CLOSE_NO_STATUS)
+
+
+class HandlerConnection:
+    """One WebSocket connection, as its handler sees it.
+
+    Attributes:
+        fd: its id, as `Server.push` and the others take it.
+        request: the HTTP request that opened it.
+        close_code: the code it was closed with; None while it is open.
+        close_reason: the reason; None while it is open.
+    """
+
+    def __init__(self, fd: int, request: Request, link: MasterLink, commands: Commands, scheduler: Scheduler) -> None:
+        self.fd = fd
+        self.request = request
+        self.close_code: int | None = None
+        self.close_reason: str | None = None
+        self.link = link
+        self.task: asyncio.Task[None] | None = None
+        self._commands = commands
+        self._scheduler = scheduler
+        self._messages: deque[tuple[int, Data]] = deque()
+        self._reader: asyncio.Future[None] | None = None
+        self._unfinished: int | None = None  # sequence number of the message that was handed out last
+        self._ended = False
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._failure: ConnectionClosed | None = None
+        self._room: asyncio.Future[None] | None = None  # pending while too much waits to be sent to the client
+
+    def __repr__(self) -> str:
+        return f"<HandlerConnection fd={self.fd} path={self.request.path!r} close_code={self.close_code}>"
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol agreed on, None where there is none."""
+        return self.request.subprotocol
+
+    @property
+    def remote_address(self) -> tuple[str, int]:
+        """The client's address and port."""
+        return self.request.remote_addr, self.request.remote_port
+
+    # Receiving.
+
+    async def recv(self) -> Data:
+        """Return the next message, `str` for text, `bytes` for binary.
+
+        Cancelling it loses no message.
+
+        Raises:
+            ConnectionClosedOK: the connection was closed with 1000, 1001 or without a code.
+            ConnectionClosedError: it was closed otherwise.
+            ConcurrencyError: another `recv` waits already.
+        """
+        self._finish_last()
+        if self._reader is not None:
+            raise ConcurrencyError("another coroutine waits in recv() on this connection already")
+        while not self._messages:
+            if self.close_code is not None:
+                raise self._exception()
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        sequence, data = self._messages.popleft()
+        self._unfinished = sequence
+        self.link.started(sequence)
+        return data
+
+    async def __aiter__(self) -> AsyncIterator[Data]:
+        """Iterate over the messages; ends quietly when the connection is closed with 1000, 1001 or without a code."""
+        try:
+            while True:
+                yield await self.recv()
+        except ConnectionClosedOK:
+            return
+
+    # Sending.
+
+    async def send(
+        self, message: Data | bytearray | memoryview | Iterable[Data] | AsyncIterable[Data], text: bool | None = None
+    ) -> None:
+        """Send a message; suspends while too much is on its way to the master, or waits for the client to read.
+
+        Args:
+            message: `str` is sent as text, bytes as binary; the pieces of an iterable are joined to one message, of
+                an empty one nothing is sent.
+            text: True sends bytes as text, False text as binary.
+
+        Raises:
+            ConnectionClosed: the connection is closed.
+            TypeError: the message, or a piece of it, is neither `str` nor bytes, or the pieces are of both kinds.
+        """
+        if not isinstance(message, str | bytes | bytearray | memoryview):
+            pieces = await _join(message)
+            if pieces is None:
+                return
+            message = pieces
+        opcode = None if text is None else (1 if text else 2)
+        await self._scheduler.drain()
+        while self._room is not None and self.close_code is None:
+            await asyncio.shield(self._room)
+        if self._ended or not self._commands.push(self.fd, message, opcode):
+            await self.wait_closed()  # its end is on the way to us, and says with which code
+            raise self._exception()
+
+    async def close(self, code: int = CLOSE_NORMAL, reason: str = "") -> None:
+        """Close the connection and wait for the end of the close handshake; nothing where it is closed already.
+
+        Raises:
+            ValueError: a close frame cannot carry that code or reason.
+        """
+        check_close(code, reason)
+        self.end(code, reason)
+        await self.wait_closed()
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is closed."""
+        await asyncio.shield(self._closed)
+
+    # What the scheduler calls.
+
+    def deliver(self, sequence: int, data: Data) -> None:
+        """Take a message; one that comes after the handler's end is acknowledged and dropped."""
+        if self._ended:
+            self._scheduler.acknowledge(self.link, sequence)
+            return
+        self._messages.append((sequence, data))
+        self._wake()
+
+    def closed(self, code: int, reason: str) -> None:
+        """Take the end of the connection; messages that arrived before it can still be read."""
+        self.close_code = code
+        self.close_reason = reason
+        if not self._closed.done():
+            self._closed.set_result(None)
+        self._let_send()
+        self._wake()
+
+    def buffer_changed(self, full: bool) -> None:
+        """Take word of how much waits for the client: `send` suspends until most of it has left."""
+        if full and self._room is None:
+            self._room = asyncio.get_running_loop().create_future()
+        elif not full:
+            self._let_send()
+
+    def _let_send(self) -> None:
+        if self._room is not None:
+            self._room.set_result(None)
+            self._room = None
+
+    def end(self, code: int, reason: str) -> None:
+        """Have the connection closed, and let go of what was not read."""
+        if self._ended:
+            return
+        self._ended = True
+        if self.close_code is None:
+            self._commands.disconnect(self.fd, code, reason)
+        self._finish_last()
+        while self._messages:
+            self._scheduler.acknowledge(self.link, self._messages.popleft()[0])
+
+    def ended_by(self, error: BaseException) -> bool:
+        """Tell whether `error` only says that this connection was closed, which is no failure of the handler."""
+        return error is self._failure
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def _finish_last(self) -> None:
+        if self._unfinished is not None:
+            sequence, self._unfinished = self._unfinished, None
+            self._scheduler.acknowledge(self.link, sequence)
+
+    def _exception(self) -> ConnectionClosed:
+        """Return what to raise on a closed connection."""
+        code = 1006 if self.close_code is None else self.close_code
+        kind = ConnectionClosedOK if code in OK_CODES else ConnectionClosedError
+        self._failure = kind(code, self.close_reason or "")
+        return self._failure
+
+
+async def _join(pieces: Iterable[Data] | AsyncIterable[Data]) -> Data | None:
+    """Return one message of the pieces of an iterable, None where there are none."""
+    if isinstance(pieces, dict):  # iterable, but surely a mistake
+        raise TypeError("a message is str or bytes, not dict: encode it first, with json.dumps or so")
+    if isinstance(pieces, AsyncIterable):
+        parts = [piece async for piece in pieces]
+    else:
+        parts = list(pieces)
+    if not parts:
+        return None
+    if all(isinstance(part, str) for part in parts):
+        return "".join(parts)  # type: ignore[arg-type]
+    if all(isinstance(part, bytes | bytearray | memoryview) for part in parts):
+        return b"".join(parts)  # type: ignore[arg-type]
+    raise TypeError("the pieces of a message must be all str or all bytes")

@@ -1,0 +1,193 @@
+"""The worker's end of the wire to one master.
+
+Operations: take batches; gather pushes and acknowledgements; send them as one batch, soon; know how much the master
+has not taken yet.
+
+An acknowledgement is held back while the next event may extend its range, and always leaves in the batch behind the
+pushes of the callback it is for, or a later one, never an earlier one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import zmq
+
+from zwoole.shared.progress import FINISHED, STARTED, ProgressMap
+from zwoole.shared.rundir import endpoint, progress_path, table_path
+from zwoole.shared.table import ConnectionTable
+from zwoole.shared.wire import ACK, BatchWriter
+
+FLUSH_BYTES = 65536
+FLUSH_S = 0.001
+
+_POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
+
+
+class MasterLink:
+    """The wire to one master incarnation.
+
+    Attributes:
+        epoch: the master's incarnation.
+        descriptor: ZeroMQ's descriptor, for polling.
+        writer: what the next batch gathers.
+        table: the master's connection table, from its welcome on.
+        credit: bytes of our batches that the master has taken.
+        sent: bytes of batches sent.
+        received: bytes of batches taken from the master.
+        up_window: bytes that may be sent and not taken, before a callback must wait.
+        ready: whether the master welcomed us.
+        closed: whether the socket is closed; nothing comes or goes any more.
+        owned: fds of the connections that this worker was told of, and not of their end.
+        inbox: batches that were read while a push waited for credit.
+    """
+
+    __slots__ = (
+        "_ack_count",
+        "_ack_first",
+        "_batches",
+        "_flags",
+        "_more",
+        "_progress",
+        "_run_dir",
+        "_unsent_since",
+        "closed",
+        "credit",
+        "descriptor",
+        "epoch",
+        "inbox",
+        "incarnation",
+        "owned",
+        "ready",
+        "received",
+        "sent",
+        "socket",
+        "table",
+        "up_window",
+        "writer",
+    )
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], run_dir: Path, incarnation: int, epoch: int) -> None:
+        self.epoch = epoch
+        self.incarnation = incarnation
+        self.socket = context.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.SNDHWM, 0)
+        self.socket.setsockopt(zmq.RCVHWM, 0)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, 10)  # ms; the endpoint may not be bound yet when we start
+        self.socket.connect(endpoint(run_dir, incarnation, epoch))
+        self.descriptor = int(self.socket.getsockopt(zmq.FD))
+        self.writer = BatchWriter()
+        self.table: ConnectionTable  # from `welcome` on
+        self.credit = 0
+        self.sent = 0
+        self.received = 0
+        self.up_window = 1 << 20
+        self.ready = False
+        self.closed = False
+        self.owned: set[int] = set()
+        self.inbox: list[list[bytes]] = []
+        self._progress: ProgressMap | None = None
+        self._run_dir = run_dir
+        self._batches = 0
+        self._ack_first = 0
+        self._ack_count = 0
+        self._unsent_since = 0.0
+        self._flags = int(zmq.DONTWAIT)
+        self._more = int(zmq.DONTWAIT | zmq.SNDMORE)
+
+    def welcome(self, up_window: int, reactor: int) -> None:
+        """Open what the master shares with us; it said that it knows us."""
+        self.up_window = up_window
+        self._progress = ProgressMap(progress_path(self._run_dir, self.incarnation, self.epoch))
+        self.table = ConnectionTable.open(table_path(self._run_dir, reactor))
+        self.ready = True
+
+    def receive(self) -> list[bytes] | None:
+        """Take one batch; None where there is none."""
+        if self.inbox:
+            return self.inbox.pop(0)
+        return self.receive_new()
+
+    def receive_new(self) -> list[bytes] | None:
+        """Take one batch from the socket, past what lies in the inbox."""
+        socket = self.socket
+        if self.closed:
+            return None
+        if not int(socket.getsockopt(zmq.EVENTS)) & _POLLIN:
+            return None
+        try:
+            first: bytes = socket.recv(self._flags)
+        except zmq.Again:
+            return None
+        parts = [first]
+        self.received += len(first)
+        while socket.getsockopt(zmq.RCVMORE):
+            part: bytes = socket.recv(self._flags)
+            self.received += len(part)
+            parts.append(part)
+        return parts
+
+    def started(self, sequence: int) -> None:
+        """Note that an event's callback is about to run."""
+        if self._progress is not None:
+            self._progress.mark(sequence, STARTED)
+
+    def finished(self, sequence: int) -> None:
+        """Note that an event is done with: its acknowledgement leaves with the next batch."""
+        if self._progress is not None:
+            self._progress.mark(sequence, FINISHED)
+        if self._ack_count and sequence == self._ack_first + self._ack_count:
+            self._ack_count += 1
+            return
+        self._write_ack()
+        self._ack_first = sequence
+        self._ack_count = 1
+
+    def in_flight(self) -> int:
+        """Return how many bytes the master has not taken yet, those not yet sent included."""
+        return self.sent + self.writer.size - self.credit
+
+    def has_output(self) -> bool:
+        """Tell whether something waits to be sent."""
+        return self._ack_count > 0 or self.writer.events > 0
+
+    def flush_due(self, now: float) -> bool:
+        """Tell whether what waits has become much, or old."""
+        if not self._ack_count and not self.writer.events:
+            return False
+        if self.writer.size >= 65536:
+            return True
+        if self._unsent_since == 0.0:
+            self._unsent_since = now
+            return False
+        return now - self._unsent_since >= 0.001
+
+    def flush(self) -> None:
+        """Send what waits as one ZeroMQ message. Never blocks."""
+        self._write_ack()
+        self._unsent_since = 0.0
+        if self.closed or not self.writer.events:
+            return
+        parts = self.writer.take(self._batches, self.received)
+        self._batches += 1
+        for part in parts:
+            self.sent += len(part)
+        while len(parts) > 1:
+            self.socket.send(parts.pop(0), self._more)
+        self.socket.send(parts[0], self._flags)
+
+    def readable(self) -> bool:
+        """Tell whether a batch lies ready: to be asked before sleeping, since the descriptor tells only once."""
+        return bool(self.inbox) or (not self.closed and bool(int(self.socket.getsockopt(zmq.EVENTS)) & _POLLIN))
+
+    def close(self, linger_s: float) -> None:
+        """Close the socket; what was sent has `linger_s` seconds to leave."""
+        self.closed = True
+        self.ready = False
+        self.socket.close(linger=int(linger_s * 1000))
+
+    def _write_ack(self) -> None:
+        if self._ack_count:
+            self.writer.add_integer(ACK, self._ack_first, self._ack_count)
+            self._ack_count = 0

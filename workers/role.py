@@ -1,0 +1,40 @@
+"""What `start()` does in this process: by default it becomes the supervisor, in a worker it serves events.
+
+A role is given by the program that runs, never by the environment, which programs started from a callback inherit.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from zwoole.shared.errors import WrongProcess
+
+if TYPE_CHECKING:
+    from zwoole.workers.server import Server
+
+_starter: Callable[[Server], None] | None = None
+
+
+def set_starter(starter: Callable[[Server], None]) -> None:
+    """Have `start()` call `starter` in this process."""
+    global _starter
+    _starter = starter
+
+
+def start(server: Server) -> None:
+    """Do what `start()` does here.
+
+    Raises:
+        WrongProcess: a multiprocessing pool runs the script again to import it.
+    """
+    # Importing multiprocessing makes this another name of `__main__`; in a process that it spawned it is the script.
+    if getattr(sys.modules.get("__mp_main__"), "__name__", "__main__") != "__main__":
+        raise WrongProcess(
+            "start() was reached in a process that multiprocessing spawned, which runs the script again: "
+            'put it under `if __name__ == "__main__":`'
+        )
+    if _starter is None:
+        raise WrongProcess("zwoole was not imported as a whole: `import zwoole` first")
+    _starter(server)

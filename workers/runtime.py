@@ -1,0 +1,393 @@
+"""A worker: connects to the masters, runs `worker_start`, says hello, and serves events until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import select
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+import zmq
+
+from zwoole.shared import control
+from zwoole.shared.log import get_logger
+from zwoole.shared.rundir import control_address
+from zwoole.shared.settings import Settings
+from zwoole.shared.traces import print_users_part
+from zwoole.shared.wire import BYE, CREDIT, DRAIN, HELLO, PROTOCOL_VERSION, WELCOME
+from zwoole.workers.commands import Commands
+from zwoole.workers.dispatch import Dispatcher
+from zwoole.workers.link import MasterLink
+
+if TYPE_CHECKING:
+    from zwoole.workers.schedule import Scheduler
+    from zwoole.workers.server import Server
+
+BOOT_FAILED = 3  # exit code of a worker whose app or `worker_start` failed
+BATCHES_PER_TURN = 16
+SLEEP_S = 1.0
+GOODBYE_S = 1.0  # how long the last batch has to leave
+
+log = get_logger("worker")
+
+
+class Runtime:
+    """One worker process."""
+
+    def __init__(self, run_dir: Path, slot: int, incarnation: int, epochs: list[int], settings: Settings) -> None:
+        """Prepare to serve.
+
+        Args:
+            run_dir: the run directory.
+            slot: the worker's number.
+            incarnation: this process's number; no two workers ever have the same.
+            epochs: the incarnation of each reactor's master.
+            settings: the effective settings.
+        """
+        self._run_dir = run_dir
+        self._slot = slot
+        self._incarnation = incarnation
+        self._settings = settings
+        self._epochs = epochs
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._commands = Commands(settings.reactor_num)
+        self._commands.hand_over = self._hand_over
+        self._commands.on_wait = self.obey
+        self._dispatcher: Dispatcher
+        self._server: Server
+        self._links: list[MasterLink] = []
+        self._control: zmq.Socket[bytes]
+        self._stopping = False
+        self._linger_s = GOODBYE_S
+        self._recycle: str | None = None  # why this worker is to be replaced, until the supervisor was told
+        self._recycle_told = False
+        self._max_events = jittered(settings.max_request)
+        self._new_epochs: list[int] | None = None
+        self._handed_over: deque[Callable[[], object]] = deque()
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def run(self, server: Server) -> None:
+        """Be the worker that `server` describes; ends the process."""
+        self._server = server
+        self._dispatcher = Dispatcher(server, server.callbacks, self._commands, self._settings.slow_callback_s)
+        self._dispatcher.on_command = self._take_command
+        names = ("push", "broadcast", "disconnect", "set_state", "exists", "is_established", "buffered_amount")
+        server.bind({name: getattr(self._commands, name) for name in names})
+        server.worker_id = self._slot
+        self._control = self._context.socket(zmq.DEALER)
+        self._control.setsockopt(zmq.IDENTITY, f"worker-{self._incarnation}".encode())
+        self._control.setsockopt(zmq.LINGER, 0)
+        self._control.connect(control_address(self._run_dir))
+        signal.signal(signal.SIGTERM, self._terminated)
+        self._control.send(control.pack("hello", role="worker"))
+        if server.has_coroutines:
+            asyncio.run(AsyncLoop(self).serve())
+        else:
+            self._serve()
+        self._control.close()
+        self._context.term()
+        sys.stdout.flush()
+        raise SystemExit(0)
+
+    # The loop of an app without coroutines.
+
+    def _serve(self) -> None:
+        self.boot(lambda: self.run_callback("worker_start"))
+        poller = select.epoll()
+        for descriptor in (*(link.descriptor for link in self._links), self._wake_read, self.control_descriptor):
+            poller.register(descriptor, select.EPOLLIN)
+        while not self.stopping:
+            self._take_batches()
+            self.run_handed_over()
+            self._commands.flush()
+            self.obey()
+            if self._new_epochs is not None:
+                for link in self.follow_masters():
+                    poller.register(link.descriptor, select.EPOLLIN)
+            if not self.stopping and not any(link.readable() for link in self._links):
+                poller.poll(SLEEP_S)
+        self._take_batches()
+        self.run_callback("worker_stop")
+        self.goodbye()
+
+    def _take_batches(self) -> None:
+        for link in self._links:
+            for _ in range(BATCHES_PER_TURN):
+                parts = link.receive()
+                if parts is None:
+                    break
+                self._dispatcher.take_batch(link, parts)
+
+    # Steps that both loops take.
+
+    @property
+    def control_descriptor(self) -> int:
+        """The supervisor's socket, for polling."""
+        return int(self._control.getsockopt(zmq.FD))
+
+    @property
+    def wake_descriptor(self) -> int:
+        """Readable when another thread handed a function over."""
+        return self._wake_read
+
+    @property
+    def links(self) -> list[MasterLink]:
+        """The wire to each master."""
+        return self._links
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Who runs the callbacks."""
+        return self._dispatcher
+
+    @property
+    def commands(self) -> Commands:
+        """What callbacks can do."""
+        return self._commands
+
+    @property
+    def server(self) -> Server:
+        """The app."""
+        return self._server
+
+    def boot(self, worker_start: Callable[[], object]) -> None:
+        """Run `worker_start`, then say hello to every master; a failure ends the process."""
+        try:
+            worker_start()
+        except BaseException as error:
+            self.boot_failed(error)
+        self.say_hello()
+
+    def boot_failed(self, error: BaseException) -> None:
+        """Say why the worker cannot serve, and end it."""
+        print_users_part(error)
+        log.error("worker_start failed: this worker cannot serve")
+        sys.stdout.flush()
+        os._exit(BOOT_FAILED)
+
+    def say_hello(self) -> None:
+        """Connect to every master."""
+        self._links = [self._connect(reactor, epoch) for reactor, epoch in enumerate(self._epochs)]
+
+    def _connect(self, reactor: int, epoch: int) -> MasterLink:
+        """Connect to a master and tell it what the app serves."""
+        hello = {
+            "callbacks": "message" in self._server.callbacks,
+            "handlers": sorted(self._server.handlers),
+            "settings": self._server.settings.as_dict(),
+        }
+        link = MasterLink(self._context, self._run_dir, self._incarnation, epoch)
+        link.writer.add_bytes(HELLO, PROTOCOL_VERSION, msgpack.packb(hello))
+        link.flush()
+        self._commands.links[reactor] = link
+        return link
+
+    def run_callback(self, event: str) -> Any:
+        """Run a callback that is about the worker itself, and return what it returns."""
+        callback = self._server.callbacks.get(event)
+        return None if callback is None else callback(self._server, self._slot)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker is to stop: the supervisor or the master said so."""
+        return self._stopping
+
+    def obey(self) -> None:
+        """Take the supervisor's messages, and tell it once where this worker is to be replaced."""
+        self._look_at_recycling()
+        while int(self._control.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            message = control.unpack(self._control.recv(zmq.DONTWAIT))
+            if message["type"] == "stop":
+                self._stopping = True
+                self._linger_s = 0.0  # the masters have ended: nobody is there to hear the rest
+            elif message["type"] == "masters":
+                self._masters_changed(message["epochs"])
+            else:
+                log.warning("the supervisor said %r, which this worker does not know", message["type"])
+
+    def _look_at_recycling(self) -> None:
+        """Ask for a successor, where there is a reason; until it is there this worker goes on."""
+        if self._recycle_told:
+            return
+        if self._dispatcher.exit_requested:
+            self._recycle = "a callback raised SystemExit"
+        elif self._max_events and self._dispatcher.events >= self._max_events:
+            self._recycle = f"it has run {self._dispatcher.events} events"
+        if self._recycle is not None:
+            self._recycle_told = True
+            self._control.send(control.pack("recycle", why=self._recycle), zmq.DONTWAIT)
+
+    def _terminated(self, number: int, frame: object) -> None:
+        self._recycle = "it was sent SIGTERM"
+        self._wake()
+
+    def _masters_changed(self, epochs: list[int]) -> None:
+        """A master died, or its successor is there: let go of the dead one's wire now, the rest comes between events.
+
+        What was not sent is dropped, or the successor would be told of connections that it never had.
+        """
+        self._epochs = epochs
+        self._new_epochs = epochs
+        for link, epoch in zip(self._links, epochs, strict=True):
+            if link.epoch != epoch and not link.closed:
+                link.close(0)
+
+    def follow_masters(self) -> list[MasterLink]:
+        """Tell the app of the connections that went with a master, and connect to its successor; return new links."""
+        epochs, self._new_epochs = self._new_epochs, None
+        new = []
+        for reactor, epoch in enumerate(epochs or []):
+            old = self._links[reactor]
+            if old.epoch == epoch:
+                continue
+            self._dispatcher.master_died(old)
+            self._links[reactor] = self._connect(reactor, epoch)
+            new.append(self._links[reactor])
+        return new
+
+    @property
+    def masters_changed(self) -> bool:
+        """Whether `follow_masters` has something to do."""
+        return self._new_epochs is not None
+
+    def run_handed_over(self) -> None:
+        """Run what other threads handed over."""
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass
+        while self._handed_over:
+            function = self._handed_over.popleft()
+            try:
+                function()
+            except Exception:
+                log.exception("a command from another thread failed")
+
+    def goodbye(self) -> None:
+        """Send what waits, and the word that nothing follows, to masters that are still there to read it."""
+        for link in self._links:
+            link.writer.add(BYE, 0)
+            link.flush()
+            if not link.closed:
+                link.close(self._linger_s)
+
+    def _hand_over(self, function: Callable[[], object]) -> None:
+        self._handed_over.append(function)
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_write, b"\0")
+        except BlockingIOError:  # it is awake, with a pipe full of reasons
+            pass
+
+    def _take_command(self, link: MasterLink, kind: int, number: int, body: bytes) -> bool:
+        if kind == WELCOME:
+            link.welcome(msgpack.unpackb(body)["up_window"], self._links.index(link))
+        elif kind == DRAIN:
+            self._stopping = True
+        elif kind != CREDIT:  # a credit event is empty: its batch's head has told
+            return False
+        return True
+
+
+def jittered(events: int) -> int:
+    """Return a number at most a tenth off, so that workers started together are not replaced together."""
+    return 0 if events == 0 else max(1, round(events * random.uniform(0.9, 1.1)))
+
+
+class AsyncLoop:
+    """The loop of an app with coroutines: the same steps, called by asyncio."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._flushing = False
+        self._stop = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop
+        self._scheduler: Scheduler
+
+    async def serve(self) -> None:
+        """Serve until told to stop."""
+        from zwoole.workers.schedule import Scheduler
+
+        runtime = self._runtime
+        server = runtime.server
+        self._loop = asyncio.get_running_loop()
+        self._scheduler = Scheduler(runtime.dispatcher, runtime.commands, server.handlers)
+        runtime.dispatcher.scheduler = self._scheduler
+        runtime.commands.may_block = False
+        runtime.commands.on_output = self._flush_soon
+        server.bind({"drain": self._scheduler.drain})
+        try:
+            await self._callback("worker_start")
+        except BaseException as error:
+            runtime.boot_failed(error)
+        runtime.say_hello()
+        for link in runtime.links:
+            self._loop.add_reader(link.descriptor, self._read)
+        self._loop.add_reader(runtime.control_descriptor, self._read)
+        self._loop.add_reader(runtime.wake_descriptor, self._read)
+        self._read()
+        await self._stop.wait()
+        await self._scheduler.stop()
+        await self._callback("worker_stop")
+        for link in runtime.links:
+            self._loop.remove_reader(link.descriptor)
+        self._loop.remove_reader(runtime.control_descriptor)
+        self._loop.remove_reader(runtime.wake_descriptor)
+        runtime.goodbye()
+
+    async def _callback(self, event: str) -> None:
+        result = self._runtime.run_callback(event)
+        if result is not None and hasattr(result, "__await__"):
+            await result
+
+    def _read(self) -> None:
+        """Take what has come, from whomever: ZeroMQ's descriptors do not tell twice, so all are asked."""
+        runtime = self._runtime
+        runtime.run_handed_over()
+        runtime.obey()
+        again = False
+        for link in runtime.links:
+            for _ in range(BATCHES_PER_TURN):
+                parts = link.receive()
+                if parts is None:
+                    break
+                runtime.dispatcher.take_batch(link, parts)
+            else:
+                again = True
+        self._scheduler.resume()
+        if runtime.masters_changed:
+            self._follow_masters()
+        if runtime.stopping:
+            self._stop.set()
+        if again:
+            self._loop.call_soon(self._read)
+        self._flush_soon()
+
+    def _follow_masters(self) -> None:
+        runtime = self._runtime
+        for link in runtime.links:
+            if link.closed:
+                self._loop.remove_reader(link.descriptor)
+        for link in runtime.follow_masters():
+            self._loop.add_reader(link.descriptor, self._read)
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Send what waits; then look once more, since sending can use up the descriptor's edge."""
+        self._flushing = False
+        self._runtime.commands.flush()
+        if any(link.readable() for link in self._runtime.links):
+            self._loop.call_soon(self._read)

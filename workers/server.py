@@ -1,0 +1,194 @@
+"""The object that users hold: callbacks and settings in, commands out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, overload
+
+from zwoole.shared.errors import SettingsError, WrongProcess
+from zwoole.shared.settings import Settings
+from zwoole.workers import role
+from zwoole.workers.events import Callback, event_name, fit, is_coroutine
+from zwoole.workers.handlers import Handler
+
+F = TypeVar("F", bound=Callable[..., Any])
+Data = str | bytes | bytearray | memoryview
+
+
+class Server:
+    """A WebSocket server, made of callbacks as in Swoole, of handlers as in Go, or of both.
+
+    The script that makes it is run by the supervisor and by every worker. `push` and the other commands work in
+    callbacks, handlers, and threads and tasks that they start.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 8080, **settings: Any) -> None:
+        """Make a server that is to listen on `host` and `port`.
+
+        Args:
+            host: address or host name.
+            port: TCP port; 0 takes a free one.
+            settings: any setting by its name.
+
+        Raises:
+            SettingsError: an unknown setting, or a value that one cannot have.
+        """
+        self.settings = Settings().update({"host": host, "port": port, **settings})
+        self.callbacks: dict[str, Callback] = {}
+        self.handlers: dict[str, Handler] = {}
+        self.has_coroutines = False
+        self.worker_id: int | None = None
+        """This worker's number, from 0; None outside workers."""
+
+    def __repr__(self) -> str:
+        return f"<Server {self.settings.host}:{self.settings.port} worker_num={self.settings.worker_num}>"
+
+    # Before start.
+
+    def set(self, settings: Mapping[str, Any] | None = None, **more: Any) -> None:
+        """Change settings, as a mapping or by keyword.
+
+        Raises:
+            SettingsError: an unknown setting, or a value that one cannot have.
+        """
+        self.settings = self.settings.update({**(settings or {}), **more})
+
+    @overload
+    def on(self, event: str) -> Callable[[F], F]: ...
+
+    @overload
+    def on(self, event: str, callback: F) -> F: ...
+
+    def on(self, event: str, callback: F | None = None) -> F | Callable[[F], F]:
+        """Register the callback for an event, as a decorator or at once; a later one replaces it.
+
+        Args:
+            event: open, message, adopt, buffer_full, buffer_empty, close, worker_start, worker_stop (run in workers),
+                worker_error, start, before_shutdown or shutdown (run in the supervisor); Swoole's spelling is accepted.
+            callback: `def` or `async def`; it may leave off trailing arguments.
+
+        Raises:
+            SettingsError: there is no such event, or the callback wants more than it is given.
+        """
+        name = event_name(event)
+
+        def register(function: F) -> F:
+            self.callbacks[name] = fit(name, function)
+            self.has_coroutines = self.has_coroutines or is_coroutine(function)
+            return function
+
+        return register if callback is None else register(callback)
+
+    def handler(self, path: str) -> Callable[[F], F]:
+        """Register a coroutine function that serves each connection to `path`.
+
+        Raises:
+            SettingsError: the path does not begin with "/", has a handler already, or the function is no coroutine.
+        """
+        if not isinstance(path, str) or not path.startswith("/"):
+            raise SettingsError(f"a handler's path must begin with '/', not be {path!r}")
+
+        def register(function: F) -> F:
+            if path in self.handlers:
+                raise SettingsError(f"the path {path!r} has a handler already")
+            if not is_coroutine(function):
+                raise SettingsError(f"the handler for {path!r} must be an `async def` function, not {function!r}")
+            self.handlers[path] = function
+            self.has_coroutines = True
+            return function
+
+        return register
+
+    def start(self) -> None:
+        """Serve. In the first process it becomes the supervisor and returns when the server has stopped; in a worker
+        it is the worker's loop and does not return.
+
+        Raises:
+            SettingsError: neither a `message` callback nor a handler is registered.
+            WrongProcess: this process must not start a server.
+        """
+        if not self.handlers and "message" not in self.callbacks:
+            raise SettingsError("nothing to serve: register a 'message' callback or a handler before start()")
+        role.start(self)
+
+    # Commands. In a worker, `bind` puts the compiled ones in their place.
+
+    def push(self, fd: int, data: Data, opcode: int | None = None) -> bool:
+        """Send one message to a connection.
+
+        In a `def` callback it waits where too much is on its way to the master; in a coroutine it never does.
+
+        Args:
+            fd: the connection, of this worker or any other.
+            data: `str` is sent as text, bytes as binary.
+            opcode: OP_TEXT or OP_BINARY, to send it as that instead.
+
+        Returns:
+            True: it is on its way to the master. False: that connection is known to be gone or closing.
+
+        Raises:
+            TypeError: the data is neither `str` nor bytes.
+            ValueError: bytes to be sent as text are not UTF-8, or the opcode is another.
+            BackpressureError: a coroutine pushed far more than the master has taken.
+        """
+        raise self._outside("push")
+
+    def broadcast(self, data: Data, opcode: int | None = None) -> None:
+        """Send one message to every established connection of the server. Arguments and errors as in `push`."""
+        raise self._outside("broadcast")
+
+    def disconnect(self, fd: int, code: int = 1000, reason: str = "") -> bool:
+        """Close a connection with a close handshake, behind what was pushed to it.
+
+        Args:
+            fd: the connection.
+            code: the close code.
+            reason: at most 123 bytes of UTF-8.
+
+        Returns:
+            Whether it was there to be closed.
+
+        Raises:
+            ValueError: a close frame cannot carry that code or reason.
+        """
+        raise self._outside("disconnect")
+
+    def set_state(self, fd: int, value: Any) -> bool:
+        """Keep a value with a connection: whichever worker adopts it is given the value as `request.state`.
+
+        Args:
+            fd: the connection.
+            value: what msgpack can pack: None, numbers, strings, bytes, lists and dicts; at most 64 KiB packed.
+
+        Returns:
+            Whether the connection was there.
+
+        Raises:
+            ValueError: it is too large.
+            TypeError: it cannot be packed.
+        """
+        raise self._outside("set_state")
+
+    def exists(self, fd: int) -> bool:
+        """Tell whether there is a connection with this id, in whatever state."""
+        raise self._outside("exists")
+
+    def is_established(self, fd: int) -> bool:
+        """Tell whether a connection is open: past its handshake and not closing."""
+        raise self._outside("is_established")
+
+    def buffered_amount(self, fd: int) -> int:
+        """Return how many bytes wait in the master to be sent to a connection; 0 where it is gone."""
+        raise self._outside("buffered_amount")
+
+    async def drain(self) -> None:
+        """Wait, in a coroutine, until the master has taken what was pushed."""
+        raise self._outside("drain")
+
+    def bind(self, commands: Mapping[str, Callable[..., Any]]) -> None:
+        """Put a process's own commands in the place of the methods above: one call less on the hot path."""
+        for name, command in commands.items():
+            setattr(self, name, command)
+
+    def _outside(self, command: str) -> WrongProcess:
+        return WrongProcess(f"{command}() works in workers: in callbacks, handlers, and what they start")
