@@ -97,6 +97,7 @@ APP = """
     async def two(ws):
         first = asyncio.ensure_future(ws.recv())
         await asyncio.sleep(0)
+        await ws.send("receiving")  # a message that came before would leave nothing for the first to wait for
         try:
             await ws.recv()
         except zwoole.ConcurrencyError as error:
@@ -207,6 +208,7 @@ def test_cancelling_recv_loses_nothing(server: ServerProcess) -> None:
 
 def test_two_receivers_are_one_too_many(server: ServerProcess) -> None:
     with server.connect("/two") as client:
+        assert client.recv(10) == "receiving"
         client.send("mine")
         assert client.recv(10) == "ConcurrencyError mine"
 
