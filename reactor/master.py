@@ -24,6 +24,7 @@ from zwoole.reactor.listener import Listener
 from zwoole.reactor.loop import Loop
 from zwoole.reactor.opening import Opening
 from zwoole.reactor.outbound import Outbound
+from zwoole.reactor.pipes import Pipes
 from zwoole.reactor.pool import Pool
 from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
@@ -79,6 +80,7 @@ class Master:
         self._backlog = Backlog(self._registry, self._router, self._closing, settings)
         self.loop.on_queue = self._closing.on_dropped = self._backlog.note
         self._outbound = Outbound(self.loop, self._registry, self._router, self._closing, self._backlog)
+        self._pipes = Pipes(self.loop, table, self._router, settings)
         self._pool = Pool(
             self.loop,
             self._registry,
@@ -86,6 +88,7 @@ class Master:
             self._closing,
             self._opening,
             self._outbound,
+            self._pipes,
             run_dir,
             epoch,
             settings,
@@ -173,6 +176,8 @@ class Master:
             "slow_readers_closed": self._backlog.kicked,
             "queued_bytes": self._backlog.total,
             "parked_bytes": self._router.parked_bytes,
+            "pipe_messages": self._pipes.messages,
+            "pipe_messages_dropped": self._pipes.dropped,
             "worker_deaths": self._pool.deaths,
             "replays": self._router.replays,
             "handovers": self._router.adoptions,

@@ -46,6 +46,7 @@ class Outbound:
         dropped: pushes to connections that were gone or closing.
         unknown: events of a kind that this version does not know.
         on_event: called with (link, kind, number, body) for the rarer kinds; answers whether it knew it.
+        on_pipe: called with a link in whose place messages from other workers wait.
         on_served: called with the incarnation of a worker that has finished its first event.
         on_wire_error: called with (link, reason) when a worker sent what is no batch.
     """
@@ -56,6 +57,7 @@ class Outbound:
         self.dropped = 0
         self.unknown = 0
         self.on_event: Callable[[WorkerLink, int, int, bytes], bool]
+        self.on_pipe: Callable[[WorkerLink], None]
         self.on_served: Callable[[int], None]
         self.on_wire_error: Callable[[WorkerLink, str], None]
         self._loop = loop
@@ -110,6 +112,8 @@ class Outbound:
                 self.unknown += 1
                 log.warning("worker %d sent an event of unknown kind %d", link.slot.index, kind)
         self._router.serve(link)
+        if link.slot.pipe:
+            self.on_pipe(link)
         if not link.served and link.window.oldest > 1:  # behind its welcome
             link.served = True
             self.on_served(link.incarnation)

@@ -22,6 +22,7 @@ from zwoole.reactor.connection import ENDING, OPEN, Connection
 from zwoole.reactor.loop import Loop
 from zwoole.reactor.opening import Opening, Routes
 from zwoole.reactor.outbound import Outbound
+from zwoole.reactor.pipes import Pipes
 from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
 from zwoole.reactor.verdict import Verdict
@@ -31,7 +32,7 @@ from zwoole.shared.log import get_logger
 from zwoole.shared.progress import RING, ProgressMap
 from zwoole.shared.rundir import endpoint, progress_path
 from zwoole.shared.settings import Settings
-from zwoole.shared.wire import BYE, DRAIN, HELLO, PROTOCOL_VERSION, WELCOME
+from zwoole.shared.wire import BYE, DRAIN, HELLO, PROTOCOL_VERSION, SEND_MESSAGE, WELCOME
 
 MAX_REPLAYS = 2
 NO_WORKER_S = 30.0  # a client whose message waits this long while no worker is there at all is sent away
@@ -69,6 +70,7 @@ class Pool:
         closing: Closing,
         opening: Opening,
         outbound: Outbound,
+        pipes: Pipes,
         run_dir: Path,
         epoch: int,
         settings: Settings,
@@ -81,6 +83,7 @@ class Pool:
         self._closing = closing
         self._opening = opening
         self._outbound = outbound
+        self._pipes = pipes
         self._run_dir = run_dir
         self._epoch = epoch
         self._settings = settings
@@ -92,7 +95,8 @@ class Pool:
         self._ticks = loop.add_deadlines(TICK_S, self._tick)
         outbound.on_event = self._event
         outbound.on_wire_error = self._wire_error
-        loop.on_serve = router.serve
+        outbound.on_pipe = pipes.serve
+        loop.on_serve = self._serve
 
     @property
     def links(self) -> list[WorkerLink]:
@@ -112,6 +116,7 @@ class Pool:
         """
         while len(self._router.slots) <= slot:
             self._router.slots.append(WorkerSlot(len(self._router.slots)))
+            self._pipes.open_place(self._router.slots[-1])
         progress = ProgressMap(progress_path(self._run_dir, incarnation, self._epoch), RING)
         socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
@@ -138,6 +143,7 @@ class Pool:
     def remove_slot(self) -> None:
         """Give up the last place: its connections go to the others, its worker retires."""
         slot = self._router.slots.pop()
+        self._pipes.close_place(slot)
         self._spread(slot)
         if slot.link is not None:
             link, slot.link = slot.link, None
@@ -157,6 +163,11 @@ class Pool:
             self._forget(link)
         self._context.destroy(linger=0)
 
+    def _serve(self, link: WorkerLink) -> None:
+        """Send what waits for a worker."""
+        self._router.serve(link)
+        self._pipes.serve(link)
+
     # Booting.
 
     def _watch(self, link: WorkerLink, monitor: zmq.Socket[bytes]) -> None:
@@ -172,9 +183,11 @@ class Pool:
             self._exited(link, fate)
 
     def _event(self, link: WorkerLink, kind: int, number: int, body: bytes) -> bool:
-        """Take the events that are about the worker itself."""
+        """Take the events that are about workers and not about connections."""
         if kind == HELLO:
             self._hello(link, number, body)
+        elif kind == SEND_MESSAGE:
+            self._pipes.send(link.slot.index, number, body)
         elif kind != BYE:
             return False
         return True

@@ -1,9 +1,9 @@
 """The window: what one worker incarnation was sent and has not finished.
 
 Every event sent down takes the next sequence number and a place in a ring; an acknowledgement gives it back. Only
-events that carry a client's data (open, message) count against the limits. The ring has room for more than the
-window, because closes and commands are never held back by it. What an event carries is kept until it is finished, so
-that it can be sent again if its worker dies before it began.
+events that carry somebody's data (open, message, a message from another worker) count against the limits. The ring has
+room for more than the window, because closes and commands are never held back by it. What an event carries is kept
+until it is finished, so that it can be sent again if its worker dies before it began.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from zwoole.shared.wire import WireError
 
 # What an event in the ring is; a data message stands with its opcode, 1 or 2.
 EVENT_OPEN = 0
+EVENT_PIPE = 4
 EVENT_CLOSE = 8
 EVENT_ADOPT = 9
 EVENT_COMMAND = 10

@@ -40,6 +40,7 @@ cdef class WorkerLink:
     cpdef void send_message(self, Connection connection, int opcode, bytes data) except *
     cpdef void send_close(self, Connection connection) except *
     cpdef void send_command(self, int kind, unsigned long long number, bytes body) except *
+    cpdef void send_pipe_message(self, unsigned long long source, bytes body) except *
     cpdef void disown(self, Connection connection) except *
     cpdef bint may_drain(self) except -1
     cpdef void return_credit(self) except *
@@ -56,4 +57,6 @@ cdef class WorkerSlot:
     cdef public Py_ssize_t connections
     cdef readonly object adoptions
     cdef readonly object pending_closes
+    cdef readonly object pipe
+    cdef public Py_ssize_t pipe_bytes
     cdef public double gone_since

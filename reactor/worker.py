@@ -17,10 +17,10 @@ import msgpack
 import zmq
 
 from zwoole.reactor.connection import Connection
-from zwoole.reactor.window import EVENT_ADOPT, EVENT_CLOSE, EVENT_COMMAND, EVENT_OPEN, Window
+from zwoole.reactor.window import EVENT_ADOPT, EVENT_CLOSE, EVENT_COMMAND, EVENT_OPEN, EVENT_PIPE, Window
 from zwoole.shared.progress import RING, ProgressMap
 from zwoole.shared.settings import Settings
-from zwoole.shared.wire import ADOPT, CLOSE, CREDIT, OPEN, BatchWriter
+from zwoole.shared.wire import ADOPT, CLOSE, CREDIT, OPEN, PIPE_MESSAGE, BatchWriter
 from zwoole.shared.wire import MESSAGE as EVENT_MESSAGE
 
 _POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
@@ -140,6 +140,11 @@ class WorkerLink:
         self._enter(None, EVENT_COMMAND, b"")
         self.writer.add_bytes(kind, number, body)
 
+    def send_pipe_message(self, source: int, body: bytes) -> None:
+        """Send a message of another worker, whose id is `source`."""
+        self._enter(None, EVENT_PIPE, body)
+        self.writer.add_bytes(PIPE_MESSAGE, source, body)
+
     def disown(self, connection: Connection) -> None:
         """The connection is not this worker's any more."""
         if connection.owner is self:
@@ -226,10 +231,12 @@ class WorkerSlot:
         connections: how many belong here.
         adoptions: those to be handed over to the active link, in order.
         pending_closes: those whose end no worker could be told yet, in order.
+        pipe: messages from other workers that wait for its worker: (the sender's id, packed value), in order.
+        pipe_bytes: their size.
         gone_since: when it lost its link, on the loop's clock; 0 while it has one.
     """
 
-    __slots__ = ("adoptions", "connections", "gone_since", "index", "link", "pending_closes")
+    __slots__ = ("adoptions", "connections", "gone_since", "index", "link", "pending_closes", "pipe", "pipe_bytes")
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -237,4 +244,6 @@ class WorkerSlot:
         self.connections = 0
         self.adoptions: deque[Connection] = deque()
         self.pending_closes: deque[Connection] = deque()
+        self.pipe: deque[tuple[int, bytes]] = deque()
+        self.pipe_bytes = 0
         self.gone_since = 0.0

@@ -23,6 +23,10 @@ class BackpressureError(ZwooleError):
     """A coroutine pushed far past what the master has taken; `await server.drain()` waits until it has."""
 
 
+class QueueFull(ZwooleError):
+    """What was to be sent to another worker has no room in its queue, or no worker: try again later, or do without."""
+
+
 class ConcurrencyError(ZwooleError):
     """Two coroutines read one connection at the same time."""
 

@@ -70,6 +70,9 @@ class Settings:
     parked_bytes: int = _setting(64 * KIB, "bytes of one connection that may wait for its worker", KIB, 1 << 31)
     parked_total_bytes: int = _setting(256 * MIB, "bytes of all connections that may wait for workers", MIB, 1 << 40)
     up_window_bytes: int = _setting(8 * MIB, "bytes one worker may push before the master has taken them", KIB, 1 << 31)
+    pipe_queue_bytes: int = _setting(
+        4 * MIB, "bytes of messages from other workers that may wait for one worker", KIB, 1 << 31
+    )
     slow_callback_s: float = _setting(1.0, "seconds after which a callback is reported as slow; 0: never", 0, 3600)
     log_level: str = _setting("info", "how much is logged", choices=LOG_LEVELS)
 

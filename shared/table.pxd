@@ -22,3 +22,5 @@ cdef class ConnectionTable:
     cpdef int state(self, unsigned long long fd)
 
     cpdef unsigned long long queued(self, unsigned long long fd)
+    cpdef void set_waiting(self, Py_ssize_t worker, Py_ssize_t size)
+    cpdef Py_ssize_t waiting(self, Py_ssize_t worker)

@@ -3,7 +3,9 @@
 A file in the run directory that one master maps for writing and every worker for reading, so that `exists`,
 `is_established` and `buffered_amount` cost no message. After a head of 64 bytes each slot has two aligned
 words of 8 bytes, fd * 4 + state and queued bytes; a slot is found by the connection's sequence number modulo the
-capacity, and the fd in it says whose it is. One aligned word is written in one go, so a reader never sees half.
+capacity, and the fd in it says whose it is. Behind them each worker's place has a word: 0 where there is no such
+place, else 1 + the bytes of messages from other workers that wait for it. One aligned word is written in one go, so a
+reader never sees half.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ CLOSING = 3  # a close frame was sent
 
 _MAGIC = 0x7A776F6F6C650001
 _HEAD_WORDS = 8
+_WORKER_WORDS = 2048  # more workers than worker_num may be, for those that `zwoole workers +1` adds
 _AT_CAPACITY = 1
 _AT_SEQUENCE = 2  # sequence number of the newest connection + 1; outlives the master
 _AT_REACTOR_NUM = 3
@@ -61,7 +64,7 @@ class ConnectionTable:
         temporary = path.with_suffix(".new")
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(descriptor, 8 * (_HEAD_WORDS + 2 * slots))
+            os.ftruncate(descriptor, 8 * (_HEAD_WORDS + 2 * slots + _WORKER_WORDS))
             for word, value in enumerate((_MAGIC, slots, sequence, reactor_num, capacity)):
                 os.pwrite(descriptor, value.to_bytes(8, "little"), 8 * word)
             table = ConnectionTable(descriptor)
@@ -121,6 +124,17 @@ class ConnectionTable:
     def queued(self, fd: int) -> int:
         """Return how many bytes wait to be sent to a connection, 0 where it is gone."""
         return self._words[8 + 2 * self.slot(fd) + 1] if self.state(fd) else 0
+
+    def set_waiting(self, worker: int, size: int) -> None:
+        """Write how many bytes of messages from other workers wait for a worker; -1: there is no such place."""
+        if worker < _WORKER_WORDS:
+            self._words[8 + 2 * self.capacity + worker] = 1 + size
+
+    def waiting(self, worker: int) -> int:
+        """Return how many bytes of messages from other workers wait for a worker, -1 where there is no such place."""
+        if not 0 <= worker < _WORKER_WORDS:
+            return -1
+        return int(self._words[8 + 2 * self.capacity + worker]) - 1
 
 
 def read_sequence(path: Path) -> int:

@@ -33,6 +33,7 @@ DRAIN = 6  # number: 0; nil. No event follows it
 ADOPT = 7  # fd; bytes: packed [request record, state]. A connection that another worker had
 BUFFER_FULL = 8  # fd; nil. What waits to be sent to it crossed the high mark
 BUFFER_EMPTY = 9  # fd; nil. It fell to the low mark again
+PIPE_MESSAGE = 10  # number: the sending worker's id; bytes: packed value
 
 # Up: worker to master.
 HELLO = 32  # number: the protocol version; bytes: packed {routes, callbacks, settings}
@@ -42,6 +43,7 @@ BROADCAST = 35  # number: 0; text or bytes: one message to every established con
 DISCONNECT = 36  # fd; bytes: packed [code, reason]
 FAIL = 37  # fd; bytes: packed [code, reason]: its callback failed; what it left undone is not run
 SET_STATE = 39  # fd; bytes: packed value that is handed over with the connection
+SEND_MESSAGE = 40  # number: the receiving worker's id; bytes: packed value
 BYE = 38  # number: 0; nil. This worker has finished everything and goes
 
 # Kinds of bodies, as BatchReader.body_type has them.

@@ -27,6 +27,7 @@ from zwoole.reactor.inbound import Inbound
 from zwoole.reactor.loop import Loop
 from zwoole.reactor.opening import Opening, Routes
 from zwoole.reactor.outbound import Outbound
+from zwoole.reactor.pipes import Pipes
 from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
 from zwoole.reactor.worker import WorkerLink
@@ -82,6 +83,8 @@ class Reactor:
         self.loop.on_queue = self.closing.on_dropped = self.backlog.note
         self.outbound = Outbound(self.loop, self.registry, self.router, self.closing, self.backlog)
         self.loop.on_serve = self.router.serve
+        self.pipes = Pipes(self.loop, self.table, self.router, self.settings)
+        self.outbound.on_pipe = self.pipes.serve
         self.rare_events: list[tuple[int, int, bytes]] = []
         self.wire_errors: list[str] = []
         self.outbound.on_event = self._rare_event

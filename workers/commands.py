@@ -14,11 +14,11 @@ from threading import get_ident
 import msgpack
 
 from zwoole.shared.close_codes import MAX_REASON_BYTES, is_sendable
-from zwoole.shared.errors import BackpressureError
+from zwoole.shared.errors import BackpressureError, QueueFull
 from zwoole.shared.frames import OP_BINARY, OP_TEXT
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.mask import is_utf8
-from zwoole.shared.wire import BROADCAST, DISCONNECT, FAIL, PUSH, SET_STATE, BatchReader
+from zwoole.shared.wire import BROADCAST, DISCONNECT, FAIL, PUSH, SEND_MESSAGE, SET_STATE, BatchReader
 from zwoole.workers.link import MasterLink
 
 COROUTINE_FACTOR = 4
@@ -36,6 +36,7 @@ class Commands:
         on_output: called when something waits to be sent while nothing else would send it; set by the runtime.
         on_wait: called again and again while a push waits: the supervisor's word must not wait with it.
         hand_over: called with a function to run it in the worker's own thread; set by the runtime.
+        pipe_queue_bytes: most bytes of messages that may wait for one worker; set by the runtime.
         ended: fds whose connections this worker has ended: their further messages are not run.
     """
 
@@ -49,6 +50,7 @@ class Commands:
         "may_block",
         "on_output",
         "on_wait",
+        "pipe_queue_bytes",
     )
 
     def __init__(self, reactor_num: int) -> None:
@@ -57,6 +59,7 @@ class Commands:
         self.on_output: Callable[[], None] | None = None
         self.on_wait: Callable[[], None]
         self.hand_over: Callable[[Callable[[], object]], None]
+        self.pipe_queue_bytes = 4 << 20
         self.ended: set[int] = set()
         self._prune_at = PRUNE_ENDED
         self._reactor_num = reactor_num
@@ -127,6 +130,31 @@ class Commands:
         if self.on_output is not None:
             self.on_output()
         return True
+
+    def send_message(self, message: object, worker_id: int) -> None:
+        """See Server.send_message."""
+        packed: bytes = msgpack.packb(message)
+        if len(packed) > self.pipe_queue_bytes:
+            raise ValueError(
+                f"a message to a worker has at most {self.pipe_queue_bytes} bytes packed (pipe_queue_bytes)"
+            )
+        link = next((link for link in self.links if link is not None and link.ready), None)
+        if link is None:
+            raise QueueFull("no master is there to carry a message")
+        waiting = link.table.waiting(worker_id)
+        if waiting < 0:
+            raise ValueError(f"there is no worker {worker_id!r}")
+        if waiting + len(packed) > self.pipe_queue_bytes or link.in_flight() > link.up_window:
+            raise QueueFull(f"{waiting} bytes wait for worker {worker_id}")
+        if get_ident() != self._thread:
+            self.hand_over(lambda: self._send_message(link, packed, worker_id))
+        else:
+            self._send_message(link, packed, worker_id)
+
+    def _send_message(self, link: MasterLink, packed: bytes, worker_id: int) -> None:
+        link.writer.add_bytes(SEND_MESSAGE, worker_id, packed)
+        if self.on_output is not None:
+            self.on_output()
 
     def exists(self, fd: int) -> bool:
         """See Server.exists."""

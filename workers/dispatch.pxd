@@ -24,7 +24,7 @@ cdef class Dispatcher:
     )
     cpdef void take_batch(self, MasterLink link, list parts) except *
 
-    @cython.locals(before=double, now=double, fd="unsigned long long")
+    @cython.locals(before=double, now=double)
     cdef void _take_rare(self, MasterLink link, unsigned long long sequence, int kind, BatchReader event) except *
 
     cdef void _take_command(self, MasterLink link, unsigned long long sequence, int kind, BatchReader event) except *

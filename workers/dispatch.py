@@ -18,7 +18,7 @@ import msgpack
 from zwoole.shared.close_codes import CLOSE_ABNORMAL, CLOSE_INTERNAL_ERROR
 from zwoole.shared.log import get_logger
 from zwoole.shared.request import unpack_request
-from zwoole.shared.wire import ADOPT, BUFFER_EMPTY, BUFFER_FULL, CLOSE, MESSAGE, OPEN, BatchReader
+from zwoole.shared.wire import ADOPT, BUFFER_EMPTY, BUFFER_FULL, CLOSE, MESSAGE, OPEN, PIPE_MESSAGE, BatchReader
 from zwoole.workers.commands import Commands
 from zwoole.workers.frame import Frame
 from zwoole.workers.link import MasterLink
@@ -26,7 +26,14 @@ from zwoole.workers.link import MasterLink
 if TYPE_CHECKING:
     from zwoole.workers.schedule import Scheduler
 
-_NAMES = {OPEN: "open", ADOPT: "adopt", CLOSE: "close", BUFFER_FULL: "buffer_full", BUFFER_EMPTY: "buffer_empty"}
+_NAMES = {
+    OPEN: "open",
+    ADOPT: "adopt",
+    CLOSE: "close",
+    BUFFER_FULL: "buffer_full",
+    BUFFER_EMPTY: "buffer_empty",
+    PIPE_MESSAGE: "pipe_message",
+}
 
 log = get_logger("callbacks")
 
@@ -104,7 +111,7 @@ class Dispatcher:
                     before = now
                     if link.flush_due(now):
                         link.flush()
-            elif kind in (OPEN, ADOPT, CLOSE, BUFFER_FULL, BUFFER_EMPTY):
+            elif kind in (OPEN, ADOPT, CLOSE, BUFFER_FULL, BUFFER_EMPTY, PIPE_MESSAGE):
                 self._take_rare(link, sequence, kind, event)
                 before = monotonic()
             else:
@@ -130,10 +137,13 @@ class Dispatcher:
         link.owned.clear()
 
     def callback_failed(self, event: str, fd: int, error: BaseException) -> None:
-        """An exception came out of a callback: log it, close its connection, keep the worker."""
+        """An exception came out of a callback: log it, close its connection (fd, below 0 for none), keep the worker."""
         if isinstance(error, SystemExit):
             log.info("a callback asked worker to exit (fd %d): it will be replaced", fd)
             self.exit_requested = True
+            return
+        if fd < 0:
+            log.error("the %r callback failed", event, exc_info=error)
             return
         log.error("the %r callback failed for fd %d, which is closed with 1011", event, fd, exc_info=error)
         self._commands.fail(fd, CLOSE_INTERNAL_ERROR, "callback failed")
@@ -151,11 +161,15 @@ class Dispatcher:
         if kind == CLOSE:
             code, reason, initiator = body
             return name, callback, (self._server, fd, code, reason, initiator)
+        if kind == PIPE_MESSAGE:
+            return name, callback, (self._server, -1 - fd, body)
         return name, callback, (self._server, fd if body is None else body)
 
     def _take_rare(self, link: MasterLink, sequence: int, kind: int, event: BatchReader) -> None:
         """Take one of the events that are not messages."""
-        fd = event.number
+        fd: int = event.number
+        if kind == PIPE_MESSAGE:  # the sender has a lane of its own below those of the connections
+            fd = -1 - fd
         body = self._body(link, kind, fd, event)
         if self.scheduler is not None:
             self.scheduler.add(link, sequence, kind, fd, body)
@@ -187,11 +201,13 @@ class Dispatcher:
             link.owned.add(fd)
             record, state = msgpack.unpackb(event.data())
             request = unpack_request(fd, record)
-            request.state = msgpack.unpackb(state) if state else None
+            request.state = msgpack.unpackb(state, strict_map_key=False) if state else None
             return request
         if kind == CLOSE:
             link.owned.discard(fd)
             return msgpack.unpackb(event.data())
+        if kind == PIPE_MESSAGE:
+            return msgpack.unpackb(event.data(), strict_map_key=False)
         return None
 
     def _take_command(self, link: MasterLink, sequence: int, kind: int, event: BatchReader) -> None:

@@ -18,6 +18,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "buffer_full": ("server", "fd"),
     "buffer_empty": ("server", "fd"),
     "close": ("server", "fd", "code", "reason", "initiator"),
+    "pipe_message": ("server", "worker_id", "message"),
     "worker_start": ("server", "worker_id"),
     "worker_stop": ("server", "worker_id"),
     "worker_error": ("server", "worker_id", "pid", "exit_code", "signal"),
@@ -26,7 +27,10 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "shutdown": ("server",),
 }
 
-IN_WORKERS = ("open", "message", "adopt", "buffer_full", "buffer_empty", "close", "worker_start", "worker_stop")
+IN_WORKERS = (
+    *("open", "message", "adopt", "buffer_full", "buffer_empty", "close"),
+    *("pipe_message", "worker_start", "worker_stop"),
+)
 IN_SUPERVISOR = ("worker_error", "start", "before_shutdown", "shutdown")
 
 Callback = Callable[..., Any]

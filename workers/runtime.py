@@ -59,6 +59,7 @@ class Runtime:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._commands = Commands(settings.reactor_num)
         self._commands.hand_over = self._hand_over
+        self._commands.pipe_queue_bytes = settings.pipe_queue_bytes
         self._commands.on_wait = self.obey
         self._dispatcher: Dispatcher
         self._server: Server
@@ -78,7 +79,10 @@ class Runtime:
         self._server = server
         self._dispatcher = Dispatcher(server, server.callbacks, self._commands, self._settings.slow_callback_s)
         self._dispatcher.on_command = self._take_command
-        names = ("push", "broadcast", "disconnect", "set_state", "exists", "is_established", "buffered_amount")
+        names = (
+            *("push", "broadcast", "disconnect", "set_state", "send_message"),
+            *("exists", "is_established", "buffered_amount"),
+        )
         server.bind({name: getattr(self._commands, name) for name in names})
         server.worker_id = self._slot
         self._control = self._context.socket(zmq.DEALER)

@@ -63,8 +63,9 @@ class Server:
         """Register the callback for an event, as a decorator or at once; a later one replaces it.
 
         Args:
-            event: open, message, adopt, buffer_full, buffer_empty, close, worker_start, worker_stop (run in workers),
-                worker_error, start, before_shutdown or shutdown (run in the supervisor); Swoole's spelling is accepted.
+            event: open, message, adopt, buffer_full, buffer_empty, close, pipe_message, worker_start, worker_stop (run
+                in workers), worker_error, start, before_shutdown or shutdown (run in the supervisor); Swoole's spelling
+                is accepted.
             callback: `def` or `async def`; it may leave off trailing arguments.
 
         Raises:
@@ -168,6 +169,20 @@ class Server:
             TypeError: it cannot be packed.
         """
         raise self._outside("set_state")
+
+    def send_message(self, message: Any, worker_id: int) -> None:
+        """Send a message to another worker, which is given it by its `pipe_message` callback, at most once.
+
+        Args:
+            message: what msgpack can pack: None, numbers, strings, bytes, lists and dicts.
+            worker_id: the receiving worker's number, from 0.
+
+        Raises:
+            QueueFull: `pipe_queue_bytes` of messages wait for that worker already.
+            ValueError: there is no such worker, or the message is larger than the whole queue.
+            TypeError: it cannot be packed.
+        """
+        raise self._outside("send_message")
 
     def exists(self, fd: int) -> bool:
         """Tell whether there is a connection with this id, in whatever state."""
