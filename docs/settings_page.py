@@ -32,7 +32,9 @@ def row(setting: Field[Any]) -> str:
     meta = setting.metadata
     # The one default that depends on the machine.
     default = "the number of CPUs" if setting.name == "worker_num" else f"`{number(setting.default)}`"
-    if meta["low"] is not None:
+    if isinstance(setting.default, tuple):
+        allowed = "a list of text"
+    elif meta["low"] is not None:
         allowed = f"{number(meta['low'])} to {number(meta['high'])}"
     else:
         allowed = ", ".join(LOG_LEVELS) if setting.name == "log_level" else "text"

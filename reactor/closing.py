@@ -38,11 +38,15 @@ class Closing:
     Attributes:
         closed: connections that are gone, by close code.
         on_dropped: called with a connection whose output was dropped; set by the builder.
+        on_handshake_lost: called with one that is to be closed while its handshake is not answered.
+        on_handshake_gone: called with one that goes before it was.
     """
 
     def __init__(self, loop: Loop, registry: Registry, router: Router, settings: Settings) -> None:
         self.closed: dict[int, int] = {}
         self.on_dropped: Callable[[Connection], None]
+        self.on_handshake_lost: Callable[[Connection], None]
+        self.on_handshake_gone: Callable[[Connection], None]
         self._loop = loop
         self._registry = registry
         self._router = router
@@ -101,7 +105,7 @@ class Closing:
     def server_close(self, connection: Connection, code: int, reason: str) -> None:
         """Close a connection from our side; messages of it that have not gone down are dropped."""
         if connection.stage == HANDSHAKE:
-            self._destroy(connection)
+            self.on_handshake_lost(connection)
         if connection.stage != OPEN or connection.protocol is None:
             return
         self._note_end(connection, code, reason, SERVER)
@@ -174,7 +178,7 @@ class Closing:
 
     def _tell_worker(self, connection: Connection) -> None:
         """Tell the worker, once, of a connection that it was told of."""
-        if connection.slot is not None and not connection.closed_down:
+        if connection.slot is not None and not connection.closed_down and connection.stage != HANDSHAKE:
             self._router.close(connection)
 
     def _linger(self, connection: Connection) -> None:
@@ -223,6 +227,8 @@ class Closing:
         """Let go of the last there is of a connection."""
         if connection.stage == GONE:
             return
+        if connection.stage == HANDSHAKE:
+            self.on_handshake_gone(connection)
         self._ending.stop(connection.fd)
         self._closing.stop(connection.fd)
         self._drop_socket(connection)

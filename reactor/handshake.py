@@ -84,6 +84,8 @@ class Upgrade:
     """The subprotocols offered, the one the client likes best first."""
     extensions: tuple[str, ...]
     """The values of its Sec-WebSocket-Extensions headers, in order, as sent."""
+    host: str
+    """The Host header."""
     origin: str | None
     """The Origin header, which browsers always send."""
     target: bytes
@@ -147,6 +149,7 @@ def parse_upgrade(head: bytes) -> Upgrade:
         accept=_accept(_key(fields)),
         subprotocols=_subprotocols(fields),
         extensions=tuple(fields.get("sec-websocket-extensions", ())),
+        host=fields["host"][0],
         origin=_single(fields, "Origin"),
         target=target,
         headers=headers,

@@ -80,6 +80,7 @@ class Master:
         self._backlog = Backlog(self._registry, self._router, self._closing, settings)
         self.loop.on_queue = self._closing.on_dropped = self._backlog.note
         self._outbound = Outbound(self.loop, self._registry, self._router, self._closing, self._backlog)
+        self._outbound.on_answer = self._opening.answered
         self._pipes = Pipes(self.loop, table, self._router, settings)
         self._pool = Pool(
             self.loop,

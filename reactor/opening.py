@@ -7,22 +7,37 @@ from collections.abc import Iterable
 
 from zwoole.reactor.closing import Closing
 from zwoole.reactor.connection import HANDSHAKE, OPEN, Connection
-from zwoole.reactor.handshake import Refused, early_refusal, find_head_end, parse_upgrade, refusal, switching_protocols
+from zwoole.reactor.handshake import (
+    Refused,
+    Upgrade,
+    early_refusal,
+    find_head_end,
+    parse_upgrade,
+    refusal,
+    switching_protocols,
+)
 from zwoole.reactor.inbound import Inbound
 from zwoole.reactor.loop import Loop
+from zwoole.reactor.policy import Policy
 from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
+from zwoole.shared.answers import unpack_accept, unpack_refuse
+from zwoole.shared.log import get_logger
 from zwoole.shared.protocol import HEADROOM, Protocol
 from zwoole.shared.request import pack_request
 from zwoole.shared.settings import Settings
 from zwoole.shared.table import ESTABLISHED
+from zwoole.shared.wire import ACCEPT
+
+log = get_logger("opening")
 
 
 class Routes:
-    """Which paths the app serves, as its workers said in their hello."""
+    """Which paths the app serves, and whether it has a word in the handshake, as its workers said in their hello."""
 
-    def __init__(self, callbacks: bool = False, handlers: Iterable[str] = ()) -> None:
+    def __init__(self, callbacks: bool = False, handlers: Iterable[str] = (), asks: bool = False) -> None:
         self.callbacks = callbacks
+        self.asks = asks
         self.handlers = frozenset(handlers)
 
     def serves(self, path: str) -> bool:
@@ -50,12 +65,18 @@ class Opening:
         self._inbound = inbound
         self._router = router
         self._closing = closing
+        self._policy = Policy(settings)
+        self._asked: dict[
+            int, tuple[Upgrade, str | None]
+        ] = {}  # fds whose worker is deciding; upgrade, our subprotocol
         self._framed = settings.slow_reader == "drop_oldest"
         self._max_head = settings.http_head_max_length
         self._max_message = settings.package_max_length
         self._max_fragments = settings.max_fragments
         self._timeouts = loop.add_deadlines(settings.handshake_timeout, self._expired)
         inbound.on_head = self.receive_head
+        closing.on_handshake_lost = self.lost
+        closing.on_handshake_gone = self.gone
 
     def begin(self, connection: Connection) -> None:
         """Begin to read a connection that was just accepted."""
@@ -82,7 +103,7 @@ class Opening:
 
     def refuse(self, connection: Connection, refused: Refused) -> None:
         """Answer with an HTTP error and end the connection."""
-        self._timeouts.stop(connection.fd)
+        self._forget(connection)
         self.refused[refused.status] = self.refused.get(refused.status, 0) + 1
         connection.queue(refusal(refused))
         self._closing.refused(connection)
@@ -97,29 +118,92 @@ class Opening:
             pass
         accepted.close()
 
+    def answered(self, fd: int, kind: int, body: bytes) -> None:
+        """Take a worker's word on whether a client may connect, which may have left meanwhile.
+
+        Raises:
+            ValueError: it is no answer.
+        """
+        connection = self._registry.find(fd)
+        if connection is None or fd not in self._asked:
+            return
+        try:
+            if kind == ACCEPT:
+                subprotocol, headers = unpack_accept(body)
+                self._accept_asked(connection, subprotocol, headers)
+            else:
+                self.refuse(connection, Refused(*unpack_refuse(body)))
+        except ValueError as error:  # what the callback gave is no header, or a subprotocol that was not offered
+            log.error("the answer of a 'handshake' callback cannot be sent: %s", error)
+            self.refuse(connection, Refused(500, "the server could not decide"))
+
+    def lost(self, connection: Connection) -> None:
+        """Nobody will answer a client that is still waiting for its handshake."""
+        self.refuse(connection, Refused(503, "the server could not answer", (("Retry-After", "1"),)))
+
+    def gone(self, connection: Connection) -> None:
+        """A client has left before its handshake was answered."""
+        self._forget(connection)
+
     def _open(self, connection: Connection, head: bytes, rest: bytes) -> None:
-        """Accept the upgrade: answer 101, tell the worker, go on with what came behind the head."""
+        """Judge a whole head: accept the upgrade, or ask a worker first, and go on with what came behind it."""
         upgrade = parse_upgrade(head)
+        subprotocol = self._policy.judge(upgrade)
         if not self.routes.serves(upgrade.path):
             raise Refused(404, "nothing is served at this path")
-        self._timeouts.stop(connection.fd)
-        self.accepted += 1
         connection.head = None
         connection.handler = upgrade.path in self.routes.handlers
-        connection.record = pack_request(
-            upgrade.target, upgrade.headers, connection.remote_addr, connection.remote_port, None
-        )
-        connection.framed = self._framed
-        connection.protocol = Protocol(self._max_message, self._max_fragments)
-        connection.stage = OPEN
-        connection.queue(switching_protocols(upgrade))
-        self._loop.flush_later(connection)
-        self._registry.table.set_state(connection.fd, ESTABLISHED)
+        self._record(connection, upgrade, subprotocol)
+        if self.routes.asks:
+            self._asked[connection.fd] = (upgrade, subprotocol)
+            connection.unread = rest
+            self._router.stop_reading(connection)
+            self._router.ask(connection)
+            return
+        self._timeouts.stop(connection.fd)
+        self._switch(connection, switching_protocols(upgrade, subprotocol))
         self._router.open(connection)
         if rest:
             self._inbound.process(connection, rest)
 
+    def _accept_asked(self, connection: Connection, subprotocol: str | None, headers: list[tuple[str, str]]) -> None:
+        """Accept an upgrade that a worker was asked about."""
+        upgrade, chosen = self._asked[connection.fd]
+        subprotocol = chosen if subprotocol is None else subprotocol
+        response = switching_protocols(upgrade, subprotocol, headers)
+        self._timeouts.stop(connection.fd)
+        del self._asked[connection.fd]
+        self._record(connection, upgrade, subprotocol)
+        self._switch(connection, response)
+        self._router.open_asked(connection)
+        self._router.read_on(connection)
+
+    def _record(self, connection: Connection, upgrade: Upgrade, subprotocol: str | None) -> None:
+        connection.record = pack_request(
+            upgrade.target, upgrade.headers, connection.remote_addr, connection.remote_port, subprotocol
+        )
+
+    def _switch(self, connection: Connection, response: bytes) -> None:
+        """Answer 101: from here on the connection speaks frames."""
+        self.accepted += 1
+        connection.framed = self._framed
+        connection.protocol = Protocol(self._max_message, self._max_fragments)
+        connection.stage = OPEN
+        connection.queue(response)
+        self._loop.flush_later(connection)
+        self._registry.table.set_state(connection.fd, ESTABLISHED)
+
+    def _forget(self, connection: Connection) -> None:
+        """Let go of what a handshake needs."""
+        self._timeouts.stop(connection.fd)
+        if self._asked.pop(connection.fd, None) is not None:
+            self._router.abandon(connection)
+
     def _expired(self, fd: int) -> None:
         connection = self._registry.find(fd)
-        if connection is not None and connection.stage == HANDSHAKE:
+        if connection is None or connection.stage != HANDSHAKE:
+            return
+        if fd in self._asked:
+            self.lost(connection)
+        else:
             self.refuse(connection, Refused(408, "the request did not arrive in time"))

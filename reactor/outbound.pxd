@@ -15,6 +15,7 @@ cdef class Outbound:
     cdef readonly unsigned long long dropped
     cdef readonly unsigned long long unknown
     cdef public object on_event
+    cdef public object on_answer
     cdef public object on_pipe
     cdef public object on_served
     cdef public object on_wire_error

@@ -17,6 +17,7 @@ from zwoole.shared.close_codes import is_sendable
 from zwoole.shared.frames import OP_BINARY, OP_TEXT, build_frame
 from zwoole.shared.log import get_logger
 from zwoole.shared.wire import (
+    ACCEPT,
     ACK,
     BODY_BYTES,
     BODY_INTEGER,
@@ -26,6 +27,7 @@ from zwoole.shared.wire import (
     DRAIN,
     FAIL,
     PUSH,
+    REFUSE,
     SET_STATE,
     BatchReader,
     WireError,
@@ -46,6 +48,7 @@ class Outbound:
         dropped: pushes to connections that were gone or closing.
         unknown: events of a kind that this version does not know.
         on_event: called with (link, kind, number, body) for the rarer kinds; answers whether it knew it.
+        on_answer: called with (fd, kind, body) when a worker says whether a client may connect.
         on_pipe: called with a link in whose place messages from other workers wait.
         on_served: called with the incarnation of a worker that has finished its first event.
         on_wire_error: called with (link, reason) when a worker sent what is no batch.
@@ -57,6 +60,7 @@ class Outbound:
         self.dropped = 0
         self.unknown = 0
         self.on_event: Callable[[WorkerLink, int, int, bytes], bool]
+        self.on_answer: Callable[[int, int, bytes], None]
         self.on_pipe: Callable[[WorkerLink], None]
         self.on_served: Callable[[int], None]
         self.on_wire_error: Callable[[WorkerLink, str], None]
@@ -108,6 +112,8 @@ class Outbound:
                 self._disconnect(event)
             elif kind == SET_STATE:
                 self._set_state(event)
+            elif kind in (ACCEPT, REFUSE):
+                self.on_answer(event.number, kind, event.data())
             elif not self.on_event(link, kind, event.number, event.data() if event.body_type == BODY_BYTES else b""):
                 self.unknown += 1
                 log.warning("worker %d sent an event of unknown kind %d", link.slot.index, kind)

@@ -18,13 +18,13 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from zwoole.reactor.closing import Closing
-from zwoole.reactor.connection import ENDING, OPEN, Connection
+from zwoole.reactor.connection import ENDING, HANDSHAKE, OPEN, Connection
 from zwoole.reactor.loop import Loop
 from zwoole.reactor.opening import Opening, Routes
 from zwoole.reactor.outbound import Outbound
 from zwoole.reactor.pipes import Pipes
 from zwoole.reactor.registry import Registry
-from zwoole.reactor.router import Router
+from zwoole.reactor.router import OPENINGS, Router
 from zwoole.reactor.verdict import Verdict
 from zwoole.reactor.worker import WorkerLink, WorkerSlot
 from zwoole.shared.close_codes import CLOSE_INTERNAL_ERROR, CLOSE_SERVICE_RESTART, CLOSE_TRY_AGAIN_LATER
@@ -198,7 +198,7 @@ class Pool:
             self._wire_error(link, f"it speaks version {version} of the wire, this master {PROTOCOL_VERSION}")
             return
         hello = msgpack.unpackb(body)
-        self._opening.routes = Routes(hello["callbacks"], hello["handlers"])
+        self._opening.routes = Routes(hello["callbacks"], hello["handlers"], hello["handshake"])
         link.send_command(WELCOME, PROTOCOL_VERSION, msgpack.packb({"up_window": self._settings.up_window_bytes}))
         link.ready = True
         self._loop.touch(link)
@@ -299,12 +299,12 @@ class Pool:
             link.disown(connection)
         failed = set(verdict.failed)
         for connection, events in verdict.replay.items():
-            if connection.stage in (OPEN, ENDING):
+            if connection.stage in (HANDSHAKE, OPEN, ENDING):
                 self._router.replay(connection, events)
         slot = link.slot
         slot.pending_closes.extend(verdict.closes)
         for connection in owned:
-            never_began = connection.parked is not None and connection.parked[0][0] == 0
+            never_began = connection.parked is not None and connection.parked[0][0] in OPENINGS
             if connection in failed or connection.replays > MAX_REPLAYS:
                 self._lose(connection, CLOSE_INTERNAL_ERROR, "the server process died")
             elif connection.handler and not never_began:

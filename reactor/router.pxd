@@ -43,6 +43,7 @@ cdef class Router:
     @cython.locals(link=WorkerLink, connection=Connection)
     cdef void _serve_adoptions(self, WorkerSlot slot) except *
 
+    cdef void _leave_slot(self, Connection connection) except *
     cdef bint _serves(self, WorkerLink link, Connection connection)
     cdef bint _has_room(self, Connection connection, Py_ssize_t size)
     cdef void _park(self, Connection connection, int opcode, bytes data) except *

@@ -21,10 +21,11 @@ from collections.abc import Callable
 
 from zwoole.reactor.connection import Connection
 from zwoole.reactor.loop import IN, Loop
-from zwoole.reactor.window import EVENT_OPEN
+from zwoole.reactor.window import EVENT_HANDSHAKE, EVENT_OPEN
 from zwoole.reactor.worker import WorkerLink, WorkerSlot
 from zwoole.shared.settings import Settings
 
+OPENINGS = (EVENT_OPEN, EVENT_HANDSHAKE)  # a worker that hears one of them has not heard of the connection before
 ADOPTIONS_PER_TURN = 256  # a few microseconds each: hand-overs of thousands go in slices
 
 
@@ -58,10 +59,30 @@ class Router:
 
     def open(self, connection: Connection) -> None:
         """Give a new connection to the slot with the fewest, those with a worker first, and tell its worker."""
+        self._place(connection, EVENT_OPEN)
+
+    def ask(self, connection: Connection) -> None:
+        """Give a new connection to a slot as `open` does, and ask its worker whether the client may connect."""
+        self._place(connection, EVENT_HANDSHAKE)
+
+    def open_asked(self, connection: Connection) -> None:
+        """Tell the worker that said so that the client has connected."""
+        self._park(connection, EVENT_OPEN, connection.record)
+        self.settle(connection)
+        self._resume(connection)
+
+    def abandon(self, connection: Connection) -> None:
+        """Forget a connection whose worker was asked, and will hear no more of it."""
+        self.discard_parked(connection)
+        connection.closed_down = True
+        if connection.slot is not None:
+            self._leave_slot(connection)
+
+    def _place(self, connection: Connection, event: int) -> None:
         slot = min(self.slots, key=lambda slot: (slot.link is None, slot.connections))
         slot.connections += 1
         connection.slot = slot
-        self._park(connection, EVENT_OPEN, connection.record)
+        self._park(connection, event, connection.record)
         self.settle(connection)
 
     def accept(self, connection: Connection, opcode: int, data: bytes) -> bool:
@@ -113,9 +134,8 @@ class Router:
         A connection whose open is among that leaves its slot: a worker that never heard of it hears of no end.
         """
         parked = connection.parked
-        if parked is not None and connection.slot is not None and parked[0][0] == EVENT_OPEN:
-            connection.slot.connections -= 1
-            connection.slot = None
+        if parked is not None and connection.slot is not None and parked[0][0] in OPENINGS:
+            self._leave_slot(connection)
         self.parked_bytes -= connection.parked_bytes
         connection.parked = None
         connection.parked_bytes = 0
@@ -245,7 +265,7 @@ class Router:
             if connection.slot is not slot:
                 self.settle(connection)
                 continue
-            if connection.parked is not None and connection.parked[0][0] == 0:
+            if connection.parked is not None and connection.parked[0][0] in OPENINGS:
                 self._send_parked(link, connection)
             else:
                 self.adoptions += 1
@@ -257,6 +277,14 @@ class Router:
                 self._loop.serve_later(link)
 
     # Steps of the above.
+
+    def _leave_slot(self, connection: Connection) -> None:
+        """Let a connection belong to nobody: no worker was told that it is open."""
+        if connection.owner is not None:
+            connection.owner.disown(connection)
+        if connection.slot is not None:
+            connection.slot.connections -= 1
+            connection.slot = None
 
     def _serves(self, link: WorkerLink, connection: Connection) -> bool:
         """Tell whether a link may be sent this connection's events."""
@@ -318,6 +346,8 @@ class Router:
             connection.parked = None
         if opcode == 0:
             link.send_open(connection)
+        elif opcode == 3:
+            link.send_handshake(connection)
         else:
             link.send_message(connection, opcode, data)
         self._loop.touch(link)

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from zwoole.reactor.connection import Connection
-from zwoole.reactor.window import EVENT_ADOPT, EVENT_CLOSE, EVENT_COMMAND, Outstanding
+from zwoole.reactor.connection import HANDSHAKE, Connection
+from zwoole.reactor.window import EVENT_ADOPT, EVENT_CLOSE, EVENT_COMMAND, EVENT_HANDSHAKE, Outstanding
 from zwoole.shared.progress import WAITING
 
 
@@ -42,6 +42,8 @@ class Verdict:
         for item in unfinished:
             connection = item.connection
             if connection is None or item.event == EVENT_COMMAND:
+                continue
+            if item.event == EVENT_HANDSHAKE and connection.stage != HANDSHAKE:  # its answer is here
                 continue
             waiting = progress(item.sequence) == WAITING
             if item.event == EVENT_CLOSE:

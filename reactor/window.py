@@ -13,6 +13,7 @@ from zwoole.shared.wire import WireError
 
 # What an event in the ring is; a data message stands with its opcode, 1 or 2.
 EVENT_OPEN = 0
+EVENT_HANDSHAKE = 3
 EVENT_PIPE = 4
 EVENT_CLOSE = 8
 EVENT_ADOPT = 9

@@ -35,6 +35,7 @@ cdef class WorkerLink:
     cdef int _flags
     cdef int _more
 
+    cpdef void send_handshake(self, Connection connection) except *
     cpdef void send_open(self, Connection connection) except *
     cpdef void send_adopt(self, Connection connection) except *
     cpdef void send_message(self, Connection connection, int opcode, bytes data) except *

@@ -17,10 +17,18 @@ import msgpack
 import zmq
 
 from zwoole.reactor.connection import Connection
-from zwoole.reactor.window import EVENT_ADOPT, EVENT_CLOSE, EVENT_COMMAND, EVENT_OPEN, EVENT_PIPE, Window
+from zwoole.reactor.window import (
+    EVENT_ADOPT,
+    EVENT_CLOSE,
+    EVENT_COMMAND,
+    EVENT_HANDSHAKE,
+    EVENT_OPEN,
+    EVENT_PIPE,
+    Window,
+)
 from zwoole.shared.progress import RING, ProgressMap
 from zwoole.shared.settings import Settings
-from zwoole.shared.wire import ADOPT, CLOSE, CREDIT, OPEN, PIPE_MESSAGE, BatchWriter
+from zwoole.shared.wire import ADOPT, CLOSE, CREDIT, HANDSHAKE, OPEN, PIPE_MESSAGE, BatchWriter
 from zwoole.shared.wire import MESSAGE as EVENT_MESSAGE
 
 _POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
@@ -107,6 +115,12 @@ class WorkerLink:
         self._credit_told = 0
         self._flags = int(zmq.DONTWAIT)
         self._more = int(zmq.DONTWAIT | zmq.SNDMORE)
+
+    def send_handshake(self, connection: Connection) -> None:
+        """Ask whether a client may connect; its connection is this worker's from here on."""
+        self._own(connection)
+        self._enter(connection, EVENT_HANDSHAKE, connection.record)
+        self.writer.add_bytes(HANDSHAKE, connection.fd, connection.record)
 
     def send_open(self, connection: Connection) -> None:
         """Tell of a new connection, which is this worker's from here on."""
@@ -216,6 +230,8 @@ class WorkerLink:
         self.progress.mark(self.window.enter(connection, event, data), 0)
 
     def _own(self, connection: Connection) -> None:
+        if connection.owner is self:
+            return
         connection.owner = self
         self.connections += 1
         if connection.handler:

@@ -42,6 +42,14 @@ class Settings:
     package_max_length: int = _setting(MIB, "largest message from a client, in bytes", 125, 1 << 30)
     http_head_max_length: int = _setting(16 * KIB, "largest HTTP head of a handshake, in bytes", 256, MIB)
     handshake_timeout: float = _setting(10.0, "seconds for a client to send its whole HTTP head", 0.05, 3600)
+    allowed_origins: tuple[str, ...] = _setting(
+        (),
+        "origins that browsers may connect from, such as `https://example.com` or `https://*.example.com`, or `*` for"
+        " any; empty: pages of the host that is connected to",
+    )
+    subprotocols: tuple[str, ...] = _setting(
+        (), "subprotocols that the app speaks, the one it likes best first; the first that a client offers is taken"
+    )
     close_timeout: float = _setting(10.0, "seconds to wait for a client's part of the close handshake", 0.05, 3600)
     handover_timeout: float = _setting(
         30.0, "seconds that coroutine handlers may stay with a worker that was replaced", 0.1, 3600
@@ -107,6 +115,8 @@ class Settings:
 
 def _check(name: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> Any:
     """Return the value as its setting's type."""
+    if kind is tuple:
+        return _check_list(name, value)
     accepted: tuple[type, ...] = (int, float) if kind is float else (kind,)
     if not isinstance(value, accepted) or isinstance(value, bool) is not (kind is bool):
         raise SettingsError(f"{name} must be {_article(kind)}, not {value!r}")
@@ -117,6 +127,14 @@ def _check(name: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> An
     if choices is not None and value not in choices:
         raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
     return kind(value)
+
+
+def _check_list(name: str, value: Any) -> tuple[str, ...]:
+    """Return a list of text; one text with commas in it, as a command line gives it, is a list too."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) and item.strip() for item in items):
+        raise SettingsError(f"{name} must be a list of strings, not {value!r}")
+    return tuple(item.strip() for item in items)
 
 
 def _article(kind: type) -> str:

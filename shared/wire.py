@@ -34,6 +34,7 @@ ADOPT = 7  # fd; bytes: packed [request record, state]. A connection that anothe
 BUFFER_FULL = 8  # fd; nil. What waits to be sent to it crossed the high mark
 BUFFER_EMPTY = 9  # fd; nil. It fell to the low mark again
 PIPE_MESSAGE = 10  # number: the sending worker's id; bytes: packed value
+HANDSHAKE = 11  # fd; bytes: the packed request. May it connect?
 
 # Up: worker to master.
 HELLO = 32  # number: the protocol version; bytes: packed {routes, callbacks, settings}
@@ -43,6 +44,8 @@ BROADCAST = 35  # number: 0; text or bytes: one message to every established con
 DISCONNECT = 36  # fd; bytes: packed [code, reason]
 FAIL = 37  # fd; bytes: packed [code, reason]: its callback failed; what it left undone is not run
 SET_STATE = 39  # fd; bytes: packed value that is handed over with the connection
+ACCEPT = 41  # fd; bytes: packed [subprotocol, headers]: it may connect
+REFUSE = 42  # fd; bytes: packed [status, body, headers]: it may not
 SEND_MESSAGE = 40  # number: the receiving worker's id; bytes: packed value
 BYE = 38  # number: 0; nil. This worker has finished everything and goes
 

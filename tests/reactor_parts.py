@@ -82,6 +82,7 @@ class Reactor:
         self.backlog = Backlog(self.registry, self.router, self.closing, self.settings)
         self.loop.on_queue = self.closing.on_dropped = self.backlog.note
         self.outbound = Outbound(self.loop, self.registry, self.router, self.closing, self.backlog)
+        self.outbound.on_answer = self.opening.answered
         self.loop.on_serve = self.router.serve
         self.pipes = Pipes(self.loop, self.table, self.router, self.settings)
         self.outbound.on_pipe = self.pipes.serve

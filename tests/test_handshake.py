@@ -70,6 +70,7 @@ class TestAccepted:
             accept=SAMPLE_ACCEPT,
             subprotocols=("chat", "superchat"),
             extensions=(),
+            host="server.example.com",
             origin="http://example.com",
             target=b"/chat",
             headers=[

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
 
 from tests.client_frames import client_frame
 from tests.reactor_parts import Client, Reactor, Worker
-from zwoole.reactor.connection import HANDSHAKE, LINGERING, OPEN
+from zwoole.reactor.connection import GONE, LINGERING, OPEN
+from zwoole.reactor.connection import HANDSHAKE as STAGE_HANDSHAKE
 from zwoole.reactor.opening import Routes
+from zwoole.shared.answers import Accept, Answer, Refuse
 from zwoole.shared.request import unpack_request
 from zwoole.shared.table import ESTABLISHED
-from zwoole.shared.wire import MESSAGE
+from zwoole.shared.wire import ACCEPT, CLOSE, HANDSHAKE, MESSAGE, REFUSE
 from zwoole.shared.wire import OPEN as EVENT_OPEN
 
 HEAD = (
@@ -68,7 +72,7 @@ def test_a_request_becomes_a_connection_and_its_worker_is_told(
 
 def test_a_head_may_come_in_any_pieces(reactor: Reactor, worker: Worker, client: Client) -> None:
     for i in range(len(HEAD)):
-        assert client.connection.stage == HANDSHAKE
+        assert client.connection.stage == STAGE_HANDSHAKE
         client.send(HEAD[i : i + 1])
     assert client.connection.stage == OPEN
     assert client.connection.head is None
@@ -134,7 +138,7 @@ def test_what_is_no_upgrade_is_answered_with_the_reason(
 def test_a_head_that_does_not_arrive_in_time_is_408(reactor: Reactor, worker: Worker, client: Client) -> None:
     client.send(HEAD[:50])
     reactor.pass_time(4.9)
-    assert client.connection.stage == HANDSHAKE
+    assert client.connection.stage == STAGE_HANDSHAKE
     client.send(HEAD[50:55])
     reactor.pass_time(0.2)
     assert refused_with(reactor, worker, client, 408)
@@ -166,3 +170,92 @@ def test_a_refused_client_that_stays_is_let_go_in_time(reactor: Reactor, worker:
     reactor.pass_time(1.0)
     assert len(reactor.registry) == 0
     assert reactor.opening.refused == {400: 1}
+
+
+# An app that has a word in the handshake.
+
+
+def answer(worker: Worker, answer: Answer) -> None:
+    """Answer the handshake that the worker was asked about, and finish the event."""
+    (event,) = worker.take()
+    assert event.kind == HANDSHAKE
+    worker.writer.add_bytes(ACCEPT if isinstance(answer, Accept) else REFUSE, event.fd, answer.pack())
+    worker.finish(event)
+
+
+@pytest.fixture
+def asking(reactor: Reactor, worker: Worker) -> Reactor:
+    reactor.opening.routes = Routes(callbacks=True, asks=True)
+    return reactor
+
+
+def test_the_worker_is_asked_before_the_101(asking: Reactor, worker: Worker, client: Client) -> None:
+    offers = HEAD.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: token, chat\r\n\r\n")
+    client.send(offers + client_frame(1, b"eager"))
+    assert client.read() == b""
+    answer(worker, Accept({"Set-Cookie": "a=1"}, "chat"))
+    head = client.read()
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert b"\r\nSet-Cookie: a=1\r\n" in head
+    assert b"\r\nSec-WebSocket-Protocol: chat\r\n" in head
+    opened, message = worker.take()
+    assert (opened.kind, message.kind, message.body) == (EVENT_OPEN, MESSAGE, "eager")
+    assert unpack_request(opened.fd, opened.body).subprotocol == "chat"
+    assert worker.link.connections == asking.router.slots[0].connections == 1
+    worker.finish(opened, message)
+    assert asking.router.is_idle(client.connection)
+
+
+def test_the_worker_may_refuse(asking: Reactor, worker: Worker, client: Client) -> None:
+    client.send(HEAD)
+    answer(worker, Refuse(401, "who are you?", {"WWW-Authenticate": "Bearer"}))
+    response = client.read()
+    assert response.startswith(b"HTTP/1.1 401 ")
+    assert b"\r\nWWW-Authenticate: Bearer\r\n" in response
+    assert response.endswith(b"\r\n\r\nwho are you?\n")
+    assert worker.take() == []
+    assert worker.link.connections == asking.router.slots[0].connections == 0
+    client.leave()
+    assert client.connection.stage == GONE
+
+
+@pytest.mark.parametrize("wrong", [Accept({"Bad Name": "x"}), Accept((), "not offered"), Refuse(403, "", {"a": "b\n"})])
+def test_an_answer_that_cannot_be_sent_is_a_500(asking: Reactor, worker: Worker, client: Client, wrong: Answer) -> None:
+    client.send(HEAD)
+    answer(worker, wrong)
+    assert client.read().startswith(b"HTTP/1.1 500 ")
+
+
+def test_no_answer_in_time_is_a_503(asking: Reactor, worker: Worker, client: Client) -> None:
+    client.send(HEAD)
+    (event,) = worker.take()
+    asking.pass_time(6.0)
+    assert client.read().startswith(b"HTTP/1.1 503 ")
+    worker.writer.add_bytes(ACCEPT, event.fd, Accept().pack())
+    worker.finish(event)
+    assert worker.take() == [], "too late: nothing was opened, so nothing is closed"
+    assert worker.link.connections == asking.router.slots[0].connections == 0
+
+
+def test_a_client_that_leaves_meanwhile_is_forgotten(asking: Reactor, worker: Worker, client: Client) -> None:
+    client.send(HEAD)
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.leave()
+    assert client.connection.stage == GONE
+    answer(worker, Accept())
+    assert worker.take() == []
+    assert worker.link.connections == asking.router.slots[0].connections == 0
+    assert asking.router.parked_bytes == 0
+
+
+def test_a_client_is_asked_about_again_where_its_worker_was_not_there(asking: Reactor, client: Client) -> None:
+    for worker in asking.workers:
+        worker.die()
+    client.send(HEAD)
+    assert client.read() == b""
+    successor = asking.worker()
+    answer(successor, Accept())
+    assert client.read().startswith(b"HTTP/1.1 101 ")
+    assert [event.kind for event in successor.take()] == [EVENT_OPEN]
+    client.send_close()
+    assert CLOSE not in [event.kind for event in successor.take()], "the open is still unfinished"

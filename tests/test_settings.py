@@ -18,6 +18,7 @@ OTHER_TYPES: dict[type, list[Any]] = {
     float: ["1", None, True, [1.0]],
     str: [1, None, b"127.0.0.1", True],
     bool: [1, 0, "yes", None],
+    tuple: [1, None, {"a": 1}, ["a", 1], ["a", ""], "", b"a"],
 }
 
 

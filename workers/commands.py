@@ -13,12 +13,23 @@ from threading import get_ident
 
 import msgpack
 
+from zwoole.shared.answers import Accept, Answer
 from zwoole.shared.close_codes import MAX_REASON_BYTES, is_sendable
 from zwoole.shared.errors import BackpressureError, QueueFull
 from zwoole.shared.frames import OP_BINARY, OP_TEXT
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.mask import is_utf8
-from zwoole.shared.wire import BROADCAST, DISCONNECT, FAIL, PUSH, SEND_MESSAGE, SET_STATE, BatchReader
+from zwoole.shared.wire import (
+    ACCEPT,
+    BROADCAST,
+    DISCONNECT,
+    FAIL,
+    PUSH,
+    REFUSE,
+    SEND_MESSAGE,
+    SET_STATE,
+    BatchReader,
+)
 from zwoole.workers.link import MasterLink
 
 COROUTINE_FACTOR = 4
@@ -114,6 +125,12 @@ class Commands:
     def fail(self, fd: int, code: int, reason: str) -> None:
         """Have a connection closed because its callback failed."""
         self._end(FAIL, fd, code, reason)
+
+    def answer_handshake(self, fd: int, answer: Answer) -> None:
+        """Tell the master whether a client may connect."""
+        link = self._link(fd)
+        if link is not None:
+            link.writer.add_bytes(ACCEPT if isinstance(answer, Accept) else REFUSE, fd, answer.pack())
 
     def set_state(self, fd: int, value: object) -> bool:
         """See Server.set_state."""

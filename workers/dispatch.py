@@ -15,10 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from zwoole.shared.answers import Accept, Refuse, answer_of
 from zwoole.shared.close_codes import CLOSE_ABNORMAL, CLOSE_INTERNAL_ERROR
 from zwoole.shared.log import get_logger
 from zwoole.shared.request import unpack_request
-from zwoole.shared.wire import ADOPT, BUFFER_EMPTY, BUFFER_FULL, CLOSE, MESSAGE, OPEN, PIPE_MESSAGE, BatchReader
+from zwoole.shared.wire import (
+    ADOPT,
+    BUFFER_EMPTY,
+    BUFFER_FULL,
+    CLOSE,
+    HANDSHAKE,
+    MESSAGE,
+    OPEN,
+    PIPE_MESSAGE,
+    BatchReader,
+)
 from zwoole.workers.commands import Commands
 from zwoole.workers.frame import Frame
 from zwoole.workers.link import MasterLink
@@ -27,6 +38,7 @@ if TYPE_CHECKING:
     from zwoole.workers.schedule import Scheduler
 
 _NAMES = {
+    HANDSHAKE: "handshake",
     OPEN: "open",
     ADOPT: "adopt",
     CLOSE: "close",
@@ -111,7 +123,7 @@ class Dispatcher:
                     before = now
                     if link.flush_due(now):
                         link.flush()
-            elif kind in (OPEN, ADOPT, CLOSE, BUFFER_FULL, BUFFER_EMPTY, PIPE_MESSAGE):
+            elif kind in _NAMES:
                 self._take_rare(link, sequence, kind, event)
                 before = monotonic()
             else:
@@ -141,6 +153,12 @@ class Dispatcher:
         if isinstance(error, SystemExit):
             log.info("a callback asked worker to exit (fd %d): it will be replaced", fd)
             self.exit_requested = True
+            if event == "handshake":
+                self._commands.answer_handshake(fd, Refuse(503, "the server is restarting"))
+            return
+        if event == "handshake":
+            log.error("the 'handshake' callback failed for fd %d, which is answered with 500", fd, exc_info=error)
+            self._commands.answer_handshake(fd, Refuse(500, "the server could not decide"))
             return
         if fd < 0:
             log.error("the %r callback failed", event, exc_info=error)
@@ -179,12 +197,16 @@ class Dispatcher:
             before = monotonic()
             link.started(sequence)
             try:
-                callback(*arguments)
+                result = callback(*arguments)
+                if kind == HANDSHAKE:
+                    self._commands.answer_handshake(fd, answer_of(result))
             except BaseException as error:
                 self.callback_failed(name, fd, error)
             now = monotonic()
             if now - before > self.slow_s:
                 self.report_slow(name, fd, now - before)
+        elif kind == HANDSHAKE:  # asked for by a predecessor whose code had the callback
+            self._commands.answer_handshake(fd, Accept())
         if kind == CLOSE:
             self._commands.ended.discard(fd)
         link.finished(sequence)
@@ -194,6 +216,8 @@ class Dispatcher:
 
     def _body(self, link: MasterLink, kind: int, fd: int, event: BatchReader) -> Any:
         """Return what an event carries, and keep the account of whose connection it is."""
+        if kind == HANDSHAKE:
+            return unpack_request(fd, event.data())
         if kind == OPEN:
             link.owned.add(fd)
             return unpack_request(fd, event.data())

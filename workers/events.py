@@ -12,6 +12,7 @@ from zwoole.shared.suggest import did_you_mean
 
 # Event and the arguments its callback may take; IN_WORKERS and IN_SUPERVISOR say where each runs.
 EVENTS: dict[str, tuple[str, ...]] = {
+    "handshake": ("server", "request"),
     "open": ("server", "request"),
     "message": ("server", "frame"),
     "adopt": ("server", "request"),
@@ -28,7 +29,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
 }
 
 IN_WORKERS = (
-    *("open", "message", "adopt", "buffer_full", "buffer_empty", "close"),
+    *("handshake", "open", "message", "adopt", "buffer_full", "buffer_empty", "close"),
     *("pipe_message", "worker_start", "worker_stop"),
 )
 IN_SUPERVISOR = ("worker_error", "start", "before_shutdown", "shutdown")

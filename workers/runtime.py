@@ -184,6 +184,7 @@ class Runtime:
         """Connect to a master and tell it what the app serves."""
         hello = {
             "callbacks": "message" in self._server.callbacks,
+            "handshake": "handshake" in self._server.callbacks,
             "handlers": sorted(self._server.handlers),
             "settings": self._server.settings.as_dict(),
         }

@@ -18,6 +18,7 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import Any
 
+from zwoole.shared.answers import Accept, answer_of
 from zwoole.shared.close_codes import (
     CLOSE_ABNORMAL,
     CLOSE_INTERNAL_ERROR,
@@ -25,7 +26,7 @@ from zwoole.shared.close_codes import (
     CLOSE_SERVICE_RESTART,
 )
 from zwoole.shared.log import get_logger
-from zwoole.shared.wire import BUFFER_EMPTY, BUFFER_FULL, CLOSE, MESSAGE, OPEN
+from zwoole.shared.wire import BUFFER_EMPTY, BUFFER_FULL, CLOSE, HANDSHAKE, MESSAGE, OPEN
 from zwoole.workers.commands import Commands
 from zwoole.workers.dispatch import Dispatcher
 from zwoole.workers.handlers import Handler, HandlerConnection
@@ -175,12 +176,16 @@ class Scheduler:
                 if monotonic() - before > dispatcher.slow_s:
                     dispatcher.report_slow(name, fd, monotonic() - before)
                 if result is not None and hasattr(result, "__await__"):
-                    await result
+                    result = await result
+                if kind == HANDSHAKE:
+                    self._commands.answer_handshake(fd, answer_of(result))
             except BaseException as error:
                 self._commands.may_block = False
                 if self._stopping and isinstance(error, asyncio.CancelledError):
                     raise
                 dispatcher.callback_failed(name, fd, error)
+        elif kind == HANDSHAKE:
+            self._commands.answer_handshake(fd, Accept())
         self._finish(link, sequence, kind, fd)
 
     def _finish(self, link: MasterLink, sequence: int, kind: int, fd: int) -> None:

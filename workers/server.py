@@ -63,9 +63,9 @@ class Server:
         """Register the callback for an event, as a decorator or at once; a later one replaces it.
 
         Args:
-            event: open, message, adopt, buffer_full, buffer_empty, close, pipe_message, worker_start, worker_stop (run
-                in workers), worker_error, start, before_shutdown or shutdown (run in the supervisor); Swoole's spelling
-                is accepted.
+            event: handshake, open, message, adopt, buffer_full, buffer_empty, close, pipe_message, worker_start,
+                worker_stop (run in workers), worker_error, start, before_shutdown or shutdown (run in the supervisor);
+                Swoole's spelling is accepted.
             callback: `def` or `async def`; it may leave off trailing arguments.
 
         Raises:

@@ -17,6 +17,7 @@ if sys.platform != "linux":
     raise ImportError(f"zwoole runs on Linux only (it needs epoll and pidfd), not on {sys.platform}")
 
 from zwoole import excepthook as _excepthook
+from zwoole.shared.answers import Accept, Refuse
 from zwoole.shared.errors import (
     BackpressureError,
     ConcurrencyError,
@@ -40,6 +41,7 @@ from zwoole.workers.server import Server
 __all__ = [
     "OP_BINARY",
     "OP_TEXT",
+    "Accept",
     "BackpressureError",
     "ConcurrencyError",
     "ConnectionClosed",
@@ -49,6 +51,7 @@ __all__ = [
     "HandlerConnection",
     "Headers",
     "QueueFull",
+    "Refuse",
     "Request",
     "Server",
     "SettingsError",

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -216,6 +218,12 @@ class ServerProcess:
     def connect(self, path: str = "/", **options: Any) -> ClientConnection:
         """Return a client of the `websockets` library."""
         return connect(self.url(path), close_timeout=2, compression=None, **options)
+
+    @contextmanager
+    def connect_later(self, path: str = "/") -> Iterator[Future[ClientConnection]]:
+        """Connect in a thread, and give the client that comes of it."""
+        with ThreadPoolExecutor(1) as executor:
+            yield executor.submit(self.connect, path)
 
 
 def is_alive(process: psutil.Process) -> bool:

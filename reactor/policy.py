@@ -1,0 +1,54 @@
+"""Who may connect, and in which subprotocol: what the settings say of an upgrade that keeps the rules of the protocol.
+
+Browsers let any page connect to any server, and send that server's cookies along; the Origin header is all that tells
+whose page it is (RFC 6455 section 10.2). So without `allowed_origins` a page must come from the host that it connects
+to. Ports are not compared, for cookies do not heed them either. Who sends no Origin is no browser and may connect.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from zwoole.reactor.handshake import Refused, Upgrade
+from zwoole.shared.settings import Settings
+
+
+class Policy:
+    """What the settings allow."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._origins = [pattern(origin) for origin in settings.allowed_origins]
+        self._subprotocols = settings.subprotocols
+
+    def judge(self, upgrade: Upgrade) -> str | None:
+        """Return the subprotocol for an upgrade, None where both sides have none in common.
+
+        Raises:
+            Refused: the page that asks for it may not connect.
+        """
+        if upgrade.origin is not None and not self._allows(upgrade.origin.lower(), upgrade.host.lower()):
+            reason = f"pages of {upgrade.origin[:100]!a} may not connect here; the server's allowed_origins says who"
+            raise Refused(403, reason)
+        # RFC 6455 section 4.2.2 item 5.5: one of those offered, or none. A token that a browser sends in the place of
+        # a subprotocol is in nobody's list, and so is never sent back.
+        return next((name for name in self._subprotocols if name in upgrade.subprotocols), None)
+
+    def _allows(self, origin: str, host: str) -> bool:
+        if not self._origins:
+            name = host_name(origin)
+            return name is not None and name == host_name("//" + host)
+        return any(allowed.fullmatch(origin) for allowed in self._origins)
+
+
+def pattern(origin: str) -> re.Pattern[str]:
+    """Return what matches an allowed origin in lower case; `*` stands for any text without a slash, alone for all."""
+    return re.compile(".*" if origin == "*" else re.escape(origin.lower()).replace(r"\*", "[^/]*"))
+
+
+def host_name(url: str) -> str | None:
+    """Return the host in a URL, without its port; None where there is none."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # brackets that hold no IPv6 address
+        return None

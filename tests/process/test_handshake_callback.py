@@ -1,0 +1,122 @@
+"""`on("handshake")` with real workers: who may connect, and what they are told."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from tests.process.conftest import Serve
+from tests.process.server_process import ServerProcess
+from tests.process.waiting import wait_for
+
+APP = """
+    import asyncio
+    import os
+    import time
+    from zwoole import Accept, Refuse, Server
+
+    server = Server(subprotocols=["v1"])
+
+    @server.on("handshake")
+    {kind} on_handshake(server, request):
+        if request.path == "/refuse":
+            return Refuse(401, "who are you?", {{"WWW-Authenticate": "Bearer"}})
+        if request.path == "/false":
+            return False
+        if request.path == "/raise":
+            raise RuntimeError("asked to")
+        if request.path == "/wrong":
+            return "yes"
+        if request.path == "/die" and not os.path.exists("died"):
+            open("died", "w").close()
+            os._exit(1)
+        if request.path == "/slow":
+            time.sleep(60)
+        if request.path == "/cookie":
+            return Accept({{"Set-Cookie": "session=1"}})
+
+    @server.on("open")
+    def on_open(server, request):
+        print("open", request.path, request.subprotocol)
+
+    @server.on("message")
+    def on_message(server, frame):
+        server.push(frame.fd, frame.data)
+
+    @server.on("close")
+    def on_close(server, fd):
+        print("close")
+
+    @server.handler("/handler")
+    async def handler(ws):
+        async for message in ws:
+            await ws.send(f"handler {{ws.subprotocol}} {{message}}")
+
+    server.start()
+"""
+
+
+@pytest.fixture(params=["def", "async def"])
+def server(request: pytest.FixtureRequest, serve: Serve) -> ServerProcess:
+    return serve(APP.format(kind=request.param))
+
+
+def status_of(server: ServerProcess, path: str) -> tuple[int, str]:
+    with pytest.raises(InvalidStatus) as caught:
+        server.connect(path).close()
+    return caught.value.response.status_code, bytes(caught.value.response.body or b"").decode().strip()
+
+
+def test_it_may_refuse(server: ServerProcess) -> None:
+    assert status_of(server, "/refuse") == (401, "who are you?")
+    assert status_of(server, "/false") == (403, "refused")
+    assert status_of(server, "/raise")[0] == 500
+    assert status_of(server, "/wrong")[0] == 500
+    assert "returns True, False, Accept(...) or Refuse(...), not 'yes'" in server.log()
+    assert server.lines() == []
+
+
+def test_open_follows_an_accepted_one(server: ServerProcess) -> None:
+    with server.connect("/cookie", subprotocols=["token", "v1"]) as client:
+        assert client.response is not None
+        assert client.response.headers["Set-Cookie"] == "session=1"
+        assert client.subprotocol == "v1"
+        client.send("hello")
+        assert client.recv(10) == "hello"
+    server.wait_line("open /cookie v1")
+    server.wait_line("close")
+
+
+def test_handlers_connections_are_asked_about_too(server: ServerProcess) -> None:
+    with server.connect("/handler", subprotocols=["v1"]) as client:
+        client.send("hello")
+        assert client.recv(10) == "handler v1 hello"
+
+
+def test_a_worker_that_dies_in_it_is_a_503_and_the_next_client_is_served(server: ServerProcess) -> None:
+    assert status_of(server, "/die")[0] == 503
+    with server.connect("/die") as client:
+        client.send("hello")
+        assert client.recv(10) == "hello"
+
+
+def test_a_worker_that_dies_before_it_is_replaced_and_asked(serve: Serve) -> None:
+    server = serve(APP.format(kind="def"))
+    (worker,) = server.pids("worker")
+    os.kill(worker, signal.SIGSTOP)
+    with server.connect_later() as connecting:
+        wait_for(lambda: server.status()["masters"][0]["workers"][0]["outstanding"] == 1, "the worker to be asked")
+        os.kill(worker, signal.SIGKILL)
+        with connecting.result(10) as client:
+            client.send("hello")
+            assert client.recv(10) == "hello"
+
+
+def test_no_answer_in_time_is_a_503(serve: Serve) -> None:
+    server = serve(APP.format(kind="def"), handshake_timeout=0.3, max_wait_time=0.5)
+    assert status_of(server, "/slow")[0] == 503
+    server.process.send_signal(signal.SIGQUIT)
+    server.wait()
