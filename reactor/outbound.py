@@ -94,7 +94,7 @@ class Outbound:
 
     def _carry_out(self, link: WorkerLink, parts: list[bytes]) -> None:
         """Go through one batch: pushes first, as they stand in it, then what their callbacks had finished."""
-        event = BatchReader(parts)
+        event = BatchReader(parts, None if link.memory is None else link.memory.up)
         if event.first != link.batches:
             raise WireError(f"batch {event.first} came where {link.batches} was due")
         link.batches += 1
@@ -117,6 +117,7 @@ class Outbound:
             elif not self.on_event(link, kind, event.number, event.data() if event.body_type == BODY_BYTES else b""):
                 self.unknown += 1
                 log.warning("worker %d sent an event of unknown kind %d", link.slot.index, kind)
+        link.received += event.ring_bytes
         self._router.serve(link)
         if link.slot.pipe:
             self.on_pipe(link)

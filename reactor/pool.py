@@ -32,7 +32,7 @@ from zwoole.shared.log import get_logger
 from zwoole.shared.progress import RING, ProgressMap
 from zwoole.shared.rundir import endpoint, progress_path
 from zwoole.shared.settings import Settings
-from zwoole.shared.wire import BYE, DRAIN, HELLO, PROTOCOL_VERSION, SEND_MESSAGE, WELCOME
+from zwoole.shared.wire import BYE, DRAIN, HELLO, PROTOCOL_VERSION, RINGS, SEND_MESSAGE, WELCOME
 
 MAX_REPLAYS = 2
 NO_WORKER_S = 30.0  # a client whose message waits this long while no worker is there at all is sent away
@@ -186,6 +186,9 @@ class Pool:
         """Take the events that are about workers and not about connections."""
         if kind == HELLO:
             self._hello(link, number, body)
+        elif kind == RINGS and link.memory is not None:
+            link.memory.close_descriptor()
+            link.writer.ring = link.memory.down
         elif kind == SEND_MESSAGE:
             self._pipes.send(link.slot.index, number, body)
         elif kind != BYE:
@@ -199,7 +202,9 @@ class Pool:
             return
         hello = msgpack.unpackb(body)
         self._opening.routes = Routes(hello["callbacks"], hello["handlers"], hello["handshake"])
-        link.send_command(WELCOME, PROTOCOL_VERSION, msgpack.packb({"up_window": self._settings.up_window_bytes}))
+        memory = None if link.memory is None else [os.getpid(), link.memory.descriptor]
+        welcome = {"up_window": self._settings.up_window_bytes, "memory": memory}
+        link.send_command(WELCOME, PROTOCOL_VERSION, msgpack.packb(welcome))
         link.ready = True
         self._loop.touch(link)
         if link.incarnation not in self._standby or link.slot.link is None:

@@ -18,6 +18,7 @@ cdef class WorkerLink:
     cdef readonly ProgressMap progress
     cdef readonly Window window
     cdef readonly BatchWriter writer
+    cdef readonly object memory
     cdef public bint ready
     cdef public bint active
     cdef public bint retiring

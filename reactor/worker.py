@@ -26,10 +26,14 @@ from zwoole.reactor.window import (
     EVENT_PIPE,
     Window,
 )
+from zwoole.shared.log import get_logger
 from zwoole.shared.progress import RING, ProgressMap
+from zwoole.shared.ring import SharedMemory
 from zwoole.shared.settings import Settings
 from zwoole.shared.wire import ADOPT, CLOSE, CREDIT, HANDSHAKE, OPEN, PIPE_MESSAGE, BatchWriter
 from zwoole.shared.wire import MESSAGE as EVENT_MESSAGE
+
+log = get_logger("wire")
 
 _POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
 
@@ -52,7 +56,8 @@ class WorkerLink:
         waiting: connections whose next message found the window full, in order.
         touched: whether it stands in the line to be flushed at the end of the turn.
         batches: how many batches came up.
-        received: bytes of batches taken from it and dealt with, in all.
+        received: bytes of batches and payloads taken from it and dealt with, in all.
+        memory: the payload rings, None where there are none.
     """
 
     __slots__ = (
@@ -67,6 +72,7 @@ class WorkerLink:
         "drained",
         "handlers",
         "incarnation",
+        "memory",
         "pid",
         "progress",
         "ready",
@@ -112,6 +118,7 @@ class WorkerLink:
         self.batches = 0
         self.received = 0
         self.up_window = settings.up_window_bytes
+        self.memory = shared_memory(settings.payload_ring_bytes)
         self._credit_told = 0
         self._flags = int(zmq.DONTWAIT)
         self._more = int(zmq.DONTWAIT | zmq.SNDMORE)
@@ -137,6 +144,8 @@ class WorkerLink:
     def send_message(self, connection: Connection, opcode: int, data: bytes) -> None:
         """Send one message of a connection."""
         self._enter(connection, opcode, data)
+        if len(data) >= 2048 and self.writer.ring is not None:
+            self.writer.ring.free(self.window.oldest)
         if opcode == 0x1:
             self.writer.add_text(EVENT_MESSAGE, connection.fd, data)
         else:
@@ -205,6 +214,8 @@ class WorkerLink:
         if self.closed or not writer.events:
             return
         self._credit_told = self.received
+        if writer.ring is not None:
+            writer.ring.seal(self.window.next_sequence)
         parts = writer.take(self.window.next_sequence - writer.events, self.received)
         try:
             while len(parts) > 1:
@@ -223,6 +234,9 @@ class WorkerLink:
         self.ready = False
         self.active = False
         self.socket.close(0)
+        if self.memory is not None:
+            self.memory.close_descriptor()
+            self.memory = self.writer.ring = None
         self.progress.path.unlink(missing_ok=True)
         self.progress.close()
 
@@ -236,6 +250,17 @@ class WorkerLink:
         self.connections += 1
         if connection.handler:
             self.handlers += 1
+
+
+def shared_memory(ring_bytes: int) -> SharedMemory | None:
+    """Return the memory for a pair's payload rings; None where they are off or the kernel has none to give."""
+    if not ring_bytes:
+        return None
+    try:
+        return SharedMemory.create(ring_bytes)
+    except OSError as error:
+        log.warning("no shared memory for payloads (%s): they travel through sockets, slower", error.strerror)
+        return None
 
 
 class WorkerSlot:

@@ -78,6 +78,9 @@ class Settings:
     parked_bytes: int = _setting(64 * KIB, "bytes of one connection that may wait for its worker", KIB, 1 << 31)
     parked_total_bytes: int = _setting(256 * MIB, "bytes of all connections that may wait for workers", MIB, 1 << 40)
     up_window_bytes: int = _setting(8 * MIB, "bytes one worker may push before the master has taken them", KIB, 1 << 31)
+    payload_ring_bytes: int = _setting(
+        2 * MIB, "shared memory between a master and a worker for large payloads, each way; 0: none", 0, 1 << 30
+    )
     pipe_queue_bytes: int = _setting(
         4 * MIB, "bytes of messages from other workers that may wait for one worker", KIB, 1 << 31
     )

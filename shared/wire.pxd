@@ -4,8 +4,10 @@ import cython
 cdef class BatchWriter:
     cdef bytearray _buffer
     cdef list _parts
+    cdef public object ring
     cdef readonly Py_ssize_t events
     cdef readonly Py_ssize_t size
+    cdef readonly Py_ssize_t ring_bytes
 
     @cython.locals(buffer=bytearray, size=Py_ssize_t)
     cpdef void add_bytes(self, int kind, unsigned long long number, bytes body) except *
@@ -18,6 +20,9 @@ cdef class BatchWriter:
 
     @cython.locals(buffer=bytearray, count="unsigned long long", i=int)
     cpdef list take(self, unsigned long long first, unsigned long long credit)
+
+    @cython.locals(size=Py_ssize_t)
+    cdef bint _put(self, int extension, bytes body) except -1
 
     cdef void _attach(self, int mark, bytes body) except *
 
@@ -38,7 +43,9 @@ cdef class BatchReader:
     cdef Py_ssize_t _end
     cdef Py_ssize_t _start
     cdef unsigned long long _left
-    cdef bint _attached
+    cdef int _attached
+    cdef object _ring
+    cdef readonly Py_ssize_t ring_bytes
 
     cpdef bint next(self) except -1
 
@@ -53,6 +60,11 @@ cdef class BatchReader:
 
     @cython.locals(mark="unsigned char")
     cdef void _read_body(self) except *
+
+    @cython.locals(extension=int, place="unsigned long long")
+    cdef void _read_place(self) except *
+
+    cdef object _view(self)
 
     cdef void _span(self, int body_type, unsigned long long size) except *
 

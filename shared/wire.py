@@ -11,7 +11,9 @@ A batch is one ZeroMQ message whose first part is one flat msgpack array:
 - `number`: a connection's fd, or what the kind's comment says.
 - `body`: nil, an unsigned integer, text (msgpack str), or bytes (msgpack bin; for the rarer kinds they are a
   packed msgpack value of their own). A payload of ATTACH_BYTES or more is `true` (text) or `false` (binary) in the
-  array and a further part of the ZeroMQ message, in order.
+  array and a further part of the ZeroMQ message, in order. Where both sides have mapped the payload ring
+  (ring.py), one of RING_MIN_BYTES or more lies there, and the body is a msgpack extension of 8 bytes, type 1 (binary)
+  or 2 (text): its position in the ring and its size.
 
 Goals: a batch grows while events are found, without an object per event; it is read without one either. The
 writer below emits exactly what the msgpack library would for the same list, but for the head's fixed width, and
@@ -20,6 +22,8 @@ Whatever arrives is checked against the end of the buffer before it is believed:
 """
 
 from __future__ import annotations
+
+from zwoole.shared.ring import PayloadRing
 
 PROTOCOL_VERSION = 1
 
@@ -47,6 +51,7 @@ SET_STATE = 39  # fd; bytes: packed value that is handed over with the connectio
 ACCEPT = 41  # fd; bytes: packed [subprotocol, headers]: it may connect
 REFUSE = 42  # fd; bytes: packed [status, body, headers]: it may not
 SEND_MESSAGE = 40  # number: the receiving worker's id; bytes: packed value
+RINGS = 43  # number: 0; nil. This worker has mapped the payload rings
 BYE = 38  # number: 0; nil. This worker has finished everything and goes
 
 # Kinds of bodies, as BatchReader.body_type has them.
@@ -71,17 +76,21 @@ class BatchWriter:
     """Gathers events into one batch.
 
     Attributes:
+        ring: where large payloads go; None while the other side has not mapped it.
         events: how many were added since the last `take`.
-        size: bytes gathered, attached payloads included.
+        size: bytes gathered, attached payloads and those in the ring included.
+        ring_bytes: bytes in the ring.
     """
 
-    __slots__ = ("_buffer", "_parts", "events", "size")
+    __slots__ = ("_buffer", "_parts", "events", "ring", "ring_bytes", "size")
 
     def __init__(self) -> None:
         self._buffer = bytearray(_EMPTY_BATCH)
         self._parts: list[bytes] = []
+        self.ring: PayloadRing | None = None
         self.events = 0
         self.size = 0
+        self.ring_bytes = 0
 
     def add_bytes(self, kind: int, number: int, body: bytes) -> None:
         """Add an event with a binary body."""
@@ -89,7 +98,9 @@ class BatchWriter:
         size = len(body)
         buffer.append(kind)
         append_integer(buffer, number)
-        if size >= 32768:
+        if size >= 2048 and self._put(1, body):
+            pass
+        elif size >= 32768:
             self._attach(0xC2, body)
         else:
             if size < 256:
@@ -108,7 +119,9 @@ class BatchWriter:
         size = len(body)
         buffer.append(kind)
         append_integer(buffer, number)
-        if size >= 32768:
+        if size >= 2048 and self._put(2, body):
+            pass
+        elif size >= 32768:
             self._attach(0xC3, body)
         else:
             if size < 32:
@@ -160,7 +173,23 @@ class BatchWriter:
         self._parts = []
         self.events = 0
         self.size = 0
+        self.ring_bytes = 0
         return parts
+
+    def _put(self, extension: int, body: bytes) -> bool:
+        """Put a payload into the ring; false where it must travel with the batch."""
+        ring = self.ring
+        if ring is None:
+            return False
+        position = ring.put(body)
+        if position < 0:
+            return False
+        size = len(body)
+        self._buffer.append(0xD7)
+        self._buffer.append(extension)
+        self._buffer += (position << 32 | size).to_bytes(8, "big")
+        self.ring_bytes += size
+        return True
 
     def _attach(self, mark: int, body: bytes) -> None:
         self._buffer.append(mark)
@@ -178,6 +207,7 @@ class BatchReader:
         body_type: one of the BODY_ constants.
         body_integer: the body, where it is BODY_INTEGER.
         body_size: its bytes, where it is BODY_TEXT or BODY_BYTES.
+        ring_bytes: bytes of the payloads in the ring, of the events so far.
     """
 
     __slots__ = (
@@ -188,6 +218,7 @@ class BatchReader:
         "_parts",
         "_parts_read",
         "_position",
+        "_ring",
         "_start",
         "body_integer",
         "body_size",
@@ -196,13 +227,15 @@ class BatchReader:
         "first",
         "kind",
         "number",
+        "ring_bytes",
     )
 
-    def __init__(self, parts: list[bytes]) -> None:
+    def __init__(self, parts: list[bytes], ring: PayloadRing | None = None) -> None:
         """Open a batch.
 
         Args:
             parts: the parts of the ZeroMQ message.
+            ring: the sender's payload ring.
 
         Raises:
             WireError: the head of the batch is not one.
@@ -213,7 +246,9 @@ class BatchReader:
         self._end = len(self._buffer)
         self._position = 0
         self._start = 0
-        self._attached = False
+        self._attached = 0
+        self._ring = ring
+        self.ring_bytes = 0
         self.first = 0
         self.credit = 0
         self.kind = 0
@@ -250,7 +285,7 @@ class BatchReader:
     def data(self) -> bytes:
         """Return the body's bytes; text as its UTF-8."""
         if self._attached:
-            return self._parts[self._parts_read]
+            return self._parts[self._parts_read] if self._attached == 1 else bytes(self._view())
         buffer = self._buffer
         return buffer[self._start : self._start + self.body_size]
 
@@ -262,7 +297,7 @@ class BatchReader:
         """
         try:
             if self._attached:
-                return self._parts[self._parts_read].decode()
+                return str(self._parts[self._parts_read] if self._attached == 1 else self._view(), "utf-8")
             buffer = self._buffer
             return buffer[self._start : self._start + self.body_size].decode("utf-8")
         except UnicodeDecodeError:
@@ -271,7 +306,7 @@ class BatchReader:
     def append_to(self, out: bytearray) -> None:
         """Append the body's bytes to `out`."""
         if self._attached:
-            out += self._parts[self._parts_read]
+            out += self._parts[self._parts_read] if self._attached == 1 else self._view()
         else:
             buffer = self._buffer
             out += buffer[self._start : self._start + self.body_size]
@@ -279,7 +314,7 @@ class BatchReader:
     def _read_body(self) -> None:
         """Read the body's mark and length; its bytes stay where they are."""
         mark = self._byte()
-        self._attached = False
+        self._attached = 0
         self.body_size = 0
         if mark < 0x80 or 0xCC <= mark <= 0xCF:
             self._position -= 1
@@ -301,11 +336,30 @@ class BatchReader:
             self._parts_read += 1
             if self._parts_read >= len(self._parts):
                 raise WireError("a payload's part is missing")
-            self._attached = True
+            self._attached = 1
             self.body_type = BODY_TEXT if mark == 0xC3 else BODY_BYTES
             self.body_size = len(self._parts[self._parts_read])
+        elif mark == 0xD7:
+            self._read_place()
         else:
             raise WireError(f"a body that begins with {mark:#x}")
+
+    def _read_place(self) -> None:
+        """Read where in the ring the body lies."""
+        extension = self._byte()
+        place = self._unsigned(8)
+        self._start = place >> 32
+        self.body_size = place & 0xFFFFFFFF
+        if extension not in (1, 2) or self._ring is None or self._start + self.body_size > self._ring.capacity:
+            raise WireError("a payload that lies in no ring")
+        self._attached = 2
+        self.body_type = BODY_TEXT if extension == 2 else BODY_BYTES
+        self.ring_bytes += self.body_size
+
+    def _view(self) -> memoryview:
+        """Return the body as it lies in the ring."""
+        ring: PayloadRing = self._ring  # type: ignore[assignment]
+        return ring.view(self._start, self.body_size)
 
     def _span(self, body_type: int, size: int) -> None:
         if size > self._end - self._position:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zwoole.shared import wire
+from zwoole.shared.ring import RING_MIN_BYTES, PayloadRing
 from zwoole.shared.wire import (
     ATTACH_BYTES,
     BODY_BYTES,
@@ -360,3 +361,59 @@ def test_a_reader_leaves_its_parts_alone() -> None:
     before = [sys.getrefcount(part) for part in parts]
     assert len(read(parts)) == 2
     assert [sys.getrefcount(part) for part in parts] == before
+
+
+# Payloads in the ring.
+
+
+def test_a_large_payload_lies_in_the_ring_and_the_batch_says_where() -> None:
+    ring = PayloadRing(memoryview(bytearray(10_000)))
+    writer = BatchWriter()
+    writer.ring = ring
+    writer.add_text(wire.PUSH, 1, b"x" * RING_MIN_BYTES)
+    writer.add_bytes(wire.PUSH, 2, b"y" * RING_MIN_BYTES)
+    writer.add_bytes(wire.PUSH, 3, b"z" * (RING_MIN_BYTES - 1))
+    assert writer.ring_bytes == 2 * RING_MIN_BYTES
+    parts = [bytes(part) for part in writer.take(0, 0)]
+    assert writer.ring_bytes == 0
+    values = msgpack.unpackb(parts[0])
+    where = struct.pack(">II", RING_MIN_BYTES, RING_MIN_BYTES)
+    assert values[4] == msgpack.ExtType(2, struct.pack(">II", 0, RING_MIN_BYTES))
+    assert values[7] == msgpack.ExtType(1, where)
+    reader = BatchReader(parts, ring)
+    bodies = []
+    while reader.next():
+        bodies.append(body_of(reader))
+    assert bodies == ["x" * RING_MIN_BYTES, b"y" * RING_MIN_BYTES, b"z" * (RING_MIN_BYTES - 1)]
+    assert reader.ring_bytes == 2 * RING_MIN_BYTES
+
+
+def test_what_the_ring_has_no_room_for_travels_with_the_batch() -> None:
+    writer = BatchWriter()
+    writer.ring = PayloadRing(memoryview(bytearray(RING_MIN_BYTES)))
+    bodies: list[Body] = [b"a" * RING_MIN_BYTES, b"b" * RING_MIN_BYTES, "c" * ATTACH_BYTES]
+    writer.add_bytes(wire.PUSH, 1, b"a" * RING_MIN_BYTES)
+    writer.add_bytes(wire.PUSH, 1, b"b" * RING_MIN_BYTES)
+    writer.add_text(wire.PUSH, 1, b"c" * ATTACH_BYTES)
+    ring = writer.ring
+    reader = BatchReader([bytes(part) for part in writer.take(0, 0)], ring)
+    assert [body_of(reader) for _ in bodies if reader.next()] == bodies
+
+
+@pytest.mark.parametrize(
+    ("extension", "position", "size", "capacity"),
+    [
+        (1, 0, 101, 100),
+        (2, 100, 1, 100),
+        (1, 0xFFFFFFFF, 0xFFFFFFFF, 100),
+        (3, 0, 1, 100),
+        (0, 0, 1, 100),
+        (1, 0, 1, 0),
+    ],
+)
+def test_a_place_that_is_in_no_ring_is_an_error(extension: int, position: int, size: int, capacity: int) -> None:
+    place = msgpack.packb(msgpack.ExtType(extension, struct.pack(">II", position, size)))
+    ring = PayloadRing(memoryview(bytearray(capacity))) if capacity else None
+    reader = BatchReader([batch(0, 0, wire.PUSH, 1, bytearray(place))], ring)
+    with pytest.raises(WireError):
+        reader.next()

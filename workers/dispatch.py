@@ -95,7 +95,7 @@ class Dispatcher:
         Raises:
             WireError: the master sent what is no batch.
         """
-        event = BatchReader(parts)
+        event = BatchReader(parts, None if link.memory is None else link.memory.down)
         if event.credit > link.credit:  # a batch from the inbox is older than what a waiting push has seen
             link.credit = event.credit
         sequence = event.first

@@ -20,6 +20,7 @@ cdef class MasterLink:
     cdef readonly bint closed
     cdef readonly set owned
     cdef public list inbox
+    cdef readonly object memory
     cdef ProgressMap _progress
     cdef object _run_dir
     cdef unsigned long long _batches

@@ -13,13 +13,17 @@ from pathlib import Path
 
 import zmq
 
+from zwoole.shared.log import get_logger
 from zwoole.shared.progress import FINISHED, STARTED, ProgressMap
+from zwoole.shared.ring import SharedMemory
 from zwoole.shared.rundir import endpoint, progress_path, table_path
 from zwoole.shared.table import ConnectionTable
-from zwoole.shared.wire import ACK, BatchWriter
+from zwoole.shared.wire import ACK, RINGS, BatchWriter
 
 FLUSH_BYTES = 65536
 FLUSH_S = 0.001
+
+log = get_logger("wire")
 
 _POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
 
@@ -40,6 +44,7 @@ class MasterLink:
         closed: whether the socket is closed; nothing comes or goes any more.
         owned: fds of the connections that this worker was told of, and not of their end.
         inbox: batches that were read while a push waited for credit.
+        memory: the payload rings, None where there are none.
     """
 
     __slots__ = (
@@ -57,6 +62,7 @@ class MasterLink:
         "epoch",
         "inbox",
         "incarnation",
+        "memory",
         "owned",
         "ready",
         "received",
@@ -87,6 +93,7 @@ class MasterLink:
         self.closed = False
         self.owned: set[int] = set()
         self.inbox: list[list[bytes]] = []
+        self.memory: SharedMemory | None = None
         self._progress: ProgressMap | None = None
         self._run_dir = run_dir
         self._batches = 0
@@ -96,12 +103,30 @@ class MasterLink:
         self._flags = int(zmq.DONTWAIT)
         self._more = int(zmq.DONTWAIT | zmq.SNDMORE)
 
-    def welcome(self, up_window: int, reactor: int) -> None:
-        """Open what the master shares with us; it said that it knows us."""
+    def welcome(self, up_window: int, reactor: int, memory: list[int] | None = None) -> None:
+        """Open what the master shares with us; it said that it knows us.
+
+        Args:
+            up_window: bytes that may be sent and not taken, before a callback must wait.
+            reactor: the master's index.
+            memory: the master's process id and its descriptor of the payload rings, None where it has none.
+        """
         self.up_window = up_window
         self._progress = ProgressMap(progress_path(self._run_dir, self.incarnation, self.epoch))
         self.table = ConnectionTable.open(table_path(self._run_dir, reactor))
         self.ready = True
+        if memory is not None:
+            self._open_rings(memory)
+
+    def _open_rings(self, memory: list[int]) -> None:
+        try:
+            self.memory = SharedMemory.open(*memory)
+        except (OSError, ValueError) as error:
+            log.warning("the payload rings cannot be reached (%s): payloads travel through sockets, slower", error)
+            return
+        self.memory.close_descriptor()
+        self.writer.add(RINGS, 0)
+        self.writer.ring = self.memory.up
 
     def receive(self) -> list[bytes] | None:
         """Take one batch; None where there is none."""
@@ -169,10 +194,14 @@ class MasterLink:
         self._unsent_since = 0.0
         if self.closed or not self.writer.events:
             return
+        self.sent += self.writer.ring_bytes
         parts = self.writer.take(self._batches, self.received)
         self._batches += 1
         for part in parts:
             self.sent += len(part)
+        if self.writer.ring is not None:
+            self.writer.ring.seal(self.sent)
+            self.writer.ring.free(self.credit)
         while len(parts) > 1:
             self.socket.send(parts.pop(0), self._more)
         self.socket.send(parts[0], self._flags)
@@ -185,6 +214,7 @@ class MasterLink:
         """Close the socket; what was sent has `linger_s` seconds to leave."""
         self.closed = True
         self.ready = False
+        self.writer.ring = None  # the memory stays: batches that were read before may lie in it
         self.socket.close(linger=int(linger_s * 1000))
 
     def _write_ack(self) -> None:

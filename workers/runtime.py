@@ -295,7 +295,8 @@ class Runtime:
 
     def _take_command(self, link: MasterLink, kind: int, number: int, body: bytes) -> bool:
         if kind == WELCOME:
-            link.welcome(msgpack.unpackb(body)["up_window"], self._links.index(link))
+            welcome = msgpack.unpackb(body)
+            link.welcome(welcome["up_window"], self._links.index(link), welcome["memory"])
         elif kind == DRAIN:
             self._stopping = True
         elif kind != CREDIT:  # a credit event is empty: its batch's head has told

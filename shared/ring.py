@@ -1,0 +1,133 @@
+"""The payload ring: shared memory through which large payloads go from one process to the other.
+
+A payload that is sent through a socket is copied into the kernel and out again, by ZeroMQ's thread, in pieces. In the
+ring it is copied once by its sender and once by its reader; the batch only says where it lies. Each pair of worker and
+master has two rings in one memory file without a name, one for each way, which nothing can leave behind.
+
+Operations: put a payload and learn where it lies; get it from there; give back the room of what the reader has dealt
+with. The ring itself is told nothing by the other side: both already know from the wire what was dealt with
+(acknowledgements down, credit up), so room comes back by *marks*. What was put since the last `seal` belongs to one
+mark, and `free` gives back everything up to a mark. A payload that finds no room travels with its batch instead.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import deque
+
+RING_MIN_BYTES = 2048  # below it, saying where a payload lies costs as much as the copies it saves
+
+
+class PayloadRing:
+    """One way's ring.
+
+    Attributes:
+        capacity: its size in bytes.
+    """
+
+    __slots__ = ("_head", "_marks", "_memory", "_sealed", "_tail", "capacity")
+
+    def __init__(self, memory: memoryview) -> None:
+        """Use `memory`, which both processes have mapped, from its first to its last byte."""
+        self.capacity = len(memory)
+        self._memory = memory
+        # Bytes put and given back in all; their place is the remainder by the capacity.
+        self._head = 0
+        self._tail = 0
+        self._sealed = 0
+        self._marks: deque[tuple[int, int]] = deque()  # mark, and the head when it was made
+
+    def put(self, payload: bytes) -> int:
+        """Copy a payload into the ring and return its position; -1 where there is no room for it now."""
+        size = len(payload)
+        if self._head == self._tail:  # all of it is free: the first bytes are the ones the cache still has
+            self._head = self._tail = self._sealed = 0
+        position = self._head % self.capacity
+        head = self._head
+        if position + size > self.capacity:  # in one piece, behind the end of the memory
+            head += self.capacity - position
+            position = 0
+        if head + size - self._tail > self.capacity:
+            return -1
+        self._memory[position : position + size] = payload
+        self._head = head + size
+        return position
+
+    def seal(self, mark: int) -> None:
+        """Let everything put since the last seal be given back at `mark`; marks only grow."""
+        if self._head != self._sealed:
+            self._sealed = self._head
+            self._marks.append((mark, self._head))
+
+    def free(self, mark: int) -> None:
+        """Give back the room of everything that was sealed at `mark` or before."""
+        marks = self._marks
+        while marks and marks[0][0] <= mark:
+            self._tail = marks.popleft()[1]
+
+    def view(self, position: int, size: int) -> memoryview:
+        """Return a payload as it lies in the ring, valid until its sender may give it back.
+
+        Raises:
+            ValueError: no payload can lie there.
+        """
+        if position + size > self.capacity:
+            raise ValueError("a payload behind the end of its ring")
+        return self._memory[position : position + size]
+
+
+class SharedMemory:
+    """The memory of a pair's two rings, made by the master and opened by the worker; unmapped when nobody refers to it.
+
+    Attributes:
+        descriptor: the memory file.
+        down, up: the rings.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        """Map a memory file; `create` and `open` are the way in.
+
+        Raises:
+            OSError, ValueError: it cannot be mapped.
+        """
+        self.descriptor = descriptor
+        whole = memoryview(mmap.mmap(descriptor, 0))
+        half = len(whole) // 2
+        self.down = PayloadRing(whole[:half])
+        self.up = PayloadRing(whole[half:])
+
+    @staticmethod
+    def create(ring_bytes: int) -> SharedMemory:
+        """Make the memory for two rings of `ring_bytes` each.
+
+        Raises:
+            OSError: there is none to be had.
+        """
+        descriptor = os.memfd_create("zwoole-payloads", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, 2 * ring_bytes)
+            return SharedMemory(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    @staticmethod
+    def open(pid: int, descriptor: int) -> SharedMemory:
+        """Map what another process of this user made.
+
+        Raises:
+            OSError, ValueError: it cannot be reached.
+        """
+        own = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return SharedMemory(own)
+        except BaseException:
+            os.close(own)
+            raise
+
+    def close_descriptor(self) -> None:
+        """Close the file; the mapping stays."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1

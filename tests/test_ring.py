@@ -1,0 +1,123 @@
+"""The payload ring: nothing is overwritten that has not been given back, and all room comes back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zwoole.shared.ring import PayloadRing, SharedMemory
+
+
+def ring(capacity: int = 100) -> PayloadRing:
+    return PayloadRing(memoryview(bytearray(capacity)))
+
+
+def test_a_payload_lies_where_put_says() -> None:
+    payloads = ring()
+    position = payloads.put(b"hello")
+    assert bytes(payloads.view(position, 5)) == b"hello"
+
+
+def test_room_comes_back_by_marks_in_order() -> None:
+    payloads = ring(100)
+    assert payloads.put(b"a" * 60) == 0
+    payloads.seal(7)
+    assert payloads.put(b"b" * 41) == -1, "no room"
+    payloads.free(6)
+    assert payloads.put(b"b" * 41) == -1, "the mark is not reached"
+    payloads.free(7)
+    assert payloads.put(b"b" * 41) == 0
+
+
+def test_what_is_not_sealed_is_not_given_back() -> None:
+    payloads = ring(100)
+    payloads.put(b"a" * 60)
+    payloads.free(1 << 60)
+    assert payloads.put(b"b" * 41) == -1
+
+
+def test_a_payload_is_in_one_piece() -> None:
+    payloads = ring(100)
+    payloads.put(b"a" * 50)
+    payloads.seal(1)
+    payloads.put(b"b" * 30)
+    payloads.seal(2)
+    payloads.free(1)
+    assert payloads.put(b"c" * 40) == 0, "not at 80, where only 20 bytes are left"
+    assert payloads.put(b"d" * 11) == -1, "10 bytes are left before the second"
+
+
+def test_one_larger_than_the_ring_never_fits() -> None:
+    assert ring(100).put(bytes(101)) == -1
+    assert ring(100).put(bytes(100)) == 0
+
+
+@pytest.mark.parametrize(("position", "size"), [(0, 101), (100, 1), (1 << 31, 1 << 31)])
+def test_what_lies_behind_the_end_is_no_payload(position: int, size: int) -> None:
+    with pytest.raises(ValueError):
+        ring(100).view(position, size)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["put", "put", "seal", "free"]), st.integers(0, 70)), max_size=60))
+def test_no_live_payload_is_ever_overwritten(steps: list[tuple[str, int]]) -> None:
+    payloads = ring(100)
+    unsealed: list[tuple[int, bytes]] = []
+    sealed: list[list[tuple[int, bytes]]] = []  # of each mark that was not given back
+    mark = 0
+    for number, (step, size) in enumerate(steps):
+        if step == "put":
+            payload = bytes([number % 256]) * size
+            position = payloads.put(payload)
+            live = [payload for group in sealed for _, payload in group] + [payload for _, payload in unsealed]
+            if position >= 0:
+                unsealed.append((position, payload))
+            else:
+                assert sum(map(len, live)) + size > 100 - 2 * 70, "it refuses only where little room is left"
+        elif step == "seal":
+            mark += 1
+            payloads.seal(mark)
+            sealed.append(unsealed)
+            unsealed = []
+        elif sealed:
+            sealed.pop(0)
+            payloads.free(mark - len(sealed))
+        for position, payload in [entry for group in [*sealed, unsealed] for entry in group]:
+            assert bytes(payloads.view(position, len(payload))) == payload
+    payloads.seal(mark + 1)
+    payloads.free(mark + 1)
+    assert payloads.put(bytes(100)) == 0, "all room has come back"
+
+
+def test_two_processes_share_the_memory_and_each_way_is_apart() -> None:
+    ours = SharedMemory.create(4096)
+    theirs = SharedMemory.open(os.getpid(), ours.descriptor)
+    for memory in (ours, theirs):
+        memory.close_descriptor()
+        memory.close_descriptor()
+    ours.down.put(b"down")
+    theirs.up.put(b"up!!")
+    assert bytes(theirs.down.view(0, 4)) == b"down"
+    assert bytes(ours.up.view(0, 4)) == b"up!!"
+    assert ours.down.capacity == ours.up.capacity == 4096
+
+
+def test_what_is_no_memory_is_an_error_and_leaves_no_descriptor() -> None:
+    read_end, write_end = os.pipe()
+    try:
+        before = descriptors()
+        with pytest.raises((OSError, ValueError)):
+            SharedMemory.open(os.getpid(), read_end)
+        with pytest.raises(OSError):
+            SharedMemory.open(os.getpid(), 1 << 20)
+        assert descriptors() == before
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
