@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import select
@@ -177,7 +178,9 @@ class Runtime:
         os._exit(BOOT_FAILED)
 
     def say_hello(self) -> None:
-        """Connect to every master."""
+        """Connect to every master; what the app has made by now stays, and the collector need not look at it again."""
+        gc.collect()
+        gc.freeze()
         self._links = [self._connect(reactor, epoch) for reactor, epoch in enumerate(self._epochs)]
 
     def _connect(self, reactor: int, epoch: int) -> MasterLink:
