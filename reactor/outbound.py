@@ -8,13 +8,13 @@ import msgpack
 
 from zwoole.reactor.backlog import Backlog
 from zwoole.reactor.closing import Closing
-from zwoole.reactor.connection import Connection
+from zwoole.reactor.connection import OPEN, Connection
 from zwoole.reactor.loop import Loop
 from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
 from zwoole.reactor.worker import WorkerLink
 from zwoole.shared.close_codes import is_sendable
-from zwoole.shared.frames import OP_BINARY, OP_TEXT, build_frame
+from zwoole.shared.frames import MAX_CONTROL_PAYLOAD, OP_BINARY, OP_PING, OP_TEXT, build_frame
 from zwoole.shared.log import get_logger
 from zwoole.shared.wire import (
     ACCEPT,
@@ -26,6 +26,7 @@ from zwoole.shared.wire import (
     DISCONNECT,
     DRAIN,
     FAIL,
+    PING,
     PUSH,
     REFUSE,
     SET_STATE,
@@ -45,7 +46,7 @@ class Outbound:
     Attributes:
         messages: messages queued for clients, in all.
         bytes: their payload bytes.
-        dropped: pushes to connections that were gone or closing.
+        dropped: pushes and pings to connections that were gone or closing.
         unknown: events of a kind that this version does not know.
         on_event: called with (link, kind, number, body) for the rarer kinds; answers whether it knew it.
         on_answer: called with (fd, kind, body) when a worker says whether a client may connect.
@@ -114,6 +115,8 @@ class Outbound:
                 self._set_state(event)
             elif kind in (ACCEPT, REFUSE):
                 self.on_answer(event.number, kind, event.data())
+            elif kind == PING:
+                self._ping(event)
             elif not self.on_event(link, kind, event.number, event.data() if event.body_type == BODY_BYTES else b""):
                 self.unknown += 1
                 log.warning("worker %d sent an event of unknown kind %d", link.slot.index, kind)
@@ -166,6 +169,16 @@ class Outbound:
         for _ in range(event.body_integer):
             self._router.finished(link, sequence)
             sequence += 1
+
+    def _ping(self, event: BatchReader) -> None:
+        if event.body_type != BODY_BYTES or event.body_size > MAX_CONTROL_PAYLOAD:
+            raise WireError("no payload of a ping")
+        connection = self._registry.find(event.number)
+        if connection is None or connection.stage != OPEN:
+            self.dropped += 1
+        elif connection.queued + event.body_size <= self._limit or self._backlog.admit(connection, event.body_size):
+            connection.queue(build_frame(OP_PING, event.data()))
+            self._loop.flush_later(connection)
 
     def _set_state(self, event: BatchReader) -> None:
         connection = self._registry.find(event.number)

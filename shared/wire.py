@@ -52,6 +52,7 @@ ACCEPT = 41  # fd; bytes: packed [subprotocol, headers]: it may connect
 REFUSE = 42  # fd; bytes: packed [status, body, headers]: it may not
 SEND_MESSAGE = 40  # number: the receiving worker's id; bytes: packed value
 RINGS = 43  # number: 0; nil. This worker has mapped the payload rings
+PING = 44  # fd; bytes: payload of a ping to send
 BYE = 38  # number: 0; nil. This worker has finished everything and goes
 
 # Kinds of bodies, as BatchReader.body_type has them.

@@ -13,7 +13,7 @@ from zwoole.shared.close_codes import MAX_REASON_BYTES
 from zwoole.shared.errors import BackpressureError
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.table import CLOSING, FREE, HANDSHAKE
-from zwoole.shared.wire import BROADCAST, CREDIT, DISCONNECT, FAIL, PUSH
+from zwoole.shared.wire import BROADCAST, CREDIT, DISCONNECT, FAIL, PING, PUSH
 from zwoole.workers.commands import PRUNE_ENDED, encode
 
 BAD_DATA: list[tuple[Any, int | None, type[Exception]]] = [
@@ -90,10 +90,30 @@ def test_data_that_is_no_message_is_said_to_the_caller(
     assert master.handed_over == []
 
 
+@pytest.mark.parametrize("data", ["p" * 125, b"", bytearray(b"p"), memoryview(b"p")])
+def test_a_ping_carries_up_to_125_bytes(master: Master, data: Any) -> None:
+    fd = master.connect()
+    assert master.commands.ping(fd, data)
+    assert master.sent().others == [(PING, fd, data.encode() if isinstance(data, str) else bytes(data))]
+
+
+@pytest.mark.parametrize(
+    ("data", "error"), [("p" * 126, ValueError), ("é" * 63, ValueError), (None, TypeError), (5, TypeError)]
+)
+def test_what_a_ping_cannot_carry_is_said_to_the_caller(master: Master, data: Any, error: type[Exception]) -> None:
+    fd = master.connect()
+    with pytest.raises(error):
+        master.commands.ping(fd, data)
+    assert isinstance(in_thread(lambda: master.commands.ping(fd, data)), error)
+    assert master.sent().commands == []
+    assert master.handed_over == []
+
+
 @pytest.mark.parametrize("fd", [0, -1, 999, MAX_FD, MAX_FD - 1, 1 << 60])
 def test_what_is_no_connection_is_known_to_be_gone(master: Master, fd: int) -> None:
     commands = master.commands
     assert not commands.push(fd, "a")
+    assert not commands.ping(fd)
     assert not commands.disconnect(fd)
     assert not commands.exists(fd)
     assert not commands.is_established(fd)
@@ -106,8 +126,10 @@ def test_only_an_established_connection_is_pushed_to(master: Master, state: int,
     fd = master.connect()
     master.table.set_state(fd, state)
     assert not master.commands.push(fd, "a")
+    assert not master.commands.ping(fd)
     assert not master.commands.disconnect(fd)
     assert not in_thread(lambda: master.commands.push(fd, "a"))
+    assert not in_thread(lambda: master.commands.ping(fd))
     assert not in_thread(lambda: master.commands.disconnect(fd))
     assert master.commands.exists(fd) is exists
     assert not master.commands.is_established(fd)
@@ -137,6 +159,7 @@ def test_a_connection_is_disconnected_once_and_gets_nothing_behind_it(master: Ma
     assert master.commands.push(fd, "before")
     assert master.commands.disconnect(fd, 4000, "why")
     assert not master.commands.push(fd, "behind")
+    assert not master.commands.ping(fd)
     assert not master.commands.disconnect(fd, 4001)
     master.commands.fail(fd, 1011, "failed")
     assert master.sent().others == [(PUSH, fd, "before"), (DISCONNECT, fd, end(4000, "why"))]
@@ -182,6 +205,7 @@ def test_commands_from_another_thread_are_handed_over(master: Master) -> None:
     fd = master.connect()
     data = bytearray(b"before")
     assert in_thread(lambda: master.commands.push(fd, data))
+    assert in_thread(lambda: master.commands.ping(fd, data))
     in_thread(lambda: master.commands.broadcast(data, 1))
     assert in_thread(lambda: master.commands.disconnect(fd, 4000))
     assert master.sent().commands == []
@@ -190,6 +214,7 @@ def test_commands_from_another_thread_are_handed_over(master: Master) -> None:
         function()
     assert master.sent().others == [
         (PUSH, fd, b"before"),
+        (PING, fd, b"before"),
         (BROADCAST, 0, "before"),
         (DISCONNECT, fd, end(4000, "")),
     ]
@@ -200,9 +225,10 @@ def test_output_is_announced(master: Master) -> None:
     master.commands.on_output = lambda: announced.append(1)
     fd = master.connect()
     master.commands.push(fd, "a")
+    master.commands.ping(fd)
     master.commands.broadcast("a")
     master.commands.disconnect(fd)
-    assert len(announced) == 3
+    assert len(announced) == 4
 
 
 # Backpressure.
@@ -257,6 +283,8 @@ def test_a_coroutine_never_waits_in_push_and_is_refused_past_four_times_the_mark
     assert commands.congested()
     with pytest.raises(BackpressureError):
         commands.broadcast("a")
+    with pytest.raises(BackpressureError):
+        commands.ping(fd)
     assert master.sent().others == [(PUSH, fd, b"x" * 1000)] * count
     assert commands.congested()
     master.deliver(closing(fd), credit=master.link.sent)

@@ -12,7 +12,19 @@ from tests.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.connection import CLOSING, OPEN
 from zwoole.reactor.outbound import BATCHES_PER_TURN, unpack_end
 from zwoole.shared.frames import build_frame
-from zwoole.shared.wire import ACK, BROADCAST, CREDIT, DISCONNECT, FAIL, HELLO, MESSAGE, PUSH, BatchReader, WireError
+from zwoole.shared.wire import (
+    ACK,
+    BROADCAST,
+    CREDIT,
+    DISCONNECT,
+    FAIL,
+    HELLO,
+    MESSAGE,
+    PING,
+    PUSH,
+    BatchReader,
+    WireError,
+)
 
 
 @pytest.fixture
@@ -122,6 +134,32 @@ def test_over_its_limit_a_connection_is_closed_with_1013_and_the_others_are_not(
     assert other.read() == (build_frame(2, b"y" * 2000) if kind == BROADCAST else b"")
 
 
+def test_a_ping_leaves_in_its_turn_and_is_no_message(reactor: Reactor, worker: Worker, client: Client) -> None:
+    fd = client.connection.fd
+    worker.writer.add_text(PUSH, fd, b"before")
+    worker.writer.add_bytes(PING, fd, b"p" * 125)
+    worker.writer.add_bytes(PING, fd, b"")
+    send(reactor, worker)
+    assert client.read() == build_frame(1, b"before") + build_frame(9, b"p" * 125) + build_frame(9, b"")
+    assert reactor.outbound.messages == 1
+
+
+def test_a_ping_to_one_who_is_gone_or_closing_is_dropped(reactor: Reactor, worker: Worker, client: Client) -> None:
+    reactor.closing.server_close(client.connection, 1000, "")
+    for fd in (client.connection.fd, 99):
+        worker.writer.add_bytes(PING, fd, b"")
+    send(reactor, worker)
+    assert client.read() == b"\x88\x02\x03\xe8"
+    assert reactor.outbound.dropped == 2
+
+
+def test_pings_to_a_client_that_does_not_read_are_bounded(reactor: Reactor, worker: Worker, client: Client) -> None:
+    client.connection.queue(b"x" * 299_990)
+    worker.writer.add_bytes(PING, client.connection.fd, b"p" * 125)
+    send(reactor, worker)
+    assert client.connection.close_code == 1013
+
+
 def test_an_acknowledgement_lets_the_next_messages_go_down(reactor: Reactor, worker: Worker) -> None:
     with Reactor(connection_window_events=2) as reactor:
         worker = reactor.worker()
@@ -195,6 +233,8 @@ def wrong_events() -> list[tuple[str, int, int, object]]:
         ("push without a payload", PUSH, 1, None),
         ("push of a number", PUSH, 1, 5),
         ("broadcast without a payload", BROADCAST, 0, None),
+        ("ping without a payload", PING, 1, None),
+        ("ping with a payload too long", PING, 1, b"p" * 126),
         ("disconnect of nothing", DISCONNECT, 1, b""),
         ("disconnect with a code that may not be sent", DISCONNECT, 1, msgpack.packb([70_000, ""])),
         ("disconnect with a code of another kind", FAIL, 1, msgpack.packb(["1000", ""])),

@@ -66,6 +66,7 @@ class Master:
         self.commands.links[0] = self.link
         self.handed_over: list[Callable[[], object]] = []
         self.commands.hand_over = self.handed_over.append
+        self.commands.on_wait = lambda: None
         self.dispatcher = Dispatcher(SERVER, callbacks or {}, self.commands, 0.05)
         self.rare: list[Command] = []
         self.dispatcher.on_command = self._take_command

@@ -1,4 +1,4 @@
-"""What a callback can ask the master to do: push, broadcast, disconnect, and look at the connection table.
+"""What a callback can ask the master to do: push, ping, broadcast, disconnect, and look at the connection table.
 
 Backpressure: what was pushed and not yet taken by the master is counted in bytes. Past the mark (up_window_bytes) a
 `def` callback waits inside `push`, reading its socket meanwhile into a list that the down window bounds, because the
@@ -16,7 +16,7 @@ import msgpack
 from zwoole.shared.answers import Accept, Answer
 from zwoole.shared.close_codes import MAX_REASON_BYTES, is_sendable
 from zwoole.shared.errors import BackpressureError, QueueFull
-from zwoole.shared.frames import OP_BINARY, OP_TEXT
+from zwoole.shared.frames import MAX_CONTROL_PAYLOAD, OP_BINARY, OP_TEXT
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.mask import is_utf8
 from zwoole.shared.wire import (
@@ -24,6 +24,7 @@ from zwoole.shared.wire import (
     BROADCAST,
     DISCONNECT,
     FAIL,
+    PING,
     PUSH,
     REFUSE,
     SEND_MESSAGE,
@@ -96,6 +97,28 @@ class Commands:
                 self._add(link, PUSH, fd, data, None)
         else:
             self._add(link, PUSH, fd, data, opcode)
+        if self.on_output is not None:
+            self.on_output()
+        return True
+
+    def ping(self, fd: int, data: str | bytes | bytearray | memoryview = b"") -> bool:
+        """See Server.ping."""
+        payload, _ = encode(data, None)
+        if len(payload) > MAX_CONTROL_PAYLOAD:
+            raise ValueError(f"a ping carries at most {MAX_CONTROL_PAYLOAD} bytes, not {len(payload)}")
+        if get_ident() != self._thread:
+            if not self.is_established(fd):
+                return False
+            self.hand_over(lambda: self.ping(fd, payload))
+            return True
+        link = self._link(fd)
+        if link is None or link.table.state(fd) != 2 or fd in self.ended:
+            return False
+        if link.in_flight() > link.up_window:
+            self._press(link)
+            if not link.ready or link.table.state(fd) != 2:
+                return False
+        link.writer.add_bytes(PING, fd, payload)
         if self.on_output is not None:
             self.on_output()
         return True

@@ -81,7 +81,7 @@ class Runtime:
         self._dispatcher = Dispatcher(server, server.callbacks, self._commands, self._settings.slow_callback_s)
         self._dispatcher.on_command = self._take_command
         names = (
-            *("push", "broadcast", "disconnect", "set_state", "send_message"),
+            *("push", "ping", "broadcast", "disconnect", "set_state", "send_message"),
             *("exists", "is_established", "buffered_amount"),
         )
         server.bind({name: getattr(self._commands, name) for name in names})

@@ -134,6 +134,23 @@ class Server:
         """
         raise self._outside("push")
 
+    def ping(self, fd: int, data: Data = b"") -> bool:
+        """Send a ping; pings of the server's own, which find out who is gone, need nobody to ask for them.
+
+        Args:
+            fd: the connection, of this worker or any other.
+            data: what the pong will carry back, at most 125 bytes.
+
+        Returns:
+            As `push`.
+
+        Raises:
+            TypeError: the data is neither `str` nor bytes.
+            ValueError: it is too long.
+            BackpressureError: a coroutine pushed far more than the master has taken.
+        """
+        raise self._outside("ping")
+
     def broadcast(self, data: Data, opcode: int | None = None) -> None:
         """Send one message to every established connection of the server. Arguments and errors as in `push`."""
         raise self._outside("broadcast")
