@@ -23,6 +23,7 @@ COMPILED = [
     "zwoole.reactor.worker",
     "zwoole.reactor.loop",
     "zwoole.reactor.router",
+    "zwoole.reactor.limits",
     "zwoole.reactor.inbound",
     "zwoole.reactor.outbound",
     "zwoole.workers.frame",

@@ -37,14 +37,14 @@ class Closing:
 
     Attributes:
         closed: connections that are gone, by close code.
-        on_dropped: called with a connection whose output was dropped; set by the builder.
+        on_dropped: called with a connection whose socket is closed and whose output was dropped; set by the builder.
         on_handshake_lost: called with one that is to be closed while its handshake is not answered.
         on_handshake_gone: called with one that goes before it was.
     """
 
     def __init__(self, loop: Loop, registry: Registry, router: Router, settings: Settings) -> None:
         self.closed: dict[int, int] = {}
-        self.on_dropped: Callable[[Connection], None]
+        self.on_dropped: list[Callable[[Connection], None]] = []
         self.on_handshake_lost: Callable[[Connection], None]
         self.on_handshake_gone: Callable[[Connection], None]
         self._loop = loop
@@ -221,7 +221,8 @@ class Closing:
         self._registry.forget_socket(connection)
         os.close(descriptor)
         connection.drop_output()
-        self.on_dropped(connection)
+        for dropped in self.on_dropped:
+            dropped(connection)
 
     def _destroy(self, connection: Connection) -> None:
         """Let go of the last there is of a connection."""

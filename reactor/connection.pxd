@@ -28,6 +28,14 @@ cdef class Connection:
     cdef public bytes unread
     cdef public bint waiting
     cdef public unsigned int interest
+    cdef public double heard
+    cdef public double pinged
+    cdef public bytes late_pong
+    cdef public bint throttled
+    cdef public double message_bucket
+    cdef public double byte_bucket
+    cdef public double control_bucket
+    cdef public Py_ssize_t partial
     cdef public int close_code
     cdef public str close_reason
     cdef public str close_initiator

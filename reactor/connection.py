@@ -66,16 +66,24 @@ class Connection:
         full: whether `buffer_full` was told, and `buffer_empty` not yet.
         framed: whether frames are queued one by one, so that the oldest can be dropped.
         dirty: whether it stands in the line to be flushed at the end of the turn.
+        heard: when it last gave a sign of life, on the loop's clock.
+        pinged: when it was last pinged.
+        late_pong: the pong that waits until the client has caught up, or b"".
+        throttled: whether it is not read because it sent more than a rate allows.
+        message_bucket, byte_bucket, control_bucket: when these will be full again.
+        partial: bytes of a message that is not whole, as the account of all connections has them.
     """
 
     __slots__ = (
         "_chunks",
         "_out",
         "adopting",
+        "byte_bucket",
         "close_code",
         "close_initiator",
         "close_reason",
         "closed_down",
+        "control_bucket",
         "descriptor",
         "dirty",
         "eof",
@@ -85,13 +93,18 @@ class Connection:
         "half_closed",
         "handler",
         "head",
+        "heard",
         "interest",
+        "late_pong",
+        "message_bucket",
         "noted",
         "outstanding",
         "outstanding_bytes",
         "owner",
         "parked",
         "parked_bytes",
+        "partial",
+        "pinged",
         "protocol",
         "queued",
         "record",
@@ -101,6 +114,7 @@ class Connection:
         "slot",
         "stage",
         "state",
+        "throttled",
         "unread",
         "waiting",
     )
@@ -128,6 +142,15 @@ class Connection:
         self.unread = b""
         self.waiting = False
         self.interest = 0
+        # What it may send, and whether it is there.
+        self.heard = 0.0
+        self.pinged = 0.0
+        self.late_pong = b""
+        self.throttled = False
+        self.message_bucket = 0.0
+        self.byte_bucket = 0.0
+        self.control_bucket = 0.0
+        self.partial = 0
         # The end.
         self.close_code = 0
         self.close_reason = ""

@@ -1,7 +1,7 @@
-"""Timeouts of equal length, and the clock they run on.
+"""Timeouts, and the clock they run on: starting and stopping one costs the same with one connection as with 15,000.
 
-All timeouts of one kind have one length, so the order they were started in is the order they end in: starting,
-stopping and looking for the next cost the same with one connection as with 15,000.
+`Deadlines` are all of one length, so the order they were started in is the order they end in. A `Wheel` has timeouts
+of any length, and is less exact.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from heapq import heappop, heappush
 
 LATE_S = 1.0
+TICK_S = 0.05
 
 
 class Clock:
@@ -72,3 +74,51 @@ class Deadlines:
                 return
             del self._ends[fd]
             self._expired(fd)
+
+
+class Wheel:
+    """The connections that timeouts of different lengths run for, by fd: each ends up to TICK_S late, never early.
+
+    Those that end in one tick stand in one set, and the ticks in a heap: what is sorted is ticks, not connections.
+    """
+
+    def __init__(self, clock: Clock, expired: Callable[[int], None]) -> None:
+        """Prepare for timeouts; `expired` is called with the fd of each that ran out."""
+        self._clock = clock
+        self._expired = expired
+        self._ticks: list[int] = []
+        self._ending: dict[int, set[int]] = {}  # fds by tick
+        self._set_of: dict[int, set[int]] = {}  # by fd
+
+    def __len__(self) -> int:
+        return len(self._set_of)
+
+    def start(self, fd: int, seconds: float) -> None:
+        """Start the timeout, again where it runs already."""
+        self.stop(fd)
+        tick = int((self._clock.now + seconds) / TICK_S) + 1
+        ending = self._ending.get(tick)
+        if ending is None:
+            ending = self._ending[tick] = set()
+            heappush(self._ticks, tick)
+        ending.add(fd)
+        self._set_of[fd] = ending
+
+    def stop(self, fd: int) -> None:
+        """Stop the timeout; nothing where it does not run."""
+        ending = self._set_of.pop(fd, None)
+        if ending is not None:
+            ending.discard(fd)
+
+    def next_end(self) -> float | None:
+        """Return when to look at the wheel next, on the clock; None where nothing runs."""
+        return self._ticks[0] * TICK_S if self._ticks else None
+
+    def run(self) -> None:
+        """Call `expired` for each that has run out."""
+        while self._ticks and self._ticks[0] * TICK_S <= self._clock.now:
+            ending = self._ending.pop(heappop(self._ticks))
+            while ending:
+                fd = ending.pop()
+                del self._set_of[fd]
+                self._expired(fd)

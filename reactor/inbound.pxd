@@ -1,6 +1,7 @@
 import cython
 
 from zwoole.reactor.connection cimport Connection
+from zwoole.reactor.limits cimport Limits
 from zwoole.reactor.loop cimport Loop
 from zwoole.reactor.router cimport Router
 from zwoole.reactor.syscalls cimport read_into
@@ -16,6 +17,7 @@ cdef class Inbound:
     cdef Loop _loop
     cdef Router _router
     cdef object _closing
+    cdef Limits _limits
 
     @cython.locals(count=Py_ssize_t)
     cpdef void read(self, Connection connection) except *
@@ -28,5 +30,6 @@ cdef class Inbound:
     @cython.locals(stage=int, protocol=Protocol)
     cdef void _received(self, Connection connection, Py_ssize_t count) except *
 
-    @cython.locals(protocol=Protocol, event=int)
+    @cython.locals(protocol=Protocol, event=int, may_go_on=bint, held=Py_ssize_t)
     cdef void _take_events(self, Connection connection) except *
+    cdef void _answer_ping(self, Connection connection, bytes payload) except *

@@ -11,11 +11,12 @@ from collections.abc import Callable
 
 from zwoole.reactor.closing import Closing
 from zwoole.reactor.connection import CLOSING, HANDSHAKE, OPEN, Connection
+from zwoole.reactor.limits import Limits
 from zwoole.reactor.loop import Loop
 from zwoole.reactor.router import Router
 from zwoole.reactor.syscalls import read_into
 from zwoole.shared.frames import OP_PONG, build_frame
-from zwoole.shared.protocol import CLOSED_BY_PEER, FAILED, HEADROOM, MESSAGE, NEED_DATA, PING
+from zwoole.shared.protocol import CLOSED_BY_PEER, FAILED, HEADROOM, MESSAGE, NEED_DATA, PING, PONG
 
 READ_BYTES = 65536
 
@@ -31,7 +32,7 @@ class Inbound:
         buffer: the shared read buffer.
     """
 
-    def __init__(self, loop: Loop, router: Router, closing: Closing) -> None:
+    def __init__(self, loop: Loop, router: Router, closing: Closing, limits: Limits) -> None:
         self.messages = 0
         self.bytes = 0
         self.on_head: Callable[[Connection, int], None]
@@ -39,6 +40,7 @@ class Inbound:
         self._loop = loop
         self._router = router
         self._closing = closing
+        self._limits = limits
         loop.on_readable = self.read
 
     def read(self, connection: Connection) -> None:
@@ -50,6 +52,9 @@ class Inbound:
             return
         count = read_into(connection.descriptor, self.buffer, 136)
         if count > 0:
+            connection.heard = self._loop.now
+            if self._limits.byte_rate and not self._limits.take_bytes(connection, count):
+                return
             self._received(connection, count)
         elif count == 0:
             self._closing.end_of_stream(connection)
@@ -85,22 +90,38 @@ class Inbound:
         while True:
             event = protocol.next_event()
             if event == NEED_DATA:
-                return
+                break
             if event == MESSAGE:
                 if connection.stage == OPEN:
+                    if self._limits.message_rate and not self._limits.take_message(connection):
+                        break
                     self.messages += 1
                     self.bytes += len(protocol.data)
-                    if not self._router.accept(connection, protocol.opcode, protocol.data):
+                    may_go_on = self._router.accept(connection, protocol.opcode, protocol.data)
+                    if not may_go_on or connection.throttled:
                         connection.unread = protocol.take_rest()
                         self._router.stop_reading(connection)
-                        return
-            elif event == PING:
-                if not protocol.close_sent:
-                    connection.queue(build_frame(OP_PONG, protocol.data))
-                    self._loop.flush_later(connection)
+                        break
+            elif event in (PING, PONG):
+                if not self._limits.take_control(connection):
+                    break
+                if event == PING and not protocol.close_sent:
+                    self._answer_ping(connection, protocol.data)
             elif event == CLOSED_BY_PEER:
                 self._closing.client_closed(connection)
-                return
+                break
             elif event == FAILED:
                 self._closing.violated(connection)
-                return
+                break
+        held = protocol.partial_bytes()
+        if held != connection.partial:
+            self._limits.hold(connection, held)
+
+    def _answer_ping(self, connection: Connection, payload: bytes) -> None:
+        """Queue a pong; a client that is behind is owed only that to its latest ping (RFC 6455 section 5.5.3)."""
+        pong = build_frame(OP_PONG, payload)
+        if connection.interest & 0x4:  # EPOLLOUT: something is left over from an earlier turn
+            connection.late_pong = pong
+        else:
+            connection.queue(pong)
+            self._loop.flush_later(connection)

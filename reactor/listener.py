@@ -1,4 +1,4 @@
-"""Accepting connections."""
+"""Accepting connections: how many, how fast, and how many from one address."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ import os
 import socket
 from functools import partial
 
+from zwoole.reactor.handshake import Refused
+from zwoole.reactor.limits import ROUNDING_S
 from zwoole.reactor.loop import Loop
 from zwoole.reactor.opening import Opening
 from zwoole.reactor.registry import Registry
 from zwoole.shared.log import get_logger
+from zwoole.shared.settings import Settings
 
 ACCEPTS_PER_TURN = 64
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
-PAUSE_S = 0.2  # how long accepting rests where neither a descriptor nor the spare one is to be had
+PAUSE_S = 0.2  # how long accepting rests where it was too fast, or no descriptor is to be had
+RETRY_AFTER = (("Retry-After", "5"),)
+NO_PLACE = Refused(503, "the server has as many connections as it takes", RETRY_AFTER)
+TOO_MANY = Refused(429, "there are too many connections from your address", RETRY_AFTER)
 
 log = get_logger("listener")
 
@@ -25,15 +31,22 @@ class Listener:
     Attributes:
         accepted: connections accepted, in all.
         dropped: connections closed at once because no descriptor was left.
+        rests: how often accepting rested because of its rate.
     """
 
-    def __init__(self, sockets: list[socket.socket], loop: Loop, registry: Registry, opening: Opening) -> None:
+    def __init__(
+        self, sockets: list[socket.socket], loop: Loop, registry: Registry, opening: Opening, settings: Settings
+    ) -> None:
         self.accepted = 0
         self.dropped = 0
+        self.rests = 0
         self._sockets = sockets
         self._loop = loop
         self._registry = registry
         self._opening = opening
+        self._rate = settings.accept_rate
+        self._per_address = settings.max_connection_per_ip
+        self._bucket = 0.0  # when it will be full again, as in limits.py
         self._listening = False
         self._spare = _spare_descriptor()
         self._pause = loop.add_deadlines(PAUSE_S, lambda _: self.start())
@@ -64,6 +77,10 @@ class Listener:
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(ACCEPTS_PER_TURN):
+            if self._rate and self._bucket - self._loop.now > 1.0 - ROUNDING_S:
+                self.rests += 1
+                self._rest()
+                return
             try:
                 accepted, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -72,20 +89,29 @@ class Listener:
                 if error.errno in OUT_OF_DESCRIPTORS and self._drop_one(listening):
                     continue
                 log.warning("cannot accept connections: %s", error.strerror)
-                self.stop()
-                self._pause.start(0)
+                self._rest()
                 return
             self._welcome(accepted, address)
 
     def _welcome(self, accepted: socket.socket, address: tuple[str, int]) -> None:
         self.accepted += 1
+        if self._rate:
+            self._bucket = max(self._bucket, self._loop.now) + 1 / self._rate
         accepted.setblocking(False)
         if self._registry.full:
-            self._opening.turn_away(accepted)
+            self._opening.turn_away(accepted, NO_PLACE)
+            return
+        if self._per_address and self._registry.count_from(address[0]) >= self._per_address:
+            self._opening.turn_away(accepted, TOO_MANY)
             return
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = self._registry.add(accepted.detach(), address[0], address[1])
         self._opening.begin(connection)
+
+    def _rest(self) -> None:
+        """Stop accepting for a while."""
+        self.stop()
+        self._pause.start(0)
 
     def _drop_one(self, listening: socket.socket) -> bool:
         """Close one waiting connection with the spare descriptor, so that its client is not left to hang."""

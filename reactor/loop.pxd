@@ -7,6 +7,7 @@ from zwoole.reactor.worker cimport WorkerLink
 
 cdef class Loop:
     cdef public object clock
+    cdef readonly double now
     cdef public object on_readable
     cdef public object on_broken
     cdef public object on_flushed
@@ -19,6 +20,7 @@ cdef class Loop:
     cdef dict _last_sources
     cdef dict _links
     cdef list _timers
+    cdef double _timers_due
     cdef list _dirty
     cdef list _touched
     cdef list _again
@@ -36,6 +38,7 @@ cdef class Loop:
     @cython.locals(connections=dict, connection=Connection, link=WorkerLink, mask="unsigned int", descriptor=int)
     cpdef void turn(self) except *
 
+    cdef double _sleep_time(self) except? -1
     cdef void _connection_ready(self, Connection connection, unsigned int mask) except *
     @cython.locals(link=WorkerLink)
     cdef void _receive(self) except *

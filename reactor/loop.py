@@ -14,7 +14,7 @@ import select
 from collections.abc import Callable
 
 from zwoole.reactor.connection import Connection
-from zwoole.reactor.deadlines import Clock, Deadlines
+from zwoole.reactor.deadlines import Clock, Deadlines, Wheel
 from zwoole.reactor.registry import Registry
 from zwoole.reactor.worker import WorkerLink
 
@@ -33,6 +33,7 @@ class Loop:
 
     Attributes:
         clock: the time that timeouts run on.
+        now: its time, as of this turn.
         on_readable: called with a connection that can be read.
         on_broken: called with a connection and an errno, 0 where the kernel gave none.
         on_flushed: called with a connection whose queue has been sent, while its end is in progress.
@@ -43,6 +44,7 @@ class Loop:
 
     def __init__(self, registry: Registry) -> None:
         self.clock = Clock()
+        self.now = self.clock.now
         self.on_readable: Callable[[Connection], None]
         self.on_broken: Callable[[Connection, int], None]
         self.on_flushed: Callable[[Connection], None]
@@ -54,7 +56,8 @@ class Loop:
         self._sources: dict[int, Callable[[], None]] = {}
         self._last_sources: dict[int, Callable[[], None]] = {}
         self._links: dict[int, WorkerLink] = {}
-        self._timers: list[Deadlines] = []
+        self._timers: list[Deadlines | Wheel] = []
+        self._timers_due = 0.0
         self._dirty: list[Connection] = []
         self._touched: list[WorkerLink] = []
         self._again: list[WorkerLink] = []
@@ -91,6 +94,12 @@ class Loop:
         deadlines = Deadlines(self.clock, seconds, expired)
         self._timers.append(deadlines)
         return deadlines
+
+    def add_wheel(self, expired: Callable[[int], None]) -> Wheel:
+        """Return a new kind of timeout, whose lengths differ, that this loop runs."""
+        wheel = Wheel(self.clock, expired)
+        self._timers.append(wheel)
+        return wheel
 
     def before_sleep(self, call: Callable[[], None]) -> None:
         """Call `call` before every sleep, the first included, for sockets whose descriptor does not tell twice."""
@@ -155,6 +164,7 @@ class Loop:
         expected = self.clock.now + timeout
         events = self._epoll.poll(timeout, MAX_EVENTS)
         self.clock.turn(expected)
+        self.now = self.clock.now
         last: list[Callable[[], None]] = []
         connections = self._registry.by_descriptor
         for descriptor, mask in events:
@@ -170,8 +180,9 @@ class Loop:
             elif descriptor in self._last_sources:
                 last.append(self._last_sources[descriptor])
         self._receive()
-        for timer in self._timers:
-            timer.run()
+        if self.now >= self._timers_due:
+            for timer in self._timers:
+                timer.run()
         for source in last:
             source()
         served = self._served
@@ -182,15 +193,17 @@ class Loop:
         self._flush()
 
     def _sleep_time(self) -> float:
+        """Return how long the turn may wait, and note from when on a timer may have run out."""
+        self._timers_due = 0.0
         # The last two: what came up while flushing.
         if self._again or self._reread or self._served or self._touched or self._dirty:
             return 0.0
-        sleep = MAX_SLEEP_S
+        self._timers_due = self.clock.now + MAX_SLEEP_S
         for timer in self._timers:
             end = timer.next_end()
-            if end is not None:
-                sleep = min(sleep, end - self.clock.now)
-        return max(sleep, 0.0)
+            if end is not None and end < self._timers_due:
+                self._timers_due = end
+        return max(self._timers_due - self.clock.now, 0.0)
 
     def _connection_ready(self, connection: Connection, mask: int) -> None:
         if mask & 0x1:  # EPOLLIN first: what arrived before a reset still counts
@@ -199,6 +212,7 @@ class Loop:
             self.on_broken(connection, 0)
             return
         if mask & 0x4 and connection.descriptor >= 0:
+            connection.heard = self.now  # room in a kernel buffer that was full: the peer has taken something
             self.flush_later(connection)
 
     def _receive(self) -> None:
@@ -247,3 +261,7 @@ class Loop:
             self.listen(connection, mask & ~0x4)
             if connection.stage > 1:
                 self.on_flushed(connection)
+            elif connection.late_pong:
+                connection.queue(connection.late_pong)
+                connection.late_pong = b""
+                self.flush_later(connection)

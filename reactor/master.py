@@ -19,7 +19,9 @@ from zwoole.reactor.backlog import Backlog
 from zwoole.reactor.closing import Closing
 from zwoole.reactor.connection import HANDSHAKE, OPEN
 from zwoole.reactor.handshake import Refused
+from zwoole.reactor.heartbeat import Heartbeat
 from zwoole.reactor.inbound import Inbound
+from zwoole.reactor.limits import Limits
 from zwoole.reactor.listener import Listener
 from zwoole.reactor.loop import Loop
 from zwoole.reactor.opening import Opening
@@ -74,11 +76,14 @@ class Master:
         self.loop = Loop(self._registry)
         self._router = Router(self.loop, settings)
         self._closing = Closing(self.loop, self._registry, self._router, settings)
-        self._inbound = Inbound(self.loop, self._router, self._closing)
+        self._limits = Limits(self.loop, self._registry, self._router, self._closing, settings)
+        self._inbound = Inbound(self.loop, self._router, self._closing, self._limits)
         self._opening = Opening(self.loop, self._registry, self._inbound, self._router, self._closing, settings)
-        self._listener = Listener(sockets, self.loop, self._registry, self._opening)
+        self._heartbeat = Heartbeat(self.loop, self._registry, self._opening, self._closing, self._limits, settings)
+        self._listener = Listener(sockets, self.loop, self._registry, self._opening, settings)
         self._backlog = Backlog(self._registry, self._router, self._closing, settings)
-        self.loop.on_queue = self._closing.on_dropped = self._backlog.note
+        self.loop.on_queue = self._backlog.note
+        self._closing.on_dropped.append(self._backlog.note)
         self._outbound = Outbound(self.loop, self._registry, self._router, self._closing, self._backlog)
         self._outbound.on_answer = self._opening.answered
         self._pipes = Pipes(self.loop, table, self._router, settings)
@@ -168,6 +173,10 @@ class Master:
             "opened": self._opening.accepted,
             "refused": {str(status): count for status, count in self._opening.refused.items()},
             "closed": {str(code): count for code, count in self._closing.closed.items()},
+            "closed_for_limits": self._limits.enforced,
+            "rate_pauses": self._limits.pauses,
+            "accept_rests": self._listener.rests,
+            "pings": self._heartbeat.pings,
             "messages_in": self._inbound.messages,
             "bytes_in": self._inbound.bytes,
             "messages_out": self._outbound.messages,
@@ -177,6 +186,7 @@ class Master:
             "slow_readers_closed": self._backlog.kicked,
             "queued_bytes": self._backlog.total,
             "parked_bytes": self._router.parked_bytes,
+            "partial_bytes": self._limits.partial_bytes,
             "pipe_messages": self._pipes.messages,
             "pipe_messages_dropped": self._pipes.dropped,
             "worker_deaths": self._pool.deaths,

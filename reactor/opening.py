@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from zwoole.reactor.closing import Closing
 from zwoole.reactor.connection import HANDSHAKE, OPEN, Connection
@@ -16,7 +16,7 @@ from zwoole.reactor.handshake import (
     refusal,
     switching_protocols,
 )
-from zwoole.reactor.inbound import Inbound
+from zwoole.reactor.inbound import READ_BYTES, Inbound
 from zwoole.reactor.loop import Loop
 from zwoole.reactor.policy import Policy
 from zwoole.reactor.registry import Registry
@@ -52,6 +52,7 @@ class Opening:
         routes: what the app serves; set when a worker says hello.
         accepted: handshakes that succeeded.
         refused: handshakes that did not, by HTTP status.
+        on_open: called with a connection that was just opened.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Opening:
         self.routes = Routes()
         self.accepted = 0
         self.refused: dict[int, int] = {}
+        self.on_open: Callable[[Connection], None] | None = None
         self._loop = loop
         self._registry = registry
         self._inbound = inbound
@@ -108,12 +110,13 @@ class Opening:
         connection.queue(refusal(refused))
         self._closing.refused(connection)
 
-    def turn_away(self, accepted: socket.socket) -> None:
-        """Answer a client that there is no place for, and let it go."""
-        self.refused[503] = self.refused.get(503, 0) + 1
-        refused = Refused(503, "the server has as many connections as it takes", (("Retry-After", "5"),))
+    def turn_away(self, accepted: socket.socket, refused: Refused) -> None:
+        """Answer a client that there is no place for before its request is read, and let it go."""
+        self.refused[refused.status] = self.refused.get(refused.status, 0) + 1
         try:
             accepted.send(refusal(refused))
+            accepted.shutdown(socket.SHUT_WR)
+            accepted.recv(READ_BYTES)  # closed with its request unread, the socket would send a reset after the answer
         except OSError:
             pass
         accepted.close()
@@ -163,6 +166,8 @@ class Opening:
         self._timeouts.stop(connection.fd)
         self._switch(connection, switching_protocols(upgrade, subprotocol))
         self._router.open(connection)
+        if self.on_open is not None:
+            self.on_open(connection)
         if rest:
             self._inbound.process(connection, rest)
 
@@ -177,6 +182,8 @@ class Opening:
         self._switch(connection, response)
         self._router.open_asked(connection)
         self._router.read_on(connection)
+        if self.on_open is not None:
+            self.on_open(connection)
 
     def _record(self, connection: Connection, upgrade: Upgrade, subprotocol: str | None) -> None:
         connection.record = pack_request(

@@ -7,6 +7,7 @@ from zwoole.shared.table cimport ConnectionTable
 cdef class Registry:
     cdef readonly ConnectionTable table
     cdef readonly dict by_descriptor
+    cdef dict _by_address
     cdef list _slots
     cdef Py_ssize_t _places_taken
     cdef int _reactor

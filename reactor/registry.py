@@ -17,11 +17,12 @@ class Registry:
         by_descriptor: the connections whose sockets are open.
     """
 
-    __slots__ = ("_places_taken", "_reactor", "_reactor_num", "_slots", "by_descriptor", "table")
+    __slots__ = ("_by_address", "_places_taken", "_reactor", "_reactor_num", "_slots", "by_descriptor", "table")
 
     def __init__(self, table: ConnectionTable, reactor: int, reactor_num: int) -> None:
         self.table = table
         self.by_descriptor: dict[int, Connection] = {}
+        self._by_address: dict[str, int] = {}
         self._places_taken = 0
         self._slots: list[Connection | None] = [None] * table.capacity
         self._reactor = reactor
@@ -38,6 +39,10 @@ class Registry:
         """Whether there are as many connections as there may be, those counted whose socket is closed already."""
         return self._places_taken >= self.table.limit
 
+    def count_from(self, address: str) -> int:
+        """Return how many open sockets there are from an IP address."""
+        return self._by_address.get(address, 0)
+
     def all(self) -> list[Connection]:
         """Return every connection, also those whose socket is closed and whose messages are being finished."""
         return [connection for connection in self._slots if connection is not None]
@@ -49,6 +54,7 @@ class Registry:
         self._slots[self.table.slot(fd)] = connection
         self._places_taken += 1
         self.by_descriptor[descriptor] = connection
+        self._by_address[remote_addr] = self._by_address.get(remote_addr, 0) + 1
         self.table.set_state(fd, 1)
         return connection
 
@@ -65,6 +71,9 @@ class Registry:
         """Let go of the socket's descriptor, which the kernel may give out again at once."""
         self.by_descriptor.pop(connection.descriptor, None)
         connection.descriptor = -1
+        count = self._by_address.pop(connection.remote_addr, 0)
+        if count > 1:
+            self._by_address[connection.remote_addr] = count - 1
 
     def remove(self, connection: Connection) -> None:
         """Give the place back: from here on nothing finds this fd."""

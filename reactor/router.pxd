@@ -29,6 +29,7 @@ cdef class Router:
     cpdef void discard_parked(self, Connection connection) except *
     cpdef bint is_idle(self, Connection connection)
     cpdef void read_on(self, Connection connection) except *
+    cpdef void read_if_allowed(self, Connection connection) except *
     cpdef void stop_reading(self, Connection connection) except *
 
     @cython.locals(connection=Connection)

@@ -147,13 +147,20 @@ class Router:
         return connection.outstanding == 0 and connection.parked is None
 
     def read_on(self, connection: Connection) -> None:
-        """Read a connection again that was stopped."""
+        """Read a connection again that was stopped; what runs while it is silent begins anew."""
+        connection.heard = self._loop.now
         self._loop.listen(connection, connection.interest | IN)
         if connection.unread:
             self._loop.read_later(connection)
 
+    def read_if_allowed(self, connection: Connection) -> None:
+        """Read a connection again, unless something else stops it still."""
+        stopped = connection.stage == 1 and not connection.interest & IN
+        if stopped and not connection.throttled and not self.draining and self._within_allowance(connection):
+            self.read_on(connection)
+
     def stop_reading(self, connection: Connection) -> None:
-        """Do not read a connection until what it has parked has gone down."""
+        """Do not read a connection until `read_on`."""
         self._loop.listen(connection, connection.interest & ~IN)
 
     def notify(self, connection: Connection, kind: int) -> None:
@@ -351,6 +358,4 @@ class Router:
         else:
             link.send_message(connection, opcode, data)
         self._loop.touch(link)
-        stopped = connection.stage == 1 and not connection.interest & IN and not self.draining
-        if stopped and self._within_allowance(connection):
-            self.read_on(connection)
+        self.read_if_allowed(connection)

@@ -39,6 +39,8 @@ cdef class Protocol:
     @cython.locals(rest=bytes)
     cpdef bytes take_rest(self)
 
+    cpdef Py_ssize_t partial_bytes(self)
+    cpdef void give_up(self, int code, str reason) except *
     cpdef bytes close_frame(self, int code, str reason)
 
     @cython.locals(

@@ -153,11 +153,14 @@ class Protocol:
             self._buffer = None
         return rest
 
-    @property
     def partial_bytes(self) -> int:
-        """Bytes held for a message or frame that has not arrived whole."""
+        """Return how many bytes are held for a message or frame that has not arrived whole."""
         partial = self._partial
         return 0 if partial is None else len(partial)
+
+    def give_up(self, code: int, reason: str) -> None:
+        """Act as on a violation, for one that is not the protocol's: nothing more is read, what was held is dropped."""
+        self._fail(code, reason)
 
     # Public methods for sending data.
 

@@ -15,6 +15,7 @@ MIB = 1024 * KIB
 
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+RATE_LIMIT_POLICY = ("slow", "close")
 SLOW_READER = ("close", "drop_newest", "drop_oldest")
 
 
@@ -39,6 +40,10 @@ class Settings:
     reactor_num: int = _setting(1, "master processes, each with its own reactor", 1, 64)
     backlog: int = _setting(4096, "connections the kernel keeps until they are accepted", 1, 65535)
     max_connection: int = _setting(0, "most connections at a time; 0: what the file descriptors allow", 0, 1 << 20)
+    max_connection_per_ip: int = _setting(0, "most connections at a time from one IP address; 0: any", 0, 1 << 20)
+    accept_rate: int = _setting(
+        0, "connections accepted in a second, further ones wait in the kernel; 0: any", 0, 1 << 20
+    )
     package_max_length: int = _setting(MIB, "largest message from a client, in bytes", 125, 1 << 30)
     http_head_max_length: int = _setting(16 * KIB, "largest HTTP head of a handshake, in bytes", 256, MIB)
     handshake_timeout: float = _setting(10.0, "seconds for a client to send its whole HTTP head", 0.05, 3600)
@@ -49,6 +54,21 @@ class Settings:
     )
     subprotocols: tuple[str, ...] = _setting(
         (), "subprotocols that the app speaks, the one it likes best first; the first that a client offers is taken"
+    )
+    ping_interval: float = _setting(20.0, "seconds between pings to a client; 0: none", 0, 86400)
+    ping_timeout: float = _setting(
+        20.0, "seconds for a client to answer a ping, with whatever it sends; 0: any", 0, 86400
+    )
+    heartbeat_idle_time: float = _setting(
+        0.0, "seconds after which a client that sent nothing, not even a pong, is closed; 0: never", 0, 1e9
+    )
+    rate_limit_messages: int = _setting(0, "messages a second from one client; 0: any", 0, 1 << 30)
+    rate_limit_bytes: int = _setting(0, "bytes a second from one client; 0: any", 0, 1 << 40)
+    rate_limit_policy: str = _setting(
+        "slow", "over them a client is not read for a while, or closed", choices=RATE_LIMIT_POLICY
+    )
+    control_frames_per_second: int = _setting(
+        100, "pings and pongs a second over which a client is closed; 0: any", 0, 1 << 30
     )
     close_timeout: float = _setting(10.0, "seconds to wait for a client's part of the close handshake", 0.05, 3600)
     handover_timeout: float = _setting(
@@ -77,6 +97,9 @@ class Settings:
     parked_messages: int = _setting(32, "messages of one connection that may wait for its worker", 1, 65536)
     parked_bytes: int = _setting(64 * KIB, "bytes of one connection that may wait for its worker", KIB, 1 << 31)
     parked_total_bytes: int = _setting(256 * MIB, "bytes of all connections that may wait for workers", MIB, 1 << 40)
+    partial_total_bytes: int = _setting(
+        256 * MIB, "bytes of messages of all connections that have not arrived whole", MIB, 1 << 40
+    )
     up_window_bytes: int = _setting(8 * MIB, "bytes one worker may push before the master has taken them", KIB, 1 << 31)
     payload_ring_bytes: int = _setting(
         2 * MIB, "shared memory between a master and a worker for large payloads, each way; 0: none", 0, 1 << 30

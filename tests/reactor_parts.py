@@ -23,7 +23,9 @@ from zwoole.reactor.closing import Closing
 from zwoole.reactor.connection import OPEN as STAGE_OPEN
 from zwoole.reactor.connection import Connection
 from zwoole.reactor.deadlines import Clock
+from zwoole.reactor.heartbeat import Heartbeat
 from zwoole.reactor.inbound import Inbound
+from zwoole.reactor.limits import Limits
 from zwoole.reactor.loop import Loop
 from zwoole.reactor.opening import Opening, Routes
 from zwoole.reactor.outbound import Outbound
@@ -76,11 +78,14 @@ class Reactor:
         self.loop.clock = Clock(self.time)
         self.router = Router(self.loop, self.settings)
         self.closing = Closing(self.loop, self.registry, self.router, self.settings)
-        self.inbound = Inbound(self.loop, self.router, self.closing)
+        self.limits = Limits(self.loop, self.registry, self.router, self.closing, self.settings)
+        self.inbound = Inbound(self.loop, self.router, self.closing, self.limits)
         self.opening = Opening(self.loop, self.registry, self.inbound, self.router, self.closing, self.settings)
         self.opening.routes = Routes(callbacks=True, handlers=["/handler"])
+        self.heartbeat = Heartbeat(self.loop, self.registry, self.opening, self.closing, self.limits, self.settings)
         self.backlog = Backlog(self.registry, self.router, self.closing, self.settings)
-        self.loop.on_queue = self.closing.on_dropped = self.backlog.note
+        self.loop.on_queue = self.backlog.note
+        self.closing.on_dropped.append(self.backlog.note)
         self.outbound = Outbound(self.loop, self.registry, self.router, self.closing, self.backlog)
         self.outbound.on_answer = self.opening.answered
         self.loop.on_serve = self.router.serve
@@ -181,6 +186,8 @@ def establish(reactor: Reactor, connection: Connection) -> None:
     connection.stage = STAGE_OPEN
     reactor.table.set_state(connection.fd, ESTABLISHED)
     reactor.router.open(connection)
+    if reactor.opening.on_open is not None:
+        reactor.opening.on_open(connection)
 
 
 class Worker:

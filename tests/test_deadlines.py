@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from zwoole.reactor.deadlines import LATE_S, Clock, Deadlines
+from zwoole.reactor.deadlines import LATE_S, TICK_S, Clock, Deadlines, Wheel
 
 
 class Monotonic:
@@ -138,3 +140,92 @@ def test_what_runs_out_may_start_and_stop_timeouts() -> None:
     assert expired == [1, 3]
     assert len(deadlines) == 2
     assert deadlines.next_end() == clock.now + 1.0
+
+
+# Timeouts of different lengths.
+
+
+class WheelLoop:
+    """A clock, the time behind it, and a wheel that notes when what ran out."""
+
+    def __init__(self) -> None:
+        self.monotonic = Monotonic()
+        self.clock = Clock(self.monotonic)
+        self.expired: list[tuple[int, float]] = []
+        self.wheel = Wheel(self.clock, lambda fd: self.expired.append((fd, self.clock.now)))
+
+    def pass_time(self, seconds: float) -> None:
+        """Turn as a loop would: whenever the wheel says so, and at the end."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            next_end = self.wheel.next_end()
+            self.monotonic.time = end if next_end is None else max(self.monotonic.time, min(next_end, end))
+            self.clock.turn(self.monotonic.time)
+            self.wheel.run()
+
+
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("start"), st.integers(1, 5), st.floats(0, 30)),
+            st.tuples(st.just("stop"), st.integers(1, 5), st.just(0.0)),
+            st.tuples(st.just("pass"), st.just(0), st.floats(0.001, 20)),
+        ),
+        max_size=40,
+    )
+)
+def test_a_timeout_of_the_wheel_runs_out_at_most_a_tick_late_and_never_early(
+    steps: list[tuple[str, int, float]],
+) -> None:
+    loop = WheelLoop()
+    ends: dict[int, float] = {}
+    for what, fd, seconds in [*steps, ("pass", 0, 31.0)]:
+        if what == "start":
+            loop.wheel.start(fd, seconds)
+            ends[fd] = loop.clock.now + seconds
+        elif what == "stop":
+            loop.wheel.stop(fd)
+            ends.pop(fd, None)
+        else:
+            loop.pass_time(seconds)
+            for expired, at in loop.expired:
+                assert -1e-6 <= at - ends.pop(expired) <= TICK_S + 1e-6
+            loop.expired.clear()
+            assert all(end > loop.clock.now - TICK_S - 1e-6 for end in ends.values())
+        assert len(loop.wheel) == len(ends)
+    assert ends == {}
+    assert loop.wheel.next_end() is None
+
+
+def test_a_wheel_is_looked_at_only_when_one_of_its_ticks_ends() -> None:
+    loop = WheelLoop()
+    assert loop.wheel.next_end() is None
+    loop.wheel.start(1, 100.0)
+    loop.wheel.start(2, 7.0)
+    next_end = loop.wheel.next_end()
+    assert next_end is not None
+    assert 1007.0 < next_end < 1007.0 + 1.01 * TICK_S
+
+
+def test_what_runs_out_of_a_wheel_may_start_and_stop_others_of_its_tick() -> None:
+    monotonic = Monotonic()
+    clock = Clock(monotonic)
+    expired: list[int] = []
+
+    def end(fd: int) -> None:
+        expired.append(fd)
+        for other in {1, 2, 3} - {fd}:
+            wheel.stop(other)
+        wheel.start(fd, 0.0)
+
+    wheel = Wheel(clock, end)
+    for fd in (1, 2, 3):
+        wheel.start(fd, 1.0)
+    monotonic.time += 1.01 + TICK_S
+    clock.turn(monotonic.time)
+    wheel.run()
+    assert len(expired) == len(wheel) == 1  # and what it started does not run out in the same turn
+    monotonic.time += 1.01 * TICK_S
+    clock.turn(monotonic.time)
+    wheel.run()
+    assert expired == expired[:1] * 2

@@ -72,6 +72,30 @@ def test_pings_are_answered_in_order_and_pongs_are_not(reactor: Reactor, worker:
     assert messages(worker) == []
 
 
+def test_a_client_that_pings_and_does_not_read_is_owed_only_the_latest_pong(
+    reactor: Reactor, worker: Worker, client: Client
+) -> None:
+    client.connection.queue(bytes(2 << 20))
+    reactor.loop.flush_later(client.connection)
+    reactor.turn()
+    queued = client.connection.queued
+    for number in range(90):
+        client.send(client_frame(9, b"%d" % number))
+    assert client.connection.queued == queued
+    assert client.read() == bytes(2 << 20) + b"\x8a\x0289"
+    client.send(client_frame(9, b"a") + client_frame(9, b"b"))
+    assert client.read() == b"\x8a\x01a\x8a\x01b"
+
+
+def test_the_latest_pong_is_not_sent_behind_a_close_frame(reactor: Reactor, worker: Worker, client: Client) -> None:
+    client.connection.queue(bytes(2 << 20))
+    reactor.loop.flush_later(client.connection)
+    reactor.turn()
+    client.send(client_frame(9, b"p"))
+    reactor.closing.server_close(client.connection, 1000, "")
+    assert client.read() == bytes(2 << 20) + b"\x88\x02\x03\xe8"
+
+
 def test_pings_behind_a_parked_message_are_answered() -> None:
     with Reactor() as reactor:  # no worker: everything is parked
         client = reactor.open_client()

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -46,26 +47,33 @@ class House:
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
         self.listening = Listening()
-        self.listener = Listener([self.listening], reactor.loop, reactor.registry, reactor.opening)  # type: ignore[list-item]
+        self.listener = Listener([self.listening], reactor.loop, reactor.registry, reactor.opening, reactor.settings)  # type: ignore[list-item]
         self.listener.start()
         self.clients: list[socket.socket] = []
 
-    def connect(self, count: int = 1) -> None:
+    def connect(self, count: int = 1, source: str = "127.0.0.1") -> None:
         for _ in range(count):
-            self.clients.append(socket.create_connection(self.listening.socket.getsockname()))
+            address = self.listening.socket.getsockname()
+            self.clients.append(socket.create_connection(address, source_address=(source, 0)))
+
+    def close(self) -> None:
+        self.listener.close()
+        for client in self.clients:
+            client.close()
+        if self.listener._spare is not None:
+            os.close(self.listener._spare)
+
+
+def limited(**settings: Any) -> Iterator[House]:
+    with Reactor(**settings) as reactor:
+        house = House(reactor)
+        yield house
+        house.close()
 
 
 @pytest.fixture
 def house() -> Iterator[House]:
-    with Reactor() as reactor:
-        house = House(reactor)
-        yield house
-        house.listener.close()
-        for client in house.clients:
-            client.close()
-        spare = house.listener._spare
-        if spare is not None:
-            os.close(spare)
+    yield from limited()
 
 
 def test_an_accepted_socket_becomes_a_connection_with_its_address(house: House) -> None:
@@ -166,13 +174,77 @@ def test_past_max_connection_clients_are_turned_away_until_one_goes() -> None:
         reactor.turn(8)
         assert (len(reactor.registry), reactor.opening.refused) == (reactor.table.limit, {503: 2})
         for client in house.clients[-2:]:
-            assert client.recv(4096).startswith(b"HTTP/1.1 503 ")
+            answer = client.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nRetry-After: " in answer
             assert client.recv(1) == b""
         house.clients[0].close()
         reactor.turn()
         house.connect()
         reactor.turn()
         assert (len(reactor.registry), reactor.opening.refused) == (reactor.table.limit, {503: 2})
-        house.listener.close()
-        for client in house.clients:
-            client.close()
+        house.close()
+
+
+@pytest.fixture
+def two_each() -> Iterator[House]:
+    yield from limited(max_connection_per_ip=2)
+
+
+def test_past_its_share_an_address_is_turned_away_with_429_until_one_of_its_clients_goes(two_each: House) -> None:
+    house = two_each
+    house.connect(3)
+    house.connect(1, "127.0.0.2")
+    house.reactor.turn()
+    assert (len(house.reactor.registry), house.reactor.opening.refused) == (3, {429: 1})
+    answer = house.clients[2].recv(4096)
+    assert answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+    assert b"\r\nRetry-After: " in answer
+    assert house.clients[2].recv(1) == b""
+    house.clients[0].close()
+    house.reactor.turn()
+    house.connect(2)
+    house.reactor.turn()
+    assert (len(house.reactor.registry), house.reactor.opening.refused) == (3, {429: 2})
+
+
+def test_addresses_without_a_connection_are_forgotten(two_each: House) -> None:
+    registry = two_each.reactor.registry
+    two_each.connect(2)
+    two_each.connect(1, "127.0.0.2")
+    two_each.reactor.turn()
+    assert (registry.count_from("127.0.0.1"), registry.count_from("127.0.0.2")) == (2, 1)
+    for client in two_each.clients:
+        client.close()
+    two_each.reactor.turn()
+    assert len(registry) == 0
+    assert (registry.count_from("127.0.0.1"), registry.count_from("127.0.0.2")) == (0, 0)
+
+
+def test_a_client_that_is_turned_away_with_its_request_sent_gets_the_answer_and_no_reset(two_each: House) -> None:
+    two_each.connect(3)
+    two_each.clients[2].sendall(b"GET / HTTP/1.1\r\n" + b"x" * 10_000)
+    two_each.reactor.turn()
+    received = b""
+    while data := two_each.clients[2].recv(4096):
+        received += data
+    assert received.startswith(b"HTTP/1.1 429 ")
+
+
+@pytest.fixture
+def slow() -> Iterator[House]:
+    yield from limited(accept_rate=20)
+
+
+def test_over_the_rate_clients_wait_in_the_kernel_and_are_accepted_in_time(slow: House) -> None:
+    slow.connect(65)
+    slow.reactor.turn(20)
+    assert slow.listener.accepted == 20
+    assert slow.reactor.sleeps()
+    for seconds in range(1, 3):
+        slow.reactor.pass_time(1.0)
+        assert 20 * seconds + 15 <= slow.listener.accepted <= 20 * seconds + 21
+    slow.reactor.pass_time(0.5)
+    assert slow.listener.accepted == 65
+    assert slow.listener.rests > 2
+    assert slow.reactor.opening.refused == {}

@@ -115,6 +115,36 @@ def test_out_is_listened_to_only_while_something_is_left_over(reactor: Reactor) 
     assert reactor.table.queued(connection.fd) == 0
 
 
+def test_timers_run_only_in_turns_in_which_one_may_be_due(reactor: Reactor) -> None:
+    ran: list[float] = []
+    deadlines = reactor.loop.add_deadlines(3.0, lambda _: ran.append(reactor.loop.now))
+    wheel = reactor.loop.add_wheel(lambda _: ran.append(reactor.loop.now))
+    began = reactor.time.now
+    deadlines.start(1)
+    wheel.start(1, 1.0)
+    for _ in range(40):
+        reactor.time.now += 0.1
+        reactor.turn(1)
+    assert [round(at - began, 1) for at in ran] == [1.1, 3.0]
+
+
+def test_a_sign_of_life_is_noted_when_bytes_come_and_when_what_had_waited_is_taken(reactor: Reactor) -> None:
+    client = reactor.open_client()
+    opened = client.connection.heard
+    connection = client.connection
+    connection.queue(b"x" * 2_000_000)
+    reactor.loop.flush_later(connection)
+    reactor.pass_time(1.0)
+    assert connection.heard == opened, "what the kernel takes says nothing of the client"
+    client.read()
+    assert connection.heard == opened + 1.0
+    reactor.pass_time(1.0)
+    client.send(b"")
+    assert connection.heard == opened + 1.0
+    client.send(b"\x81")
+    assert connection.heard == opened + 2.0
+
+
 def test_an_idle_loop_sleeps_until_its_next_timer(reactor: Reactor) -> None:
     assert reactor.sleeps()
 

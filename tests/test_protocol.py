@@ -383,7 +383,7 @@ def test_what_had_arrived_of_a_message_is_dropped_at_the_end() -> None:
     protocol = new_protocol()
     events = receive(protocol, client_frame(OP_TEXT, b"half", fin=False) + client_frame(OP_CLOSE, b"\x03\xe8"))
     assert events == [(CLOSED_BY_PEER, 1000, "")]
-    assert protocol.partial_bytes == 0
+    assert protocol.partial_bytes() == 0
 
 
 # The limits of a message.
@@ -658,9 +658,9 @@ def test_a_lent_buffer_is_let_go_with_the_last_event(end: bytes) -> None:
 def test_what_has_arrived_of_a_message_is_counted() -> None:
     protocol = new_protocol()
     receive(protocol, client_frame(OP_BINARY, bytes(50), fin=False), client_frame(OP_CONTINUATION, bytes(50))[:26])
-    assert protocol.partial_bytes == 70
+    assert protocol.partial_bytes() == 70
     receive(protocol, client_frame(OP_CONTINUATION, bytes(50))[26:])
-    assert protocol.partial_bytes == 0
+    assert protocol.partial_bytes() == 0
 
 
 @pytest.mark.parametrize("fragments", [1, 4])

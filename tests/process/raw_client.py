@@ -1,4 +1,7 @@
-"""A client without manners: a plain socket that sends what a test wants and reports exactly what came back."""
+"""A client without manners: a plain socket that sends what a test wants and reports exactly what came back.
+
+Only pings it answers by itself, so that it may live longer than the server's heartbeat lets it, unless told not to.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +38,22 @@ class ServerFrame:
 class RawClient:
     """A socket to the server; a reset instead of an end fails the test with ConnectionResetError."""
 
-    def __init__(self, port: int, timeout: float = 10.0, receive_buffer: int = 0) -> None:
-        """Connect. `receive_buffer` is SO_RCVBUF in bytes, 0 the kernel's own."""
+    def __init__(
+        self, port: int, timeout: float = 10.0, receive_buffer: int = 0, answer_pings: bool = True, source: str = ""
+    ) -> None:
+        """Connect.
+
+        Args:
+            port: the server's.
+            timeout: seconds that sending and reading may take.
+            receive_buffer: SO_RCVBUF in bytes, 0 the kernel's own.
+            answer_pings: whether `read_frame` answers pings and leaves them out.
+            source: the address to connect from, "" the kernel's choice.
+        """
         self.socket = socket.socket()
+        self._answer_pings = answer_pings
+        if source:
+            self.socket.bind((source, 0))
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
@@ -85,7 +101,11 @@ class RawClient:
         length = second
         if length >= 126:
             length = int.from_bytes(self._read(2 if length == 126 else 8), "big")
-        return ServerFrame(first & 0x0F, self._read(length))
+        frame = ServerFrame(first & 0x0F, self._read(length))
+        if frame.opcode == PING and self._answer_pings:
+            self.send_frame(PONG, frame.payload)
+            return self.read_frame()
+        return frame
 
     def read_frames(self) -> list[ServerFrame]:
         """Read until the server has closed the connection, whose close frame is answered; return all frames."""

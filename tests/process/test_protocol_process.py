@@ -13,6 +13,7 @@ from tests.process.raw_client import BINARY, CLOSE, HEAD, PING, PONG, TEXT, RawC
 from tests.process.server_process import ServerProcess
 
 MAX_MESSAGE = 4096
+MAX_FRAGMENTS = 1024
 ECHO = """
     import time
     from zwoole import Server
@@ -72,6 +73,10 @@ VIOLATIONS = {
     "bad UTF-8 in a close reason": (client_frame(CLOSE, b"\x03\xe8\xff"), 1007),
     "too long": (client_frame(TEXT, bytes(MAX_MESSAGE + 1)), 1009),
     "too long in fragments": (client_frame(TEXT, bytes(MAX_MESSAGE), fin=False) + client_frame(0x0, b"x"), 1009),
+    "too many fragments": (
+        client_frame(TEXT, b"x", fin=False) + client_frame(0x0, b"x", fin=False) * MAX_FRAGMENTS,
+        1008,
+    ),
     "announced too long": (client_frame(BINARY, b"", length=1 << 40), 1009),
 }
 
