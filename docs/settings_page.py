@@ -7,7 +7,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
-from zwoole.shared.settings import LOG_LEVELS, Settings
+from zwoole.shared.settings import Settings
 
 PAGE = Path(__file__).parent / "settings.md"
 HEAD = """\
@@ -37,7 +37,7 @@ def row(setting: Field[Any]) -> str:
     elif meta["low"] is not None:
         allowed = f"{number(meta['low'])} to {number(meta['high'])}"
     else:
-        allowed = ", ".join(LOG_LEVELS) if setting.name == "log_level" else "text"
+        allowed = ", ".join(meta["choices"] or ["text"])
     return f"| `{setting.name}` | {default} | {allowed} | {meta['doc']} |"
 
 

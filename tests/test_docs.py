@@ -16,6 +16,7 @@ from zwoole.workers.events import EVENTS, IN_SUPERVISOR, IN_WORKERS
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+SECURITY = ROOT / "docs" / "security.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 ROOMS = ("reactor", "workers", "shared", "src/zwoole")
 UNLISTED = {"__init__.py"}
@@ -44,6 +45,12 @@ def rows(text: str) -> list[list[str]]:
     table = re.search(r"^\|.*?(?=^[^|]|\Z)", text, re.MULTILINE | re.DOTALL)
     assert table is not None
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[0].strip().split("\n")[2:]]
+
+
+def table_cells(page: Path) -> list[list[str]]:
+    """Return the cells of every line of a page's tables, those under their heads left out."""
+    lines = re.findall(r"^\| .*\|$", text_of(page), re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def names_in(source: Path) -> set[str]:
@@ -124,6 +131,25 @@ def test_the_page_of_settings_has_every_name_and_default() -> None:
     table = {cells[0].strip("`"): cells[1].strip("`") for cells in rows(text_of(PAGE))}
     defaults = {setting.name: number(setting.default) for setting in fields(Settings)}
     assert table == {**defaults, "worker_num": "the number of CPUs"}
+
+
+LIMITS = [cells for cells in table_cells(SECURITY) if cells[0] != "what"]
+
+
+@pytest.mark.parametrize("cells", LIMITS, ids=[cells[0] for cells in LIMITS])
+def test_a_limit_has_its_setting_and_default_and_a_test(cells: list[str]) -> None:
+    assert all(cells)
+    _, setting, default, _, shown_by = cells
+    defaults = {f"`{setting.name}`": f"`{number(setting.default)}`" for setting in fields(Settings)}
+    assert setting == "-" or default == defaults[setting]
+    assert REFERENCE.search(shown_by)
+    assert all(file.startswith("tests/") for file, _ in REFERENCE.findall(shown_by))
+
+
+def test_every_setting_that_bounds_a_client_is_on_the_page_of_limits() -> None:
+    listed = {cells[1].strip("`") for cells in LIMITS}
+    bounds = re.compile(r"rate|^max_connection|_(bytes|events|messages|length|size|second)$|^ping|^heartbeat")
+    assert {setting.name for setting in fields(Settings) if bounds.search(setting.name)} <= listed
 
 
 def test_the_table_of_kinds_is_the_one_of_the_wire() -> None:
