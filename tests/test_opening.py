@@ -10,8 +10,9 @@ import pytest
 
 from tests.client_frames import client_frame
 from tests.reactor_parts import Client, Reactor, Worker
-from zwoole.reactor.connection import GONE, LINGERING, OPEN
+from zwoole.reactor.connection import GONE, LINGERING, OPEN, Connection
 from zwoole.reactor.connection import HANDSHAKE as STAGE_HANDSHAKE
+from zwoole.reactor.loop import IN
 from zwoole.reactor.opening import Routes
 from zwoole.shared.answers import Accept, Answer, Refuse
 from zwoole.shared.request import unpack_request
@@ -204,6 +205,20 @@ def test_the_worker_is_asked_before_the_101(asking: Reactor, worker: Worker, cli
     assert worker.link.connections == asking.router.slots[0].connections == 1
     worker.finish(opened, message)
     assert asking.router.is_idle(client.connection)
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_who_looks_after_open_connections_is_told_of_a_new_one_that_is_read(
+    reactor: Reactor, worker: Worker, client: Client, asks: bool
+) -> None:
+    opened: list[tuple[Connection, int, bool]] = []
+    reactor.opening.on_open = lambda it: opened.append((it, it.stage, bool(it.interest & IN)))
+    reactor.opening.routes = Routes(callbacks=True, asks=asks)
+    client.send(HEAD)
+    if asks:
+        assert opened == []
+        answer(worker, Accept())
+    assert opened == [(client.connection, OPEN, True)]
 
 
 def test_the_worker_may_refuse(asking: Reactor, worker: Worker, client: Client) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.client_frames import client_frame
 from tests.process.conftest import Serve
+from tests.process.memory_watch import resident
 from tests.process.raw_client import BINARY, CLOSE, HEAD, PING, PONG, TEXT, RawClient, ServerFrame
 from tests.process.server_process import ServerProcess
 from tests.process.waiting import wait_for
@@ -39,16 +40,13 @@ class Memory:
     def __init__(self, server: ServerProcess) -> None:
         (pid,) = server.pids("master")
         self._process = psutil.Process(pid)
-        self._before = self._rss()
+        self._before = resident(self._process)
         self.most = 0
 
     def look(self) -> int:
-        grown = self._rss() - self._before
+        grown = resident(self._process) - self._before
         self.most = max(self.most, grown)
         return grown
-
-    def _rss(self) -> int:
-        return int(self._process.memory_info().rss)
 
 
 @pytest.fixture
