@@ -88,15 +88,15 @@ class Heartbeat:
         now = self._loop.clock.now
         if not is_read(connection):
             return ""
-        if connection.heard < connection.pinged <= now - self._timeout:
+        if connection.heard < connection.pinged and connection.pinged + self._timeout <= now:
             return "ping_timeout"
-        return "heartbeat_idle_time" if connection.heard <= now - self._idle else ""
+        return "heartbeat_idle_time" if connection.heard + self._idle <= now else ""
 
     def _ping_due(self, connection: Connection) -> bool:
         if not is_read(connection):
             return False
         answered = connection.heard >= connection.pinged or self._timeout == NEVER
-        return answered and connection.pinged <= self._loop.clock.now - self._interval
+        return answered and connection.pinged + self._interval <= self._loop.clock.now
 
     def _ping(self, connection: Connection) -> None:
         connection.pinged = self._loop.clock.now
@@ -107,12 +107,14 @@ class Heartbeat:
 
     def _look_later(self, connection: Connection) -> None:
         """Look again when the next thing may be due."""
-        waits = connection.heard < connection.pinged and self._timeout < NEVER
-        ends = connection.pinged + (self._timeout if waits else self._interval)
-        ends = min(ends, connection.heard + self._idle)
+        now = self._loop.clock.now
         if not is_read(connection):  # when it is read again, all begins anew
-            ends = self._loop.clock.now + min(self._interval, self._timeout, self._idle)
-        self._looks.start(connection.fd, max(ends - self._loop.clock.now, 0.0))
+            self._looks.start(connection.fd, min(self._interval, self._timeout, self._idle))
+            return
+        due = [connection.pinged + self._interval, connection.heard + self._idle]
+        if connection.heard < connection.pinged:
+            due.append(connection.pinged + self._timeout)
+        self._looks.start(connection.fd, min((time for time in due if time > now), default=now) - now)
 
 
 def is_read(connection: Connection) -> bool:

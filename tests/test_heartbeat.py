@@ -143,6 +143,25 @@ def test_a_timeout_longer_than_the_interval_counts_from_the_first_ping_that_was_
         assert beat.stage == LINGERING
 
 
+def test_a_timeout_longer_than_the_interval_does_not_make_pings_rarer() -> None:
+    with beating(ping_timeout=3.5 * INTERVAL) as reactor:
+        beat = Beating(reactor)
+        for _ in range(5):
+            beat.client.send(PONG)
+            assert INTERVAL - LATE <= wait_for_ping(reactor, beat.client) <= INTERVAL + LATE
+
+
+@pytest.mark.parametrize("tiny", [1e-12, 0.001])
+def test_the_shortest_times_there_may_be_cost_a_look_in_each_tick(tiny: float) -> None:
+    with beating(ping_interval=tiny, ping_timeout=INTERVAL) as reactor:
+        client = opened(reactor, reactor.worker())
+        for _ in range(20):
+            reactor.pass_time(TICK_S + 0.001)
+            assert client.read() == PING_FRAME
+            client.send(PONG)
+        assert client.connection.stage == OPEN
+
+
 def test_without_a_timeout_pings_go_on_and_nobody_is_closed() -> None:
     with beating(ping_timeout=0) as reactor:
         beat = Beating(reactor)
