@@ -48,14 +48,14 @@ class Backlog:
 
     def admit(self, connection: Connection, size: int) -> bool:
         """Tell whether a message of `size` bytes may join what waits for a connection; apply the policy if not."""
-        if connection.queued + size <= self.limit:
+        if connection.queued + connection.pending + size <= self.limit:
             return True
         if self._policy == "drop_newest":
             self.dropped += 1
             return False
         if self._policy == "drop_oldest":
-            self.dropped += connection.drop_oldest(connection.queued + size - self.limit)
-            if connection.queued + size <= self.limit:
+            self.dropped += connection.drop_oldest(connection.queued + connection.pending + size - self.limit)
+            if connection.queued + connection.pending + size <= self.limit:
                 return True
             self.dropped += 1
             return False
@@ -65,7 +65,7 @@ class Backlog:
 
     def note(self, connection: Connection) -> None:
         """Take a connection's queue into account, after a flush or a drop."""
-        queued = connection.queued
+        queued = connection.queued + connection.pending
         self.total += queued - connection.noted
         connection.noted = queued
         if connection.stage < 5:
@@ -82,7 +82,7 @@ class Backlog:
 
     def _relieve(self) -> None:
         """Cut off those with the most waiting until a tenth of the limit is free again."""
-        largest = sorted(self._registry, key=lambda connection: connection.queued, reverse=True)
+        largest = sorted(self._registry, key=lambda connection: connection.noted, reverse=True)
         log.warning("%d bytes wait to be sent: cutting off the connections with the most", self.total)
         for connection in largest:
             if self.total <= self._total_limit * 9 // 10:

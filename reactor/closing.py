@@ -85,7 +85,9 @@ class Closing:
         connection.eof = True
         if connection.stage == OPEN:
             self._begin_ending(connection, CLOSE_ABNORMAL, "", CLIENT)
-        elif connection.stage == HANDSHAKE or (connection.stage == LINGERING and connection.queued == 0):
+        elif connection.stage == HANDSHAKE or (
+            connection.stage == LINGERING and connection.queued + connection.pending == 0
+        ):
             self._destroy(connection)
         else:  # it may have closed one direction only: what is queued still goes out
             self._loop.listen(connection, connection.interest & ~IN)
@@ -110,7 +112,7 @@ class Closing:
             return
         self._note_end(connection, code, reason, SERVER)
         self._router.discard_parked(connection)
-        connection.queue(connection.protocol.close_frame(code, reason))
+        connection.queue_behind(connection.protocol.close_frame(code, reason))
         connection.stage = CLOSING
         self._registry.table.set_state(connection.fd, TABLE_CLOSING)
         self._loop.flush_later(connection)
@@ -148,7 +150,7 @@ class Closing:
         self._ending.stop(connection.fd)
         if connection.close_code != CLOSE_ABNORMAL and connection.protocol is not None:
             code = 0 if connection.close_code == CLOSE_NO_STATUS else connection.close_code
-            connection.queue(connection.protocol.close_frame(code, connection.close_reason))
+            connection.queue_behind(connection.protocol.close_frame(code, connection.close_reason))
         self._tell_worker(connection)
         self._linger(connection)
 

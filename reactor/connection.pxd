@@ -47,10 +47,16 @@ cdef class Connection:
     cdef public bint full
     cdef public bint framed
     cdef public bint dirty
+    cdef public object deflater
+    cdef public object line
+    cdef public Py_ssize_t pending
+    cdef public bint rereading
     cdef bytearray _out
     cdef object _chunks
 
     cpdef void queue(self, bytes data) except *
+
+    cpdef void queue_behind(self, bytes data) except *
 
     @cython.locals(size=Py_ssize_t, before=Py_ssize_t, out=bytearray)
     cpdef void queue_message(self, int opcode, BatchReader event) except *

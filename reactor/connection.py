@@ -15,6 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from zwoole.reactor.syscalls import write_from
+from zwoole.shared.deflate import Deflater, Job
 from zwoole.shared.frames import append_header, build_frame
 from zwoole.shared.protocol import Protocol
 
@@ -65,6 +66,10 @@ class Connection:
         noted: how many of them the account of all connections has.
         full: whether `buffer_full` was told, and `buffer_empty` not yet.
         framed: whether frames are queued one by one, so that the oldest can be dropped.
+        deflater: where permessage-deflate was agreed on: what compresses its messages; else None.
+        line: messages that are being compressed, and what must stay behind them; None where there are none.
+        pending: their bytes, which wait too and are not in `queued`.
+        rereading: whether it stands in the loop's line of those to be looked at again.
         dirty: whether it stands in the line to be flushed at the end of the turn.
         heard: when it last gave a sign of life, on the loop's clock.
         pinged: when it was last pinged.
@@ -84,6 +89,7 @@ class Connection:
         "close_reason",
         "closed_down",
         "control_bucket",
+        "deflater",
         "descriptor",
         "dirty",
         "eof",
@@ -96,6 +102,7 @@ class Connection:
         "heard",
         "interest",
         "late_pong",
+        "line",
         "message_bucket",
         "noted",
         "outstanding",
@@ -104,6 +111,7 @@ class Connection:
         "parked",
         "parked_bytes",
         "partial",
+        "pending",
         "pinged",
         "protocol",
         "queued",
@@ -111,6 +119,7 @@ class Connection:
         "remote_addr",
         "remote_port",
         "replays",
+        "rereading",
         "slot",
         "stage",
         "state",
@@ -164,6 +173,10 @@ class Connection:
         self.full = False
         self.framed = False
         self.dirty = False
+        self.deflater: Deflater | None = None
+        self.line: deque[Job] | None = None
+        self.pending = 0
+        self.rereading = False
         self._out: bytearray | None = None
         self._chunks: deque[bytes | bytearray | memoryview] | None = None
 
@@ -176,6 +189,14 @@ class Connection:
                 self._out = bytearray()
             self._out += data
         self.queued += len(data)
+
+    def queue_behind(self, data: bytes) -> None:
+        """Queue bytes behind everything, also behind messages that are still being compressed."""
+        if self.line is None:
+            self.queue(data)
+        else:
+            self.line.append(Job(0, data, None, False))
+            self.pending += len(data)
 
     def queue_message(self, opcode: int, event: BatchReader) -> None:
         """Queue the current event's payload as one frame, without a copy of its own where it is large."""
@@ -241,6 +262,8 @@ class Connection:
         self._out = None
         self._chunks = None
         self.queued = 0
+        self.line = None
+        self.pending = 0
 
     def _queue_chunk(self, data: bytes) -> None:
         if self._chunks is None:

@@ -44,7 +44,10 @@ _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # Headers which the two answers write themselves, or must not have: a length or a transfer encoding has no place in
 # a 101 (RFC 9110 section 8.6, RFC 9112 section 6.1).
 _RESERVED_IN_SWITCH = frozenset(
-    {"upgrade", "connection", "sec-websocket-accept", "sec-websocket-protocol", "content-length", "transfer-encoding"}
+    {
+        *("upgrade", "connection", "sec-websocket-accept", "sec-websocket-protocol", "sec-websocket-extensions"),
+        *("content-length", "transfer-encoding"),
+    }
 )
 _RESERVED_IN_REFUSAL = frozenset({"content-type", "content-length", "transfer-encoding"})
 
@@ -160,14 +163,18 @@ def parse_upgrade(head: bytes) -> Upgrade:
 
 
 def switching_protocols(
-    upgrade: Upgrade, subprotocol: str | None = None, headers: Iterable[tuple[str, str]] = ()
+    upgrade: Upgrade,
+    subprotocol: str | None = None,
+    headers: Iterable[tuple[str, str]] = (),
+    extensions: str | None = None,
 ) -> bytes:
     """Return the 101 response that accepts `upgrade` (RFC 6455 section 4.2.2).
 
     Args:
         upgrade: the request to accept.
         subprotocol: the one agreed on, if any, out of those offered.
-        headers: further headers, such as Sec-WebSocket-Extensions or Set-Cookie.
+        headers: further headers, such as Set-Cookie.
+        extensions: the value of Sec-WebSocket-Extensions, where some were agreed on.
 
     Raises:
         ValueError: `subprotocol` was not offered, or a header is malformed or not the caller's to set.
@@ -182,6 +189,8 @@ def switching_protocols(
         if subprotocol not in upgrade.subprotocols:
             raise ValueError(f"subprotocol {subprotocol!r} was not offered, only {upgrade.subprotocols!r}")
         lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+    if extensions is not None:
+        lines.append(f"Sec-WebSocket-Extensions: {extensions}")
     lines += _header_lines(headers, _RESERVED_IN_SWITCH)
     return _encode_head(lines)
 

@@ -25,7 +25,7 @@ cdef class Inbound:
     @cython.locals(end=Py_ssize_t)
     cpdef void process(self, Connection connection, bytes data) except *
 
-    cdef void _read_again(self, Connection connection) except *
+    cpdef void read_again(self, Connection connection) except *
 
     @cython.locals(stage=int, protocol=Protocol)
     cdef void _received(self, Connection connection, Py_ssize_t count) except *

@@ -16,7 +16,7 @@ from zwoole.reactor.loop import Loop
 from zwoole.reactor.router import Router
 from zwoole.reactor.syscalls import read_into
 from zwoole.shared.frames import OP_PONG, build_frame
-from zwoole.shared.protocol import CLOSED_BY_PEER, FAILED, HEADROOM, MESSAGE, NEED_DATA, PING, PONG
+from zwoole.shared.protocol import CLOSED_BY_PEER, FAILED, HEADROOM, MESSAGE, NEED_DATA, PING, PONG, YIELD
 
 READ_BYTES = 65536
 
@@ -42,11 +42,12 @@ class Inbound:
         self._closing = closing
         self._limits = limits
         loop.on_readable = self.read
+        loop.on_reread = self.read_again
 
     def read(self, connection: Connection) -> None:
         """Read what a connection sent and act on it."""
         if connection.unread:
-            self._read_again(connection)
+            self.read_again(connection)
             return
         if connection.descriptor < 0:
             return
@@ -67,7 +68,8 @@ class Inbound:
         self.buffer[136:end] = data
         self._received(connection, len(data))
 
-    def _read_again(self, connection: Connection) -> None:
+    def read_again(self, connection: Connection) -> None:
+        """Go on with what is unread of a connection, or not inflated, in whatever stage it is now."""
         data = connection.unread
         connection.unread = b""
         if connection.stage in (OPEN, CLOSING):
@@ -107,6 +109,10 @@ class Inbound:
                     break
                 if event == PING and not protocol.close_sent:
                     self._answer_ping(connection, protocol.data)
+            elif event == YIELD:
+                connection.unread = protocol.take_rest()
+                self._loop.read_later(connection)
+                break
             elif event == CLOSED_BY_PEER:
                 self._closing.client_closed(connection)
                 break

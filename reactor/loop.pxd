@@ -9,6 +9,7 @@ cdef class Loop:
     cdef public object clock
     cdef readonly double now
     cdef public object on_readable
+    cdef public object on_reread
     cdef public object on_broken
     cdef public object on_flushed
     cdef public object on_batch
@@ -26,6 +27,7 @@ cdef class Loop:
     cdef list _again
     cdef list _reread
     cdef list _served
+    cdef list _next_turn
     cdef list _before_sleep
     cdef bint _running
 

@@ -35,6 +35,7 @@ class Loop:
         clock: the time that timeouts run on.
         now: its time, as of this turn.
         on_readable: called with a connection that can be read.
+        on_reread: called with a connection that was to be looked at again.
         on_broken: called with a connection and an errno, 0 where the kernel gave none.
         on_flushed: called with a connection whose queue has been sent, while its end is in progress.
         on_batch: called with a worker link that may have batches; returns whether it has more.
@@ -46,6 +47,7 @@ class Loop:
         self.clock = Clock()
         self.now = self.clock.now
         self.on_readable: Callable[[Connection], None]
+        self.on_reread: Callable[[Connection], None]
         self.on_broken: Callable[[Connection, int], None]
         self.on_flushed: Callable[[Connection], None]
         self.on_batch: Callable[[WorkerLink], bool]
@@ -63,6 +65,7 @@ class Loop:
         self._again: list[WorkerLink] = []
         self._reread: list[Connection] = []
         self._served: list[WorkerLink] = []
+        self._next_turn: list[Callable[[], None]] = []
         self._before_sleep: list[Callable[[], None]] = []
         self._running = False
 
@@ -136,8 +139,14 @@ class Loop:
             self._touched.append(link)
 
     def read_later(self, connection: Connection) -> None:
-        """Look at the connection's unread bytes at the end of this turn."""
-        self._reread.append(connection)
+        """Look at what is unread or not inflated of the connection at the end of this turn."""
+        if not connection.rereading:
+            connection.rereading = True
+            self._reread.append(connection)
+
+    def next_turn(self, call: Callable[[], None]) -> None:
+        """Call `call` once in the next turn, which then does not sleep."""
+        self._next_turn.append(call)
 
     def serve_later(self, link: WorkerLink) -> None:
         """Go on in the next turn with what one turn was too short for."""
@@ -185,6 +194,10 @@ class Loop:
                 timer.run()
         for source in last:
             source()
+        calls = self._next_turn
+        self._next_turn = []
+        for call in calls:
+            call()
         served = self._served
         self._served = []
         for link in served:
@@ -196,7 +209,7 @@ class Loop:
         """Return how long the turn may wait, and note from when on a timer may have run out."""
         self._timers_due = 0.0
         # The last two: what came up while flushing.
-        if self._again or self._reread or self._served or self._touched or self._dirty:
+        if self._again or self._reread or self._served or self._touched or self._dirty or self._next_turn:
             return 0.0
         self._timers_due = self.clock.now + MAX_SLEEP_S
         for timer in self._timers:
@@ -226,7 +239,8 @@ class Loop:
         connections = self._reread
         self._reread = []
         for connection in connections:
-            self.on_readable(connection)
+            connection.rereading = False
+            self.on_reread(connection)
 
     def _flush(self) -> None:
         """Send the batches, then what each connection was sent."""
@@ -252,14 +266,14 @@ class Loop:
         if error:
             self.on_broken(connection, error)
             return
-        if connection.queued != connection.noted:
+        if connection.queued + connection.pending != connection.noted:
             self.on_queue(connection)
         mask = connection.interest
         if connection.queued:
             self.listen(connection, mask | 0x4)
         else:
             self.listen(connection, mask & ~0x4)
-            if connection.stage > 1:
+            if connection.stage > 1 and not connection.pending:
                 self.on_flushed(connection)
             elif connection.late_pong:
                 connection.queue(connection.late_pong)

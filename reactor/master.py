@@ -17,6 +17,7 @@ import zmq
 
 from zwoole.reactor.backlog import Backlog
 from zwoole.reactor.closing import Closing
+from zwoole.reactor.compression import Compression
 from zwoole.reactor.connection import HANDSHAKE, OPEN
 from zwoole.reactor.handshake import Refused
 from zwoole.reactor.heartbeat import Heartbeat
@@ -84,7 +85,8 @@ class Master:
         self._backlog = Backlog(self._registry, self._router, self._closing, settings)
         self.loop.on_queue = self._backlog.note
         self._closing.on_dropped.append(self._backlog.note)
-        self._outbound = Outbound(self.loop, self._registry, self._router, self._closing, self._backlog)
+        compression = Compression(self.loop, self._backlog, settings)
+        self._outbound = Outbound(self.loop, self._registry, self._router, self._closing, self._backlog, compression)
         self._outbound.on_answer = self._opening.answered
         self._pipes = Pipes(self.loop, table, self._router, settings)
         self._pool = Pool(
@@ -171,6 +173,7 @@ class Master:
             "connections": len(self._registry),
             "accepted": self._listener.accepted,
             "opened": self._opening.accepted,
+            "opened_compressed": self._opening.compressed,
             "refused": {str(status): count for status, count in self._opening.refused.items()},
             "closed": {str(code): count for code, count in self._closing.closed.items()},
             "closed_for_limits": self._limits.enforced,

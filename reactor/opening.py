@@ -22,6 +22,7 @@ from zwoole.reactor.policy import Policy
 from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
 from zwoole.shared.answers import unpack_accept, unpack_refuse
+from zwoole.shared.deflate import Agreement, Deflater, Inflater
 from zwoole.shared.log import get_logger
 from zwoole.shared.protocol import HEADROOM, Protocol
 from zwoole.shared.request import pack_request
@@ -51,6 +52,7 @@ class Opening:
     Attributes:
         routes: what the app serves; set when a worker says hello.
         accepted: handshakes that succeeded.
+        compressed: those of them that agreed on compression.
         refused: handshakes that did not, by HTTP status.
         on_open: called with a connection that was just opened.
     """
@@ -60,6 +62,7 @@ class Opening:
     ) -> None:
         self.routes = Routes()
         self.accepted = 0
+        self.compressed = 0
         self.refused: dict[int, int] = {}
         self.on_open: Callable[[Connection], None] | None = None
         self._loop = loop
@@ -71,6 +74,7 @@ class Opening:
         self._asked: dict[
             int, tuple[Upgrade, str | None]
         ] = {}  # fds whose worker is deciding; upgrade, our subprotocol
+        self._level = settings.compression_level
         self._framed = settings.slow_reader == "drop_oldest"
         self._max_head = settings.http_head_max_length
         self._max_message = settings.package_max_length
@@ -163,8 +167,9 @@ class Opening:
             self._router.stop_reading(connection)
             self._router.ask(connection)
             return
+        agreement = self._policy.agree(upgrade)
         self._timeouts.stop(connection.fd)
-        self._switch(connection, switching_protocols(upgrade, subprotocol))
+        self._switch(connection, agreement, switching_protocols(upgrade, subprotocol, (), response_of(agreement)))
         self._router.open(connection)
         if self.on_open is not None:
             self.on_open(connection)
@@ -175,11 +180,12 @@ class Opening:
         """Accept an upgrade that a worker was asked about."""
         upgrade, chosen = self._asked[connection.fd]
         subprotocol = chosen if subprotocol is None else subprotocol
-        response = switching_protocols(upgrade, subprotocol, headers)
+        agreement = self._policy.agree(upgrade)
+        response = switching_protocols(upgrade, subprotocol, headers, response_of(agreement))
         self._timeouts.stop(connection.fd)
         del self._asked[connection.fd]
         self._record(connection, upgrade, subprotocol)
-        self._switch(connection, response)
+        self._switch(connection, agreement, response)
         self._router.open_asked(connection)
         self._router.read_on(connection)
         if self.on_open is not None:
@@ -190,11 +196,16 @@ class Opening:
             upgrade.target, upgrade.headers, connection.remote_addr, connection.remote_port, subprotocol
         )
 
-    def _switch(self, connection: Connection, response: bytes) -> None:
-        """Answer 101: from here on the connection speaks frames."""
+    def _switch(self, connection: Connection, agreement: Agreement | None, response: bytes) -> None:
+        """Answer 101: from here on the connection speaks frames, compressed as agreed."""
         self.accepted += 1
         connection.framed = self._framed
-        connection.protocol = Protocol(self._max_message, self._max_fragments)
+        inflater = None
+        if agreement is not None:
+            self.compressed += 1
+            inflater = Inflater(agreement.client_bits, agreement.client_takeover)
+            connection.deflater = Deflater(agreement.server_bits, agreement.server_takeover, self._level)
+        connection.protocol = Protocol(self._max_message, self._max_fragments, inflater)
         connection.stage = OPEN
         connection.queue(response)
         self._loop.flush_later(connection)
@@ -214,3 +225,8 @@ class Opening:
             self.lost(connection)
         else:
             self.refuse(connection, Refused(408, "the request did not arrive in time"))
+
+
+def response_of(agreement: Agreement | None) -> str | None:
+    """Return the extensions that a response names."""
+    return None if agreement is None else agreement.response

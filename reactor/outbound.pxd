@@ -24,6 +24,7 @@ cdef class Outbound:
     cdef Router _router
     cdef object _closing
     cdef object _backlog
+    cdef object _compression
     cdef Py_ssize_t _limit
 
     @cython.locals(i=int, parts=list)
@@ -35,7 +36,7 @@ cdef class Outbound:
     @cython.locals(connection=Connection)
     cdef void _push(self, BatchReader event) except *
 
-    @cython.locals(frame=bytes, size=Py_ssize_t, connection=Connection)
+    @cython.locals(frame=bytes, data=bytes, opcode=int, size=Py_ssize_t, connection=Connection)
     cdef void _broadcast(self, BatchReader event) except *
 
     cdef void _queue_frame(self, Connection connection, bytes frame, Py_ssize_t size) except *

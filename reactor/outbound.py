@@ -8,6 +8,7 @@ import msgpack
 
 from zwoole.reactor.backlog import Backlog
 from zwoole.reactor.closing import Closing
+from zwoole.reactor.compression import Compression
 from zwoole.reactor.connection import OPEN, Connection
 from zwoole.reactor.loop import Loop
 from zwoole.reactor.registry import Registry
@@ -55,7 +56,15 @@ class Outbound:
         on_wire_error: called with (link, reason) when a worker sent what is no batch.
     """
 
-    def __init__(self, loop: Loop, registry: Registry, router: Router, closing: Closing, backlog: Backlog) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        registry: Registry,
+        router: Router,
+        closing: Closing,
+        backlog: Backlog,
+        compression: Compression,
+    ) -> None:
         self.messages = 0
         self.bytes = 0
         self.dropped = 0
@@ -70,6 +79,7 @@ class Outbound:
         self._router = router
         self._closing = closing
         self._backlog = backlog
+        self._compression = compression
         self._limit = backlog.limit
         loop.on_batch = self.receive
 
@@ -138,6 +148,11 @@ class Outbound:
         if connection is None or connection.stage < 1 or connection.stage > 2 or connection.descriptor < 0:
             self.dropped += 1
             return
+        if connection.deflater is not None:
+            if self._compression.push(connection, _opcode(event), event.data()):
+                self.messages += 1
+                self.bytes += event.body_size
+            return
         if connection.queued + event.body_size > self._limit and not self._backlog.admit(connection, event.body_size):
             return
         connection.queue_message(_opcode(event), event)
@@ -147,12 +162,23 @@ class Outbound:
 
     def _broadcast(self, event: BatchReader) -> None:
         """Queue one frame, built once, for every established connection."""
-        frame = build_frame(_opcode(event), event.data())
+        opcode = _opcode(event)
+        data = event.data()
+        frame = build_frame(opcode, data)
         size = len(frame)
+        compressed = None
         connections = self._registry.by_descriptor
         for connection in list(connections.values()):
-            if connection.stage == 1:
+            if connection.stage != 1:
+                continue
+            if connection.deflater is None:
                 self._queue_frame(connection, frame, size)
+                continue
+            if compressed is None:
+                compressed = self._compression.broadcast(opcode, data)
+            if compressed.queue_for(connection):
+                self.messages += 1
+                self.bytes += size
 
     def _queue_frame(self, connection: Connection, frame: bytes, size: int) -> None:
         if connection.queued + size > self._limit and not self._backlog.admit(connection, size):

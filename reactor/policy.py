@@ -11,6 +11,7 @@ import re
 from urllib.parse import urlsplit
 
 from zwoole.reactor.handshake import Refused, Upgrade
+from zwoole.shared.deflate import Agreement, MalformedOffer, Wishes, agree
 from zwoole.shared.settings import Settings
 
 
@@ -20,6 +21,8 @@ class Policy:
     def __init__(self, settings: Settings) -> None:
         self._origins = [pattern(origin) for origin in settings.allowed_origins]
         self._subprotocols = settings.subprotocols
+        self._compresses = settings.websocket_compression
+        self._wishes = Wishes(settings.compression_window_bits, settings.compression_context_takeover)
 
     def judge(self, upgrade: Upgrade) -> str | None:
         """Return the subprotocol for an upgrade, None where both sides have none in common.
@@ -33,6 +36,17 @@ class Policy:
         # RFC 6455 section 4.2.2 item 5.5: one of those offered, or none. A token that a browser sends in the place of
         # a subprotocol is in nobody's list, and so is never sent back.
         return next((name for name in self._subprotocols if name in upgrade.subprotocols), None)
+
+    def agree(self, upgrade: Upgrade) -> Agreement | None:
+        """Return what to compress an upgrade's messages with, None where they are not to be.
+
+        Raises:
+            Refused: its extensions are malformed (RFC 6455 section 9.1).
+        """
+        try:
+            return agree(upgrade.extensions, self._wishes) if self._compresses else None
+        except MalformedOffer as error:
+            raise Refused(400, f"malformed Sec-WebSocket-Extensions: {str(error)[:100]!a}") from None
 
     def _allows(self, origin: str, host: str) -> bool:
         if not self._origins:

@@ -29,6 +29,10 @@ cdef class Protocol:
     cdef unsigned int _fragments
     cdef bytearray _partial
     cdef bytes _utf8_tail
+    cdef object _inflater
+    cdef bint _compressed
+    cdef bytes _pending
+    cdef Py_ssize_t _inflated
 
     @cython.locals(size=Py_ssize_t)
     cpdef void receive_data(self, bytearray buffer, Py_ssize_t start, Py_ssize_t end) except *
@@ -51,11 +55,16 @@ cdef class Protocol:
         opcode=int,
         length="unsigned long long",
         start=Py_ssize_t,
+        slack="unsigned long long",
+        limit="unsigned long long",
     )
     cdef int _begin_frame(self) except -1
 
     @cython.locals(buffer=bytearray, partial=bytearray, size=Py_ssize_t, chunk=bytes)
     cdef int _continue_payload(self) except -1
+
+    @cython.locals(partial=bytearray, room=Py_ssize_t, limit=Py_ssize_t, out=bytes, size=Py_ssize_t, more=bint)
+    cdef int _inflate(self) except -1
 
     cdef bint _check_text(self, bytes chunk, bint final) except -1
     cdef int _finish_message(self) except -1

@@ -10,14 +10,15 @@ raises on what a client sends.
 
 Plan: `receive_data` only remembers the caller's buffer. `next_event` reads one header (frames.py) and as much
 of its payload as is there. A payload that is whole is unmasked straight into the event's bytes; one that is not,
-or that is a fragment, grows in `_partial`, unmasked and checked for UTF-8 as far as it has come. A header or a
-control frame that is cut short is kept as the raw bytes it is and written in front of the next buffer: the caller
-leaves HEADROOM bytes free there.
+or that is a fragment, grows in `_partial`, unmasked, inflated and checked for UTF-8 as far as it has come. A header
+or a control frame that is cut short is kept as the raw bytes it is and written in front of the next buffer: the
+caller leaves HEADROOM bytes free there.
 """
 
 from __future__ import annotations
 
 import codecs
+import zlib
 
 from zwoole.shared.close_codes import (
     CLOSE_INVALID_DATA,
@@ -28,6 +29,7 @@ from zwoole.shared.close_codes import (
     MAX_REASON_BYTES,
     is_sendable,
 )
+from zwoole.shared.deflate import TAIL, Inflater
 from zwoole.shared.frames import FrameHeader, build_frame, read_header
 from zwoole.shared.mask import is_utf8, unmask
 
@@ -37,7 +39,10 @@ MESSAGE = 1  # `opcode`, `data`
 PING = 2  # `data`, to be sent back in a pong
 PONG = 3  # `data`
 CLOSED_BY_PEER = 4  # `close_code`, `close_reason`; nothing more will be read
+YIELD = 6  # inflating has taken its share of this turn: to be called again in the next
 FAILED = 5  # the peer broke the protocol: `close_code`, `close_reason` say how; nothing more will be read
+
+INFLATE_BYTES = 262144  # inflated in one turn, for one connection: well below a millisecond
 
 HEADROOM = 136  # more than a control frame's 6 bytes of header and 125 of payload
 
@@ -58,15 +63,19 @@ class Protocol:
 
     __slots__ = (
         "_buffer",
+        "_compressed",
         "_end",
         "_fin",
         "_fragments",
         "_frame_opcode",
+        "_inflated",
+        "_inflater",
         "_key",
         "_max_fragments",
         "_max_message",
         "_message_opcode",
         "_partial",
+        "_pending",
         "_phase",
         "_position",
         "_remaining",
@@ -80,12 +89,13 @@ class Protocol:
         "receiving",
     )
 
-    def __init__(self, max_message: int, max_fragments: int) -> None:
+    def __init__(self, max_message: int, max_fragments: int, inflater: Inflater | None = None) -> None:
         """Begin just behind the handshake.
 
         Args:
-            max_message: largest message, in bytes, whole or joined from fragments.
+            max_message: largest message, in bytes, whole or joined from fragments, and inflated.
             max_fragments: most frames that one message may come in.
+            inflater: where permessage-deflate was agreed on: inflates the client's messages.
         """
         self._max_message = max_message
         self._max_fragments = max_fragments
@@ -111,6 +121,11 @@ class Protocol:
         self._fragments = 0
         self._partial: bytearray | None = None
         self._utf8_tail = b""  # the first bytes of a character that was cut short
+        # Where permessage-deflate was agreed on.
+        self._inflater = inflater
+        self._compressed = False  # whether the message that is arriving is
+        self._pending: bytes | None = None  # of the payload that has arrived, what is not inflated yet
+        self._inflated = 0  # since receive_data
 
     # Public methods for receiving data.
 
@@ -126,12 +141,17 @@ class Protocol:
         self._buffer = buffer
         self._position = start - size
         self._end = end
+        self._inflated = 0
 
     def next_event(self) -> int:
         """Go on to the next event and return its kind; its fields are valid until the next call."""
         self.data = b""
         while self.receiving:
-            if self._remaining:
+            if self._pending is not None:
+                if self._inflated >= INFLATE_BYTES:
+                    return YIELD
+                event = self._inflate()
+            elif self._remaining:
                 if self._position == self._end:
                     break
                 event = self._continue_payload()
@@ -185,7 +205,10 @@ class Protocol:
             return NEED_DATA
         partial = self._partial
         held = 0 if partial is None else len(partial)
-        size = read_header(_HEADER, buffer, self._position, self._end, self._max_message - held, False)
+        # What does not shrink by deflating grows a little, so the limit proper is that of the inflated message.
+        slack = 0 if self._inflater is None else 64 + (self._max_message >> 10)
+        limit = self._max_message - held + slack
+        size = read_header(_HEADER, buffer, self._position, self._end, limit, slack != 0)
         if size == 0:
             self._tail = bytes(buffer[self._position : self._end])
             self._buffer = None
@@ -200,7 +223,12 @@ class Protocol:
                     return self._fail(CLOSE_PROTOCOL_ERROR, "continuation frame without a message to continue")
             elif self._message_opcode:
                 return self._fail(CLOSE_PROTOCOL_ERROR, "new message before the fragments of the last were complete")
-            elif _HEADER.fin and length <= self._end - self._position - size:
+            elif (
+                _HEADER.fin
+                and not _HEADER.rsv1
+                and length <= self._end - self._position - size
+                and length <= self._max_message
+            ):
                 start = self._position + size
                 self._position = start + length
                 self.opcode = opcode
@@ -213,6 +241,9 @@ class Protocol:
                 return self._fail(CLOSE_POLICY_VIOLATION, "message in too many fragments")
             if opcode:
                 self._message_opcode = opcode
+                self._compressed = _HEADER.rsv1
+            if slack and not self._compressed and length > self._max_message - held:
+                return self._fail(CLOSE_MESSAGE_TOO_BIG, "")
             if self._partial is None:
                 self._partial = bytearray()
         elif length <= self._end - self._position - size:
@@ -231,6 +262,9 @@ class Protocol:
         self._key = _HEADER.key
         self._phase = 0
         if length == 0 and self._fin:
+            if self._compressed:
+                self._pending = TAIL
+                return NEED_DATA
             return self._finish_message()
         return NEED_DATA
 
@@ -247,10 +281,40 @@ class Protocol:
         self._position += size
         self._remaining -= size
         self._phase = (self._phase + size) & 3
+        if self._compressed:
+            self._pending = chunk + TAIL if self._remaining == 0 and self._fin else chunk
+            return NEED_DATA
         if self._message_opcode == 0x1 and not self._check_text(chunk, False):
             return self._fail(CLOSE_INVALID_DATA, "text that is not UTF-8")
         partial += chunk
         if self._remaining == 0 and self._fin:
+            return self._finish_message()
+        return NEED_DATA
+
+    def _inflate(self) -> int:
+        """Inflate a slice of what has come of a compressed message (RFC 7692 section 7.2.2)."""
+        inflater: Inflater = self._inflater  # type: ignore[assignment]
+        partial: bytearray = self._partial  # type: ignore[assignment]
+        room = self._max_message - len(partial)
+        # One byte more than there may be tells that there is more.
+        limit = room + 1 if room < 65536 else 65536
+        try:
+            out = inflater.inflate(self._pending, limit)  # type: ignore[arg-type]
+        except zlib.error:
+            return self._fail(CLOSE_INVALID_DATA, "compressed data that cannot be inflated")
+        size = len(out)
+        if size > room:
+            return self._fail(CLOSE_MESSAGE_TOO_BIG, "")
+        self._inflated += size
+        if self._message_opcode == 0x1 and not self._check_text(out, False):
+            return self._fail(CLOSE_INVALID_DATA, "text that is not UTF-8")
+        partial += out
+        # Output that filled its limit exactly may have more behind it, though all input is used.
+        more = len(inflater.rest) > 0 or size == limit
+        self._pending = inflater.rest if more else None
+        if not more and self._remaining == 0 and self._fin:
+            self._compressed = False
+            inflater.end_message()
             return self._finish_message()
         return NEED_DATA
 
@@ -321,6 +385,8 @@ class Protocol:
         self._partial = None
         self._tail = b""
         self._utf8_tail = b""
+        self._pending = None
+        self._inflater = None
 
 
 def close_payload(code: int, reason: str) -> bytes:

@@ -44,6 +44,18 @@ class Settings:
     accept_rate: int = _setting(
         0, "connections accepted in a second, further ones wait in the kernel; 0: any", 0, 1 << 20
     )
+    websocket_compression: bool = _setting(
+        False,
+        "whether to compress messages (permessage-deflate) for clients that offer it; off: it costs CPU and memory",
+    )
+    compression_level: int = _setting(1, "how hard to compress: 1 is fast, 9 is small", 1, 9)
+    compression_threshold: int = _setting(256, "bytes below which a message is sent as it is", 0, 1 << 30)
+    compression_window_bits: int = _setting(
+        15, "size of the windows, 2^bits bytes: of what is sent, and the largest that clients are asked to use", 9, 15
+    )
+    compression_context_takeover: bool = _setting(
+        False, "whether windows outlast a message: smaller messages, but up to 300 KiB for each connection"
+    )
     package_max_length: int = _setting(MIB, "largest message from a client, in bytes", 125, 1 << 30)
     http_head_max_length: int = _setting(16 * KIB, "largest HTTP head of a handshake, in bytes", 256, MIB)
     handshake_timeout: float = _setting(10.0, "seconds for a client to send its whole HTTP head", 0.05, 3600)

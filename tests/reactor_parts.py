@@ -20,6 +20,7 @@ import zmq
 from tests.client_frames import client_frame
 from zwoole.reactor.backlog import Backlog
 from zwoole.reactor.closing import Closing
+from zwoole.reactor.compression import Compression
 from zwoole.reactor.connection import OPEN as STAGE_OPEN
 from zwoole.reactor.connection import Connection
 from zwoole.reactor.deadlines import Clock
@@ -86,7 +87,8 @@ class Reactor:
         self.backlog = Backlog(self.registry, self.router, self.closing, self.settings)
         self.loop.on_queue = self.backlog.note
         self.closing.on_dropped.append(self.backlog.note)
-        self.outbound = Outbound(self.loop, self.registry, self.router, self.closing, self.backlog)
+        self.compression = Compression(self.loop, self.backlog, self.settings)
+        self.outbound = Outbound(self.loop, self.registry, self.router, self.closing, self.backlog, self.compression)
         self.outbound.on_answer = self.opening.answered
         self.loop.on_serve = self.router.serve
         self.pipes = Pipes(self.loop, self.table, self.router, self.settings)

@@ -465,8 +465,8 @@ class TestSwitchingProtocols:
 
     def test_subprotocol_and_headers(self) -> None:
         upgrade = parse_upgrade(head(b"Sec-WebSocket-Protocol: chat, superchat"))
-        headers = [("Sec-WebSocket-Extensions", "permessage-deflate"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=\xe9")]
-        assert switching_protocols(upgrade, "superchat", headers).endswith(
+        headers = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=\xe9")]
+        assert switching_protocols(upgrade, "superchat", headers, "permessage-deflate").endswith(
             b"\r\nSec-WebSocket-Protocol: superchat\r\n"
             b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
             b"Set-Cookie: a=1\r\n"
@@ -494,6 +494,7 @@ class TestSwitchingProtocols:
             ("upgrade", "h2c"),
             ("Sec-WebSocket-Accept", "x"),
             ("Sec-WebSocket-Protocol", "x"),
+            ("Sec-WebSocket-Extensions", "permessage-deflate"),
             ("Content-Length", "0"),
             ("Transfer-Encoding", "chunked"),
         ],

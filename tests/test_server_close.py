@@ -163,11 +163,13 @@ def test_our_close_of_a_connection_that_is_ending_changes_nothing(
     assert told(worker)[0] == 1000
 
 
-def test_a_handshake_that_the_server_gives_up_is_closed_without_a_word(reactor: Reactor, worker: Worker) -> None:
+def test_a_handshake_that_the_server_gives_up_is_answered_with_503(reactor: Reactor, worker: Worker) -> None:
     client = reactor.client()
     client.send(b"GET / HTTP/1.1\r\n")
     server_close(reactor, client)
+    assert client.read().startswith(b"HTTP/1.1 503 ")
     assert client.at_end()
+    client.leave()
     assert is_gone(reactor, client.connection)
     assert worker.take() == []
 
