@@ -4,6 +4,7 @@ cimport cython as cy
 cdef Py_ssize_t _STAMP_BYTES
 cdef Py_ssize_t _FILLER_SHIFTS
 cdef bytes _HEX
+cdef unsigned int _WORD
 
 @cy.locals(difference=int)
 cdef bint same_bytes(

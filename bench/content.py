@@ -35,6 +35,7 @@ _HEX = b"0123456789abcdef"
 _STAMP_BYTES = STAMP_BYTES
 _TEXT_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ,.-"
 _FILLER_SHIFTS = 251  # a prime, so that fillers repeat in step with no power of two
+_WORD = 0xFFFFFFFF  # typed in the .pxd: as a literal it would be a Python object
 _SLOTS = 4093  # a prime too; shares of a mix are exact to a part in so many
 
 
@@ -182,9 +183,9 @@ class Content:
     def _next_key(self) -> None:
         # xorshift32: a few operations, and never 0, which would leave the frame unmasked
         state = self._key_state
-        state ^= (state << 13) & 0xFFFFFFFF
+        state ^= (state << 13) & _WORD
         state ^= state >> 17
-        state ^= (state << 5) & 0xFFFFFFFF
+        state ^= (state << 5) & _WORD
         self._key_state = state
         for index in range(8):
             self._key[index] = (state >> (8 * (index & 3))) & 255

@@ -183,7 +183,7 @@ class Tally:
         self.ring = (1 << max(self.depth - 1, 0).bit_length()) - 1  # sequence & ring: the place of a send time
         self.limit = 0  # messages per connection
         self.now_ns = 0  # time of the last read
-        self.last_reply_ns = 0  # since when the oldest unanswered message may have been waiting
+        self.last_reply_ns = 0
         self.unanswered = 0  # in all streams whose number of messages is known
         self.begin(0, 0, FOREVER_NS, 1)
 
@@ -417,11 +417,9 @@ class Connection:
         if own is None or own.sent == first:
             return False
         tally = self._tally
-        now_ns = clock_ns()
-        if tally.unanswered == 0:
-            tally.last_reply_ns = now_ns
         tally.unanswered += own.sent - first
         if not tally.gap_ps:
+            now_ns = clock_ns()
             for sequence in range(first, own.sent):
                 self._sent_at[sequence & tally.ring] = now_ns
         return True

@@ -297,6 +297,16 @@ def test_a_reply_that_cannot_be_inflated() -> None:
     assert run.messages == CONNECTIONS * (MESSAGES - 1)
 
 
+@pytest.mark.parametrize("secure", [False, True])
+def test_what_tls_has_read_beyond_the_inbox_is_served(secure: bool) -> None:
+    def behind_another(payload: bytes) -> bytes:
+        return b"\x81\x7e\x27\x10" + b"x" * 10_000 + b"\x81\x40" + payload  # in one TLS record
+
+    with websocket_server(echo_but(MESSAGES - 1, writing(behind_another)), secure) as target:
+        run = load(target, depth=1, insecure=True)
+    assert run.errors == {"length": CONNECTIONS, "unexpected": CONNECTIONS}
+
+
 def test_a_length_no_frame_may_have_ends_the_connection() -> None:
     with websocket_server(echo_but(MESSAGES - 1, writing(lambda _: b"\x81\x7f" + b"\xff" * 8))) as target:
         run = load(target, depth=1)

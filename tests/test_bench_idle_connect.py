@@ -27,7 +27,7 @@ CONNECTIONS = 5
 
 
 def hold(target: Target) -> Run:
-    return Run(Plan(target, mode="idle", connections=CONNECTIONS), window(duration_s=0.3))
+    return Run(Plan(target, mode="idle", connections=CONNECTIONS, insecure=True), window(duration_s=0.3))
 
 
 def test_idle_connections_stay_open_and_are_counted() -> None:
@@ -38,7 +38,8 @@ def test_idle_connections_stay_open_and_are_counted() -> None:
     assert run.messages == 0
 
 
-def test_pings_of_the_server_are_answered_and_its_messages_do_no_harm() -> None:
+@pytest.mark.parametrize("secure", [False, True])
+def test_pings_of_the_server_are_answered_and_its_messages_do_no_harm(secure: bool) -> None:
     pongs = 0
 
     async def talkative(connection: ServerConnection) -> None:
@@ -49,7 +50,7 @@ def test_pings_of_the_server_are_answered_and_its_messages_do_no_harm() -> None:
         pongs += 1
         await connection.wait_closed()
 
-    with websocket_server(talkative) as target:
+    with websocket_server(talkative, secure) as target:
         run = hold(target)
     assert run.errors == {}
     assert run.client.open == pongs == CONNECTIONS

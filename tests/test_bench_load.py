@@ -165,6 +165,13 @@ def test_processes_fan_out_to_each_other() -> None:
     assert result.still_open == 5
 
 
+def test_processes_tell_each_other_what_they_have_sent() -> None:
+    with websocket_server(Room(lambda number, message: [] if number == 5 else [message])) as target:
+        plan = Plan(target, mode="fanout", connections=5, processes=2, duration_s=0.3, warmup_s=0.0, patience_s=0.5)
+        result = run_load(plan)
+    assert result.errors == {"missing": 5}
+
+
 def test_the_meter_is_read_when_the_window_opens_and_closes() -> None:
     moments: list[int] = []
     watcher = Recorder()

@@ -14,6 +14,7 @@ from websockets.asyncio.server import ServerConnection
 from tests.bench_parts import Handler, Run, echo, websocket_server, window
 from zwoole.bench import histogram
 from zwoole.bench.content import Contents
+from zwoole.bench.load import run_load
 from zwoole.bench.loadcore import Connection, Pace, Stream, Tally, clock_ns, wait_readable
 from zwoole.bench.plan import Plan
 
@@ -74,6 +75,28 @@ def test_what_was_due_at_the_end_is_waited_for() -> None:
         run = Run(Plan(target, connections=4, rate=200.0), window(duration_s=0.4))
     assert run.errors == {}
     assert run.client.tally.last_reply_ns - run.client.ended_ns > 0.2e9
+
+
+def test_what_was_due_at_the_end_is_in_the_percentiles() -> None:
+    with websocket_server(stalling_echo(after_s=0.3)) as target:
+        result = run_load(Plan(target, connections=4, rate=200.0, duration_s=0.5, warmup_s=0.0))
+    assert result.errors == {}
+    assert result.messages < 90
+    assert result.latency_us["p90"] > STALL_S * 1e6 * 0.5
+
+
+def test_what_could_not_be_sent_in_time_is_sent_later() -> None:
+    async def late(connection: ServerConnection) -> None:
+        connection.transport.pause_reading()
+        await asyncio.sleep(0.7)
+        connection.transport.resume_reading()
+        await echo(connection)
+
+    size = 2**20  # so that the socket buffers are soon full and nothing more can be sent
+    with websocket_server(late) as target:
+        run = Run(Plan(target, connections=1, size=size, rate=40.0), window(duration_s=0.5))
+    assert run.errors == {}
+    assert run.client.tally.last_reply_ns - run.client.ended_ns > 0.15e9
 
 
 def test_what_never_comes_is_missing() -> None:
