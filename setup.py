@@ -30,6 +30,7 @@ COMPILED = [
     "zwoole.workers.link",
     "zwoole.workers.commands",
     "zwoole.workers.dispatch",
+    "zwoole.bench.content",
     "zwoole.bench.loadcore",
 ]
 
