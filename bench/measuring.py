@@ -27,7 +27,7 @@ class Run:
     peer: str
     result: LoadResult | None
     problem: str = ""
-    bytes_per_connection: float = 0.0
+    bytes_per_connection: float | None = None
     """Idle connections: by how much the memory of all the server's processes grew for each."""
 
     @property
@@ -40,7 +40,7 @@ class Run:
     def figure(self) -> float:
         """What the scenario is about: bytes for each idle connection, or messages per second."""
         assert self.result is not None
-        return self.bytes_per_connection or self.result.rate
+        return self.result.rate if self.bytes_per_connection is None else self.bytes_per_connection
 
     def record(self) -> dict[str, Any]:
         """Return it for a file, without what its result has for charts of its own."""
@@ -55,11 +55,12 @@ def measure(peer: Peer, scenario: Scenario, duration_s: float, round_number: int
     try:
         with PeerProcess(peer, scenario.serve) as server:
             plan = scenario.plan(Target(HOST, server.port, "/"), duration_s, duration_s * WARMUP_SHARE)
+            grown: float | None = None
             if scenario.mode == IDLE:
                 result, grown = _measure_memory(plan, server)
             else:
                 with _slow_readers(plan, scenario.slow_readers):
-                    result, grown = run_load(plan, server.cpu_s), 0.0
+                    result = run_load(plan, server.cpu_s)
     except (PeerError, LoadError, HandshakeError) as error:
         return Run(round_number, scenario.name, peer.name, None, str(error))
     problems = [f"{count:,} {kind}: {ERROR_KINDS[kind]}" for kind, count in sorted(result.errors.items())]

@@ -24,9 +24,15 @@ def ratios(runs: Sequence[Run], scenario: Scenario, peer: str) -> list[float]:
 
 
 def table(runs: Sequence[Run], scenario: Scenario, peers: Sequence[str]) -> str:
-    """Return the Markdown table of one scenario: medians, and the lowest and the highest in brackets."""
-    rows = [_head(scenario)]
-    rows += [_row(runs, scenario, peer) for peer in peers if peer in scenario.peers]
+    """Return the Markdown table of one scenario: medians, and the lowest and the highest in brackets.
+
+    Args:
+        runs: of all scenarios.
+        scenario: the one.
+        peers: the order of the rows; who has not been measured in this scenario has none.
+    """
+    measured = {run.peer for run in runs if run.scenario == scenario.name}
+    rows = [_head(scenario), *(_row(runs, scenario, peer) for peer in peers if peer in measured)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in rows]
     rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
