@@ -19,6 +19,7 @@ from zwoole.reactor.backlog import Backlog
 from zwoole.reactor.closing import Closing
 from zwoole.reactor.compression import Compression
 from zwoole.reactor.connection import HANDSHAKE, OPEN
+from zwoole.reactor.handover import Handover
 from zwoole.reactor.handshake import Refused
 from zwoole.reactor.heartbeat import Heartbeat
 from zwoole.reactor.inbound import Inbound
@@ -89,13 +90,13 @@ class Master:
         self._outbound = Outbound(self.loop, self._registry, self._router, self._closing, self._backlog, compression)
         self._outbound.on_answer = self._opening.answered
         self._pipes = Pipes(self.loop, table, self._router, settings)
+        self._handover = Handover(self.loop, self._registry, self._router, self._closing, self._outbound, settings)
         self._pool = Pool(
             self.loop,
-            self._registry,
             self._router,
-            self._closing,
             self._opening,
             self._outbound,
+            self._handover,
             self._pipes,
             run_dir,
             epoch,
@@ -192,7 +193,7 @@ class Master:
             "partial_bytes": self._limits.partial_bytes,
             "pipe_messages": self._pipes.messages,
             "pipe_messages_dropped": self._pipes.dropped,
-            "worker_deaths": self._pool.deaths,
+            "worker_deaths": self._handover.deaths,
             "replays": self._router.replays,
             "handovers": self._router.adoptions,
             "workers": [
