@@ -100,10 +100,14 @@ class Handover:
             if connection.stage in (HANDSHAKE, OPEN, ENDING):
                 self._router.replay(connection, events)
         slot = link.slot
+        if slot not in self._router.slots:  # given up meanwhile
+            slot = min(self._router.slots, key=lambda other: (other.link is None, other.connections))
         slot.pending_closes.extend(verdict.closes)
         for connection in owned:
             never_began = connection.parked is not None and connection.parked[0][0] in OPENINGS
-            if connection in failed or connection.replays > MAX_REPLAYS:
+            if connection in verdict.unopened and connection.stage not in (HANDSHAKE, OPEN, ENDING):
+                self._router.abandon(connection)  # it is closing, and nobody has heard that it was open
+            elif connection in failed or connection.replays > MAX_REPLAYS:
                 self._lose(connection, CLOSE_INTERNAL_ERROR, "the server process died")
             elif connection.handler and not never_began:
                 self._lose(connection, CLOSE_SERVICE_RESTART, "the server process was restarted")
@@ -122,7 +126,7 @@ class Handover:
             self.retire(link)
 
     def look_after(self) -> bool:
-        """See to what has waited: handlers that linger, places without a worker; answer whether something still does."""
+        """See to handlers that linger and places without a worker; answer whether there are any left."""
         now = self._loop.clock.now
         while self._farewells and self._farewells[0][0] <= now:
             connection = self._registry.find(self._farewells.pop(0)[1])

@@ -24,8 +24,8 @@ from zwoole.reactor.compression import Compression
 from zwoole.reactor.connection import OPEN as STAGE_OPEN
 from zwoole.reactor.connection import Connection
 from zwoole.reactor.deadlines import Clock
-from zwoole.reactor.heartbeat import Heartbeat
 from zwoole.reactor.handover import Handover
+from zwoole.reactor.heartbeat import Heartbeat
 from zwoole.reactor.inbound import Inbound
 from zwoole.reactor.limits import Limits
 from zwoole.reactor.loop import Loop
