@@ -4,7 +4,7 @@ PYTHON ?= python3
 PORT := 8080
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell find reactor workers shared bench src -name '*.py' -o -name '*.pxd') setup.py setup.cfg pyproject.toml
+SOURCES := $(shell find reactor workers shared bench src -name '*.py' -o -name '*.pxd' -o -path '*/web/*') setup.py setup.cfg pyproject.toml
 
 .PHONY: run test lint types test-compiled test-pure bench chaos soak clean
 

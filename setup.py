@@ -30,7 +30,10 @@ COMPILED = [
     "zwoole.workers.link",
     "zwoole.workers.commands",
     "zwoole.workers.dispatch",
+    "zwoole.bench.content",
+    "zwoole.bench.tally",
     "zwoole.bench.loadcore",
+    "zwoole.bench.pace",
 ]
 
 DIRECTIVES = {

@@ -13,14 +13,15 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import click
 
 from zwoole.bench import loadcore
-from zwoole.bench.handshake import Target
-from zwoole.bench.load import ERROR_KINDS, LoadError, LoadResult, run_load
-from zwoole.bench.loadprocess import Plan
+from zwoole.bench.fleet import LoadError
+from zwoole.bench.load import ERROR_KINDS, LoadResult, run_load
 from zwoole.bench.peerprocess import HOST, PEERS, Peer, PeerError, PeerProcess
+from zwoole.bench.plan import Plan, Target
 from zwoole.version import VERSION
 
 OURS = "zwoole"
@@ -141,6 +142,15 @@ def surroundings(peers: Sequence[Peer]) -> dict[str, str]:
     }
 
 
+def _record(run: Run) -> dict[str, Any]:
+    """Return a run for a file, without what its result has for charts of its own."""
+    record = asdict(run)
+    for name in ("timeline", "curve_us"):
+        if record["result"]:
+            del record["result"][name]
+    return record
+
+
 @click.command()
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--duration", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True, help="Seconds.")
@@ -167,7 +177,8 @@ def main(rounds: int, duration: float, quick: bool, names: tuple[str, ...], json
     for scenario in SCENARIOS:
         click.echo("\n" + describe(runs, scenario, peers))
     if json_file:
-        json_file.write_text(json.dumps({"around": around, "runs": [asdict(run) for run in runs]}, indent=2) + "\n")
+        records = [_record(run) for run in runs]
+        json_file.write_text(json.dumps({"around": around, "runs": records}, indent=2) + "\n")
     raise SystemExit(1 if any(run.problem for run in runs) else 0)
 
 

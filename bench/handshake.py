@@ -1,54 +1,30 @@
-"""Opens the connections of a load process: TCP connects and HTTP upgrades, a bounded number at once."""
+"""The client's side of the opening handshake, without a socket: the request, and a verdict on the response.
 
-import asyncio
+RFC 6455 section 4.1; permessage-deflate is RFC 7692 section 7.1.
+"""
+
 import base64
 import hashlib
 import os
-import socket
-from collections import Counter
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from dataclasses import dataclass
 
-AT_ONCE = 64  # below the backlog of 100 that asyncio's servers have
-TIMEOUT_S = 10.0
-MAX_RESPONSE_BYTES = 16384
+from zwoole.bench.plan import Plan
+
+MAX_HEAD_BYTES = 16384
+MAX_BODY_BYTES = 16384
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+HEAD_END = b"\r\n\r\n"
 
 ERROR_KINDS = {
     "refused": "a TCP connection was refused or broken off",
+    "tls": "a TLS handshake failed",
     "timeout": "a connection was not upgraded in time",
     "status": "an upgrade was answered with another HTTP status than 101",
     "accept": "an upgrade was answered with a wrong Sec-WebSocket-Accept or with something that is not HTTP",
+    "negotiation": "an upgrade was answered with a subprotocol or extension not asked for, or without the latter",
 }
 
-
-@dataclass(frozen=True)
-class Target:
-    """The server to load."""
-
-    host: str
-    port: int
-    resource: str  # path and query
-
-    @classmethod
-    def from_url(cls, url: str) -> "Target":
-        """Take apart a ws:// URL.
-
-        Raises:
-            ValueError: it is none, with a message for the user.
-        """
-        try:
-            parts = urlsplit(url)
-            port = parts.port or 80
-        except ValueError as error:
-            raise ValueError(f"bad URL {url!r}: {error}") from None
-        if parts.scheme != "ws" or not parts.hostname:
-            raise ValueError(f"bad URL {url!r}: expected ws://host:port/path")
-        return cls(parts.hostname, port, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"ws://{host}:{self.port}{self.resource}"
+_BODY_SHOWN = 200  # characters
 
 
 class HandshakeError(Exception):
@@ -59,121 +35,120 @@ class HandshakeError(Exception):
         self.kind = kind
 
 
-@dataclass
-class Opened:
-    """The result of open_connections()."""
+@dataclass(frozen=True)
+class Deflate:
+    """What was agreed on for permessage-deflate."""
 
-    sockets: list[tuple[socket.socket, bytes]] = field(default_factory=list)
-    """Nonblocking sockets, each with what it received after the response."""
-
-    errors: Counter[str] = field(default_factory=Counter)
-    first_error: str = ""
+    client_keeps_context: bool = True
+    """Whether messages to the server may refer to those before."""
+    server_keeps_context: bool = True
 
 
-def open_connections(target: Target, count: int, timeout_s: float = TIMEOUT_S) -> Opened:
-    """Open ``count`` connections, each within ``timeout_s``; failures are counted, not raised."""
-    return asyncio.run(_open_all(target, count, timeout_s))
+class Upgrade:
+    """The handshakes of one plan: they differ in their keys only."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._compress = plan.compress
+        self._subprotocols = plan.subprotocols
+        lines = [
+            f"GET {plan.target.resource} HTTP/1.1",
+            f"Host: {plan.target.authority}",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            *(f"{name}: {value}" for name, value in plan.headers),
+        ]
+        if plan.subprotocols:
+            lines.append(f"Sec-WebSocket-Protocol: {', '.join(plan.subprotocols)}")
+        if plan.compress:
+            lines.append("Sec-WebSocket-Extensions: permessage-deflate")
+        self._head = "\r\n".join((*lines, "Sec-WebSocket-Key: ")).encode()
+
+    def request(self) -> tuple[bytes, bytes]:
+        """Return a request and the Sec-WebSocket-Accept that answers it."""
+        key = base64.b64encode(os.urandom(16))
+        return self._head + key + HEAD_END, base64.b64encode(hashlib.sha1(key + GUID).digest())
+
+    def check(self, head: bytes, accept: bytes) -> Deflate | None:
+        """Take a response with status 101; return what was agreed on for compression, None where nothing was.
+
+        Raises:
+            HandshakeError: it is not the answer to the request.
+        """
+        fields = fields_of(head)
+        if fields.get(b"sec-websocket-accept") != accept:
+            raise HandshakeError("accept", "wrong Sec-WebSocket-Accept")
+        subprotocol = fields.get(b"sec-websocket-protocol", b"").decode("latin-1")
+        if subprotocol and subprotocol not in self._subprotocols:
+            raise HandshakeError(
+                "negotiation", f"the server chose the subprotocol {subprotocol!r}, which is not asked for"
+            )
+        return self._check_extensions(fields.get(b"sec-websocket-extensions", b"").decode("latin-1"))
+
+    def _check_extensions(self, chosen: str) -> Deflate | None:
+        if not chosen:
+            if self._compress:
+                raise HandshakeError("negotiation", "the server does not agree to permessage-deflate")
+            return None
+        name, *parameters = (part.strip().lower() for part in chosen.split(";"))
+        if name != "permessage-deflate" or not self._compress:
+            raise HandshakeError("negotiation", f"the server chose the extension {chosen!r}, which is not asked for")
+        # server_max_window_bits is the server's promise to use less; an inflater with the largest window reads it too
+        known = {"client_no_context_takeover", "server_no_context_takeover", "server_max_window_bits"}
+        if not known.issuperset(parameter.partition("=")[0] for parameter in parameters):
+            raise HandshakeError("negotiation", f"the server chose {chosen!r}, which is not asked for")
+        return Deflate(
+            client_keeps_context="client_no_context_takeover" not in parameters,
+            server_keeps_context="server_no_context_takeover" not in parameters,
+        )
 
 
-async def _open_all(target: Target, count: int, timeout_s: float) -> Opened:
-    opened = Opened()
-    places = asyncio.Semaphore(AT_ONCE)
+def status_of(head: bytes) -> str:
+    """Return status and reason of a response, like "403 Forbidden".
 
-    async def open_one() -> None:
-        async with places:
-            try:
-                opened.sockets.append(await asyncio.wait_for(_open(target), timeout_s))
-            except asyncio.TimeoutError:
-                error = HandshakeError("timeout", f"not upgraded within {timeout_s:g} s")
-            except HandshakeError as failure:
-                error = failure
-            else:
-                return
-        opened.errors[error.kind] += 1
-        opened.first_error = opened.first_error or str(error)
-
-    await asyncio.gather(*(open_one() for _ in range(count)))
-    return opened
-
-
-async def _open(target: Target) -> tuple[socket.socket, bytes]:
-    sock = await _connect(target)
-    try:
-        return sock, await _upgrade(sock, target)
-    except OSError as error:
-        sock.close()
-        raise HandshakeError("refused", error.strerror or str(error)) from None
-    except BaseException:
-        sock.close()
-        raise
-
-
-async def _connect(target: Target) -> socket.socket:
-    """Connect to the first address of the host that accepts, as "localhost" may have one that does not."""
-    loop = asyncio.get_running_loop()
-    reason = "no address"
-    try:
-        addresses = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise HandshakeError("refused", error.strerror or str(error)) from None
-    for family, kind, protocol, _, address in addresses:
-        sock = None
-        try:
-            sock = socket.socket(family, kind, protocol)
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.sock_connect(sock, address)
-        except OSError as error:
-            reason = error.strerror or str(error)
-        else:
-            connected, sock = sock, None
-            return connected
-        finally:
-            if sock:
-                sock.close()
-    raise HandshakeError("refused", reason)
-
-
-async def _upgrade(sock: socket.socket, target: Target) -> bytes:
-    """Run the opening handshake; return what was received after the response."""
-    key = base64.b64encode(os.urandom(16))
-    loop = asyncio.get_running_loop()
-    await loop.sock_sendall(sock, _request(target, key))
-    received = b""
-    while b"\r\n\r\n" not in received:
-        more = await loop.sock_recv(sock, 4096)
-        if not more:
-            raise HandshakeError("refused", "connection closed in the opening handshake")
-        received += more
-        if len(received) > MAX_RESPONSE_BYTES:
-            raise HandshakeError("accept", f"response longer than {MAX_RESPONSE_BYTES} bytes")
-    head, _, rest = received.partition(b"\r\n\r\n")
-    _check_response(head, key)
-    return rest
-
-
-def _request(target: Target, key: bytes) -> bytes:
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    lines = (
-        f"GET {target.resource} HTTP/1.1",
-        f"Host: {host}:{target.port}",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        f"Sec-WebSocket-Key: {key.decode()}",
-        "Sec-WebSocket-Version: 13",
-    )
-    return "\r\n".join((*lines, "", "")).encode()
-
-
-def _check_response(head: bytes, key: bytes) -> None:
-    status_line, *header_lines = head.split(b"\r\n")
+    Raises:
+        HandshakeError: it is no HTTP/1.1 response.
+    """
+    status_line = head.partition(b"\r\n")[0]
     version, _, status = status_line.partition(b" ")
     if version != b"HTTP/1.1":
         raise HandshakeError("accept", f"not an HTTP/1.1 response: {status_line[:40]!r}")
-    if status[:3] != b"101":
-        raise HandshakeError("status", f"HTTP status {status.decode('latin-1')}")
-    fields = (line.partition(b":") for line in header_lines)
-    headers = {name.strip().lower(): value.strip() for name, _, value in fields}
-    expected = base64.b64encode(hashlib.sha1(key + GUID).digest())
-    if headers.get(b"sec-websocket-accept") != expected:
-        raise HandshakeError("accept", "wrong Sec-WebSocket-Accept")
+    return status.decode("latin-1").strip()
+
+
+def fields_of(head: bytes) -> dict[bytes, bytes]:
+    """Return the header fields of a response, their names in lower case."""
+    fields = (line.partition(b":") for line in head.split(b"\r\n")[1:])
+    return {name.strip().lower(): value.strip() for name, _, value in fields}
+
+
+def is_body_complete(head: bytes, body: bytes) -> bool:
+    """Return whether nothing of a response is still to come, as far as its header says so."""
+    fields = fields_of(head)
+    if fields.get(b"transfer-encoding", b"").lower() == b"chunked":
+        return body.endswith(b"0\r\n\r\n")
+    length = fields.get(b"content-length", b"")
+    return len(body) >= (int(length) if length.isdigit() else MAX_BODY_BYTES)
+
+
+def refusal(head: bytes, body: bytes) -> HandshakeError:
+    """Return the error that a response with another status than 101 is: its status, and its body in one line."""
+    if fields_of(head).get(b"transfer-encoding", b"").lower() == b"chunked":
+        body = b"".join(_chunks(body))
+    text = " ".join(body.decode("utf-8", "replace").split())
+    shown = text if len(text) <= _BODY_SHOWN else text[:_BODY_SHOWN] + "..."
+    return HandshakeError("status", f"HTTP status {status_of(head)}" + (f": {shown}" if shown else ""))
+
+
+def _chunks(body: bytes) -> list[bytes]:
+    """Return the chunks of a body in the chunked coding, as far as it has come."""
+    chunks = []
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        try:
+            length = int(size.partition(b";")[0], 16)
+        except ValueError:
+            break
+        chunks.append(body[:length])
+        body = body[length + 2 :]
+    return chunks

@@ -1,35 +1,33 @@
-"""The load tester: a closed loop of verified echoes from several processes, as a command and as a function.
+"""Runs a plan: processes that load a server, one window for all of them, one result.
 
-    python -m zwoole.bench.load ws://127.0.0.1:8080/ -c 100 --processes 2 --size 64 --depth 16 --duration 5
-
-The server has to send every message back as it was. The exit code is 1 when any reply was wrong or missing or any
-connection failed.
+result = run_load(Plan(Target.from_url("ws://127.0.0.1:8080/"), connections=100, depth=16))
 """
 
-import json
-import multiprocessing
+import os
+import resource
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-import click
+from zwoole.bench import handshake, histogram, loadclient, visits
+from zwoole.bench.fleet import Fleet, LoadError
+from zwoole.bench.handshake import HandshakeError
+from zwoole.bench.loadclient import Sent, Window
+from zwoole.bench.loadprocess import GO, Opening, Ready, Report, Sample
+from zwoole.bench.opener import find_address
+from zwoole.bench.plan import CONNECT, Plan
+from zwoole.bench.tally import FOREVER_NS
+from zwoole.bench.timeline import Row, Timeline
 
-from zwoole.bench import handshake, histogram, loadclient, loadcore
-from zwoole.bench.loadprocess import Plan, Ready, Report, Window, load_process
+ERROR_KINDS = handshake.ERROR_KINDS | loadclient.ERROR_KINDS | visits.ERROR_KINDS
+BOTTLENECK_SHARE = 0.9  # of its cores: a client that uses more may be what limits the rate
 
-ERROR_KINDS = handshake.ERROR_KINDS | loadclient.ERROR_KINDS
-PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
-Message = TypeVar("Message", Ready, Report)
 _START_DELAY_NS = 50_000_000  # for all processes to have read the window before it starts
-
-
-class LoadError(Exception):
-    """No result can be given, for a reason the message tells in one line."""
+_INTERVALS = 60  # as many as a run is divided into, unless they became shorter or longer than this
+_SHORTEST_INTERVAL_NS = 250_000_000
+_LONGEST_INTERVAL_NS = 1_000_000_000
+_OTHER_DESCRIPTORS = 64  # of a process, beside those of its connections
 
 
 @dataclass(frozen=True)
@@ -39,158 +37,184 @@ class LoadResult:
     connections: int
     """Connections that were opened."""
     messages: int
-    """Right replies in the measured window."""
+    """Right replies in the measured window; in mode connect: handshakes."""
     seconds: float
+    """How long it was: shorter than the plan's where the server ended all connections."""
     rate: float
     """Messages per second."""
     megabytes_per_second: float
     """10**6 bytes of payload in one direction."""
     latency_us: dict[str, float]
-    """The percentiles named in PERCENTILES, microseconds."""
+    """The percentiles named in histogram.PERCENTILES, microseconds."""
     errors: dict[str, int]
     """Counts by the kinds in ERROR_KINDS, without those that did not occur."""
     client_cpu_s: float
     """CPU time of the load processes, warm-up included."""
-    metered: float
+    metered: float = 0.0
     """By how much the meter that run_load() was given rose in the measured window."""
+    first_error: str = ""
+    """Why the first connection failed that could not be opened."""
+    connect_rate: float = 0.0
+    """Connections opened per second, before the run."""
+    still_open: int = 0
+    """Connections that were open when the window closed."""
+    client_cpu_share: float = 0.0
+    """CPU time of the load processes as a share of what their cores have: 1 is all of it."""
+    client_cores: int = 1
+    """How many cores those are: one for each process, as far as there are as many."""
+    timeline: list[Row] = field(default_factory=list)
+    curve_us: list[tuple[float, float]] = field(default_factory=list)
+    """The latencies' distribution: percentile and microseconds."""
+
+    @property
+    def client_was_the_limit(self) -> bool:
+        """Whether the load processes had no CPU time to spare."""
+        return self.client_cpu_share >= BOTTLENECK_SHARE
 
 
-def run_load(plan: Plan, meter: Callable[[], float] = lambda: 0.0) -> LoadResult:
+class Watcher:
+    """Is told how a run goes on; this one does nothing with it."""
+
+    def opening(self, connections: int, failures: int) -> None:
+        """So many connections are open, so many have failed to."""
+
+    def row(self, row: Row) -> None:
+        """An interval is over."""
+
+
+def run_load(plan: Plan, meter: Callable[[], float] = lambda: 0.0, watcher: Watcher | None = None) -> LoadResult:
     """Run a plan and return what was measured; errors of single connections and replies are counted in the result.
 
     Args:
         plan: the load. More processes than connections are not started.
         meter: called when the measured window opens and when it closes, for the difference.
+        watcher: told how it goes on.
 
     Raises:
         LoadError: not one connection could be opened, or a load process died.
     """
-    with _processes(plan) as pipes:
-        ready = [_receive(pipe, Ready) for pipe in pipes]
-        if not any(one.connections for one in ready):
-            raise LoadError(f"cannot open a connection to {plan.target}: {ready[0].first_error}")
-        window = Window.after(time.monotonic_ns() + _START_DELAY_NS, plan)
-        for pipe in pipes:
-            pipe.send(window)
-        _sleep_until(window.opens_ns)
-        metered = -meter()
-        if not plan.messages:
-            _sleep_until(window.closes_ns)
-            metered += meter()
-        reports = [_receive(pipe, Report) for pipe in pipes]
-        if plan.messages:
-            metered += meter()
-    return _merge(plan, window, ready, reports, metered)
-
-
-def _merge(plan: Plan, window: Window, ready: list[Ready], reports: list[Report], metered: float) -> LoadResult:
-    messages = sum(report.messages for report in reports)
-    closes_ns = max(report.last_reply_ns for report in reports) if plan.messages else window.closes_ns
-    seconds = max(closes_ns - window.opens_ns, 1) / 1e9
-    latencies = histogram.merge(report.latencies for report in reports)
-    errors = sum([one.errors for one in ready] + [report.errors for report in reports], Counter[str]())
-    return LoadResult(
-        connections=sum(one.connections for one in ready),
-        messages=messages,
-        seconds=seconds,
-        rate=messages / seconds,
-        megabytes_per_second=messages / seconds * plan.size / 1e6,
-        latency_us={name: histogram.percentile_ns(latencies, part) / 1e3 for name, part in PERCENTILES.items()},
-        errors=dict(errors),
-        client_cpu_s=sum(report.cpu_s for report in reports),
-        metered=metered,
-    )
-
-
-@contextmanager
-def _processes(plan: Plan) -> Iterator[list[Connection]]:
-    """Start the load processes and yield a pipe to each; none of them outlives the block."""
-    spawn = multiprocessing.get_context("spawn")
-    count = min(plan.processes, plan.connections)
-    shares = [plan.connections // count + (index < plan.connections % count) for index in range(count)]
-    pipes: list[Connection] = []
-    processes = []
+    _check_descriptors(plan)
     try:
-        for index, share in enumerate(shares):
-            pipe, remote = spawn.Pipe()
-            process = spawn.Process(target=load_process, args=(remote, plan, share, sum(shares[:index])), daemon=True)
-            process.start()
-            remote.close()  # so that the end of the process is the end of the pipe
-            pipes.append(pipe)
-            processes.append(process)
-        yield pipes
-    finally:
-        for pipe in pipes:
-            pipe.close()
-        for process in processes:
-            process.join(1)
-            process.kill()
-            process.join()
+        address = find_address(plan)
+    except HandshakeError as error:
+        raise LoadError(f"cannot open a connection to {plan.target}: {error}") from None
+    with Fleet(plan, address) as fleet:
+        run = _Run(plan, fleet, watcher or Watcher())
+        run.open()
+        run.measure(meter)
+    return run.result()
 
 
-def _receive(pipe: Connection, kind: type[Message]) -> Message:
-    try:
-        message = pipe.recv()
-    except EOFError:
-        raise LoadError("a load process died") from None
-    assert isinstance(message, kind)
-    return message
+def _check_descriptors(plan: Plan) -> None:
+    count = -(-plan.connections // plan.processes) + _OTHER_DESCRIPTORS
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and count > most:
+        raise LoadError(
+            f"{plan.connections:,} connections in {plan.processes} processes need {count:,} descriptors in each,"
+            f" and the limit is {most:,} (ulimit -Hn)"
+        )
 
 
-def _sleep_until(moment_ns: int) -> None:
-    time.sleep(max(0, moment_ns - time.monotonic_ns()) / 1e9)
+def window_of(plan: Plan, start_ns: int) -> Window:
+    """Return the window of a run that starts at that moment."""
+    if plan.messages:
+        return Window(start_ns, start_ns, _SHORTEST_INTERVAL_NS, 1 << 40)
+    duration_ns = int(plan.duration_s * 1e9)
+    interval_ns = min(max(duration_ns // _INTERVALS, _SHORTEST_INTERVAL_NS), _LONGEST_INTERVAL_NS)
+    intervals = max(1, round(duration_ns / interval_ns))
+    return Window(start_ns, start_ns + int(plan.lead_s * 1e9), duration_ns // intervals, intervals)
 
 
-def describe(plan: Plan, result: LoadResult) -> str:
-    """Return the result as a small table, one line for each kind of error."""
-    kind = "binary" if plan.binary else "text"
-    latency = "  ".join(f"{name} {value:,.1f}" for name, value in result.latency_us.items())
-    lines = [
-        f"{plan.target}: {plan.connections} connections, {plan.size} B {kind}, {plan.depth} outstanding",
-        f"messages    {result.messages:,} in {result.seconds:.2f} s",
-        f"rate        {result.rate:,.0f} /s, {result.megabytes_per_second:,.1f} MB/s",
-        f"latency us  {latency}",
-        f"client CPU  {result.client_cpu_s:.2f} s{'' if loadcore.COMPILED else ', uncompiled: may be the limit'}",
-        *(f"ERROR       {count:,} {kind}: {ERROR_KINDS[kind]}" for kind, count in sorted(result.errors.items())),
-    ]
-    return "\n".join(lines)
+class _Run:
+    """The talk with the processes of one run."""
 
+    def __init__(self, plan: Plan, fleet: Fleet, watcher: Watcher) -> None:
+        self._plan = plan
+        self._fleet = fleet
+        self._watcher = watcher
+        self._ready: list[Ready] = []
+        self._reports: list[Report] = []
+        self._sent: list[Sent] = []
+        self._metered = 0.0
 
-@click.command()
-@click.argument("url")
-@click.option("-c", "--connections", type=click.IntRange(1), default=100, show_default=True)
-@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Processes that share them.")
-@click.option("--size", type=click.IntRange(0), default=64, show_default=True, help="Payload bytes of a message.")
-@click.option("--depth", type=click.IntRange(1), default=1, show_default=True, help="Outstanding on each connection.")
-@click.option("--duration", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True, help="Seconds.")
-@click.option("--warmup", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds before it.")
-@click.option("--messages", type=click.IntRange(1), help="On each connection, in place of warm-up and duration.")
-@click.option("--binary", is_flag=True, help="Send binary messages instead of text.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result there.")
-def main(
-    url: str,
-    connections: int,
-    processes: int,
-    size: int,
-    depth: int,
-    duration: float,
-    warmup: float,
-    messages: int | None,
-    binary: bool,
-    json_file: Path | None,
-) -> None:
-    """Load the echo server at URL (ws://host:port/path) and check every reply."""
-    try:
-        target = handshake.Target.from_url(url)
-        plan = Plan(target, connections, processes, size, depth, duration, warmup, messages or 0, binary)
-        result = run_load(plan)
-    except (ValueError, LoadError) as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(describe(plan, result))
-    if json_file:
-        json_file.write_text(json.dumps({"plan": asdict(plan), "result": asdict(result)}, indent=2) + "\n")
-    raise SystemExit(1 if result.errors else 0)
+    def open(self) -> None:
+        """Wait until all processes have opened their connections.
 
+        Raises:
+            LoadError: there is none.
+        """
+        up = 0
+        while up < len(self._fleet):
+            up += len(self._fleet.receive(FOREVER_NS))
+        self._fleet.send(GO)
+        progress: dict[int, Opening] = {}
+        while len(self._ready) < len(self._fleet):
+            for process, message in self._fleet.receive(FOREVER_NS):
+                if isinstance(message, Ready):
+                    self._ready.append(message)
+                    message = Opening(message.connections, sum(message.errors.values()))
+                progress[process] = message
+            self._watcher.opening(
+                sum(one.connections for one in progress.values()), sum(one.failures for one in progress.values())
+            )
+        if self._plan.mode != CONNECT and not any(one.connections for one in self._ready):
+            raise LoadError(f"cannot open a connection to {self._plan.target}: {self._ready[0].first_error}")
 
-if __name__ == "__main__":
-    main()
+    def measure(self, meter: Callable[[], float]) -> None:
+        """Have all processes run in one window, and collect what they report."""
+        window = self._window = window_of(self._plan, time.monotonic_ns() + _START_DELAY_NS)
+        self._timeline = Timeline(window, len(self._fleet), count_tail=self._plan.rate > 0)
+        self._fleet.send(window)
+        readings: list[float] = []
+        moments = [window.opens_ns, window.closes_ns, FOREVER_NS]
+        while len(self._reports) < len(self._fleet):
+            for process, message in self._fleet.receive(moments[len(readings)]):
+                self._take(process, message)
+            if time.monotonic_ns() >= moments[len(readings)]:
+                readings.append(meter())
+        while len(readings) < 2:
+            readings.append(meter())
+        self._metered = readings[1] - readings[0]
+        self._ended_ns = max(report.ended_ns for report in self._reports)
+        self._timeline.finish(self._ended_ns)
+
+    def _take(self, process: int, message: object) -> None:
+        if isinstance(message, Sample):
+            for row in self._timeline.add(process, message):
+                self._watcher.row(row)
+        elif isinstance(message, Report):
+            self._timeline.end_process(process)
+            self._reports.append(message)
+        else:
+            assert isinstance(message, dict)
+            self._sent.append(message)
+            if len(self._sent) == len(self._fleet):
+                self._fleet.send({sender: count for sent in self._sent for sender, count in sent.items()})
+
+    def result(self) -> LoadResult:
+        """Return what was measured."""
+        timeline, window = self._timeline, self._window
+        ended_ns = min(self._ended_ns, window.closes_ns)
+        seconds = max(ended_ns - window.opens_ns, 1) / 1e9
+        connections = sum(one.connections for one in self._ready)
+        opening_ns = max(one.ended_ns for one in self._ready) - min(one.began_ns for one in self._ready)
+        said: list[Ready | Report] = [*self._ready, *self._reports]
+        cores = min(len(self._fleet), len(os.sched_getaffinity(0)))
+        return LoadResult(
+            connections=connections,
+            messages=timeline.messages,
+            seconds=seconds,
+            rate=timeline.messages / seconds,
+            megabytes_per_second=timeline.payload_bytes / seconds / 1e6,
+            latency_us=histogram.percentiles_us(timeline.latencies),
+            errors=dict(sum([one.errors for one in said], Counter[str]())),
+            client_cpu_s=sum(report.cpu_s for report in self._reports),
+            metered=self._metered,
+            first_error=next((one.first_error for one in said if one.first_error), ""),
+            connect_rate=connections / max(opening_ns, 1) * 1e9,
+            still_open=sum(report.still_open for report in self._reports),
+            client_cpu_share=sum(report.cpu_share for report in self._reports) / cores,
+            client_cores=cores,
+            timeline=timeline.rows,
+            curve_us=histogram.curve_us(timeline.latencies),
+        )

@@ -1,247 +1,281 @@
-"""The connections of one load process: the epoll loop around loadcore.py, and a verdict on everything unusual.
+"""The connections of one load process: the epoll loop around loadcore.py, for all modes but connect.
 
-``LoadClient.run()`` keeps ``depth`` messages outstanding on each connection until the time or the messages are over
-and waits for the replies still due; ``close()`` runs the closing handshakes. Right replies never get here, so this
-module may be slow. Whatever else comes is counted under one of ERROR_KINDS, and the run goes on.
-
-A wrong reply stands for the reply to the oldest message that has none. A reply to a later message than that is right
-at first: the messages it has overtaken are *late*, and each becomes an "order" error when its reply comes after all, a
-"missing" one when it never does. A lost reply so costs its connection one of its ``depth`` places and is one error.
+``LoadClient.run()`` has the connections send what their quotas let them until the time or the messages are over, and
+waits for the replies still due; ``close()`` runs the closing handshakes. Right replies never get here, so this module
+may be slow. Whatever else comes is read by replies.py, and judge.py counts it.
 """
 
 import select
-import socket
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from zwoole.bench import judge, replies
+from zwoole.bench.content import FIN, Contents, masked_frame
+from zwoole.bench.deflate import DeflatingConnection, Inflater
+from zwoole.bench.judge import Judge
 from zwoole.bench.loadcore import (
     DONE,
-    FIN,
     GONE,
-    MASKED,
     ODD_FRAME,
+    UNKNOWN,
     Connection,
-    Content,
-    Tally,
+    Stream,
     clock_ns,
-    frame_header,
+    wait_readable,
 )
+from zwoole.bench.opener import CLOSE_FRAME, Attempt
+from zwoole.bench.pace import Pace
+from zwoole.bench.plan import ECHO, FANOUT, IDLE, Plan
+from zwoole.bench.replies import OP_PONG, Event, ReplyReader, What
+from zwoole.bench.tally import FOREVER_NS, Tally
 
-ERROR_KINDS = {
-    "header": "a reply's frame header was masked, fragmented, reserved or not of minimal length",
-    "opcode": "a reply had another opcode than its message",
-    "length": "a reply had another length than its message",
-    "content": "a reply's bytes were those of no message it could answer",
-    "order": "a reply came after the reply to a later message",
-    "unexpected": "a reply came while none was due, or a second one to the same message",
-    "missing": "a message was never answered",
-    "closed": "the server ended a connection during the run",
-    "close": "a closing handshake was not completed in time",
-}
+ERROR_KINDS = (
+    replies.ERROR_KINDS
+    | judge.ERROR_KINDS
+    | {
+        "closed": "the server ended a connection during the run",
+        "close": "a closing handshake was not completed in time",
+    }
+)
 
 CLOSE_TIMEOUT_S = 2.0
 
-_OP_CLOSE = 0x8
-_OP_PING = 0x9
-_OP_PONG = 0xA
-_CLOSE_NORMAL = (1000).to_bytes(2, "big")
+_POLL_NS = 50_000_000  # how late a deadline may be noticed when nothing arrives
+_AT_ONCE = 128  # connections that one turn serves, so that no turn takes long
 _UNLIMITED = 1 << 40
-_POLL_S = 0.05  # how late a deadline may be noticed when nothing arrives
+
+Sent = dict[int, int]  # by sender, the number of its messages
+
+
+@dataclass(frozen=True)
+class Window:
+    """When a run starts, and when counting begins and ends, in nanoseconds of clock_ns(); see Tally on intervals."""
+
+    start_ns: int
+    opens_ns: int
+    interval_ns: int
+    intervals: int
+
+    @property
+    def closes_ns(self) -> int:
+        """When the last interval ends."""
+        return min(self.opens_ns + self.intervals * self.interval_ns, FOREVER_NS)
 
 
 class LoadClient:
-    """The connections of one process; ``tally`` has the counts of right replies, ``errors`` those of ERROR_KINDS."""
+    """The connections of one process.
 
-    def __init__(
-        self,
-        opened: Sequence[tuple[socket.socket, bytes]],
-        content: Content,
-        depth: int,
-        first_number: int = 0,
-        patience_s: float = 5.0,
-    ) -> None:
-        """Take over nonblocking sockets whose handshake is done, each with what it received after the response.
+    Attributes:
+        tally: the counts of right replies.
+        errors: those of ERROR_KINDS.
+        first_error: the first of them in words, where the kind does not say all.
+        still_open: how many connections were open when the time was over.
+        ended_ns: when it was, or when the last connection was gone before that.
+    """
+
+    def __init__(self, plan: Plan, opened: Sequence[Attempt], exchange: Callable[[Sent], Sent] = dict) -> None:
+        """Take over connections.
 
         Args:
-            opened: the sockets, which ``close()`` closes.
-            content: what to send.
-            depth: messages outstanding per connection, at least 1.
-            first_number: the number of the first connection, so that numbers are unique among processes.
-            patience_s: how long no reply may come while some are due before those are given up as missing.
+            plan: the terms.
+            opened: connections whose handshake is done; ``close()`` closes them.
+            exchange: fan-out: called once, with what this process has sent; returns what all have.
         """
-        self.tally = Tally(content, depth)
-        self.errors: Counter[str] = Counter()
-        self._patience_ns = int(patience_s * 1e9)
+        self._plan = plan
+        self._exchange = exchange
+        self._spacing_ps = int(1e12 / plan.rate) if plan.rate else 0
+        self.tally = Tally(Contents(plan.sizes, plan.binary), plan.depth, self._spacing_ps * plan.sending)
+        self._judge = Judge(self.tally)
+        self.errors = self._judge.errors
+        self.first_error = ""
+        self.still_open = 0
+        self.ended_ns = 0
         self._epoll = select.epoll()
         self._by_fd: dict[int, Connection] = {}
-        for number, (sock, received) in enumerate(opened, first_number):
-            self._by_fd[sock.fileno()] = Connection(self.tally, sock, number, received)
-            self._epoll.register(sock, select.EPOLLIN)
+        self._readers: dict[int, ReplyReader] = {}
+        for attempt in opened:
+            self._take_over(attempt)
 
-    def run(self, opens_ns: int, closes_ns: int, messages: int = 0) -> None:
-        """Send until ``closes_ns``, or ``messages`` on each connection when not 0, then wait for what is still due.
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        return len(self._by_fd)
 
-        All replies are checked; right ones that come from ``opens_ns`` until ``closes_ns`` are counted and timed
-        (both in nanoseconds of clock_ns()).
+    def run(self, window: Window, report: Callable[[], None] = lambda: None) -> None:
+        """Send as the plan says, and wait for what is still due.
+
+        Args:
+            window: when. All replies are checked, and counted by intervals.
+            report: called often; it may take the intervals that have ended from the tally.
         """
         tally = self.tally
-        tally.opens_ns = opens_ns
-        tally.closes_ns = closes_ns
-        tally.limit = messages or _UNLIMITED
-        now_ns = tally.now_ns = tally.last_reply_ns = clock_ns()
+        tally.begin(window.start_ns, window.opens_ns, window.interval_ns, window.intervals)
+        tally.limit = self._plan.messages or _UNLIMITED
+        tally.now_ns = tally.last_reply_ns = clock_ns()
+        pace = self._pace(window.start_ns)
+        if self._plan.messages:
+            self._expect(dict.fromkeys(range(self._plan.senders), self._plan.messages))
         for connection in list(self._by_fd.values()):
             self._attend(connection, connection.proceed())
-        while tally.unanswered and now_ns - tally.last_reply_ns < self._patience_ns:
-            self._turn()
-            now_ns = clock_ns()
-            if now_ns >= closes_ns:
-                tally.limit = 0
-        for connection in self._by_fd.values():
-            self._give_up(connection)
+            self._serve_pending(connection)
+        while self._by_fd and not self._plan.messages and clock_ns() < window.closes_ns:
+            self._turn(pace, report)
+        self.still_open = len(self._by_fd)
+        self.ended_ns = clock_ns()
+        self._drain(report)
+        if self._plan.messages:
+            self.ended_ns = tally.last_reply_ns
+        tally.end()
+        report()
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Send each connection a close frame with 1000, wait until the server has closed it, and let go of all."""
+        """Send each connection a close frame with 1000, wait until the server has closed it, and let go of all.
+
+        The wait is over when none has been closed for so long.
+        """
         self.tally.limit = 0
         for connection in list(self._by_fd.values()):
-            self._queue_control(connection, _OP_CLOSE, _CLOSE_NORMAL)
             connection.close_sent = True
-            self._attend(connection, connection.send())
+            self._queue(connection, CLOSE_FRAME)
+        left = len(self._by_fd)
         deadline_ns = clock_ns() + int(timeout_s * 1e9)
-        while self._by_fd and clock_ns() < deadline_ns:
-            self._turn()
+        while left and clock_ns() < deadline_ns:
+            self._turn(None, lambda: None)
+            if len(self._by_fd) < left:
+                left = len(self._by_fd)
+                deadline_ns = clock_ns() + int(timeout_s * 1e9)
         for connection in list(self._by_fd.values()):
             connection.close_received = False  # a close frame without the end of the stream is half a farewell
             self._end(connection)
         self._epoll.close()
 
+    # The beginning and the end of a run.
+
+    def _take_over(self, attempt: Attempt) -> None:
+        own: Stream | None = None
+        streams: list[Stream] = []
+        if self._plan.mode == ECHO:
+            own = Stream(attempt.number)
+            streams = [own]
+        elif self._plan.mode == FANOUT:
+            streams = [Stream(sender, UNKNOWN) for sender in range(self._plan.senders)]
+            if attempt.number < self._plan.senders:
+                own = streams[attempt.number] = Stream(attempt.number)
+        if attempt.deflate:
+            connection: Connection = DeflatingConnection(self.tally, attempt, own, streams)
+            inflater = Inflater(attempt.deflate)
+        else:
+            connection = Connection(self.tally, attempt.sock, own, streams, attempt.received)
+            inflater = None
+        contents = None if self._plan.mode == IDLE else self.tally.contents
+        self._readers[connection.fd] = ReplyReader(contents, inflater)
+        self._by_fd[connection.fd] = connection
+        self._epoll.register(attempt.sock, select.EPOLLIN)
+
+    def _pace(self, start_ns: int) -> Pace | None:
+        sending = [connection for connection in self._by_fd.values() if connection.own]
+        if not self._plan.rate or not sending:
+            return None
+        first = sending[0].own
+        assert first
+        return Pace(sending, first.number, self._plan.sending, self._spacing_ps, start_ns)
+
+    def _expect(self, sent: Sent) -> None:
+        """Fan-out: note how many messages each sender has sent in all, where that was not known."""
+        for connection in self._by_fd.values():
+            for stream in connection.streams:
+                if stream.sent == UNKNOWN:
+                    stream.sent = sent.get(stream.number, 0)
+                    self.tally.unanswered += stream.due()
+
+    def _drain(self, report: Callable[[], None]) -> None:
+        """Wait for the replies that are due, and count those that do not come."""
+        tally = self.tally
+        if not self._plan.messages:
+            if not self._plan.rate:
+                tally.limit = 0  # in an open loop, what was due and could not be sent yet goes out still
+            tally.last_reply_ns = clock_ns()
+            if self._plan.mode == FANOUT:
+                own = [connection.own for connection in self._by_fd.values() if connection.own]
+                self._expect(self._exchange({stream.number: stream.sent for stream in own}))
+        patience_ns = int(self._plan.patience_s * 1e9)
+        while self._by_fd and tally.unanswered and clock_ns() - tally.last_reply_ns < patience_ns:
+            self._turn(None, report)
+        for connection in self._by_fd.values():
+            self._judge.give_up(connection)
+
     # The loop.
 
-    def _turn(self) -> None:
-        for fd, events in self._epoll.poll(_POLL_S):
+    def _turn(self, pace: Pace | None, report: Callable[[], None]) -> None:
+        if pace is None:
+            events = self._epoll.poll(_POLL_NS / 1e9, _AT_ONCE)
+        else:
+            events = self._epoll.poll(0, _AT_ONCE)
+            idle_ns = min(pace.next_due_ns - clock_ns(), _POLL_NS)
+            if not events and idle_ns > 0:
+                wait_readable(self._epoll.fileno(), idle_ns)
+                events = self._epoll.poll(0, _AT_ONCE)
+        for fd, event in events:
             connection = self._by_fd[fd]
-            result = connection.send() if events == select.EPOLLOUT else connection.serve()
+            result = connection.send() if event == select.EPOLLOUT else connection.serve()
             if result != DONE:
                 self._attend(connection, result)
+            if self._plan.target.secure:
+                self._serve_pending(connection)
+        if pace:
+            for connection in pace.release(clock_ns()):
+                if not connection.writing:
+                    self._attend(connection, connection.send())
+        now_ns = clock_ns()
+        if now_ns >= self.tally.interval_end_ns:
+            self.tally.end_intervals(now_ns)
+        report()
+
+    def _serve_pending(self, connection: Connection) -> None:
+        """Serve what TLS has read and epoll does not know of."""
+        while connection.pending():
+            self._attend(connection, connection.serve())
 
     def _attend(self, connection: Connection, result: int) -> None:
         """Do what serve(), proceed() or send() left undone."""
         while result == ODD_FRAME:
-            used = self._judge(connection)
-            if connection.sock.fileno() < 0:
-                return
-            connection.inbox_start += used
-            result = connection.proceed() if used else connection.send()
+            event = self._readers[connection.fd].read(connection)
+            if event is None:
+                result = connection.send()
+            else:
+                self._handle(connection, event)
+                if connection.gone:
+                    return
+                result = connection.proceed()
         if result == GONE:
             self._end(connection)
         elif result != DONE:
             connection.writing = not connection.writing
             self._epoll.modify(connection.fd, select.EPOLLIN | (select.EPOLLOUT if connection.writing else 0))
 
-    # Verdicts.
-
-    def _judge(self, connection: Connection) -> int:
-        """Handle the frame at ``inbox_start``; return how many bytes it takes, or 0 when more have to come first."""
-        received = bytes(connection.inbox[connection.inbox_start : connection.inbox_end])
-        if len(received) < 2:
-            return 0
-        opcode = received[0] & 0x0F
-        masked = received[1] & MASKED
-        length = received[1] & 0x7F
-        header_bytes = {126: 4, 127: 10}.get(length, 2)
-        if len(received) < header_bytes:
-            return 0
-        if length >= 126:
-            length = int.from_bytes(received[2:header_bytes], "big")
-        if length >= 1 << 63:
-            self._count_wrong(connection, "header")
-            self._end(connection)
-            return 0
-        content = self.tally.content
-        well_formed = received[0] == FIN | opcode and received[:header_bytes] == frame_header(opcode, length, 0)
-        if well_formed and opcode >= _OP_CLOSE and length <= 125:
-            return self._judge_control(connection, opcode, received[header_bytes:], length)
-        if well_formed and (opcode, length) == (content.opcode, content.size):
-            return self._judge_misplaced(connection, header_bytes, len(received))
-        if not well_formed or opcode >= _OP_CLOSE:
-            self._count_wrong(connection, "header")
-        else:
-            self._count_wrong(connection, "length" if opcode == content.opcode else "opcode")
-        total = header_bytes + (4 if masked else 0) + length
-        used = min(total, len(received))
-        connection.skip = total - used
-        return used
-
-    def _judge_misplaced(self, connection: Connection, header_bytes: int, available: int) -> int:
-        """Handle a reply whose header is right and whose content is not that of the expected message."""
-        if available < header_bytes + self.tally.content.size:
-            return 0
-        sequence = self._find_message(connection, connection.inbox_start + header_bytes)
-        if sequence is None:
-            self._count_wrong(connection, "content")
-        elif sequence >= connection.expected:
-            connection.late.update(range(connection.expected, sequence))
-            connection.expected = sequence
-            connection.count_right()
-        elif sequence in connection.late:
-            connection.late.remove(sequence)
-            connection.settle()
-            self.errors["order"] += 1
-        else:
-            self.errors["unexpected"] += 1
-        return header_bytes + self.tally.content.size
-
-    def _find_message(self, connection: Connection, at: int) -> int | None:
-        """Return the sequence number of the message whose payload is at ``inbox[at:]``, if it was sent lately."""
-        expected = connection.expected
-        answered = range(max(0, expected - 2 * self.tally.depth), expected)
-        candidates: list[int] = [*range(expected, connection.sent), *sorted(connection.late), *reversed(answered)]
-        for sequence in candidates:
-            if self.tally.content.is_payload(connection.inbox, at, connection.number, sequence):
-                return sequence
-        return None
-
-    def _judge_control(self, connection: Connection, opcode: int, received: bytes, length: int) -> int:
-        if len(received) < length:
-            return 0
-        if opcode == _OP_PING:
-            self._queue_control(connection, _OP_PONG, received[:length])
-        elif opcode == _OP_CLOSE:
+    def _handle(self, connection: Connection, event: Event) -> None:
+        if event.what is What.MESSAGE:
+            if self._plan.mode != IDLE:
+                self._judge.message(connection, event.payload)
+        elif event.what is What.PING:
+            self._queue(connection, masked_frame(FIN | OP_PONG, event.payload))
+        elif event.what is What.CLOSE:
             connection.close_received = True
             if not connection.close_sent:
                 self._end(connection)
-        return 2 + length
+        elif event.what in (What.WRONG, What.FATAL):
+            self._judge.wrong(connection, event.kind)
+            if event.what is What.FATAL:
+                self._end(connection)
 
-    def _count_wrong(self, connection: Connection, kind: str) -> None:
-        if not connection.unanswered:
-            self.errors["unexpected"] += 1
-            return
-        self.errors[kind] += 1
-        if connection.late:
-            connection.late.remove(min(connection.late))
-        else:
-            connection.expected += 1
-        connection.settle()
-
-    def _give_up(self, connection: Connection) -> None:
-        """Count the replies still due as missing."""
-        if connection.unanswered:
-            self.errors["missing"] += connection.unanswered
-        self.tally.unanswered -= connection.unanswered
-        connection.unanswered = 0
-        connection.expected = connection.sent
-        connection.late.clear()
-
-    # Control frames and the end.
-
-    def _queue_control(self, connection: Connection, opcode: int, payload: bytes) -> None:
-        key = b"\x5a\xa5\x3c\xc3"
-        masked = bytes(byte ^ key[index & 3] for index, byte in enumerate(payload))
-        frame = frame_header(opcode, len(payload), MASKED) + key + masked
+    def _queue(self, connection: Connection, frame: bytes) -> None:
+        """Put a control frame behind what is to be written, and write."""
         if connection.outbox_start == connection.outbox_end:
             connection.outbox_start = connection.outbox_end = 0
         end = connection.outbox_end + len(frame)
         connection.outbox[connection.outbox_end : end] = frame  # grows the outbox where it has no room left
         connection.outbox_end = end
+        self._attend(connection, connection.send())
 
     def _end(self, connection: Connection) -> None:
         """Let go of a connection; unless a closing handshake came before, that is an error."""
@@ -249,7 +283,8 @@ class LoadClient:
             self.errors["closed"] += 1
         elif not connection.close_received:
             self.errors["close"] += 1
-        self._give_up(connection)
+        self._judge.give_up(connection)
         self._epoll.unregister(connection.fd)
-        del self._by_fd[connection.fd]
+        del self._by_fd[connection.fd], self._readers[connection.fd]
+        connection.gone = True
         connection.sock.close()

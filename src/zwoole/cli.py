@@ -144,6 +144,15 @@ def stop(drain: float, run_dir: str | None, as_json: bool) -> None:
     click.echo(json.dumps({"stopped": True, **result}) if as_json else f"stopped (pid {result['pid']})")
 
 
+@zwoole.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench(arguments: tuple[str, ...]) -> None:
+    """Load a WebSocket server, any one, and check every reply: `zwoole bench -h`."""
+    from zwoole.bench.cli import bench as command  # late, as the other commands have no use for it
+
+    command.main(list(arguments), prog_name="zwoole bench", standalone_mode=False)
+
+
 def main() -> None:
     """Run the command; what goes wrong is said in one line."""
     try:

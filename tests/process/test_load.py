@@ -9,9 +9,8 @@ from websockets.asyncio.client import connect
 
 from tests.process.conftest import Serve
 from tests.process.server_process import ServerProcess
-from zwoole.bench.handshake import Target
 from zwoole.bench.load import run_load
-from zwoole.bench.loadprocess import Plan
+from zwoole.bench.plan import Plan, Target
 
 ECHO = """
     from zwoole import Server
