@@ -13,6 +13,8 @@ from pathlib import Path
 
 from zwoole.reactor.master import Master
 from zwoole.shared import lifeline, log, plan, signals
+from zwoole.shared.rundir import turns_path
+from zwoole.shared.turns import TurnCounter
 
 RESERVED_DESCRIPTORS = 128  # for ZeroMQ, workers, files: what connections do not get
 ORPHAN_GRACE_S = 3.0
@@ -47,6 +49,7 @@ def main() -> None:
         master.orphaned()
 
     master.loop.add_source(read_end, orphaned)
+    master.loop.before_sleep(TurnCounter(turns_path(options.run_dir, options.epoch)).tick)
     gc.collect()
     gc.freeze()
     master.run()

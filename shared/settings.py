@@ -119,6 +119,16 @@ class Settings:
     pipe_queue_bytes: int = _setting(
         4 * MIB, "bytes of messages from other workers that may wait for one worker", KIB, 1 << 31
     )
+    worker_timeout: float = _setting(
+        60.0,
+        "seconds for which a worker's or master's loop may not turn before it is ended, its stacks in the log; less"
+        " than 3 counts as 3; 0: any time",
+        0,
+        86400,
+    )
+    boot_timeout: float = _setting(
+        60.0, "seconds until a new worker has said hello, or it is ended likewise; 0: any time", 0, 86400
+    )
     slow_callback_s: float = _setting(1.0, "seconds after which a callback is reported as slow; 0: never", 0, 3600)
     log_level: str = _setting("info", "how much is logged", choices=LOG_LEVELS)
 

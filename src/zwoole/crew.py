@@ -14,18 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from zwoole.change import Change, change_of
 from zwoole.children import Child, backoff, describe_exit, spawn
+from zwoole.rounds import Rounds
 from zwoole.shared.log import get_logger
+from zwoole.shared.rundir import turns_path
 from zwoole.shared.settings import Settings
+from zwoole.shared.turns import TurnCounter
 
 EXIT_CANNOT_START = 1
 EXIT_BOOT_FAILED = 3
 
 BOOT_TRIES = 3
-LOOK_S = 1.0  # how often workers' age and memory are looked at
 MASTER = -1  # stands for the masters among the worker slots where failures are counted
 
 Sender = tuple[bytes, int]  # who waits for an answer on the control socket, and the request's id
@@ -90,6 +90,7 @@ class Crew:
         self._run_callback = run_callback
         self._give_up = give_up
         self._first_ready = first_ready
+        self._rounds = Rounds(self, settings, later, self._recycle)
         self._incarnations = 0
         self._ready_on: dict[int, set[int]] = {}  # worker incarnation: epochs of the masters that it said hello to
         self._changes: list[Change] = []
@@ -103,7 +104,7 @@ class Crew:
             self._start_master(index)
         for slot in range(self.worker_num):
             self._start_worker(slot)
-        self._later(LOOK_S, self._look_at_workers)
+        self._rounds.begin()
 
     def of(self, role: str) -> list[Child]:
         """Return the masters, or the workers, that run."""
@@ -111,11 +112,12 @@ class Crew:
 
     # What the control socket brings.
 
-    def greeted_by(self, sender: bytes) -> None:
+    def greeted_by(self, sender: bytes, debugged: bool) -> None:
         """A child has come as far as listening to us; a master is told who its workers are."""
         for child in list(self.children.values()):
             if child.identity == sender:
                 child.greeted = True
+                child.debugged = debugged
                 if child.role == "master":
                     child.ready_at = time.monotonic()
                     self.greeted.add(child.incarnation)
@@ -195,7 +197,7 @@ class Crew:
         descriptors = [listening.fileno() for listening in self._listeners[index]]
         arguments = ["--run-dir", str(self._run_dir), "--epoch", str(epoch), "--index", str(index)]
         arguments += ["--lifeline", str(self._lifeline), "--listen", *map(str, descriptors)]
-        self._adopt(spawn("master", index, epoch, arguments, [self._lifeline, *descriptors]))
+        self._adopt(spawn("master", index, epoch, arguments, [self._lifeline, *descriptors], self._turns_of(epoch)))
 
     def _start_worker(self, slot: int, change: Change | None = None) -> None:
         """Start a worker: for its place at once, or as a successor in a change."""
@@ -204,7 +206,7 @@ class Crew:
         incarnation = self._next_incarnation()
         arguments = ["--run-dir", str(self._run_dir), "--slot", str(slot), "--incarnation", str(incarnation)]
         arguments += ["--lifeline", str(self._lifeline), "--masters", *map(str, self.epochs)]
-        child = spawn("worker", slot, incarnation, arguments, [self._lifeline])
+        child = spawn("worker", slot, incarnation, arguments, [self._lifeline], self._turns_of(incarnation))
         child.max_age_s = self._settings.max_age * random.uniform(0.9, 1.1)
         if change is not None:
             change.members[incarnation] = slot
@@ -212,6 +214,9 @@ class Crew:
         for epoch in self.epochs:
             if epoch in self.greeted:
                 self._introduce(child, epoch)
+
+    def _turns_of(self, incarnation: int) -> TurnCounter:
+        return TurnCounter(turns_path(self._run_dir, incarnation), create=True)
 
     def _adopt(self, child: Child) -> None:
         self.children[child.pidfd] = child
@@ -346,28 +351,6 @@ class Crew:
                 self._answer(sender, result={"merged": True})
             self.reload(wanted[-1])
 
-    def _look_at_workers(self) -> None:
-        """Replace workers that have become old or large."""
-        now = time.monotonic()
-        limit = self._settings.max_memory
-        for child in self.of("worker"):
-            if child.ready_at is None or child.retiring:
-                continue
-            if child.max_age_s and now - child.started > child.max_age_s:
-                self._recycle(child.index, f"it is {now - child.started:.0f} s old")
-            elif limit and (size := resident_bytes(child.process.pid)) > limit:
-                self._recycle(child.index, f"it has {size} bytes of memory")
-        if not self.stopping:
-            self._later(LOOK_S, self._look_at_workers)
-
     def _answer(self, sender: Sender | None, **fields: Any) -> None:
         if sender is not None:
             self._tell(sender[0], "answer", id=sender[1], **fields)
-
-
-def resident_bytes(pid: int) -> int:
-    """Return a process's resident memory, 0 where it is gone."""
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0

@@ -150,7 +150,7 @@ class Supervisor:
         crew = self._crew
         kind = message["type"]
         if kind == "hello":
-            crew.greeted_by(sender)
+            crew.greeted_by(sender, bool(message.get("debugged")))
         elif kind == "ready":
             crew.worker_ready(message["incarnation"], incarnation_of(sender))
         elif kind == "served":
