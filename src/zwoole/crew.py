@@ -149,6 +149,7 @@ class Crew:
     def reload(self, sender: Sender | None) -> None:
         """Replace all workers by new ones that have read the code again; one reload at a time."""
         if self.stopping or not self.served:
+            log.warning("no reload: the server is starting or stopping")
             self._answer(sender, error="the server is starting or stopping")
         elif self._changes:
             self._reload_wanted.append(sender)

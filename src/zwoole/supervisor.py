@@ -19,6 +19,7 @@ from typing import Any
 
 import zmq
 
+from zwoole import strangers
 from zwoole.crew import Crew
 from zwoole.listening import listen
 from zwoole.run_directory import RunDirectory
@@ -68,6 +69,7 @@ class Supervisor:
         self._stopping_since: float | None = None
         self._masters_stopped: set[int] = set()
         self._told_to_stop: set[bytes] = set()
+        self._reaps_strangers = strangers.is_reaper()
         self._signals: collections.deque[int] = collections.deque()
         self._lifeline_read, self._lifeline_write = os.pipe2(os.O_CLOEXEC)
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -127,6 +129,8 @@ class Supervisor:
                 if descriptor in self._crew.children:
                     self._poll.unregister(descriptor)
                     self._crew.ended(self._crew.children.pop(descriptor))
+        if self._reaps_strangers:
+            strangers.reap({child.process.pid for child in self._crew.children.values()})
         self._hear()
         self._handle_signals()
         self._run_due()
