@@ -129,6 +129,9 @@ class Settings:
     boot_timeout: float = _setting(
         60.0, "seconds until a new worker has said hello, or it is ended likewise; 0: any time", 0, 86400
     )
+    debug: bool = _setting(
+        False, "True: workers read the terminal's input, so that `breakpoint()` works; `zwoole run --debug` sets it"
+    )
     slow_callback_s: float = _setting(1.0, "seconds after which a callback is reported as slow; 0: never", 0, 3600)
     log_level: str = _setting("info", "how much is logged", choices=LOG_LEVELS)
 

@@ -102,7 +102,7 @@ def test_run_passes_on_what_was_given_and_nothing_else(command: Command, monkeyp
         "log_level": "debug",
         "slow_callback_s": 0.5,
     }
-    assert ran == [("app.py", [], {}, None), ("m:server", ["-v", "--port", "1"], overrides, "/r")]
+    assert ran == [("app.py", [], {}, None, False), ("m:server", ["-v", "--port", "1"], overrides, "/r", False)]
 
 
 @pytest.mark.parametrize("error", [StartError("why not"), SettingsError("why not")])

@@ -90,7 +90,13 @@ class Child:
 
 
 def spawn(
-    role: str, index: int, incarnation: int, arguments: list[str], inherited: list[int], turns: TurnCounter
+    role: str,
+    index: int,
+    incarnation: int,
+    arguments: list[str],
+    inherited: list[int],
+    turns: TurnCounter,
+    stdin: int | None = subprocess.DEVNULL,
 ) -> Child:
     """Start `python -m zwoole.<room>` with the interpreter flags of this process.
 
@@ -101,11 +107,12 @@ def spawn(
         arguments: its command line.
         inherited: descriptors that it keeps.
         turns: where it will count its turns.
+        stdin: its standard input, None for that of this process.
     """
     room = {"master": "zwoole.reactor", "worker": "zwoole.workers"}[role]
     command = [sys.executable, *interpreter_flags(), *run_module(room), *arguments]
     with signals.held_back():
-        process = subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(command, pass_fds=inherited, stdin=stdin)
     return Child(role, index, incarnation, process, os.pidfd_open(process.pid), turns)
 
 

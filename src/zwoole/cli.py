@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from zwoole import control_client
+from zwoole import control_client, watching
 from zwoole.launch import run_app
 from zwoole.run_directory import is_running
 from zwoole.shared.errors import SettingsError, ZwooleError
@@ -17,6 +17,10 @@ from zwoole.version import VERSION
 
 STOP_WAIT_S = 60.0
 RELOAD_WAIT_S = 120.0
+DEBUG_SETTINGS = {
+    **{"debug": True, "worker_num": 1, "worker_timeout": 0, "boot_timeout": 0, "slow_callback_s": 0},
+    **{"handover_timeout": 3600, "close_timeout": 3600},
+}
 
 run_dir_option = click.option("--run-dir", metavar="DIR", help="The server's run directory, where several run.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -36,6 +40,8 @@ def zwoole() -> None:
 @click.option("--workers", type=int, help="Number of worker processes.")
 @click.option("--reactors", type=int, help="Number of master processes.")
 @click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="Any other setting; may be repeated.")
+@click.option("--reload", is_flag=True, help="For development: replace the workers when a Python file changes.")
+@click.option("--debug", is_flag=True, help="For development: one worker, breakpoint() works, no timeouts.")
 @run_dir_option
 def run(
     target: str,
@@ -45,6 +51,8 @@ def run(
     workers: int | None,
     reactors: int | None,
     settings: tuple[str, ...],
+    reload: bool,
+    debug: bool,
     run_dir: str | None,
 ) -> None:
     """Run the server of TARGET: a script (app.py), or module:attribute. Options win over the file's settings.
@@ -54,8 +62,11 @@ def run(
     """
     given = {"host": host, "port": port, "worker_num": workers, "reactor_num": reactors}
     overrides = {name: value for name, value in given.items() if value is not None}
+    overrides.update(DEBUG_SETTINGS if debug else {})
     overrides.update(parse_setting(text) for text in settings)
-    run_app(target, list(arguments), overrides, run_dir)
+    if reload:
+        watching.require()
+    run_app(target, list(arguments), overrides, run_dir, reload)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

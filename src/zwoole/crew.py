@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import random
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -207,7 +208,8 @@ class Crew:
         incarnation = self._next_incarnation()
         arguments = ["--run-dir", str(self._run_dir), "--slot", str(slot), "--incarnation", str(incarnation)]
         arguments += ["--lifeline", str(self._lifeline), "--masters", *map(str, self.epochs)]
-        child = spawn("worker", slot, incarnation, arguments, [self._lifeline], self._turns_of(incarnation))
+        stdin = None if self._settings.debug else subprocess.DEVNULL
+        child = spawn("worker", slot, incarnation, arguments, [self._lifeline], self._turns_of(incarnation), stdin)
         child.max_age_s = self._settings.max_age * random.uniform(0.9, 1.1)
         if change is not None:
             change.members[incarnation] = slot

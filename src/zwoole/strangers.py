@@ -20,7 +20,7 @@ def is_reaper() -> bool:
 
 def reap(own: Container[int]) -> list[int]:
     """Reap children that have ended, up to the first of our `own`, whose end is taken elsewhere; return their ids."""
-    reaped = []
+    reaped: list[int] = []
     while True:
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

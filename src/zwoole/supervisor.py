@@ -14,7 +14,8 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -29,6 +30,7 @@ from zwoole.shared.log import get_logger
 from zwoole.shared.mask import COMPILED
 from zwoole.shared.rundir import control_address
 from zwoole.status import Status
+from zwoole.watching import Watcher
 from zwoole.workers.server import Server
 
 EXIT_OK = 0
@@ -57,13 +59,24 @@ class Supervisor:
         exit_code: what the process should end with.
     """
 
-    def __init__(self, server: Server, plan: plans.Plan, directory: RunDirectory) -> None:
-        """Prepare to run `server` as `plan` says, in a run directory that this process holds."""
+    def __init__(
+        self, server: Server, plan: plans.Plan, directory: RunDirectory, watched: Sequence[Path] = ()
+    ) -> None:
+        """Prepare.
+
+        Args:
+            server: the app's server.
+            plan: how it is to run.
+            directory: the run directory, which this process holds.
+            watched: folders in which a change of a Python file has the workers replaced.
+        """
         self.exit_code = EXIT_OK
         self._server = server
         self._plan = plan
         self._settings = plan.settings
         self._directory = directory
+        self._watched = watched
+        self._handed_over: collections.deque[Callable[[], None]] = collections.deque()
         self._listeners: list[list[socket.socket]] = []
         self._due: list[tuple[float, Callable[[], None]]] = []
         self._stopping_since: float | None = None
@@ -96,11 +109,14 @@ class Supervisor:
         handlers = self._take_signals()
         self._poll.register(int(self._control.getsockopt(zmq.FD)), select.POLLIN)
         self._poll.register(self._wake_read, select.POLLIN)
+        watcher = Watcher(self._watched, self._files_changed) if self._watched else None
         try:
             self._crew.start_all()
             while self._crew.children or self._due:
                 self._turn()
         finally:
+            if watcher is not None:
+                watcher.stop()
             self._clean_up(handlers)
         if self._crew.served:
             self._run_callback("shutdown")
@@ -133,6 +149,8 @@ class Supervisor:
             strangers.reap({child.process.pid for child in self._crew.children.values()})
         self._hear()
         self._handle_signals()
+        while self._handed_over:
+            self._handed_over.popleft()()
         self._run_due()
         self._go_on_stopping()
 
@@ -233,6 +251,16 @@ class Supervisor:
         elif time.monotonic() - self._stopping_since >= SECOND_SIGNAL_S:
             log.warning("%s again: stopping at once", name)
             self._stop_now()
+
+    def _files_changed(self, names: list[str]) -> None:
+        """Reload; called in the watcher's thread, done in this one's."""
+
+        def reload() -> None:
+            log.info("changed: %s", ", ".join(names))
+            self._crew.reload(None)
+
+        self._handed_over.append(reload)
+        os.write(self._wake_write, b"\0")
 
     # Stopping.
 

@@ -1,4 +1,4 @@
-"""Signals at every moment of a server's life: to one process, to the group, doubled, and when they come at a bad time."""
+"""Signals at every moment of a server's life: to one process, to the group, doubled, and at a bad time."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tests.process.conftest import Serve
 from tests.process.server_process import ZWOOLE, ServerProcess
-from tests.test_strangers import state
 from tests.process.waiting import wait_for
+from tests.test_strangers import state
 
 RUNS_PROGRAMS = """
     import subprocess
