@@ -15,6 +15,7 @@ from typing import Any
 
 import zmq
 
+from zwoole.reactor.access_log import AccessLog
 from zwoole.reactor.backlog import Backlog
 from zwoole.reactor.closing import Closing
 from zwoole.reactor.compression import Compression
@@ -34,7 +35,7 @@ from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
 from zwoole.shared import control
 from zwoole.shared.close_codes import CLOSE_GOING_AWAY
-from zwoole.shared.log import get_logger
+from zwoole.shared.log import get_logger, redirect
 from zwoole.shared.rundir import control_address, table_path
 from zwoole.shared.settings import Settings
 from zwoole.shared.table import ConnectionTable
@@ -103,6 +104,10 @@ class Master:
             settings,
         )
         self._pool.on_ready = self._worker_ready
+        if settings.access_log:
+            access = AccessLog()
+            self._opening.on_upgrade = access.opened
+            self._closing.on_gone = access.gone
         self._outbound.on_served = lambda incarnation: self._tell("served", incarnation=incarnation)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._control = self._connect(epoch)
@@ -157,6 +162,8 @@ class Master:
                 self._pool.remove_slot()
             elif kind == "stop":
                 self._begin_stop(message["seconds"], message["spread"])
+            elif kind == "reopen_log":
+                redirect(self._settings.log_file)
             elif kind == "query":
                 self._tell("answer", id=message["id"], result=self.status())
             else:

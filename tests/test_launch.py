@@ -142,8 +142,10 @@ class Supervisor:
     exit_code = 0
     noted: list[Any]
 
-    def __init__(self, server: Server, plan: plans.Plan, directory: Any, watched: Any) -> None:
+    def __init__(self, server: Server, plan: plans.Plan, directory: Any, listeners: Any, watched: Any) -> None:
         Supervisor.noted = [server, plan, directory]
+        for listening in listeners[0]:
+            listening.close()
 
     def run(self) -> int:
         assert self.noted[2].path.exists()

@@ -18,7 +18,7 @@ import msgpack
 import zmq
 
 from zwoole.shared import control
-from zwoole.shared.log import get_logger
+from zwoole.shared.log import get_logger, redirect
 from zwoole.shared.rundir import control_address, turns_path
 from zwoole.shared.settings import Settings
 from zwoole.shared.traces import print_users_part
@@ -221,6 +221,8 @@ class Runtime:
                 self._linger_s = 0.0  # the masters have ended: nobody is there to hear the rest
             elif message["type"] == "masters":
                 self._masters_changed(message["epochs"])
+            elif message["type"] == "reopen_log":
+                redirect(self._settings.log_file)
             else:
                 log.warning("the supervisor said %r, which this worker does not know", message["type"])
 

@@ -13,6 +13,7 @@ from zwoole import control_client, watching
 from zwoole.launch import run_app
 from zwoole.run_directory import is_running
 from zwoole.shared.errors import SettingsError, ZwooleError
+from zwoole.shared.settings import LOG_FORMATS
 from zwoole.version import VERSION
 
 STOP_WAIT_S = 60.0
@@ -40,6 +41,13 @@ def zwoole() -> None:
 @click.option("--workers", type=int, help="Number of worker processes.")
 @click.option("--reactors", type=int, help="Number of master processes.")
 @click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="Any other setting; may be repeated.")
+@click.option("--daemon", is_flag=True, help="Serve in the background; needs --log-file.")
+@click.option("--log-file", metavar="FILE", help="Write the log, and what the app prints, to a file.")
+@click.option("--log-format", type=click.Choice(LOG_FORMATS), help="Log lines of text, or JSON objects.")
+@click.option("--access-log", is_flag=True, help="Log every connection that opens and that ends.")
+@click.option("--pid-file", metavar="FILE", help="Keep the process id in a file.")
+@click.option("--user", help="Become this user after the port was opened.")
+@click.option("--group", help="Become this group.")
 @click.option("--reload", is_flag=True, help="For development: replace the workers when a Python file changes.")
 @click.option("--debug", is_flag=True, help="For development: one worker, breakpoint() works, no timeouts.")
 @run_dir_option
@@ -51,6 +59,13 @@ def run(
     workers: int | None,
     reactors: int | None,
     settings: tuple[str, ...],
+    daemon: bool,
+    log_file: str | None,
+    log_format: str | None,
+    access_log: bool,
+    pid_file: str | None,
+    user: str | None,
+    group: str | None,
     reload: bool,
     debug: bool,
     run_dir: str | None,
@@ -60,7 +75,11 @@ def run(
     \b
     Example: zwoole run examples/echo.py --host 127.0.0.1 --port 9000 --workers 2
     """
-    given = {"host": host, "port": port, "worker_num": workers, "reactor_num": reactors}
+    given = {
+        **{"host": host, "port": port, "worker_num": workers, "reactor_num": reactors},
+        **{"daemonize": daemon or None, "access_log": access_log or None},
+        **{"log_file": log_file, "log_format": log_format, "pid_file": pid_file, "user": user, "group": group},
+    }
     overrides = {name: value for name, value in given.items() if value is not None}
     overrides.update(DEBUG_SETTINGS if debug else {})
     overrides.update(parse_setting(text) for text in settings)

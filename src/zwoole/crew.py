@@ -27,6 +27,7 @@ EXIT_CANNOT_START = 1
 EXIT_BOOT_FAILED = 3
 
 BOOT_TRIES = 3
+RELOAD = "reload"
 MASTER = -1  # stands for the masters among the worker slots where failures are counted
 
 Sender = tuple[bytes, int]  # who waits for an answer on the control socket, and the request's id
@@ -111,6 +112,11 @@ class Crew:
         """Return the masters, or the workers, that run."""
         return [child for child in self.children.values() if child.role == role]
 
+    @property
+    def reloading(self) -> bool:
+        """Whether a reload is under way."""
+        return any(change.why == RELOAD for change in self._changes)
+
     # What the control socket brings.
 
     def greeted_by(self, sender: bytes, debugged: bool) -> None:
@@ -155,7 +161,7 @@ class Crew:
         elif self._changes:
             self._reload_wanted.append(sender)
         else:
-            change = Change("reload", sender)
+            change = Change(RELOAD, sender)
             log.info("reload: starting %d new worker(s) beside those in service", self.worker_num)
             self._changes.append(change)
             for slot in range(self.worker_num):

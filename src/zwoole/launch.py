@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import runpy
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,10 @@ from types import ModuleType
 from typing import Any
 
 from zwoole.crew import EXIT_BOOT_FAILED
+from zwoole.daemon import detach
+from zwoole.listening import listen
+from zwoole.pid_file import PidFile
+from zwoole.privileges import drop
 from zwoole.run_directory import RunDirectory, choose
 from zwoole.shared import log
 from zwoole.shared import plan as plans
@@ -44,16 +49,56 @@ def supervise(
         SystemExit: it stopped otherwise; the code says how.
     """
     settings = server.settings.update(overrides or {})
+    if settings.log_file:
+        settings = settings.update({"log_file": str(Path(settings.log_file).absolute())})
     server.settings = settings
     plan = make_plan(settings)
-    log.setup("supervisor", settings.log_level)
-    directory = RunDirectory(choose(run_dir, settings.port, plan.target))
+    if settings.daemonize and not settings.log_file:
+        raise StartError("a daemon has no terminal to write to: give it a log_file")
+    if settings.daemonize:
+        detach(settings.log_file)
+    if settings.log_file:
+        open_log(settings.log_file)
+    log.setup("supervisor", settings.log_level, as_json=settings.log_format == "json")
     try:
-        code = Supervisor(server, plan, directory, watched).run()
-    finally:
-        directory.remove()
+        code = run_here(server, plan, run_dir, watched)
+    except ZwooleError as error:
+        if settings.daemonize or settings.log_file:  # nobody reads a terminal
+            log.get_logger("supervisor").error("%s", error)
+        raise
     if code != EXIT_OK:
         raise SystemExit(code)
+
+
+def run_here(server: Server, plan: plans.Plan, run_dir: str | None, watched: Sequence[Path]) -> int:
+    """Take what the server needs, in the order that privileges ask for, run it, and give it back; return the code."""
+    settings = plan.settings
+    pid_file = PidFile(settings.pid_file) if settings.pid_file else None
+    listeners: list[list[socket.socket]] = []
+    if settings.user or settings.group:
+        listeners = listen(settings)
+        drop(settings.user, settings.group)
+    try:
+        directory = RunDirectory(choose(run_dir, settings.port, plan.target))
+        try:
+            return Supervisor(server, plan, directory, listeners or listen(settings), watched).run()
+        finally:
+            directory.remove()
+    finally:
+        if pid_file is not None:
+            pid_file.remove()
+
+
+def open_log(path: str) -> None:
+    """Send what this process and its children write to a file.
+
+    Raises:
+        StartError: it cannot be opened.
+    """
+    try:
+        log.redirect(path)
+    except OSError as error:
+        raise StartError(f"cannot open the log file {path}: {error.strerror}") from None
 
 
 def make_plan(settings: Settings) -> plans.Plan:

@@ -22,11 +22,11 @@ import zmq
 
 from zwoole import strangers
 from zwoole.crew import Crew
-from zwoole.listening import listen
+from zwoole.notify import READY, STOPPING, WATCHDOG, Notifier
 from zwoole.run_directory import RunDirectory
-from zwoole.shared import control
+from zwoole.shared import control, title
 from zwoole.shared import plan as plans
-from zwoole.shared.log import get_logger
+from zwoole.shared.log import get_logger, redirect
 from zwoole.shared.mask import COMPILED
 from zwoole.shared.rundir import control_address
 from zwoole.status import Status
@@ -47,6 +47,7 @@ SIGNALS = (
     signal.SIGUSR1,
     signal.SIGTTIN,
     signal.SIGTTOU,
+    signal.SIGRTMIN,
 )
 
 log = get_logger("supervisor")
@@ -60,7 +61,12 @@ class Supervisor:
     """
 
     def __init__(
-        self, server: Server, plan: plans.Plan, directory: RunDirectory, watched: Sequence[Path] = ()
+        self,
+        server: Server,
+        plan: plans.Plan,
+        directory: RunDirectory,
+        listeners: list[list[socket.socket]],
+        watched: Sequence[Path] = (),
     ) -> None:
         """Prepare.
 
@@ -68,6 +74,7 @@ class Supervisor:
             server: the app's server.
             plan: how it is to run.
             directory: the run directory, which this process holds.
+            listeners: for each reactor, its listening sockets.
             watched: folders in which a change of a Python file has the workers replaced.
         """
         self.exit_code = EXIT_OK
@@ -77,7 +84,9 @@ class Supervisor:
         self._directory = directory
         self._watched = watched
         self._handed_over: collections.deque[Callable[[], None]] = collections.deque()
-        self._listeners: list[list[socket.socket]] = []
+        self._listeners = listeners
+        self._notifier = Notifier()
+        self._told_of_reload = False
         self._due: list[tuple[float, Callable[[], None]]] = []
         self._stopping_since: float | None = None
         self._masters_stopped: set[int] = set()
@@ -93,12 +102,8 @@ class Supervisor:
         self._status: Status
 
     def run(self) -> int:
-        """Serve until stopped; return the exit code.
-
-        Raises:
-            StartError: the address cannot be listened on.
-        """
-        self._listeners = listen(self._settings)
+        """Serve until stopped; return the exit code."""
+        title.set_name("zwoole")
         plans.write(self._directory.path, self._plan)
         self._control = self._context.socket(zmq.ROUTER)
         self._control.setsockopt(zmq.LINGER, 0)
@@ -152,6 +157,7 @@ class Supervisor:
         while self._handed_over:
             self._handed_over.popleft()()
         self._run_due()
+        self._tell_of_reload()
         self._go_on_stopping()
 
     # The control socket.
@@ -196,7 +202,33 @@ class Supervisor:
         log.info("run directory %s", self._directory.path)
         if not COMPILED:
             log.warning("zwoole runs uncompiled, several times slower: install a C compiler, then install zwoole again")
+        self._notifier.send(f"{READY}\nMAINPID={os.getpid()}")
+        self._feed_watchdog()
         self._run_callback("start")
+
+    def _feed_watchdog(self) -> None:
+        """Tell the service manager that we live, as often as it asked for."""
+        if self._notifier.watchdog_s and not self._crew.stopping:
+            self._notifier.send(WATCHDOG)
+            self._later(self._notifier.watchdog_s / 2, self._feed_watchdog)
+
+    def _tell_of_reload(self) -> None:
+        """Tell the service manager when a reload begins and when it is over."""
+        if self._crew.reloading != self._told_of_reload:
+            self._told_of_reload = self._crew.reloading
+            if self._told_of_reload:
+                self._notifier.reloading()
+            elif not self._crew.stopping:
+                self._notifier.send(READY)
+
+    def _reopen_log(self) -> None:
+        """Open the log file anew, here and in all children: somebody has moved it away."""
+        if not self._settings.log_file:
+            return
+        redirect(self._settings.log_file)
+        for child in self._crew.children.values():
+            self._tell(child.identity, "reopen_log")
+        log.info("the log file was opened anew")
 
     def _requested(self, sender: bytes, message: dict[str, Any]) -> None:
         """Serve the zwoole command."""
@@ -239,6 +271,8 @@ class Supervisor:
                 self._stop_now()
             elif number in (signal.SIGHUP, signal.SIGUSR1):
                 self._crew.reload(None)
+            elif number == signal.SIGRTMIN:
+                self._reopen_log()
             elif number in (signal.SIGTTIN, signal.SIGTTOU):
                 self._crew.scale(1 if number == signal.SIGTTIN else -1)
             else:
@@ -276,6 +310,7 @@ class Supervisor:
             return
         self._stopping_since = time.monotonic()
         self._crew.stopping = True
+        self._notifier.send(STOPPING)
         if self._crew.served:
             self._run_callback("before_shutdown")
         self._close_listeners()
