@@ -16,6 +16,7 @@ from typing import Any
 import zmq
 
 from zwoole.reactor.access_log import AccessLog
+from zwoole.reactor.admin import Admin
 from zwoole.reactor.backlog import Backlog
 from zwoole.reactor.closing import Closing
 from zwoole.reactor.compression import Compression
@@ -72,6 +73,7 @@ class Master:
         """
         table = ConnectionTable.create(table_path(run_dir, index), limit, settings.reactor_num)
         self._run_dir = run_dir
+        self._index = index
         self._settings = settings
         self.stopping = False
         self._started = time.time()
@@ -92,6 +94,7 @@ class Master:
         self._outbound.on_answer = self._opening.answered
         self._pipes = Pipes(self.loop, table, self._router, settings)
         self._handover = Handover(self.loop, self._registry, self._router, self._closing, self._outbound, settings)
+        self._admin = Admin(self._registry, self._closing, self._outbound, self.status)
         self._pool = Pool(
             self.loop,
             self._router,
@@ -165,7 +168,7 @@ class Master:
             elif kind == "reopen_log":
                 redirect(self._settings.log_file)
             elif kind == "query":
-                self._tell("answer", id=message["id"], result=self.status())
+                self._tell("answer", id=message["id"], result=self._admin.answer(message))
             else:
                 log.warning("the supervisor said %r, which this master does not know", kind)
 
@@ -176,7 +179,11 @@ class Master:
 
     def status(self) -> dict[str, Any]:
         """Return counters and sizes as `zwoole status` shows them."""
+        clock = self.loop.clock
+        latest, clock.latest = clock.latest, 0.0
         return {
+            "index": self._index,
+            "loop_lag_s": round(latest, 4),
             "uptime_s": round(time.time() - self._started, 1),
             "connections": len(self._registry),
             "accepted": self._listener.accepted,

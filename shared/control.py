@@ -1,7 +1,7 @@
 """Messages between the supervisor and everybody else: rare, small, one msgpack map each, over its ROUTER socket.
 
 Supervisor to master: worker {slot, incarnation, pid, standby}, switch {incarnations}, remove_slot {},
-stop {seconds, spread}, query {id}, reopen_log {}.
+stop {seconds, spread}, query {id, what, ...}, reopen_log {}.
 Supervisor to worker: masters {epochs}, stop {}, reopen_log {}.
 Master to supervisor: hello {role}, ready {incarnation}, served {incarnation}, stopped {}, answer {id, result}.
 Worker to supervisor: hello {role, debugged}, recycle {why}.

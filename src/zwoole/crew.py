@@ -46,6 +46,7 @@ class Crew:
         greeted: the masters, by incarnation, that said hello.
         worker_num: how many workers there are to be.
         served: whether a worker has ever been ready.
+        restarts: how often the process of a role and place has died and was replaced.
         stopping: whether nobody is to be started any more.
     """
 
@@ -81,6 +82,7 @@ class Crew:
         self.greeted: set[int] = set()
         self.worker_num = settings.worker_num
         self.served = False
+        self.restarts: collections.Counter[tuple[str, int]] = collections.Counter()
         self.stopping = False
         self._settings = settings
         self._run_dir = run_dir
@@ -270,6 +272,7 @@ class Crew:
             log.error("the app does not boot: giving up after %d tries; the reason stands above", failures)
             self._give_up(EXIT_BOOT_FAILED)
             return
+        self.restarts["worker", child.index] += 1
         wait = backoff(failures)
         if wait:
             log.info("worker %d is started again in %.1f s", child.index, wait)
@@ -286,6 +289,7 @@ class Crew:
                 return
         else:
             self._failures[MASTER] = 0
+        self.restarts["master", child.index] += 1
         self.greeted.discard(child.incarnation)
         for left in self._run_dir.glob(f"w*.m{child.incarnation}*"):  # its endpoints and progress maps
             left.unlink(missing_ok=True)

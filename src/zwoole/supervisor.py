@@ -23,6 +23,7 @@ import zmq
 from zwoole import strangers
 from zwoole.crew import Crew
 from zwoole.notify import READY, STOPPING, WATCHDOG, Notifier
+from zwoole.queries import COMBINE, Queries
 from zwoole.run_directory import RunDirectory
 from zwoole.shared import control, title
 from zwoole.shared import plan as plans
@@ -100,6 +101,7 @@ class Supervisor:
         self._control: zmq.Socket[bytes]
         self._crew: Crew
         self._status: Status
+        self._queries: Queries
 
     def run(self) -> int:
         """Serve until stopped; return the exit code."""
@@ -110,7 +112,8 @@ class Supervisor:
         self._control.bind(control_address(self._directory.path))
         self._crew = self._make_crew()
         addresses = [where(listening) for listening in self._listeners[0]]
-        self._status = Status(self._crew, str(self._directory.path), addresses, self._tell, self._later)
+        self._status = Status(self._crew, str(self._directory.path), addresses)
+        self._queries = Queries(self._crew, self._tell, self._later)
         handlers = self._take_signals()
         self._poll.register(int(self._control.getsockopt(zmq.FD)), select.POLLIN)
         self._poll.register(self._wake_read, select.POLLIN)
@@ -188,7 +191,7 @@ class Supervisor:
         elif kind == "stopped":
             self._masters_stopped.add(incarnation_of(sender))
         elif kind == "answer":
-            self._status.answered(message["id"], message["result"])
+            self._queries.answered(message["id"], message["result"])
         elif kind == "request":
             self._requested(sender, message)
         else:
@@ -234,7 +237,10 @@ class Supervisor:
         """Serve the zwoole command."""
         what = message.get("what")
         if what == "status":
-            self._status.requested((sender, message["id"]))
+            self._queries.ask((sender, message["id"]), self._status.report, what="status")
+        elif what in COMBINE:
+            fields = {name: value for name, value in message.items() if name not in ("type", "id")}
+            self._queries.ask((sender, message["id"]), COMBINE[what], **fields)
         elif what == "stop":
             self._tell(sender, "answer", id=message["id"], result={"pid": os.getpid()})
             self._begin_stop(float(message.get("drain", 0.0)))
