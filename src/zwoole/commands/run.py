@@ -14,8 +14,13 @@ from zwoole.shared.errors import SettingsError
 from zwoole.shared.settings import LOG_FORMATS
 
 DEBUG_SETTINGS = {
-    **{"debug": True, "worker_num": 1, "worker_timeout": 0, "boot_timeout": 0, "slow_callback_s": 0},
-    **{"handover_timeout": 3600, "close_timeout": 3600},
+    "debug": True,
+    "worker_num": 1,
+    "worker_timeout": 0,
+    "boot_timeout": 0,
+    "slow_callback_s": 0,
+    "handover_timeout": 3600,
+    "close_timeout": 3600,
 }
 
 
@@ -62,9 +67,17 @@ def run(
     Example: zwoole run examples/echo.py --host 127.0.0.1 --port 9000 --workers 2
     """
     given = {
-        **{"host": host, "port": port, "worker_num": workers, "reactor_num": reactors},
-        **{"daemonize": daemon or None, "access_log": access_log or None},
-        **{"log_file": log_file, "log_format": log_format, "pid_file": pid_file, "user": user, "group": group},
+        "host": host,
+        "port": port,
+        "worker_num": workers,
+        "reactor_num": reactors,
+        "daemonize": daemon or None,
+        "access_log": access_log or None,
+        "log_file": log_file,
+        "log_format": log_format,
+        "pid_file": pid_file,
+        "user": user,
+        "group": group,
     }
     overrides = {name: value for name, value in given.items() if value is not None}
     overrides.update(DEBUG_SETTINGS if debug else {})
