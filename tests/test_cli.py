@@ -79,8 +79,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 CONNECTION = {
-    "fd": 17, "address": "127.0.0.1:5000", "path": "/chat", "age_s": 65.0, "state": "open",
-    "queued_bytes": 2048, "outstanding": 0, "worker": 1,
+    "fd": 17,
+    "address": "127.0.0.1:5000",
+    "path": "/chat",
+    "age_s": 65.0,
+    "state": "open",
+    "queued_bytes": 2048,
+    "outstanding": 0,
+    "worker": 1,
 }
 
 

@@ -13,7 +13,11 @@ from zwoole.commands.table import duration, lines, size
 COUNTERS = {"messages_in": 100, "messages_out": 200, "bytes_in": 1000, "bytes_out": 2000, "queued_bytes": 0}
 PROCESS = {"ready": True, "retiring": False, "uptime_s": 7500.0, "memory_bytes": 30 << 20, "restarts": 0}
 REPORT: dict[str, Any] = {
-    "pid": 100, "uptime_s": 7503.0, "state": "serving", "listening": ["127.0.0.1:8080"], "run_dir": "/run/zwoole",
+    "pid": 100,
+    "uptime_s": 7503.0,
+    "state": "serving",
+    "listening": ["127.0.0.1:8080"],
+    "run_dir": "/run/zwoole",
     "processes": [
         {**PROCESS, "role": "worker", "index": 1, "pid": 103, "cpu_s": 1.0, "ready": False},
         {**PROCESS, "role": "worker", "index": 0, "pid": 102, "cpu_s": 1.0, "restarts": 2},
@@ -22,7 +26,9 @@ REPORT: dict[str, Any] = {
     "masters": [
         {
             **COUNTERS,
-            "index": 0, "connections": 3, "loop_lag_s": 0.0021,
+            "index": 0,
+            "connections": 3,
+            "loop_lag_s": 0.0021,
             "workers": [{"pid": 102, "connections": 3, "outstanding": 5}],
         }
     ],
