@@ -16,6 +16,7 @@ COMPILED = [
     "zwoole.shared.wire",
     "zwoole.shared.table",
     "zwoole.shared.progress",
+    "zwoole.shared.turns",
     "zwoole.reactor.syscalls",
     "zwoole.reactor.connection",
     "zwoole.reactor.registry",

@@ -15,6 +15,8 @@ from typing import Any
 
 import zmq
 
+from zwoole.reactor.access_log import AccessLog
+from zwoole.reactor.admin import Admin
 from zwoole.reactor.backlog import Backlog
 from zwoole.reactor.closing import Closing
 from zwoole.reactor.compression import Compression
@@ -34,7 +36,7 @@ from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
 from zwoole.shared import control
 from zwoole.shared.close_codes import CLOSE_GOING_AWAY
-from zwoole.shared.log import get_logger
+from zwoole.shared.log import get_logger, redirect
 from zwoole.shared.rundir import control_address, table_path
 from zwoole.shared.settings import Settings
 from zwoole.shared.table import ConnectionTable
@@ -71,6 +73,7 @@ class Master:
         """
         table = ConnectionTable.create(table_path(run_dir, index), limit, settings.reactor_num)
         self._run_dir = run_dir
+        self._index = index
         self._settings = settings
         self.stopping = False
         self._started = time.time()
@@ -91,6 +94,7 @@ class Master:
         self._outbound.on_answer = self._opening.answered
         self._pipes = Pipes(self.loop, table, self._router, settings)
         self._handover = Handover(self.loop, self._registry, self._router, self._closing, self._outbound, settings)
+        self._admin = Admin(self._registry, self._closing, self._outbound, self.status)
         self._pool = Pool(
             self.loop,
             self._router,
@@ -103,6 +107,10 @@ class Master:
             settings,
         )
         self._pool.on_ready = self._worker_ready
+        if settings.access_log:
+            access = AccessLog()
+            self._opening.on_upgrade = access.opened
+            self._closing.on_gone = access.gone
         self._outbound.on_served = lambda incarnation: self._tell("served", incarnation=incarnation)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._control = self._connect(epoch)
@@ -157,8 +165,10 @@ class Master:
                 self._pool.remove_slot()
             elif kind == "stop":
                 self._begin_stop(message["seconds"], message["spread"])
+            elif kind == "reopen_log":
+                redirect(self._settings.log_file)
             elif kind == "query":
-                self._tell("answer", id=message["id"], result=self.status())
+                self._tell("answer", id=message["id"], result=self._admin.answer(message))
             else:
                 log.warning("the supervisor said %r, which this master does not know", kind)
 
@@ -169,7 +179,11 @@ class Master:
 
     def status(self) -> dict[str, Any]:
         """Return counters and sizes as `zwoole status` shows them."""
+        clock = self.loop.clock
+        latest, clock.latest = clock.latest, 0.0
         return {
+            "index": self._index,
+            "loop_lag_s": round(latest, 4),
             "uptime_s": round(time.time() - self._started, 1),
             "connections": len(self._registry),
             "accepted": self._listener.accepted,

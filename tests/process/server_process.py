@@ -63,12 +63,12 @@ class ServerProcess:
 
     # Its life.
 
-    def start(self, environment: Mapping[str, str] | None = None) -> ServerProcess:
+    def start(self, environment: Mapping[str, str] | None = None, stdin: int = subprocess.DEVNULL) -> ServerProcess:
         """Start it, in a session of its own as a terminal would."""
         with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
             self.process = subprocess.Popen(
                 self.command,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=out,
                 stderr=err,
                 cwd=self.folder,
