@@ -145,6 +145,9 @@ class Pool:
         slot = self._router.slots.pop()
         self._pipes.close_place(slot)
         self._spread(slot)
+        for booting in self.links:
+            if booting.slot is slot and not booting.active:  # it has nothing to finish: its hello is its goodbye
+                booting.retiring = True
         if slot.link is not None:
             link, slot.link = slot.link, None
             self._retire(link)
@@ -207,7 +210,7 @@ class Pool:
         link.send_command(WELCOME, PROTOCOL_VERSION, msgpack.packb(welcome))
         link.ready = True
         self._loop.touch(link)
-        if link.incarnation not in self._standby or link.slot.link is None:
+        if not link.retiring and (link.incarnation not in self._standby or link.slot.link is None):
             self._activate(link)
         self.on_ready(link.incarnation)
 
