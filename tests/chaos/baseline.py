@@ -44,7 +44,10 @@ class Baseline:
         return measured
 
     def _differences(self) -> list[str]:
-        now = self._measure()
+        try:
+            now = self._measure()
+        except psutil.NoSuchProcess:  # one that was replaced has ended in the meantime
+            return ["processes are still being replaced"]
         found = []
         for name, value in now.items():
             allowed = ALLOWED_GROWTH_BYTES if name.startswith("memory") else 0

@@ -53,7 +53,7 @@ class Deaths:
 
     def _at_rest(self) -> bool:
         try:
-            processes = self._server.status()["processes"]
+            processes = self._server.report()["processes"]
         except ZwooleError:
             return False
         expected = self._server.workers + self._server.reactors

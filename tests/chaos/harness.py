@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import time
 from collections.abc import Iterator
-
-import psutil
 
 from tests.chaos.account import Account
 from tests.chaos.apps import APPS, JOURNAL_CLIENTS
@@ -19,18 +18,18 @@ from tests.chaos.intruders import WINDOW_BYTES, Intruders
 from tests.chaos.ledger import Post
 from tests.process.server_process import ServerProcess
 
-BUSY = 40
+BUSY = 30
 IDLE = 30
 PAUSE_S = (0.02, 0.1)  # between two pieces of mischief
 # Kinds of mischief and how often each is chosen.
 KINDS = {
     "kill one": 6,
     "KILL": 16,
-    "KILL all": 6,
+    "KILL all": 8,
     "SEGV": 6,
     "exit": 8,
     "raise": 2,
-    "reload": 14,
+    "reload": 20,
     "reloads": 1,
     "recycle": 2,
     "pause": 1,
@@ -128,8 +127,8 @@ class Harness:
             if not await self._signal("worker", signal.Signals[f"SIG{kind}"]):
                 return
         elif kind == "KILL all":
-            for process in await asyncio.to_thread(self._processes, "worker"):
-                if _send(process, signal.SIGKILL):
+            for pid in await asyncio.to_thread(self._processes, "worker"):
+                if _send(pid, signal.SIGKILL):
                     self._account.deeds["KILL"] += 1
         elif kind == "reload":
             server.send_signal(signal.SIGHUP)
@@ -143,7 +142,7 @@ class Harness:
             pid = await self._signal("worker", signal.SIGSTOP)
             await asyncio.sleep(0.2)
             if pid:
-                psutil.Process(pid).send_signal(signal.SIGCONT)
+                _send(pid, signal.SIGCONT)
         elif kind == "scale":
             server.send_signal(signal.SIGTTIN)
             await asyncio.sleep(0.3)
@@ -163,29 +162,20 @@ class Harness:
 
     async def _signal(self, role: str, number: signal.Signals) -> int:
         """Send a signal to one process of the server; return its pid, 0 where there is none."""
-        found = await asyncio.to_thread(self._processes, role)  # it takes a while, in which the load goes on
-        if not found:
-            return 0
-        chosen = self._random.choice(found)
-        return chosen.pid if _send(chosen, number) else 0
+        found = await asyncio.to_thread(self._processes, role, True)  # it takes a while, in which the load goes on
+        pid = self._random.choice(found) if found else 0
+        return pid if pid and _send(pid, number) else 0
 
-    def _processes(self, role: str) -> list[psutil.Process]:
-        """Return the processes of a role, those included that do not serve yet, or no more."""
-        room = {"worker": "zwoole.workers", "master": "zwoole.reactor"}[role]
-        found = []
-        for process in psutil.Process(self._server.process.pid).children():
-            try:
-                if room in process.cmdline():
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+    def _processes(self, role: str, serving: bool = False) -> list[int]:
+        """Return the pids of a role: of those that serve, or of all, those that boot included."""
+        processes = self._server.report()["processes"]
+        return [p["pid"] for p in processes if p["role"] == role and (p["ready"] or not serving)]
 
 
-def _send(process: psutil.Process, number: signal.Signals) -> bool:
+def _send(pid: int, number: signal.Signals) -> bool:
     """Send a signal; tell whether the process was there to get it."""
     try:
-        process.send_signal(number)
-    except psutil.Error:
+        os.kill(pid, number)
+    except ProcessLookupError:
         return False
     return True

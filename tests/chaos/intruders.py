@@ -65,7 +65,7 @@ class Intruders:
         await flooding
 
     def _is_full(self) -> bool:
-        masters = self._server.status()["masters"]
+        masters = self._server.report()["masters"]
         windows = [worker["outstanding_bytes"] for master in masters for worker in master["workers"]]
         return max(windows) > WINDOW_BYTES - 2 * FLOOD[1] and any(master["parked_bytes"] for master in masters)
 
@@ -91,7 +91,7 @@ class Intruders:
             self._account.broken.append(f"a client that did not read was closed with {code}")
 
     def _kicked(self) -> int:
-        return sum(int(master["slow_readers_closed"]) for master in self._server.status()["masters"])
+        return sum(int(master["slow_readers_closed"]) for master in self._server.report()["masters"])
 
     async def crowd(self) -> None:
         """Take all descriptors that a master has left: those over are dropped, the others are served on."""
