@@ -134,6 +134,9 @@ class Pool:
         """Give up the last place: its connections go to the others, its worker retires."""
         slot = self._router.slots.pop()
         self._pipes.close_place(slot)
+        for booting in self.links:
+            if booting.slot is slot and not booting.active:  # it has nothing to finish: its hello is its goodbye
+                booting.retiring = True
         self._handover.give_up(slot)
         self._ticks.start(0)
 
@@ -195,7 +198,7 @@ class Pool:
         link.send_command(WELCOME, PROTOCOL_VERSION, msgpack.packb(welcome))
         link.ready = True
         self._loop.touch(link)
-        if link.incarnation not in self._standby or link.slot.link is None:
+        if not link.retiring and (link.incarnation not in self._standby or link.slot.link is None):
             self._handover.activate(link)
             self._ticks.start(0)
         self.on_ready(link.incarnation)

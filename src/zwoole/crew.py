@@ -122,7 +122,10 @@ class Crew:
     # What the control socket brings.
 
     def greeted_by(self, sender: bytes, debugged: bool) -> None:
-        """A child has come as far as listening to us; a master is told who its workers are."""
+        """A child has come as far as listening to us: a master is told of its workers, a worker of its masters.
+
+        One of those may have been replaced since the worker was started, when it could not be told yet.
+        """
         for child in list(self.children.values()):
             if child.identity == sender:
                 child.greeted = True
@@ -133,6 +136,8 @@ class Crew:
                     for worker in self.of("worker"):
                         if not worker.retiring:
                             self._introduce(worker, child.incarnation)
+                else:
+                    self._tell(child.identity, "masters", epochs=self.epochs)
 
     def worker_ready(self, incarnation: int, epoch: int) -> None:
         """A master took a worker's hello; when all have, the worker is ready."""
