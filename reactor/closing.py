@@ -110,6 +110,10 @@ class Closing:
         """Close a connection from our side; messages of it that have not gone down are dropped."""
         if connection.stage == HANDSHAKE:
             self.on_handshake_lost(connection)
+        if connection.stage == ENDING:  # the client was first, with its code; but no callback is to hear more of it
+            self._router.discard_parked(connection)
+            if self._router.is_idle(connection):
+                self.finish_ending(connection)
         if connection.stage != OPEN or connection.protocol is None:
             return
         self._note_end(connection, code, reason, SERVER)
