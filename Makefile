@@ -4,9 +4,9 @@ PYTHON ?= python3
 PORT := 8080
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell find reactor workers shared bench src -name '*.py' -o -name '*.pxd' -o -path '*/web/*') setup.py setup.cfg pyproject.toml
+SOURCES := $(shell find reactor workers shared bench src -name '*.py' -o -name '*.pxd' -o -path '*/web/*' -o -path 'bench/peers/*') setup.py setup.cfg pyproject.toml
 
-.PHONY: run test lint types test-compiled test-pure bench conformance fuzz chaos soak clean
+.PHONY: run test lint types test-compiled test-pure peers bench bench-micro conformance fuzz chaos soak clean
 
 run: $(VENV)/installed
 	@echo
@@ -33,8 +33,20 @@ test-compiled: $(VENV)/tested
 test-pure: $(VENV)/tested
 	ZWOOLE_EXPECT_BUILD=pure PYTHONPATH=src $(BIN)/python -m pytest tests --ignore=tests/process --ignore=tests/chaos
 
+# The peers of the comparison that are Python or npm packages. `make bench` runs without them too, and names what it skips.
+peers: $(VENV)/tested
+	REQUIRE_CYTHON=1 $(BIN)/pip install --quiet --disable-pip-version-check '.[peers]'
+	npm install --silent --prefix $(HOME)/.cache/zwoole-bench ws bun deno
+
+# Some fifteen minutes; nothing else should run meanwhile. It writes the results that README shows.
+BENCH_OPTIONS := --results bench/results
+
 bench: $(VENV)/tested
 	$(BIN)/python -m zwoole.bench.compare $(BENCH_OPTIONS)
+
+# The hot parts by themselves, with canned bytes and without sockets.
+bench-micro: $(VENV)/tested
+	$(BIN)/python -m pytest bench/micro --benchmark-columns=min,median,stddev,ops
 
 # Not an editable install: the checkout stays free of compiled modules, and the pure suite sees plain sources.
 $(VENV)/installed: $(SOURCES)

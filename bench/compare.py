@@ -1,185 +1,152 @@
 """Compares zwoole with other servers, side by side on one machine: python -m zwoole.bench.compare.
 
 Rounds are interleaved (A B C, A B C, ...), as the speed of a machine drifts, and each run gets a server of its own.
-What is worth quoting are the ratios: they are taken within a round, and the table has their median over the rounds.
+What is worth quoting are the ratios: they are taken within a round, and the tables have their medians over the rounds.
 The exit code is 1 when any server did not start or any reply was wrong or missing.
 """
 
 import json
-import os
-import platform
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from importlib import metadata
+import resource
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import click
 
-from zwoole.bench import loadcore
-from zwoole.bench.fleet import LoadError
-from zwoole.bench.load import ERROR_KINDS, LoadResult, run_load
-from zwoole.bench.peerprocess import HOST, PEERS, Peer, PeerError, PeerProcess
-from zwoole.bench.plan import Plan, Target
-from zwoole.version import VERSION
+from zwoole.bench.bars import chart
+from zwoole.bench.measuring import Run, measure
+from zwoole.bench.peer import PEERS, Peer
+from zwoole.bench.plan import IDLE
+from zwoole.bench.scenarios import SCENARIOS, Scenario
+from zwoole.bench.surroundings import surroundings
+from zwoole.bench.table import LIMITED_NOTE, table
 
-OURS = "zwoole"
-WARMUP_S = 0.5
+QUICK_DURATION_S = 0.4
+IDLE_CONNECTIONS = 15000
+_OTHER_DESCRIPTORS = 1000  # of a server or a load client, beside those of its connections
 
-
-@dataclass(frozen=True)
-class Scenario:
-    """One load of the comparison."""
-
-    connections: int
-    size: int
-    depth: int
-
-    @property
-    def title(self) -> str:
-        """The scenario in words."""
-        return f"echo of {self.size:,} B text, {self.connections} connections, {self.depth} outstanding on each"
+Pair = tuple[Scenario, Peer]
 
 
-SCENARIOS = (Scenario(100, 64, 1), Scenario(100, 64, 16), Scenario(50, 16384, 1))
+def pairs_of(scenarios: Sequence[Scenario], peers: Sequence[Peer]) -> list[Pair]:
+    """Return who is to be measured in what, in the order of a round."""
+    return [(scenario, peer) for scenario in scenarios for peer in peers if peer.name in scenario.peers]
 
 
-@dataclass(frozen=True)
-class Run:
-    """One measurement: ``result`` is None when ``problem`` says why there is none."""
-
-    round: int
-    scenario: Scenario
-    peer: str
-    result: LoadResult | None
-    problem: str = ""
-
-    @property
-    def cpu_s_per_million(self) -> float:
-        """CPU seconds that the server's processes used for a million messages."""
-        assert self.result is not None
-        return self.result.metered / max(self.result.messages, 1) * 1e6
+def quick_pairs(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return so many of them that each scenario and each peer has its turn, and make the scenarios small."""
+    chosen: list[Pair] = []
+    seen: set[str] = set()
+    for scenario, peer in pairs:
+        if peer.name == scenario.ours or peer.name not in seen:
+            seen.add(peer.name)
+            chosen.append((scenario.small(), peer))
+    return chosen
 
 
-def measure(peer: Peer, scenario: Scenario, duration_s: float, round_number: int = 1) -> Run:
-    """Start the peer, warm it up, load it, and stop it."""
-    result = None
-    try:
-        with PeerProcess(peer) as server:
-            plan = Plan(
-                Target(HOST, server.port, "/"),
-                scenario.connections,
-                size=scenario.size,
-                depth=scenario.depth,
-                duration_s=duration_s,
-                warmup_s=WARMUP_S,
-            )
-            result = run_load(plan, server.cpu_s)
-    except (PeerError, LoadError) as error:
-        return Run(round_number, scenario, peer.name, None, str(error))
-    problems = [f"{count:,} {kind}: {ERROR_KINDS[kind]}" for kind, count in sorted(result.errors.items())]
-    if server.killed:
-        problems.append("it did not stop in time and was killed")
-    return Run(round_number, scenario, peer.name, result, "; ".join(problems))
-
-
-def compare(peers: Sequence[Peer], rounds: int, duration_s: float) -> Iterator[Run]:
-    """Measure all peers in all scenarios, one round after the other."""
+def compare(pairs: Sequence[Pair], rounds: int, duration_s: float) -> Iterator[Run]:
+    """Measure one round after the other."""
     for round_number in range(1, rounds + 1):
-        for scenario in SCENARIOS:
-            for peer in peers:
+        for scenario, peer in pairs:
+            if round_number == 1 or not scenario.once:
                 yield measure(peer, scenario, duration_s, round_number)
 
 
-def ratios(runs: Sequence[Run], scenario: Scenario, peer: str) -> list[float]:
-    """Return zwoole's rate over the peer's in each round where both have one."""
-    rates = {(run.round, run.peer): run.result.rate for run in runs if run.scenario == scenario and run.result}
-    rounds = sorted({run.round for run in runs})
+def allow_many_files() -> int:
+    """Raise the limit of file descriptors as far as it goes, for the servers as well, and return it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
+
+
+def with_idle(scenarios: Sequence[Scenario], connections: int) -> list[Scenario]:
+    """Return the scenarios with that number of idle connections, which their titles tell."""
     return [
-        rates[number, OURS] / rates[number, peer]
-        for number in rounds
-        if (number, OURS) in rates and rates.get((number, peer))
+        replace(one, connections=connections, title=f"{connections:,} {one.title}") if one.mode == IDLE else one
+        for one in scenarios
     ]
 
 
-def describe(runs: Sequence[Run], scenario: Scenario, peers: Sequence[Peer]) -> str:
-    """Return the table of one scenario: medians, and the lowest and the highest in brackets."""
-    lines = [
-        scenario.title,
-        f"  {'':10}  {'messages/s':>32}  {'p50 us':>9}  {'p99 us':>9}  {'server CPU s/M':>14}  {OURS + ' / peer':>20}",
-    ]
-    for peer in peers:
-        good = [run for run in runs if run.scenario == scenario and run.peer == peer.name and run.result]
-        if not good:
-            lines.append(f"  {peer.name:10}  {'no result':>32}")
-            continue
-        results = [run.result for run in good if run.result]
-        rate = _spread([result.rate for result in results], "{:,.0f}".format)
-        p50, p99 = (median(result.latency_us[name] for result in results) for name in ("p50", "p99"))
-        cpu = median(run.cpu_s_per_million for run in good)
-        ratio = "" if peer.name == OURS else _spread(ratios(runs, scenario, peer.name), "{:.2f}".format)
-        lines.append(f"  {peer.name:10}  {rate:>32}  {p50:>9,.0f}  {p99:>9,.0f}  {cpu:>14.2f}  {ratio:>20}".rstrip())
-    return "\n".join(lines)
+def page(runs: Sequence[Run], scenarios: Sequence[Scenario], peers: Sequence[str], notes: Sequence[str]) -> str:
+    """Return what was measured as Markdown, with the notes at its end."""
+    parts = []
+    for scenario in scenarios:
+        if any(run.scenario == scenario.name for run in runs):
+            parts.append(f"### {scenario.title[0].upper()}{scenario.title[1:]}\n\n{table(runs, scenario, peers)}\n")
+    if any(run.result and run.result.client_was_the_limit for run in runs):
+        parts.append(LIMITED_NOTE + "\n")
+    return "\n".join([*parts, "\n".join(f"- {note}" for note in notes)])
 
 
-def _spread(values: Sequence[float], style: Callable[[float], str]) -> str:
-    if len(values) < 2:
-        return style(values[0]) if values else ""
-    return f"{style(median(values))} ({style(min(values))}-{style(max(values))})"
-
-
-def surroundings(peers: Sequence[Peer]) -> dict[str, str]:
-    """Return what the numbers depend on: machine, interpreter, versions."""
-    packages = sorted({package for peer in peers for package in peer.packages.split()})
-    client = "compiled" if loadcore.COMPILED else "uncompiled, which may be the limit"
-    return {
-        "machine": f"{os.cpu_count()} CPUs, {platform.machine()}, Linux {platform.release()}",
-        "Python": platform.python_version(),
-        "zwoole": VERSION,
-        **{package: metadata.version(package) for package in packages},
-        "load client": client,
-    }
-
-
-def _record(run: Run) -> dict[str, Any]:
-    """Return a run for a file, without what its result has for charts of its own."""
-    record = asdict(run)
-    for name in ("timeline", "curve_us"):
-        if record["result"]:
-            del record["result"][name]
-    return record
+def write_results(
+    folder: Path, runs: Sequence[Run], scenarios: Sequence[Scenario], peers: Sequence[str], notes: Sequence[str]
+) -> None:
+    """Write latest.json, latest.md and latest.svg into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"notes": notes, "runs": [run.record() for run in runs]}
+    (folder / "latest.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    head = "# The last comparison\n\n![Medians of all scenarios as bars](latest.svg)\n\n"
+    (folder / "latest.md").write_text(head + page(runs, scenarios, peers, notes) + "\n", encoding="utf-8")
+    (folder / "latest.svg").write_text(chart(runs, scenarios, peers), encoding="utf-8")
 
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--duration", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True, help="Seconds.")
-@click.option("--quick", is_flag=True, help="One round of one second: shows that replies are right, not how fast.")
-@click.option("--peer", "names", multiple=True, type=click.Choice([peer.name for peer in PEERS]), help="Only these.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all runs there.")
-def main(rounds: int, duration: float, quick: bool, names: tuple[str, ...], json_file: Path | None) -> None:
+@click.option("--duration", type=click.FloatRange(0, min_open=True), default=2.0, show_default=True, help="Seconds.")
+@click.option("--quick", is_flag=True, help="One short round with few connections: are replies right? Not: how fast?")
+@click.option("--scenario", "scenario_names", multiple=True, type=click.Choice([one.name for one in SCENARIOS]))
+@click.option("--peer", "peer_names", multiple=True, type=click.Choice([peer.name for peer in PEERS]))
+@click.option("--idle", type=click.IntRange(1), default=IDLE_CONNECTIONS, show_default=True, help="Connections.")
+@click.option("--results", type=click.Path(file_okay=False, path_type=Path), help="Folder to write the results to.")
+def main(
+    rounds: int,
+    duration: float,
+    quick: bool,
+    scenario_names: tuple[str, ...],
+    peer_names: tuple[str, ...],
+    idle: int,
+    results: Path | None,
+) -> None:
     """Compare zwoole with other WebSocket servers on this machine."""
-    if quick:
-        rounds, duration = 1, 1.0
-    chosen = [peer for peer in PEERS if not names or peer.name in names]
+    if quick and results:
+        raise click.UsageError("--quick measures nothing worth keeping: it goes without --results")
+    began = datetime.now(timezone.utc)
+    chosen = [peer for peer in PEERS if not peer_names or peer.name in peer_names]
     peers = [peer for peer in chosen if not peer.skip_reason()]
-    for peer in chosen:
-        if peer not in peers:
-            click.echo(f"{peer.name}: skipped, {peer.skip_reason()}")
-    around = surroundings(peers)
-    click.echo(", ".join(f"{name}: {value}" for name, value in around.items()))
+    skipped = [f"{peer.name}: skipped, {peer.skip_reason()}" for peer in chosen if peer not in peers]
+    possible = min(idle, allow_many_files() - _OTHER_DESCRIPTORS)
+    scenarios = [one for one in with_idle(SCENARIOS, possible) if not scenario_names or one.name in scenario_names]
+    notes = [f"{name}: {value}" for name, value in surroundings(peers).items()] + skipped
+    if possible < idle:
+        notes.append(f"idle connections: {possible:,} in place of {idle:,}, as more descriptors are not allowed")
+    click.echo("\n".join(notes))
 
+    pairs = pairs_of(scenarios, peers)
+    if quick:
+        pairs, rounds, duration = quick_pairs(pairs), 1, QUICK_DURATION_S
     runs = []
-    for run in compare(peers, rounds, duration):
+    for run in compare(pairs, rounds, duration):
         runs.append(run)
-        if run.problem:
-            click.echo(f"round {run.round}, {run.scenario.title}: {run.peer}: {run.problem}", err=True)
-    for scenario in SCENARIOS:
-        click.echo("\n" + describe(runs, scenario, peers))
-    if json_file:
-        records = [_record(run) for run in runs]
-        json_file.write_text(json.dumps({"around": around, "runs": records}, indent=2) + "\n")
-    raise SystemExit(1 if any(run.problem for run in runs) else 0)
+        click.echo(_line(run), err=bool(run.problem))
+    names = [peer.name for peer in peers]
+    notes = [
+        f"date: {began:%Y-%m-%d %H:%M} UTC",
+        f"command: {shlex.join(['python', '-m', 'zwoole.bench.compare', *sys.argv[1:]])}",
+        *notes,
+        *(_line(run) for run in runs if run.problem),
+    ]
+    click.echo("\n" + page(runs, scenarios, names, notes))
+    if results:
+        write_results(results, runs, scenarios, names, notes)
+    raise SystemExit(1 if not runs or any(run.problem for run in runs) else 0)
+
+
+def _line(run: Run) -> str:
+    said = run.problem or f"{run.figure:,.0f}"
+    return f"round {run.round}, {run.scenario}: {run.peer}: {said}"
 
 
 if __name__ == "__main__":

@@ -1,56 +1,30 @@
-"""The servers of the comparison: what each needs, how it is started on a free port, watched, and stopped."""
+"""A server of the comparison as a process: started on a free port, watched, and stopped."""
 
-import importlib.util
-import shutil
+import os
+import random
+import re
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 import psutil
 
+from zwoole.bench.peer import ECHO, NPM_FOLDER, Peer
+
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
-FOLDER = Path(__file__).parent / "peers"
+
+_PORTS = range(20000, 32768)
+_PSS = re.compile(rb"^Pss: +(\d+) kB$", re.MULTILINE)  # of proc_pid_smaps(5)
 
 
 class PeerError(Exception):
     """A peer that did not start, for a reason the message tells in one line."""
-
-
-@dataclass(frozen=True)
-class Peer:
-    """A server of the comparison: the script in peers/ and what it needs."""
-
-    name: str
-    script: str
-    modules: tuple[str, ...] = ()
-    """Top-level modules that it imports."""
-    packages: str = ""
-    """What ``pip install`` has to be given for the modules."""
-    program: str = ""
-
-    def skip_reason(self) -> str:
-        """Return why this peer cannot run here and what would help, or an empty string."""
-        if any(importlib.util.find_spec(module) is None for module in self.modules):
-            return f"not installed: {sys.executable} -m pip install {self.packages}"
-        if self.program and not shutil.which(self.program):
-            return f"there is no {self.program}"
-        return ""
-
-
-PEERS = (
-    Peer("zwoole", "zwoole_echo.py"),
-    Peer("websockets", "websockets_echo.py", ("websockets", "uvloop"), "websockets uvloop"),
-    Peer("picows", "picows_echo.py", ("picows", "uvloop"), "picows uvloop"),
-    Peer("C limit", "limit_echo.py", program="cc"),
-)
 
 
 class PeerProcess:
@@ -59,8 +33,9 @@ class PeerProcess:
     ``port`` is where it listens; ``killed`` says afterwards whether it had to be killed.
     """
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, mode: str = ECHO) -> None:
         self._peer = peer
+        self._mode = mode
         self.port = _free_port()
         self.killed = False
 
@@ -72,10 +47,11 @@ class PeerProcess:
         """
         self._log: IO[bytes] = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, FOLDER / self._peer.script, str(self.port)],
+            self._peer.command(self.port, self._mode),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
+            env={**os.environ, "PEER_MODULES": str(NPM_FOLDER)},
             start_new_session=True,  # Ctrl-C is this program's, which then stops the peer in an orderly way
         )
         try:
@@ -110,6 +86,17 @@ class PeerProcess:
             total += times.user + times.system
         return total
 
+    def pss_bytes(self) -> int:
+        """Return the memory of the processes of the peer; what they share counts once (PSS)."""
+        total = 0
+        for process in self.processes():
+            try:
+                found = _PSS.search(Path(f"/proc/{process.pid}/smaps_rollup").read_bytes())
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            total += int(found[1]) * 1024 if found else 0
+        return total
+
     def _wait_until_listening(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -140,7 +127,13 @@ class PeerProcess:
 
 
 def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """Return a port below those that the kernel gives to clients, as these may all be in use for a while."""
+    while True:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+            port = random.choice(_PORTS)
+            try:
+                sock.bind((HOST, port))
+                return port
+            except OSError:
+                continue

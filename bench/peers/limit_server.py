@@ -1,4 +1,4 @@
-"""The limit of this machine: compiles limit/echo.c with cc and becomes it. Usage: python limit_echo.py PORT."""
+"""The limit of this machine: compiles limit/echo.c and becomes it. Usage: python limit_server.py PORT [echo]."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ def main() -> None:
         program = Path(folder) / "echo"
         subprocess.run(["cc", "-O3", "-o", program, SOURCE], check=True)
         descriptor = os.open(program, os.O_RDONLY)
-    os.execve(descriptor, ["limit_echo", sys.argv[1]], os.environ)
+    os.execve(descriptor, ["limit", sys.argv[1]], os.environ)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,101 @@
+"""One measurement of the comparison: a server of its own, warmed, loaded, and stopped."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from zwoole.bench.fleet import LoadError
+from zwoole.bench.handshake import HandshakeError
+from zwoole.bench.load import ERROR_KINDS, LoadResult, run_load
+from zwoole.bench.opener import Door, find_address, open_connections
+from zwoole.bench.peer import Peer
+from zwoole.bench.peerprocess import HOST, PeerError, PeerProcess
+from zwoole.bench.plan import IDLE, Plan, Target
+from zwoole.bench.scenarios import Scenario
+
+WARMUP_SHARE = 0.25  # of the duration
+_FIRST_CONNECTIONS = 50  # before the memory of idle ones is measured: what the server allocates once is no part of it
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measurement: ``result`` is None when ``problem`` says why there is none."""
+
+    round: int
+    scenario: str
+    peer: str
+    result: LoadResult | None
+    problem: str = ""
+    bytes_per_connection: float | None = None
+    """Idle connections: by how much the memory of all the server's processes grew for each."""
+
+    @property
+    def cpu_s_per_million(self) -> float:
+        """CPU seconds that the server's processes used for a million messages."""
+        assert self.result is not None
+        return self.result.metered / max(self.result.messages, 1) * 1e6
+
+    @property
+    def figure(self) -> float:
+        """What the scenario is about: bytes for each idle connection, or messages per second."""
+        assert self.result is not None
+        return self.result.rate if self.bytes_per_connection is None else self.bytes_per_connection
+
+    def record(self) -> dict[str, Any]:
+        """Return it for a file, without what its result has for charts of its own."""
+        record = asdict(self)
+        if self.result:
+            del record["result"]["timeline"], record["result"]["curve_us"]
+        return record
+
+
+def measure(peer: Peer, scenario: Scenario, duration_s: float, round_number: int = 1) -> Run:
+    """Start the peer, warm it up, load it, and stop it."""
+    try:
+        with PeerProcess(peer, scenario.serve) as server:
+            plan = scenario.plan(Target(HOST, server.port, "/"), duration_s, duration_s * WARMUP_SHARE)
+            grown: float | None = None
+            if scenario.mode == IDLE:
+                result, grown = _measure_memory(plan, server)
+            else:
+                with _slow_readers(plan, scenario.slow_readers):
+                    result = run_load(plan, server.cpu_s)
+    except (PeerError, LoadError, HandshakeError) as error:
+        return Run(round_number, scenario.name, peer.name, None, str(error))
+    problems = [f"{count:,} {kind}: {ERROR_KINDS[kind]}" for kind, count in sorted(result.errors.items())]
+    if server.killed:
+        problems.append("it did not stop in time and was killed")
+    return Run(round_number, scenario.name, peer.name, result, "; ".join(problems), grown)
+
+
+def _measure_memory(plan: Plan, server: PeerProcess) -> tuple[LoadResult, float]:
+    run_load(replace(plan, connections=min(plan.connections, _FIRST_CONNECTIONS), duration_s=plan.duration_s / 4))
+    readings = [server.pss_bytes()]
+
+    def meter() -> float:
+        readings.append(server.pss_bytes())
+        return readings[-1]
+
+    result = run_load(plan, meter)
+    return result, (readings[-1] - readings[0]) / result.connections
+
+
+@contextmanager
+def _slow_readers(plan: Plan, count: int) -> Iterator[None]:
+    """Have connections open that never read.
+
+    Raises:
+        LoadError: one could not be opened.
+    """
+    if not count:
+        yield
+        return
+    opened = open_connections(Door(plan, find_address(plan)), count)
+    try:
+        if opened.errors:
+            raise LoadError(f"cannot open a connection that never reads: {opened.first_error}")
+        yield
+    finally:
+        for attempt in opened.attempts:
+            attempt.sock.close()
