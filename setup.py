@@ -16,6 +16,7 @@ COMPILED = [
     "zwoole.shared.wire",
     "zwoole.shared.table",
     "zwoole.shared.progress",
+    "zwoole.shared.turns",
     "zwoole.reactor.syscalls",
     "zwoole.reactor.connection",
     "zwoole.reactor.registry",
@@ -31,7 +32,9 @@ COMPILED = [
     "zwoole.workers.commands",
     "zwoole.workers.dispatch",
     "zwoole.bench.content",
+    "zwoole.bench.tally",
     "zwoole.bench.loadcore",
+    "zwoole.bench.pace",
 ]
 
 DIRECTIVES = {

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from zwoole.bench.content import FIN, masked_frame
 from zwoole.bench.handshake import Deflate
-from zwoole.bench.loadcore import Connection, Stream, Tally
+from zwoole.bench.loadcore import Connection, Stream
 from zwoole.bench.opener import Attempt
+from zwoole.bench.tally import Tally
 
 RSV1 = 0x40  # marks the first frame of a compressed message
 

@@ -1,9 +1,9 @@
-"""HdrHistograms of latencies, filled from the buckets that loadcore.py counts in."""
+"""HdrHistograms of latencies, filled from the buckets that tally.py counts in."""
 
 import math
 from array import array
 
-from zwoole.bench.loadcore import BUCKETS
+from zwoole.bench.tally import BUCKETS
 from zwoole.shared.errors import ZwooleError
 
 try:
@@ -19,12 +19,12 @@ _POINTS_TO_A_NINE = 20
 
 
 def empty() -> HdrHistogram:
-    """Return a histogram of nanoseconds whose buckets are those of loadcore.bucket()."""
+    """Return a histogram of nanoseconds whose buckets are those of tally.bucket()."""
     return HdrHistogram(1, LONGEST_NS, DIGITS)
 
 
 def add_counts(histogram: HdrHistogram, counts: "array[int]") -> None:
-    """Add what loadcore.py has counted, a number for each bucket."""
+    """Add what tally.py has counted, a number for each bucket."""
     for index in range(BUCKETS):
         if counts[index]:
             histogram.record_value(histogram.get_value_from_index(index), counts[index])

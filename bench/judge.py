@@ -8,8 +8,9 @@ at first: the messages it has overtaken are *late*, and each becomes an "order" 
 from collections import Counter
 
 from zwoole.bench.content import Contents
-from zwoole.bench.loadcore import UNKNOWN, Connection, Stream, Tally
+from zwoole.bench.loadcore import UNKNOWN, Connection, Stream
 from zwoole.bench.plan import STAMP_BYTES
+from zwoole.bench.tally import Tally
 
 ERROR_KINDS = {
     "content": "a reply's bytes were those of no message it could answer",

@@ -16,14 +16,14 @@ from zwoole.bench.handshake import HandshakeError
 from zwoole.bench.loadclient import Sent, Window
 from zwoole.bench.loadprocess import GO, Opening, Ready, Report, Sample
 from zwoole.bench.opener import find_address
-from zwoole.bench.plan import CONNECT, IDLE, Plan
+from zwoole.bench.plan import CONNECT, Plan
+from zwoole.bench.tally import FOREVER_NS
 from zwoole.bench.timeline import Row, Timeline
 
 ERROR_KINDS = handshake.ERROR_KINDS | loadclient.ERROR_KINDS | visits.ERROR_KINDS
 BOTTLENECK_SHARE = 0.9  # of its cores: a client that uses more may be what limits the rate
 
 _START_DELAY_NS = 50_000_000  # for all processes to have read the window before it starts
-_FOREVER_NS = 1 << 62
 _INTERVALS = 60  # as many as a run is divided into, unless they became shorter or longer than this
 _SHORTEST_INTERVAL_NS = 250_000_000
 _LONGEST_INTERVAL_NS = 1_000_000_000
@@ -122,8 +122,7 @@ def window_of(plan: Plan, start_ns: int) -> Window:
     duration_ns = int(plan.duration_s * 1e9)
     interval_ns = min(max(duration_ns // _INTERVALS, _SHORTEST_INTERVAL_NS), _LONGEST_INTERVAL_NS)
     intervals = max(1, round(duration_ns / interval_ns))
-    warmup_ns = 0 if plan.mode == IDLE else int(plan.warmup_s * 1e9)
-    return Window(start_ns, start_ns + warmup_ns, duration_ns // intervals, intervals)
+    return Window(start_ns, start_ns + int(plan.lead_s * 1e9), duration_ns // intervals, intervals)
 
 
 class _Run:
@@ -146,11 +145,11 @@ class _Run:
         """
         up = 0
         while up < len(self._fleet):
-            up += len(self._fleet.receive(_FOREVER_NS))
+            up += len(self._fleet.receive(FOREVER_NS))
         self._fleet.send(GO)
         progress: dict[int, Opening] = {}
         while len(self._ready) < len(self._fleet):
-            for process, message in self._fleet.receive(_FOREVER_NS):
+            for process, message in self._fleet.receive(FOREVER_NS):
                 if isinstance(message, Ready):
                     self._ready.append(message)
                     message = Opening(message.connections, sum(message.errors.values()))
@@ -167,7 +166,7 @@ class _Run:
         self._timeline = Timeline(window, len(self._fleet), count_tail=self._plan.rate > 0)
         self._fleet.send(window)
         readings: list[float] = []
-        moments = [window.opens_ns, window.closes_ns, _FOREVER_NS]
+        moments = [window.opens_ns, window.closes_ns, FOREVER_NS]
         while len(self._reports) < len(self._fleet):
             for process, message in self._fleet.receive(moments[len(readings)]):
                 self._take(process, message)
@@ -213,7 +212,7 @@ class _Run:
             metered=self._metered,
             first_error=next((one.first_error for one in said if one.first_error), ""),
             connect_rate=connections / max(opening_ns, 1) * 1e9,
-            still_open=sum(report.open for report in self._reports),
+            still_open=sum(report.still_open for report in self._reports),
             client_cpu_share=sum(report.cpu_share for report in self._reports) / cores,
             client_cores=cores,
             timeline=timeline.rows,

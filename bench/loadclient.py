@@ -15,20 +15,19 @@ from zwoole.bench.deflate import DeflatingConnection, Inflater
 from zwoole.bench.judge import Judge
 from zwoole.bench.loadcore import (
     DONE,
-    FOREVER_NS,
     GONE,
     ODD_FRAME,
     UNKNOWN,
     Connection,
-    Pace,
     Stream,
-    Tally,
     clock_ns,
     wait_readable,
 )
 from zwoole.bench.opener import CLOSE_FRAME, Attempt
+from zwoole.bench.pace import Pace
 from zwoole.bench.plan import ECHO, FANOUT, IDLE, Plan
 from zwoole.bench.replies import OP_PONG, Event, ReplyReader, What
+from zwoole.bench.tally import FOREVER_NS, Tally
 
 ERROR_KINDS = (
     replies.ERROR_KINDS
@@ -70,7 +69,7 @@ class LoadClient:
         tally: the counts of right replies.
         errors: those of ERROR_KINDS.
         first_error: the first of them in words, where the kind does not say all.
-        open: how many connections were open when the time was over.
+        still_open: how many connections were open when the time was over.
         ended_ns: when it was, or when the last connection was gone before that.
     """
 
@@ -89,7 +88,7 @@ class LoadClient:
         self._judge = Judge(self.tally)
         self.errors = self._judge.errors
         self.first_error = ""
-        self.open = 0
+        self.still_open = 0
         self.ended_ns = 0
         self._epoll = select.epoll()
         self._by_fd: dict[int, Connection] = {}
@@ -121,7 +120,7 @@ class LoadClient:
             self._serve_pending(connection)
         while self._by_fd and not self._plan.messages and clock_ns() < window.closes_ns:
             self._turn(pace, report)
-        self.open = len(self._by_fd)
+        self.still_open = len(self._by_fd)
         self.ended_ns = clock_ns()
         self._drain(report)
         if self._plan.messages:
@@ -130,14 +129,21 @@ class LoadClient:
         report()
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Send each connection a close frame with 1000, wait until the server has closed it, and let go of all."""
+        """Send each connection a close frame with 1000, wait until the server has closed it, and let go of all.
+
+        The wait is over when none has been closed for so long.
+        """
         self.tally.limit = 0
         for connection in list(self._by_fd.values()):
             connection.close_sent = True
             self._queue(connection, CLOSE_FRAME)
+        left = len(self._by_fd)
         deadline_ns = clock_ns() + int(timeout_s * 1e9)
-        while self._by_fd and clock_ns() < deadline_ns:
+        while left and clock_ns() < deadline_ns:
             self._turn(None, lambda: None)
+            if len(self._by_fd) < left:
+                left = len(self._by_fd)
+                deadline_ns = clock_ns() + int(timeout_s * 1e9)
         for connection in list(self._by_fd.values()):
             connection.close_received = False  # a close frame without the end of the stream is half a farewell
             self._end(connection)

@@ -1,10 +1,11 @@
 # The types of loadcore.py. The compiler's module has another name here, as loadcore.py itself defines a "cython".
 cimport cython as cy
+
 from zwoole.bench.content cimport Content, Contents
+from zwoole.bench.tally cimport Tally, bucket
 
 cdef Py_ssize_t _AGAIN
 cdef Py_ssize_t _BROKEN
-cdef Py_ssize_t _LAST_BUCKET
 cdef long long _UNKNOWN
 cdef Py_ssize_t _SENDER_DIGITS
 
@@ -17,35 +18,6 @@ cdef Py_ssize_t receive_into(int fd, bytearray buffer, Py_ssize_t start, Py_ssiz
 
 @cy.locals(count=Py_ssize_t)
 cdef Py_ssize_t send_from(int fd, bytearray buffer, Py_ssize_t start, Py_ssize_t end) except -3
-
-@cy.locals(shift=int, index=Py_ssize_t)
-cpdef Py_ssize_t bucket(unsigned long long nanoseconds) noexcept
-
-
-cdef class Tally:
-    cdef list _finished
-    cdef long long _interval_ns
-    cdef long long _intervals
-    cdef unsigned long long[::1] _latencies
-    cdef readonly Contents contents
-    cdef readonly long long depth
-    cdef readonly long long gap_ps
-    cdef readonly long long interval
-    cdef readonly long long interval_end_ns
-    cdef public long long last_reply_ns
-    cdef readonly object latencies
-    cdef public long long limit
-    cdef readonly long long messages
-    cdef public long long now_ns
-    cdef readonly long long payload_bytes
-    cdef readonly long long ring
-    cdef public long long unanswered
-
-    cpdef void begin(self, long long start_ns, long long opens_ns, long long interval_ns, long long intervals) except *
-    @cy.locals(last=bint)
-    cpdef void end_intervals(self, long long now_ns) except *
-    cpdef void record(self, long long latency_ns, long long size=*) except *
-    cdef void _clear(self) except *
 
 
 cdef class Stream:
@@ -102,17 +74,3 @@ cdef class Connection:
     cdef Stream _find_stream(self)
     cdef Py_ssize_t _receive_tls(self) except -3
     cdef Py_ssize_t _send_tls(self) except -3
-
-
-cdef class Pace:
-    cdef list _connections
-    cdef long long _first
-    cdef Py_ssize_t _next
-    cdef long long _round
-    cdef long long _spacing_ps
-    cdef long long _start_ns
-    cdef long long _turn
-    cdef readonly long long next_due_ns
-
-    @cy.locals(released=list, connection=Connection, place="long long")
-    cpdef list release(self, long long now_ns)

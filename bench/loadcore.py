@@ -2,8 +2,7 @@
 
 Operations
     ``Connection.serve()`` makes one turn: one read, all replies checked, new messages, one write. ``Stream`` is how
-    far a connection has received the messages of one sender. ``Tally`` is what the connections of a process count
-    together. ``Pace`` says when the messages of an open loop are due.
+    far a connection has received the messages of one sender. The connections of a process count in one ``Tally``.
 
 Goals
     Cheaper than any server it measures: more than a million 64-byte messages a second on one core. No reply is taken
@@ -31,7 +30,7 @@ import time
 from array import array
 from collections.abc import Sequence
 
-from zwoole.bench.content import Contents
+from zwoole.bench.tally import Tally, bucket
 
 try:
     import cython
@@ -50,8 +49,6 @@ if cython.compiled:
     from cython.cimports.zwoole.bench.polling import POLLIN, pollfd, ppoll
 
 COMPILED: bool = cython.compiled
-BUCKETS = 4352  # as many as HdrHistogram has for latencies below 2**40 ns (18 minutes) with two significant digits
-FOREVER_NS = 1 << 62
 UNKNOWN = 1 << 62  # as the number of a stream's messages: its sender has not said it yet
 
 # What Connection.serve(), proceed() and send() return.
@@ -60,7 +57,6 @@ ODD_FRAME = 1  # at inbox_start is something else than the right reply or the be
 TOGGLE_WRITING = 2  # epoll has to be asked for EPOLLOUT from now on, or no longer
 GONE = 3  # the server has ended the connection
 
-_LAST_BUCKET = BUCKETS - 1
 _UNKNOWN = UNKNOWN
 _AGAIN = -1  # what receive_into() and send_from() return besides a number of bytes
 _BROKEN = -2
@@ -130,102 +126,6 @@ def send_from(fd: int, buffer: bytearray, start: int, end: int) -> int:
             return _AGAIN
         except OSError:
             return _BROKEN
-
-
-def bucket(nanoseconds: int) -> int:
-    """Return where HdrHistogram counts a latency: 128 buckets to each power of two, none wider than 0.8 % of it."""
-    shift = 0
-    while nanoseconds >> shift >= 256:
-        shift += 1
-    index = (shift << 7) + (nanoseconds >> shift)
-    return index if index < _LAST_BUCKET else _LAST_BUCKET
-
-
-class Tally:
-    """What the connections of one process share: what they send, the terms of the run, and the counts.
-
-    Counts are kept for each interval of the run by itself: ``messages`` is the number of right replies,
-    ``payload_bytes`` theirs, ``latencies`` a histogram (see bucket()). Intervals are numbered from the one that begins
-    at ``opens_ns``; those of the warm-up have negative numbers, and the one behind the last has no end.
-    """
-
-    __slots__ = (
-        "_finished",
-        "_interval_ns",
-        "_intervals",
-        "_latencies",
-        "contents",
-        "depth",
-        "gap_ps",
-        "interval",
-        "interval_end_ns",
-        "last_reply_ns",
-        "latencies",
-        "limit",
-        "messages",
-        "now_ns",
-        "payload_bytes",
-        "ring",
-        "unanswered",
-    )
-
-    def __init__(self, contents: Contents, depth: int, gap_ps: int = 0) -> None:
-        """Arrange for messages with these contents.
-
-        Args:
-            contents: what they say.
-            depth: closed loop: messages outstanding per connection.
-            gap_ps: open loop: the picoseconds between two messages of one connection.
-        """
-        self.contents = contents
-        self.depth = 0 if gap_ps else depth
-        self.gap_ps = gap_ps
-        self.ring = (1 << max(self.depth - 1, 0).bit_length()) - 1  # sequence & ring: the place of a send time
-        self.limit = 0  # messages per connection
-        self.now_ns = 0  # time of the last read
-        self.last_reply_ns = 0
-        self.unanswered = 0  # in all streams whose number of messages is known
-        self.begin(0, 0, FOREVER_NS, 1)
-
-    def begin(self, start_ns: int, opens_ns: int, interval_ns: int, intervals: int) -> None:
-        """Count from ``start_ns`` in intervals, the first numbered one from ``opens_ns``."""
-        self._interval_ns = interval_ns
-        self._intervals = intervals
-        self.interval = -((opens_ns - start_ns + interval_ns - 1) // interval_ns)
-        self.interval_end_ns = opens_ns + (self.interval + 1) * interval_ns
-        self._finished: list[tuple[int, int, int, array[int]]] = []
-        self._clear()
-
-    def end_intervals(self, now_ns: int) -> None:
-        """Put away the counts of the intervals that are over."""
-        while now_ns >= self.interval_end_ns:
-            self._finished.append((self.interval, self.messages, self.payload_bytes, self.latencies))
-            self._clear()
-            self.interval += 1
-            last = self.interval == self._intervals
-            self.interval_end_ns = FOREVER_NS if last else self.interval_end_ns + self._interval_ns
-
-    def take_finished(self) -> "list[tuple[int, int, int, array[int]]]":
-        """Return (interval, messages, payload bytes, latencies) of intervals that were put away, once."""
-        finished = self._finished
-        self._finished = []
-        return finished
-
-    def end(self) -> None:
-        """Put away the counts of the present interval, which is the last."""
-        self._finished.append((self.interval, self.messages, self.payload_bytes, self.latencies))
-        self._clear()
-
-    def record(self, latency_ns: int, size: int = 0) -> None:
-        """Count one right reply."""
-        self.messages += 1
-        self.payload_bytes += size
-        self._latencies[bucket(latency_ns)] += 1
-
-    def _clear(self) -> None:
-        self.messages = 0
-        self.payload_bytes = 0
-        self.latencies = self._latencies = array("Q", bytes(8 * BUCKETS))
 
 
 class Stream:
@@ -482,42 +382,3 @@ class Connection:
             return _AGAIN
         except OSError:
             return _BROKEN
-
-
-class Pace:
-    """The schedule of an open loop: message k of a run is due at ``start_ns + k / rate``, connections taking turns.
-
-    A process has ``connections`` out of ``turn``, from number ``first`` on; so all processes of a run keep to one
-    schedule without a word between them.
-    """
-
-    __slots__ = ("_connections", "_first", "_next", "_round", "_spacing_ps", "_start_ns", "_turn", "next_due_ns")
-
-    def __init__(self, connections: "list[Connection]", first: int, turn: int, spacing_ps: int, start_ns: int) -> None:
-        self._connections = connections
-        self._first = first
-        self._turn = turn
-        self._spacing_ps = spacing_ps  # picoseconds from one message to the next
-        self._start_ns = start_ns
-        self._next = 0  # index of the connection whose message is due next
-        self._round = 0  # the sequence number of that message
-        for index, connection in enumerate(connections):
-            connection.first_due_ns = start_ns + (first + index) * spacing_ps // 1000
-        self.next_due_ns = start_ns + first * spacing_ps // 1000
-
-    def release(self, now_ns: int) -> "list[Connection]":
-        """Raise the quotas by the messages that are due; return the connections that have some to send."""
-        released: list[Connection] = []
-        while self.next_due_ns <= now_ns:
-            connection: Connection = self._connections[self._next]
-            if not connection.gone:
-                connection.quota = self._round + 1
-                if len(released) < len(self._connections):
-                    released.append(connection)
-            self._next += 1
-            if self._next == len(self._connections):
-                self._next = 0
-                self._round += 1
-            place = self._round * self._turn + self._first + self._next
-            self.next_due_ns = self._start_ns + place * self._spacing_ps // 1000
-        return released

@@ -76,7 +76,7 @@ class Report:
 
     errors: "Counter[str]"
     first_error: str
-    open: int
+    still_open: int
     """Connections that were open when the time was over."""
     ended_ns: int
     """When the time was over, or the last connection gone before that."""
@@ -110,7 +110,7 @@ def _do_share(pipe: Connection, share: Share) -> None:
     cpu_s = time.process_time() - cpu_s
     seconds = time.monotonic() - began_s
     client.close()
-    pipe.send(Report(client.errors, client.first_error, client.open, client.ended_ns, cpu_s / seconds, cpu_s))
+    pipe.send(Report(client.errors, client.first_error, client.still_open, client.ended_ns, cpu_s / seconds, cpu_s))
 
 
 def _visits(pipe: Connection, share: Share) -> VisitClient:

@@ -1,5 +1,6 @@
 """The result of a run as one HTML page that needs nothing else: numbers, charts as inline SVG, light and dark."""
 
+import itertools
 import math
 import os
 import platform
@@ -24,7 +25,8 @@ _OVER_TIME = ("p50", "p99", "max")
 
 def page(plan: Plan, result: LoadResult) -> str:
     """Return the page."""
-    rows = report.rows(plan, result) + report.error_rows(result)
+    rows = [_row(*row) for row in report.rows(plan, result)]
+    rows += [_row(*row, kind="bad") for row in report.error_rows(result)]
     charts = []
     if result.curve_us:
         charts.append(_figure("Latency by percentile", percentile_chart(result.curve_us)))
@@ -38,7 +40,7 @@ def page(plan: Plan, result: LoadResult) -> str:
         tiles="".join(_tile(*tile) for tile in tiles(plan, result)),
         notes="".join(f'<p class="warning">{escape(note)}</p>' for note in report.notes(plan, result)),
         charts="".join(charts),
-        rows="".join(f"<tr><th>{escape(a)}</th><td>{escape(b)}</td><td>{escape(c)}</td></tr>" for a, b, c in rows),
+        rows="".join(rows),
         made=escape(made()),
     )
 
@@ -116,9 +118,11 @@ def latency_chart(rows: list[Row]) -> Chart:
     kinds = dict(zip(_OVER_TIME, ("first", "second", "third"), strict=True))
     ends = []
     for name, kind in kinds.items():
-        points = [(_middle(rows, index), row.latency_us[name]) for index, row in enumerate(rows) if row.messages]
-        drawn.line(points, kind)
-        if points:
+        for answered, run in itertools.groupby(range(len(rows)), lambda index: rows[index].messages > 0):
+            if answered:  # where nothing was, the line has a gap
+                points = [(_middle(rows, index), rows[index].latency_us[name]) for index in run]
+                drawn.line(points, kind)
+        if any(row.messages for row in rows):
             ends.append((points[-1][1], name, kind))
     drawn.labels(ends)
     drawn.columns(_columns(rows))
@@ -165,6 +169,10 @@ def _short(value: float) -> str:
 
 def _tile(what: str, value: str, kind: str) -> str:
     return f'<div class="tile {kind}"><b>{escape(value)}</b><span>{escape(what)}</span></div>'
+
+
+def _row(what: str, value: str, more: str, kind: str = "") -> str:
+    return f'<tr class="{kind}"><th>{escape(what)}</th><td>{escape(value)}</td><td>{escape(more)}</td></tr>'
 
 
 def _figure(title: str, drawn: Chart) -> str:

@@ -104,6 +104,11 @@ class Plan:
         return ((self.size, 1),) if isinstance(self.size, int) else self.size
 
     @property
+    def lead_s(self) -> float:
+        """The warm-up, where there is one."""
+        return 0.0 if self.messages or self.mode == IDLE else self.warmup_s
+
+    @property
     def sending(self) -> int:
         """How many connections send."""
         return {ECHO: self.connections, FANOUT: self.senders}.get(self.mode, 0)

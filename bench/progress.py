@@ -58,8 +58,8 @@ class LiveProgress(Watcher):
         self._progress.update(
             self._task,
             description="warm-up" if row.ends_s <= 0 else "running",
-            total=None if plan.messages else plan.warmup_s + plan.duration_s,
-            completed=plan.warmup_s + row.ends_s,
+            total=None if plan.messages else plan.lead_s + plan.duration_s,
+            completed=plan.lead_s + row.ends_s,
             told=told(plan, row),
         )
 
@@ -71,7 +71,7 @@ class PlainProgress(Watcher):
         self._plan = plan
         self._console = console
         self._next_opening_s = time.monotonic() + _PLAIN_S
-        self._next_s = -plan.warmup_s + _PLAIN_S
+        self._next_s = -plan.lead_s + _PLAIN_S
 
     def __enter__(self) -> "PlainProgress":
         return self

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from zwoole.bench.content import Contents
 from zwoole.bench.handshake import HandshakeError
 from zwoole.bench.loadclient import Window
-from zwoole.bench.loadcore import Tally, clock_ns
+from zwoole.bench.loadcore import clock_ns
 from zwoole.bench.opener import CLOSE_FRAME, Attempt, Door, Opener, Step
+from zwoole.bench.tally import Tally
 
 ERROR_KINDS = {"goodbye": "a closing handshake was broken off or not completed in time"}
 
@@ -81,7 +82,7 @@ class VisitClient:
         self.tally = Tally(Contents(((0, 1),)), 1)
         self.errors: Counter[str] = Counter()
         self.first_error = ""
-        self.open = 0
+        self.still_open = 0
         self.ended_ns = 0
         self._door = door
         self._at_once = at_once

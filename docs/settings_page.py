@@ -36,6 +36,8 @@ def row(setting: Field[Any]) -> str:
         allowed = "a list of text"
     elif meta["low"] is not None:
         allowed = f"{number(meta['low'])} to {number(meta['high'])}"
+    elif isinstance(setting.default, bool):
+        allowed = "True, False"
     else:
         allowed = ", ".join(meta["choices"] or ["text"])
     return f"| `{setting.name}` | {default} | {allowed} | {meta['doc']} |"

@@ -12,7 +12,9 @@ import socket
 from pathlib import Path
 
 from zwoole.reactor.master import Master
-from zwoole.shared import lifeline, log, plan, signals
+from zwoole.shared import lifeline, log, plan, signals, title
+from zwoole.shared.rundir import turns_path
+from zwoole.shared.turns import TurnCounter
 
 RESERVED_DESCRIPTORS = 128  # for ZeroMQ, workers, files: what connections do not get
 ORPHAN_GRACE_S = 3.0
@@ -33,7 +35,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     faulthandler.enable()
     settings = plan.read(options.run_dir).settings
-    log.start_queue(log.setup(f"master {options.index}", settings.log_level))
+    title.set_name(f"zwoole master {options.index}")
+    log.start_queue(log.setup(f"master {options.index}", settings.log_level, as_json=settings.log_format == "json"))
     sockets = [socket.socket(fileno=descriptor) for descriptor in options.listen]
     for descriptor in (options.lifeline, *options.listen):
         os.set_inheritable(descriptor, False)
@@ -47,6 +50,7 @@ def main() -> None:
         master.orphaned()
 
     master.loop.add_source(read_end, orphaned)
+    master.loop.before_sleep(TurnCounter(turns_path(options.run_dir, options.epoch)).tick)
     gc.collect()
     gc.freeze()
     master.run()
@@ -58,7 +62,12 @@ def connection_limit(wanted: int) -> int:
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     allowed = max((hard if hard != resource.RLIM_INFINITY else 1 << 20) - RESERVED_DESCRIPTORS, 16)
-    return min(wanted or allowed, allowed, 1 << 20)
+    limit = min(wanted or allowed, allowed, 1 << 20)
+    logger = log.get_logger("master")
+    logger.info("at most %d connections at a time, %d open files (the soft limit was %d)", limit, hard, soft)
+    if wanted > limit:
+        logger.warning("max_connection is %d, which this machine's limit of open files does not allow", wanted)
+    return limit
 
 
 if __name__ == "__main__":

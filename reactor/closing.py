@@ -40,6 +40,7 @@ class Closing:
         on_dropped: called with a connection whose socket is closed and whose output was dropped; set by the builder.
         on_handshake_lost: called with one that is to be closed while its handshake is not answered.
         on_handshake_gone: called with one that goes before it was.
+        on_gone: called with one whose socket is closed, where somebody wants to know.
     """
 
     def __init__(self, loop: Loop, registry: Registry, router: Router, settings: Settings) -> None:
@@ -47,6 +48,7 @@ class Closing:
         self.on_dropped: list[Callable[[Connection], None]] = []
         self.on_handshake_lost: Callable[[Connection], None]
         self.on_handshake_gone: Callable[[Connection], None]
+        self.on_gone: Callable[[Connection], None] | None = None
         self._loop = loop
         self._registry = registry
         self._router = router
@@ -108,6 +110,10 @@ class Closing:
         """Close a connection from our side; messages of it that have not gone down are dropped."""
         if connection.stage == HANDSHAKE:
             self.on_handshake_lost(connection)
+        if connection.stage == ENDING:  # the client was first, with its code; but no callback is to hear more of it
+            self._router.discard_parked(connection)
+            if self._router.is_idle(connection):
+                self.finish_ending(connection)
         if connection.stage != OPEN or connection.protocol is None:
             return
         self._note_end(connection, code, reason, SERVER)
@@ -237,6 +243,8 @@ class Closing:
         self._drop_socket(connection)
         connection.stage = GONE
         self._registry.remove(connection)
+        if self.on_gone is not None:
+            self.on_gone(connection)
 
 
 def shutdown(descriptor: int) -> None:

@@ -12,6 +12,7 @@ cdef class Connection:
     cdef public int stage
     cdef readonly str remote_addr
     cdef readonly int remote_port
+    cdef readonly double accepted_at
     cdef public bytearray head
     cdef public Protocol protocol
     cdef public bytes record

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ class Connection:
         descriptor: its socket, -1 once closed.
         stage: one of the constants above.
         remote_addr, remote_port: the peer's address.
+        accepted_at: when it was accepted, in monotonic seconds.
         head: the HTTP head as far as it has arrived, in HANDSHAKE.
         protocol: its RFC 6455 state, from OPEN on.
         handler: whether a coroutine handler serves it.
@@ -82,6 +84,7 @@ class Connection:
     __slots__ = (
         "_chunks",
         "_out",
+        "accepted_at",
         "adopting",
         "byte_bucket",
         "close_code",
@@ -133,6 +136,7 @@ class Connection:
         self.descriptor = descriptor
         self.remote_addr = remote_addr
         self.remote_port = remote_port
+        self.accepted_at = time.monotonic()
         self.stage = HANDSHAKE
         self.head: bytearray | None = None
         self.protocol: Protocol | None = None

@@ -20,11 +20,16 @@ class Clock:
 
     After Ctrl+Z, a stopped virtual machine or a debugger all timeouts would fire, though what they wait for lies
     unread in the sockets. A turn that begins more than LATE_S late therefore shifts all of them by its lateness.
+
+    Attributes:
+        now: the time of this turn.
+        latest: the most that a turn began late, in seconds; whoever reads it sets it back.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._lost = 0.0
+        self.latest = 0.0
         self.now = monotonic()
 
     def turn(self, expected: float) -> None:
@@ -35,6 +40,8 @@ class Clock:
         """
         self.now = self._monotonic() - self._lost
         late = self.now - expected
+        if late > self.latest:
+            self.latest = late
         if late > LATE_S:
             self._lost += late
             self.now -= late

@@ -15,10 +15,13 @@ from typing import Any
 
 import zmq
 
+from zwoole.reactor.access_log import AccessLog
+from zwoole.reactor.admin import Admin
 from zwoole.reactor.backlog import Backlog
 from zwoole.reactor.closing import Closing
 from zwoole.reactor.compression import Compression
 from zwoole.reactor.connection import HANDSHAKE, OPEN
+from zwoole.reactor.handover import Handover
 from zwoole.reactor.handshake import Refused
 from zwoole.reactor.heartbeat import Heartbeat
 from zwoole.reactor.inbound import Inbound
@@ -33,7 +36,7 @@ from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
 from zwoole.shared import control
 from zwoole.shared.close_codes import CLOSE_GOING_AWAY
-from zwoole.shared.log import get_logger
+from zwoole.shared.log import get_logger, redirect
 from zwoole.shared.rundir import control_address, table_path
 from zwoole.shared.settings import Settings
 from zwoole.shared.table import ConnectionTable
@@ -70,6 +73,7 @@ class Master:
         """
         table = ConnectionTable.create(table_path(run_dir, index), limit, settings.reactor_num)
         self._run_dir = run_dir
+        self._index = index
         self._settings = settings
         self.stopping = False
         self._started = time.time()
@@ -89,19 +93,24 @@ class Master:
         self._outbound = Outbound(self.loop, self._registry, self._router, self._closing, self._backlog, compression)
         self._outbound.on_answer = self._opening.answered
         self._pipes = Pipes(self.loop, table, self._router, settings)
+        self._handover = Handover(self.loop, self._registry, self._router, self._closing, self._outbound, settings)
+        self._admin = Admin(self._registry, self._closing, self._outbound, self.status)
         self._pool = Pool(
             self.loop,
-            self._registry,
             self._router,
-            self._closing,
             self._opening,
             self._outbound,
+            self._handover,
             self._pipes,
             run_dir,
             epoch,
             settings,
         )
         self._pool.on_ready = self._worker_ready
+        if settings.access_log:
+            access = AccessLog()
+            self._opening.on_upgrade = access.opened
+            self._closing.on_gone = access.gone
         self._outbound.on_served = lambda incarnation: self._tell("served", incarnation=incarnation)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._control = self._connect(epoch)
@@ -156,8 +165,10 @@ class Master:
                 self._pool.remove_slot()
             elif kind == "stop":
                 self._begin_stop(message["seconds"], message["spread"])
+            elif kind == "reopen_log":
+                redirect(self._settings.log_file)
             elif kind == "query":
-                self._tell("answer", id=message["id"], result=self.status())
+                self._tell("answer", id=message["id"], result=self._admin.answer(message))
             else:
                 log.warning("the supervisor said %r, which this master does not know", kind)
 
@@ -168,7 +179,11 @@ class Master:
 
     def status(self) -> dict[str, Any]:
         """Return counters and sizes as `zwoole status` shows them."""
+        clock = self.loop.clock
+        latest, clock.latest = clock.latest, 0.0
         return {
+            "index": self._index,
+            "loop_lag_s": round(latest, 4),
             "uptime_s": round(time.time() - self._started, 1),
             "connections": len(self._registry),
             "accepted": self._listener.accepted,
@@ -192,7 +207,7 @@ class Master:
             "partial_bytes": self._limits.partial_bytes,
             "pipe_messages": self._pipes.messages,
             "pipe_messages_dropped": self._pipes.dropped,
-            "worker_deaths": self._pool.deaths,
+            "worker_deaths": self._handover.deaths,
             "replays": self._router.replays,
             "handovers": self._router.adoptions,
             "workers": [

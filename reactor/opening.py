@@ -55,6 +55,7 @@ class Opening:
         compressed: those of them that agreed on compression.
         refused: handshakes that did not, by HTTP status.
         on_open: called with a connection that was just opened.
+        on_upgrade: called with a connection whose handshake succeeds, and its request target.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Opening:
         self.compressed = 0
         self.refused: dict[int, int] = {}
         self.on_open: Callable[[Connection], None] | None = None
+        self.on_upgrade: Callable[[Connection, str], None] | None = None
         self._loop = loop
         self._registry = registry
         self._inbound = inbound
@@ -192,6 +194,8 @@ class Opening:
             self.on_open(connection)
 
     def _record(self, connection: Connection, upgrade: Upgrade, subprotocol: str | None) -> None:
+        if self.on_upgrade is not None:
+            self.on_upgrade(connection, upgrade.target.decode("latin-1"))
         connection.record = pack_request(
             upgrade.target, upgrade.headers, connection.remote_addr, connection.remote_port, subprotocol
         )

@@ -96,6 +96,14 @@ class Outbound:
                 return False
         return True
 
+    def send(self, connection: Connection, opcode: int, data: bytes) -> bool:
+        """Queue a message that comes from no worker; tell whether the connection takes messages."""
+        if connection.stage != 1 or connection.descriptor < 0:
+            return False
+        frame = build_frame(opcode, data)
+        self._queue_frame(connection, frame, len(frame))
+        return True
+
     def drain_if_done(self, link: WorkerLink) -> None:
         """Tell a retiring worker that nothing follows, once it has finished all that it had."""
         if link.may_drain():

@@ -1,10 +1,10 @@
-"""The workers as the master knows them: expected, ready, active, retiring, gone.
+"""The worker processes as the master knows them: expected, ready, gone.
 
 The supervisor starts processes and says which is to take which place; the master makes each incarnation an endpoint of
 its own, takes its hello, and watches its process by a pidfd, so that a death is known at once and not by silence.
 
 A death is judged only when it is certain that nothing more of that worker will come: its process has ended, its
-endpoint has seen the disconnect, and the endpoint is read empty. Only then verdict.py says what becomes of each event.
+endpoint has seen the disconnect, and the endpoint is read empty. What then becomes of its connections is handover.py's.
 """
 
 from __future__ import annotations
@@ -17,25 +17,19 @@ import msgpack
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from zwoole.reactor.closing import Closing
-from zwoole.reactor.connection import ENDING, HANDSHAKE, OPEN, Connection
+from zwoole.reactor.handover import Handover
 from zwoole.reactor.loop import Loop
 from zwoole.reactor.opening import Opening, Routes
 from zwoole.reactor.outbound import Outbound
 from zwoole.reactor.pipes import Pipes
-from zwoole.reactor.registry import Registry
-from zwoole.reactor.router import OPENINGS, Router
-from zwoole.reactor.verdict import Verdict
+from zwoole.reactor.router import Router
 from zwoole.reactor.worker import WorkerLink, WorkerSlot
-from zwoole.shared.close_codes import CLOSE_INTERNAL_ERROR, CLOSE_SERVICE_RESTART, CLOSE_TRY_AGAIN_LATER
 from zwoole.shared.log import get_logger
 from zwoole.shared.progress import RING, ProgressMap
 from zwoole.shared.rundir import endpoint, progress_path
 from zwoole.shared.settings import Settings
 from zwoole.shared.wire import BYE, DRAIN, HELLO, PROTOCOL_VERSION, RINGS, SEND_MESSAGE, WELCOME
 
-MAX_REPLAYS = 2
-NO_WORKER_S = 30.0  # a client whose message waits this long while no worker is there at all is sent away
 DISCONNECT_WAIT_S = 2.0  # an endpoint that has not seen its dead worker go by then will not
 TICK_S = 0.05
 POLLIN = int(zmq.POLLIN)
@@ -58,31 +52,27 @@ class Pool:
     """Keeps the links to workers.
 
     Attributes:
-        deaths: workers that died and left events unfinished, or none.
         on_ready: called with the incarnation of a worker that said hello; set by the builder.
     """
 
     def __init__(
         self,
         loop: Loop,
-        registry: Registry,
         router: Router,
-        closing: Closing,
         opening: Opening,
         outbound: Outbound,
+        handover: Handover,
         pipes: Pipes,
         run_dir: Path,
         epoch: int,
         settings: Settings,
     ) -> None:
-        self.deaths = 0
         self.on_ready: Callable[[int], None]
         self._loop = loop
-        self._registry = registry
         self._router = router
-        self._closing = closing
         self._opening = opening
         self._outbound = outbound
+        self._handover = handover
         self._pipes = pipes
         self._run_dir = run_dir
         self._epoch = epoch
@@ -91,7 +81,6 @@ class Pool:
         self._links: dict[int, WorkerLink] = {}
         self._fates: dict[int, Fate] = {}
         self._standby: set[int] = set()  # incarnations that take their place only when told
-        self._farewells: list[tuple[float, int]] = []  # when to close which handler connection of a retiring worker
         self._ticks = loop.add_deadlines(TICK_S, self._tick)
         outbound.on_event = self._event
         outbound.on_wire_error = self._wire_error
@@ -138,16 +127,18 @@ class Pool:
             self._standby.discard(incarnation)
             link = self._links.get(incarnation)
             if link is not None and link.ready:
-                self._activate(link)
+                self._handover.activate(link)
+        self._ticks.start(0)
 
     def remove_slot(self) -> None:
         """Give up the last place: its connections go to the others, its worker retires."""
         slot = self._router.slots.pop()
         self._pipes.close_place(slot)
-        self._spread(slot)
-        if slot.link is not None:
-            link, slot.link = slot.link, None
-            self._retire(link)
+        for booting in self.links:
+            if booting.slot is slot and not booting.active:  # it has nothing to finish: its hello is its goodbye
+                booting.retiring = True
+        self._handover.give_up(slot)
+        self._ticks.start(0)
 
     def dismiss(self) -> None:
         """Tell every worker to go, where no supervisor is left to do it."""
@@ -207,38 +198,10 @@ class Pool:
         link.send_command(WELCOME, PROTOCOL_VERSION, msgpack.packb(welcome))
         link.ready = True
         self._loop.touch(link)
-        if link.incarnation not in self._standby or link.slot.link is None:
-            self._activate(link)
+        if not link.retiring and (link.incarnation not in self._standby or link.slot.link is None):
+            self._handover.activate(link)
+            self._ticks.start(0)
         self.on_ready(link.incarnation)
-
-    def _activate(self, link: WorkerLink) -> None:
-        """Give a worker its place, and its slot's connections."""
-        slot = link.slot
-        before, slot.link = slot.link, link
-        link.active = True
-        slot.gone_since = 0.0
-        if before is not None:
-            self._retire(before)
-        self._loop.serve_later(link)
-
-    def _retire(self, link: WorkerLink) -> None:
-        """Let a worker finish what it has; its connections go to its successor as they become free."""
-        link.active = False
-        link.retiring = True
-        handlers = []
-        self._router.forget_line(link)
-        for connection in self._registry.all():
-            if connection.owner is link:
-                if connection.handler:
-                    handlers.append(connection.fd)
-                else:
-                    self._router.settle(connection)
-        step = self._settings.handover_timeout / (len(handlers) or 1)
-        now = self._loop.clock.now
-        self._farewells += [(now + step * (i + 1), fd) for i, fd in enumerate(handlers)]
-        self._farewells.sort()
-        self._outbound.drain_if_done(link)
-        self._ticks.start(0)
 
     # Deaths.
 
@@ -284,50 +247,9 @@ class Pool:
             return
         while self._outbound.receive(link):
             pass
-        verdict = Verdict(link.window.unfinished(), link.progress.read)
-        slot = link.slot
-        if slot.link is link:
-            self.deaths += 1
-            slot.link = None
-            slot.gone_since = self._loop.clock.now
+        verdict = self._handover.judge(link)
         self._forget(link)
-        self._carry_out(verdict, link)
-
-    def _carry_out(self, verdict: Verdict, link: WorkerLink) -> None:
-        """Do what the verdict says with every connection that was the dead worker's."""
-        owned = [connection for connection in self._registry.all() if connection.owner is link]
-        for connection in {*owned, *verdict.failed, *verdict.replay}:
-            connection.outstanding = 0
-            connection.outstanding_bytes = 0
-            connection.waiting = False
-        for connection in owned:
-            link.disown(connection)
-        failed = set(verdict.failed)
-        for connection, events in verdict.replay.items():
-            if connection.stage in (HANDSHAKE, OPEN, ENDING):
-                self._router.replay(connection, events)
-        slot = link.slot
-        slot.pending_closes.extend(verdict.closes)
-        for connection in owned:
-            never_began = connection.parked is not None and connection.parked[0][0] in OPENINGS
-            if connection in failed or connection.replays > MAX_REPLAYS:
-                self._lose(connection, CLOSE_INTERNAL_ERROR, "the server process died")
-            elif connection.handler and not never_began:
-                self._lose(connection, CLOSE_SERVICE_RESTART, "the server process was restarted")
-            elif connection.stage == ENDING and self._router.is_idle(connection):
-                self._closing.finish_ending(connection)
-            else:
-                self._router.settle(connection)
-        if slot.link is not None:
-            self._loop.serve_later(slot.link)
-
-    def _lose(self, connection: Connection, code: int, reason: str) -> None:
-        """Close a connection that its worker's death has cost a callback or its coroutine."""
-        if connection.stage == ENDING:
-            self._router.discard_parked(connection)
-            self._closing.finish_ending(connection)
-        else:
-            self._closing.server_close(connection, code, reason)
+        self._handover.bury(link, verdict)
 
     def _forget(self, link: WorkerLink) -> None:
         self._links.pop(link.incarnation, None)
@@ -349,45 +271,9 @@ class Pool:
     # What time brings.
 
     def _tick(self, _: int) -> None:
-        """Look after what has waited: deaths without a disconnect, places without a worker, handlers that linger."""
-        now = self._loop.clock.now
+        """Look after what has waited: deaths without a disconnect, and what handovers left for later."""
         for incarnation, fate in list(self._fates.items()):
             if fate.exited_at:
                 self._bury(self._links[incarnation], fate)
-        while self._farewells and self._farewells[0][0] <= now:
-            connection = self._registry.find(self._farewells.pop(0)[1])
-            if connection is not None:
-                self._closing.server_close(connection, CLOSE_SERVICE_RESTART, "the server was updated")
-        missing = [slot for slot in self._router.slots if slot.link is None]
-        for slot in missing:
-            self._look_after(slot, now - slot.gone_since if slot.gone_since else 0.0)
-        if missing or self._farewells or any(fate.exited_at for fate in self._fates.values()):
+        if self._handover.look_after() or any(fate.exited_at for fate in self._fates.values()):
             self._ticks.start(0)
-
-    def _look_after(self, slot: WorkerSlot, seconds: float) -> None:
-        """A place has had no worker for so long."""
-        if seconds < self._settings.adopt_timeout or not slot.connections:
-            return
-        if any(other.link is not None for other in self._router.slots):
-            self._spread(slot)
-        elif seconds >= NO_WORKER_S:
-            for connection in self._registry.all():
-                if connection.slot is slot and connection.parked is not None:
-                    self._closing.server_close(connection, CLOSE_TRY_AGAIN_LATER, "the server has no worker now")
-
-    def _spread(self, slot: WorkerSlot) -> None:
-        """Let the connections of a place belong to the other places."""
-        others = [other for other in self._router.slots if other is not slot]
-        staffed = [other for other in others if other.link is not None] or others
-        for connection in self._registry.all():
-            if connection.slot is slot and not connection.closed_down:
-                self._router.move(connection, min(staffed, key=lambda other: other.connections))
-                if connection.adopting:
-                    connection.adopting = False
-                self._router.settle(connection)
-        slot.adoptions.clear()
-        while slot.pending_closes:
-            min(staffed, key=lambda other: other.connections).pending_closes.append(slot.pending_closes.popleft())
-        for other in staffed:
-            if other.link is not None:
-                self._loop.serve_later(other.link)

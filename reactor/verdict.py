@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from zwoole.reactor.connection import HANDSHAKE, Connection
-from zwoole.reactor.window import EVENT_ADOPT, EVENT_CLOSE, EVENT_COMMAND, EVENT_HANDSHAKE, Outstanding
+from zwoole.reactor.window import EVENT_ADOPT, EVENT_CLOSE, EVENT_COMMAND, EVENT_HANDSHAKE, EVENT_OPEN, Outstanding
 from zwoole.shared.progress import WAITING
 
 
@@ -26,6 +26,7 @@ class Verdict:
         failed: connections in whose callback the worker died, in order, once each.
         replay: connection, and the (event, data) of it to be sent again, in order.
         closes: connections whose `close` nobody has begun.
+        unopened: connections whose `open` nobody has begun.
     """
 
     def __init__(self, unfinished: Iterable[Outstanding], progress: Callable[[int], int]) -> None:
@@ -38,6 +39,7 @@ class Verdict:
         self.failed: list[Connection] = []
         self.replay: dict[Connection, list[tuple[int, bytes]]] = {}
         self.closes: list[Connection] = []
+        self.unopened: set[Connection] = set()
         failed: set[Connection] = set()
         for item in unfinished:
             connection = item.connection
@@ -47,13 +49,17 @@ class Verdict:
                 continue
             waiting = progress(item.sequence) == WAITING
             if item.event == EVENT_CLOSE:
-                if waiting:
+                if (
+                    waiting and connection not in self.unopened
+                ):  # whose open nobody has heard, nobody need hear the end of
                     self.closes.append(connection)
             elif not waiting:
                 if connection not in failed:
                     failed.add(connection)
                     self.failed.append(connection)
             else:
+                if item.event == EVENT_OPEN:
+                    self.unopened.add(connection)
                 again = self.replay.setdefault(connection, [])
                 if item.event != EVENT_ADOPT:  # the next worker is told to adopt it anyway
                     again.append((item.event, item.data))

@@ -1,10 +1,10 @@
 """Messages between the supervisor and everybody else: rare, small, one msgpack map each, over its ROUTER socket.
 
 Supervisor to master: worker {slot, incarnation, pid, standby}, switch {incarnations}, remove_slot {},
-stop {seconds, spread}, query {id}.
-Supervisor to worker: masters {epochs}, stop {}.
+stop {seconds, spread}, query {id, what, ...}, reopen_log {}.
+Supervisor to worker: masters {epochs}, stop {}, reopen_log {}.
 Master to supervisor: hello {role}, ready {incarnation}, served {incarnation}, stopped {}, answer {id, result}.
-Worker to supervisor: hello {role}, recycle {why}.
+Worker to supervisor: hello {role, debugged}, recycle {why}.
 The zwoole command to the supervisor: request {id, what, ...}; back: answer {id, result} or answer {id, error}.
 """
 

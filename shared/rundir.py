@@ -25,6 +25,11 @@ def progress_path(run_dir: Path, incarnation: int, master: int) -> Path:
     return run_dir / f"w{incarnation}.m{master}.progress"
 
 
+def turns_path(run_dir: Path, incarnation: int) -> Path:
+    """Return the file of a process's turn counter."""
+    return run_dir / f"turns.{incarnation}"
+
+
 def table_path(run_dir: Path, reactor: int) -> Path:
     """Return the file of one reactor's connection table."""
     return run_dir / f"table.{reactor}"

@@ -14,6 +14,7 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
+LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 RATE_LIMIT_POLICY = ("slow", "close")
 SLOW_READER = ("close", "drop_newest", "drop_oldest")
@@ -119,8 +120,28 @@ class Settings:
     pipe_queue_bytes: int = _setting(
         4 * MIB, "bytes of messages from other workers that may wait for one worker", KIB, 1 << 31
     )
+    worker_timeout: float = _setting(
+        60.0,
+        "seconds for which a worker's or master's loop may not turn before it is ended, its stacks in the log; less"
+        " than 3 counts as 3; 0: any time",
+        0,
+        86400,
+    )
+    boot_timeout: float = _setting(
+        60.0, "seconds until a new worker has said hello, or it is ended likewise; 0: any time", 0, 86400
+    )
+    debug: bool = _setting(
+        False, "True: workers read the terminal's input, so that `breakpoint()` works; `zwoole run --debug` sets it"
+    )
     slow_callback_s: float = _setting(1.0, "seconds after which a callback is reported as slow; 0: never", 0, 3600)
     log_level: str = _setting("info", "how much is logged", choices=LOG_LEVELS)
+    log_format: str = _setting("text", "lines for people, or JSON objects", choices=LOG_FORMATS)
+    log_file: str = _setting("", "file for the log and all that workers print; SIGRTMIN opens it anew; empty: none")
+    access_log: bool = _setting(False, "True: a line for every connection that opens and that ends")
+    pid_file: str = _setting("", "file with the supervisor's process id, as long as the server runs; empty: none")
+    daemonize: bool = _setting(False, "True: serve in the background, as soon as it serves; needs log_file")
+    user: str = _setting("", "user to become after the port was opened; empty: stay")
+    group: str = _setting("", "group to become; empty: the user's")
 
     @property
     def output_limit(self) -> int:

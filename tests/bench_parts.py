@@ -18,9 +18,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.utils import accept_key
 
 from zwoole.bench.loadclient import LoadClient, Window
-from zwoole.bench.loadcore import FOREVER_NS, clock_ns
+from zwoole.bench.loadcore import clock_ns
 from zwoole.bench.opener import Address, Door, Opened, open_connections
 from zwoole.bench.plan import Plan, Target
+from zwoole.bench.tally import FOREVER_NS
 
 DEADLINE_S = 10
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
@@ -150,11 +151,11 @@ def answering(response: bytes, then_close: bool = False) -> RawHandler:
 
 
 def upgrading_only(
-    greeting: bytes = b"", fields: bytes = b"", after: Callable[[asyncio.StreamReader], Awaitable[Any]] | None = None
+    greeting: bytes = b"", fields: bytes = b"", after: Callable[..., Awaitable[Any]] | None = None
 ) -> RawHandler:
     """Return a handler that answers the upgrade, with a greeting in the same write, and nothing after it.
 
-    It closes the connection after ``after``, which is by default the end of what the client sends.
+    It closes the connection after ``after(reader, writer)``, by default when the client has closed it.
     """
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -163,7 +164,7 @@ def upgrading_only(
         response = f"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {accept_key(key)}\r\n"
         writer.write(response.encode() + fields + b"\r\n" + greeting)
         try:
-            await (after(reader) if after else reader.read())
+            await (after(reader, writer) if after else reader.read())
         finally:
             writer.close()
 

@@ -24,6 +24,7 @@ from zwoole.reactor.compression import Compression
 from zwoole.reactor.connection import OPEN as STAGE_OPEN
 from zwoole.reactor.connection import Connection
 from zwoole.reactor.deadlines import Clock
+from zwoole.reactor.handover import Handover
 from zwoole.reactor.heartbeat import Heartbeat
 from zwoole.reactor.inbound import Inbound
 from zwoole.reactor.limits import Limits
@@ -89,6 +90,7 @@ class Reactor:
         self.closing.on_dropped.append(self.backlog.note)
         self.compression = Compression(self.loop, self.backlog, self.settings)
         self.outbound = Outbound(self.loop, self.registry, self.router, self.closing, self.backlog, self.compression)
+        self.handover = Handover(self.loop, self.registry, self.router, self.closing, self.outbound, self.settings)
         self.outbound.on_answer = self.opening.answered
         self.loop.on_serve = self.router.serve
         self.pipes = Pipes(self.loop, self.table, self.router, self.settings)

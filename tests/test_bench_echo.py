@@ -339,6 +339,23 @@ def test_a_closing_handshake_that_is_not_answered() -> None:
     assert client.errors == {"close": 2}
 
 
+def test_closing_takes_as_long_as_it_goes_on() -> None:
+    turn = 0
+
+    async def one_after_the_other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal turn
+        turn += 1
+        delay_s = 0.15 * turn
+        await reader.readexactly(8)  # the close frame
+        await asyncio.sleep(delay_s)
+        writer.write(b"\x88\x02\x03\xe8")
+
+    with raw_server(upgrading_only(after=one_after_the_other)) as target:
+        client = LoadClient(plan := Plan(target, connections=4), open_to(plan).attempts)
+        client.close(timeout_s=0.4)
+    assert client.errors == {}
+
+
 def test_a_frame_that_comes_with_the_response() -> None:
     with raw_server(upgrading_only(b"\x81\x05hello")) as target:
         client = LoadClient(plan := Plan(target, connections=2, messages=1, patience_s=0.2), open_to(plan).attempts)

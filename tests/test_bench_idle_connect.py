@@ -34,7 +34,7 @@ def test_idle_connections_stay_open_and_are_counted() -> None:
     with websocket_server(echo) as target:
         run = hold(target)
     assert run.errors == {}
-    assert run.client.open == CONNECTIONS
+    assert run.client.still_open == CONNECTIONS
     assert run.messages == 0
 
 
@@ -53,7 +53,7 @@ def test_pings_of_the_server_are_answered_and_its_messages_do_no_harm(secure: bo
     with websocket_server(talkative, secure) as target:
         run = hold(target)
     assert run.errors == {}
-    assert run.client.open == pongs == CONNECTIONS
+    assert run.client.still_open == pongs == CONNECTIONS
 
 
 def test_connections_that_the_server_ends_are_told() -> None:
@@ -68,7 +68,7 @@ def test_connections_that_the_server_ends_are_told() -> None:
     with websocket_server(fickle) as target:
         run = hold(target)
     assert run.errors == {"closed": 2}
-    assert run.client.open == CONNECTIONS - 2
+    assert run.client.still_open == CONNECTIONS - 2
 
 
 def visit(target: Target, duration_s: float = 0.3, at_once: int = 3, **terms: bool) -> tuple[VisitClient, int]:
@@ -100,14 +100,14 @@ def test_connections_come_and_go(secure: bool) -> None:
 def test_a_goodbye_that_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(visits, "CLOSE_TIMEOUT_S", 0.1)
 
-    with raw_server(upgrading_only(after=lambda _: asyncio.sleep(0.3))) as target:
+    with raw_server(upgrading_only(after=lambda *_: asyncio.sleep(0.3))) as target:
         client, visits_counted = visit(target, duration_s=0.2)
     assert client.errors == {"goodbye": visits_counted}
     assert client.first_error == "the server has not closed the connection"
 
 
 def test_a_goodbye_without_a_close_frame() -> None:
-    with raw_server(upgrading_only(b"\x81\x02hi", after=lambda reader: reader.readexactly(8))) as target:
+    with raw_server(upgrading_only(b"\x81\x02hi", after=lambda reader, _: reader.readexactly(8))) as target:
         client, _ = visit(target, duration_s=0.2)
     assert set(client.errors) == {"goodbye"}
     assert client.first_error == "the server closed the connection without a close frame"

@@ -14,9 +14,10 @@ from tests.bench_parts import Room, closed_port, echo, websocket_server
 from zwoole.bench import histogram
 from zwoole.bench.fleet import LoadError
 from zwoole.bench.load import Watcher, run_load, window_of
-from zwoole.bench.loadcore import BUCKETS, bucket, clock_ns
+from zwoole.bench.loadcore import clock_ns
 from zwoole.bench.loadprocess import Sample
 from zwoole.bench.plan import Plan, Target
+from zwoole.bench.tally import BUCKETS, bucket
 from zwoole.bench.timeline import Row, Timeline
 
 TARGET = Target("127.0.0.1", 8080, "/")

@@ -15,8 +15,10 @@ from tests.bench_parts import Handler, Run, echo, websocket_server, window
 from zwoole.bench import histogram
 from zwoole.bench.content import Contents
 from zwoole.bench.load import run_load
-from zwoole.bench.loadcore import Connection, Pace, Stream, Tally, clock_ns, wait_readable
+from zwoole.bench.loadcore import Connection, Stream, clock_ns, wait_readable
+from zwoole.bench.pace import Pace
 from zwoole.bench.plan import Plan
+from zwoole.bench.tally import Tally
 
 STALL_S = 0.5
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from zwoole.bench import chart, report
 from zwoole.bench.load import LoadResult
-from zwoole.bench.page import page
+from zwoole.bench.page import latency_chart, page
 from zwoole.bench.plan import Plan, Target
 from zwoole.bench.progress import LiveProgress, PlainProgress, progress_on
 from zwoole.bench.timeline import Row
@@ -258,6 +258,14 @@ def test_a_run_with_hardly_anything_has_a_page() -> None:
     nothing = replace(row(0), messages=0, rate=0.0, latency_us=dict.fromkeys(LATENCY, 0.0))
     checked(PLAN, replace(RESULT, messages=0, rate=0.0, timeline=[nothing], curve_us=[]))
     checked(PLAN, replace(RESULT, timeline=[row(0)], curve_us=[(0.0, 5.0), (50.0, 5.0), (100.0, 5.0)]))
+
+
+def test_latencies_have_a_gap_where_nothing_was_answered() -> None:
+    silent = replace(row(2), messages=0, rate=0.0, latency_us=dict.fromkeys(LATENCY, 0.0))
+    drawing = latency_chart([row(0), row(1), silent, row(3)]).svg()
+    for kind in ("first", "second", "third"):
+        paths = re.findall(rf'<path class="line {kind}" d="([^"]*)"', drawing)
+        assert [path.count("M") + path.count("L") for path in paths] == [2, 1]
 
 
 @pytest.mark.parametrize(("low", "high"), [(5, 5), (1, 1000), (30, 70), (0.5, 1e8)])

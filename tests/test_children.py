@@ -15,8 +15,13 @@ class Process:
     pid = 4242
 
 
+class Turns:
+    def read(self) -> int:
+        return 0
+
+
 def child() -> Child:
-    return Child("worker", 3, 17, Process(), -1)  # type: ignore[arg-type]
+    return Child("worker", 3, 17, Process(), -1, Turns())  # type: ignore[arg-type]
 
 
 def test_a_child_says_who_it_is() -> None:

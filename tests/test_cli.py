@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from zwoole import cli, control_client
+from tests.process.server_process import ZWOOLE
+from tests.test_docs import ROOT, rows, section
+from zwoole import cli, control, control_client
+from zwoole.cli import INTERRUPTED, zwoole
+from zwoole.commands import run as run_command
+from zwoole.commands.group import COMMANDS
+from zwoole.crew import EXIT_BOOT_FAILED, EXIT_CANNOT_START
 from zwoole.shared.errors import SettingsError, StartError
+from zwoole.shared.lifeline import ORPHANED_EXIT
+from zwoole.shared.mask import COMPILED
+from zwoole.supervisor import EXIT_FORCED, EXIT_OK
 from zwoole.version import VERSION
 
-STATUS: dict[str, Any] = {
-    "pid": 100,
-    "uptime_s": 12.3,
-    "state": "serving",
-    "listening": ["127.0.0.1:8080", "[::1]:8080"],
-    "run_dir": "/run/zwoole",
-    "processes": [
-        {"role": "master", "index": 0, "pid": 101, "ready": True},
-        {"role": "worker", "index": 0, "pid": 102, "ready": False},
-    ],
-    "masters": [
-        {"connections": 2, "messages_in": 30, "messages_out": 40},
-        {"connections": 1, "messages_in": 3, "messages_out": 4},
-    ],
-}
+PAGE = ROOT / "docs" / "cli.md"
+USAGE = 2
 
 
 class Command:
@@ -55,19 +56,38 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Have a server answer, and return what it was asked."""
-    requests: list[tuple[Path, str]] = []
+    requests: list[tuple[Any, ...]] = []
+    answers: dict[str, Any] = {
+        "stop": {"pid": 100},
+        "reload": {"seconds": 0.3, "workers": 2},
+        "workers": {"worker_num": 3},
+        "kick": {"clients": 4},
+        "push": {"clients": 1},
+        "connections": {"total": 7, "connections": [CONNECTION]},
+    }
 
-    def request(path: Path, what: str, **fields: Any) -> Any:
-        assert fields == ({"drain": 0.0} if what == "stop" else {})
-        requests.append((path, what))
-        return STATUS if what == "status" else {"pid": 100}
+    def request(path: Path, what: str, timeout_s: float = 5.0, **fields: Any) -> Any:
+        requests.append((str(path), what, fields))
+        return answers[what]
 
     monkeypatch.setattr(control_client, "find", lambda given: Path(given or "/the/only"))
     monkeypatch.setattr(control_client, "request", request)
-    monkeypatch.setattr(cli, "is_running", lambda path: False)
+    monkeypatch.setattr(control, "is_running", lambda path: False)
     return requests
+
+
+CONNECTION = {
+    "fd": 17,
+    "address": "127.0.0.1:5000",
+    "path": "/chat",
+    "age_s": 65.0,
+    "state": "open",
+    "queued_bytes": 2048,
+    "outstanding": 0,
+    "worker": 1,
+}
 
 
 def test_version_and_help_are_printed(command: Command) -> None:
@@ -88,7 +108,7 @@ def test_a_wrong_command_line_is_said(command: Command, arguments: list[str]) ->
 
 def test_run_passes_on_what_was_given_and_nothing_else(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[Any] = []
-    monkeypatch.setattr(cli, "run_app", lambda *arguments: ran.append(arguments))
+    monkeypatch.setattr(run_command, "run_app", lambda *arguments: ran.append(arguments))
     assert command("run", "app.py")[0] == 0
     options = ["--host", "::", "--port", "0", "--workers", "3", "--reactors", "2", "--run-dir", "/r"]
     settings = ["--set", "backlog=5", "--set", "log_level=debug", "--set", "slow_callback_s=0.5"]
@@ -102,7 +122,7 @@ def test_run_passes_on_what_was_given_and_nothing_else(command: Command, monkeyp
         "log_level": "debug",
         "slow_callback_s": 0.5,
     }
-    assert ran == [("app.py", [], {}, None), ("m:server", ["-v", "--port", "1"], overrides, "/r")]
+    assert ran == [("app.py", [], {}, None, False), ("m:server", ["-v", "--port", "1"], overrides, "/r", False)]
 
 
 @pytest.mark.parametrize("error", [StartError("why not"), SettingsError("why not")])
@@ -110,7 +130,7 @@ def test_what_goes_wrong_is_one_line(command: Command, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "run_app", fail)
+    monkeypatch.setattr(run_command, "run_app", fail)
     assert command("run", "app.py") == (1, "", "zwoole: why not\n")
 
 
@@ -131,47 +151,153 @@ def test_a_setting_without_a_value_is_one_line(command: Command) -> None:
     ],
 )
 def test_a_settings_value_is_json_or_text(text: str, setting: tuple[str, Any]) -> None:
-    assert cli.parse_setting(text) == setting
+    assert run_command.parse_setting(text) == setting
 
 
 def test_ctrl_c_is_exit_code_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run_app", interrupt)
+    monkeypatch.setattr(run_command, "run_app", interrupt)
     assert command("run", "app.py")[0] == 130
 
 
-def test_status_is_for_people_or_for_programs(command: Command, asked: list[tuple[Path, str]]) -> None:
-    code, out, _ = command("status")
-    assert code == 0
-    assert out.splitlines() == [
-        "serving on 127.0.0.1:8080, [::1]:8080 for 12 s (pid 100)",
-        "connections 3, messages in 33, out 44",
-        "run directory /run/zwoole",
-        "  master 0: pid 101, ready",
-        "  worker 0: pid 102, starting",
-    ]
-    code, out, _ = command("status", "--json", "--run-dir", "/other")
-    assert json.loads(out) == STATUS
-    assert asked == [(Path("/the/only"), "status"), (Path("/other"), "status")]
+ASKS = [
+    (["reload"], "reload", {}, "reloaded 2 worker(s)", {"workers": 2}),
+    (["workers", "-1"], "workers", {"by": -1}, "3 worker(s)", {"worker_num": 3}),
+    (["stop", "--drain", "3"], "stop", {"drain": 3.0}, "stopped (pid 100)", {"stopped": True, "pid": 100}),
+    (["kick", "all"], "kick", {"fd": None, "code": 1008, "reason": ""}, "closed 4 connection(s)", {"clients": 4}),
+    (
+        ["kick", "17", "--code", "4001", "--reason", "why"],
+        "kick",
+        {"fd": 17, "code": 4001, "reason": "why"},
+        "closed 4 connection(s)",
+        {"clients": 4},
+    ),
+    (["push", "17", "hello"], "push", {"fd": 17, "data": "hello"}, "sent to 1 client(s)", {"clients": 1}),
+    (["broadcast", "hello"], "push", {"fd": None, "data": "hello"}, "sent to 1 client(s)", {"clients": 1}),
+    (
+        ["connections"],
+        "connections",
+        {"limit": 1000},
+        "FD  ADDRESS         PATH     AGE  STATE   QUEUED  WORKER\n"
+        "17  127.0.0.1:5000  /chat  1m05s  open   2.0 KiB       1\n"
+        "and 6 more",
+        {"total": 7, "connections": [CONNECTION]},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what", "fields", "text", "as_json"), ASKS, ids=[" ".join(ask[0]) for ask in ASKS]
+)
+def test_a_command_asks_the_server_and_says_what_it_answered(
+    command: Command,
+    asked: list[tuple[Any, ...]],
+    arguments: list[str],
+    what: str,
+    fields: dict[str, Any],
+    text: str,
+    as_json: Any,
+) -> None:
+    assert command(*arguments) == (0, text + "\n", "")
+    code, out, _ = command(*arguments, "--json", "--run-dir", "/other")
+    assert (code, json.loads(out)) == (0, as_json)
+    assert asked == [("/the/only", what, fields), ("/other", what, fields)]
+
+
+@pytest.mark.parametrize("arguments", [["kick", "17"], ["push", "17", "hello"]])
+def test_a_client_that_is_not_there_is_an_error(
+    command: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(control_client, "find", lambda given: Path("/the/only"))
+    monkeypatch.setattr(control_client, "request", lambda *_, **__: {"clients": 0})
+    assert command(*arguments) == (1, "", "zwoole: connection 17 is not open\n")
 
 
 def test_stop_waits_for_the_end(
-    command: Command, asked: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
+    command: Command, asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive = [True, True]
-    monkeypatch.setattr(cli, "is_running", lambda path: bool(alive and alive.pop()))
+    monkeypatch.setattr(control, "is_running", lambda path: bool(alive and alive.pop()))
     assert command("stop") == (0, "stopped (pid 100)\n", "")
     assert alive == []
-    assert json.loads(command("stop", "--json")[1]) == {"stopped": True, "pid": 100}
 
 
 def test_a_stop_that_takes_too_long_is_said(
-    command: Command, asked: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
+    command: Command, asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "is_running", lambda path: True)
-    monkeypatch.setattr(cli, "STOP_WAIT_S", 0.0)
+    monkeypatch.setattr(control, "is_running", lambda path: True)
+    monkeypatch.setattr(control, "STOP_WAIT_S", 0.0)
     code, _, err = command("stop")
     assert code == 1
     assert "has not ended" in err
+
+
+# The command line itself.
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help_with_an_example_that_it_takes(command: Command, name: str) -> None:
+    code, out, _ = command(name, "--help")
+    assert code == 0
+    (example,) = re.findall(r"Example: zwoole (.*(?:\n {4}.*)*)", out)
+    words = shlex.split(example.split(">")[0])
+    assert words[0] == name
+    found = zwoole.get_command(click.Context(zwoole), name)
+    assert found is not None
+    found.make_context(name, words[1:])  # raises where an argument or option is none
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["statsu"], "no such command 'statsu': did you mean 'status'?"),
+        (["run", "app.py", "--wrokers", "2"], "Did you mean"),
+        (["workers", "+2"], "'+2' is not"),
+        (["kick", "everybody"], "'everybody' is neither the number of a connection nor all"),
+        (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_is_right(command: Command, arguments: list[str], words: str) -> None:
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert words in err
+
+
+def test_version_as_json(command: Command) -> None:
+    found = json.loads(command("version", "--json")[1])
+    assert (found["version"], found["compiled"]) == (VERSION, COMPILED)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(command: Command, shell: str) -> None:
+    code, out, _ = command("completion", shell)
+    assert code == 0
+    assert "_ZWOOLE_COMPLETE" in out
+
+
+def test_a_shell_is_told_the_commands() -> None:
+    environment = {**os.environ, "_ZWOOLE_COMPLETE": "bash_complete", "COMP_WORDS": "zwoole st", "COMP_CWORD": "1"}
+    run = subprocess.run([ZWOOLE], env=environment, capture_output=True, text=True, check=False)
+    assert run.stdout.split() == ["plain,status", "plain,stop"]
+
+
+# The page about it.
+
+
+def test_the_page_has_every_command() -> None:
+    table = [cells[0].strip("`").split()[1] for cells in rows(section(PAGE, "## Commands"))]
+    assert table == list(COMMANDS)
+
+
+def test_the_page_has_every_exit_code() -> None:
+    table = [int(cells[0]) for cells in rows(section(PAGE, "## Exit codes"))]
+    assert table == [EXIT_OK, EXIT_CANNOT_START, USAGE, EXIT_BOOT_FAILED, EXIT_FORCED, ORPHANED_EXIT, INTERRUPTED]
+
+
+def test_the_page_has_every_option_of_run() -> None:
+    found = zwoole.get_command(click.Context(zwoole), "run")
+    assert found is not None
+    options = {name for option in found.params for name in option.opts if name.startswith("--")}
+    assert set(re.findall(r"`(--[a-z-]+)", section(PAGE, "## zwoole run"))) >= options

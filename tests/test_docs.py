@@ -18,7 +18,7 @@ README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 SECURITY = ROOT / "docs" / "security.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-ROOMS = ("reactor", "workers", "shared", "src/zwoole")
+ROOMS = ("reactor", "workers", "shared", "bench", "src/zwoole", "src/zwoole/commands")
 UNLISTED = {"__init__.py"}
 
 REFERENCE = re.compile(r"`([\w/]+\.py):([\w.]+)`")

@@ -55,9 +55,9 @@ def test_a_script_is_run_as_main_with_its_own_arguments_and_folder(folder: Path,
     (folder / "apps" / "app.py").write_text(START + "assert __name__ == '__main__'\nimport beside")
     (folder / "apps" / "beside.py").write_text("")
     run_app("apps/app.py", ["-v", "x"], {"port": 1}, "/run")
-    ((server, overrides, run_dir),) = started
+    ((server, overrides, run_dir, watched),) = started
     assert server.settings.port == 9000
-    assert (overrides, run_dir) == ({"port": 1}, "/run")
+    assert (overrides, run_dir, watched) == ({"port": 1}, "/run", [])
     assert sys.argv == ["apps/app.py", "-v", "x"]
     assert sys.path[0] == str(folder / "apps")
     plan = make_plan(server.settings)
@@ -142,8 +142,10 @@ class Supervisor:
     exit_code = 0
     noted: list[Any]
 
-    def __init__(self, server: Server, plan: plans.Plan, directory: Any) -> None:
+    def __init__(self, server: Server, plan: plans.Plan, directory: Any, listeners: Any, watched: Any) -> None:
         Supervisor.noted = [server, plan, directory]
+        for listening in listeners[0]:
+            listening.close()
 
     def run(self) -> int:
         assert self.noted[2].path.exists()

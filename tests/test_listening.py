@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -112,3 +114,26 @@ def test_all_addresses_of_a_host_get_the_same_port(
 )
 def test_errors_are_explained(number: int, words: str) -> None:
     assert words in listening.explain(OSError(number, "Invalid argument"))
+
+
+PASSED = """
+import os, socket, sys
+kind = sys.argv[1]
+made = socket.socketpair()[0] if kind == "pair" else socket.create_server(("127.0.0.1", 0))
+os.dup2(made.fileno(), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid() if kind != "other" else 1))
+from zwoole.listening import passed_sockets
+found = passed_sockets()
+print([listening.getsockname() == made.getsockname() for listening in found], "LISTEN_FDS" in os.environ)
+"""
+
+
+@pytest.mark.parametrize(("kind", "printed"), [("ours", "[True] False\n"), ("other", "[] False\n")])
+def test_sockets_that_a_service_manager_passed_are_taken_where_they_are_ours(kind: str, printed: str) -> None:
+    run = subprocess.run([sys.executable, "-c", PASSED, kind], capture_output=True, text=True, check=True)
+    assert run.stdout == printed
+
+
+def test_a_passed_descriptor_that_does_not_listen_is_refused() -> None:
+    run = subprocess.run([sys.executable, "-c", PASSED, "pair"], capture_output=True, text=True)
+    assert run.stderr.endswith("zwoole: the service manager passed a descriptor (3) that is no TCP listener\n")

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import queue
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from zwoole.shared.log import DroppingQueueHandler, get_logger, setup, start_queue
+from zwoole.shared import log as logs
+from zwoole.shared.log import (
+    INTERVAL_S,
+    REPEATS,
+    DroppingQueueHandler,
+    RepeatFilter,
+    get_logger,
+    redirect,
+    setup,
+    start_queue,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +80,79 @@ def test_what_does_not_fit_the_queue_is_dropped_and_counted() -> None:
     for _ in range(5):
         handler.enqueue(logging.makeLogRecord({"msg": "text"}))
     assert (records.qsize(), handler.dropped) == (2, 3)
+
+
+def test_a_line_may_be_a_json_object() -> None:
+    stream = io.StringIO()
+    setup("worker 3", "info", stream, as_json=True)
+    try:
+        raise ValueError("mine")
+    except ValueError:
+        get_logger("part").exception("something %d\nand more", 5)
+    (line,) = stream.getvalue().splitlines()
+    found = json.loads(line)
+    assert "ValueError: mine" in found.pop("exception")
+    assert found.pop("time") > 1.7e9
+    message = "something 5\nand more"
+    assert found == {"level": "error", "pid": os.getpid(), "role": "worker 3", "part": "part", "message": message}
+
+
+class Clock:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_what_repeats_is_held_back_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(logs, "time", clock)
+    stream = io.StringIO()
+    setup("x", "info", stream)
+    log = get_logger("part")
+    for number in range(1000):
+        log.info("line %d", number)
+    log.info("another")
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == REPEATS + 1
+    assert lines[-1].endswith("INFO another")
+    clock.now += INTERVAL_S
+    log.info("line %d", 1000)
+    log.info("line %d", 1001)
+    held = 1000 - REPEATS
+    lines = stream.getvalue().splitlines()[-2:]
+    assert lines[0].endswith(f"line 1000 (and {held} more like the last ones)")
+    assert lines[1].endswith("line 1001")
+
+
+def test_lines_about_connections_are_no_repetitions() -> None:
+    stream = io.StringIO()
+    setup("x", "info", stream)
+    for number in range(3 * REPEATS):
+        get_logger("access").info("open %d", number)
+    assert stream.getvalue().count("\n") == 3 * REPEATS
+
+
+def test_what_is_held_back_takes_no_place_in_the_queue() -> None:
+    handler = setup("x", "info", io.StringIO())
+    queued = start_queue(handler)
+    assert [type(found) for found in queued.filters] == [RepeatFilter]
+    assert handler.filters == []
+
+
+def test_a_file_takes_what_is_written_to_both_streams_and_is_opened_anew(tmp_path: Path) -> None:
+    kept = os.dup(1), os.dup(2)
+    try:
+        redirect(str(tmp_path / "log"))
+        os.write(1, b"one ")
+        os.write(2, b"two ")
+        (tmp_path / "log").rename(tmp_path / "log.1")
+        os.write(1, b"three")
+        redirect(str(tmp_path / "log"))
+        os.write(2, b"four")
+    finally:
+        for number, descriptor in zip((1, 2), kept, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+    assert (tmp_path / "log.1").read_text() == "one two three"
+    assert (tmp_path / "log").read_text() == "four"

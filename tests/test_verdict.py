@@ -53,6 +53,13 @@ def test_a_close_is_told_to_the_next_worker_unless_it_had_begun(progress: int, t
     assert verdict.failed == [] and verdict.replay == {}
 
 
+def test_the_close_of_a_connection_whose_open_nobody_has_begun_is_told_to_nobody() -> None:
+    one = connection(1)
+    verdict = judge((one, EVENT_OPEN, WAITING), (one, EVENT_CLOSE, WAITING))
+    assert verdict.closes == []
+    assert verdict.unopened == {one}
+
+
 def test_commands_are_forgotten() -> None:
     verdict = judge((None, EVENT_COMMAND, WAITING), (None, EVENT_COMMAND, STARTED))
     assert (verdict.failed, verdict.replay, verdict.closes) == ([], {}, [])

@@ -10,7 +10,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from zwoole.shared import lifeline, log, signals
+from zwoole.shared import lifeline, log, signals, title
 from zwoole.shared import plan as plans
 from zwoole.shared.traces import print_users_part
 from zwoole.workers import role
@@ -33,7 +33,8 @@ def main() -> None:
     signals.leave_to_supervisor()
     faulthandler.enable()
     plan = plans.read(options.run_dir)
-    log.setup(f"worker {options.slot}", plan.settings.log_level)
+    title.set_name(f"zwoole worker {options.slot}")
+    log.setup(f"worker {options.slot}", plan.settings.log_level, as_json=plan.settings.log_format == "json")
     os.set_inheritable(options.lifeline, False)
     lifeline.watch(options.lifeline, lambda: None, ORPHAN_GRACE_S)
     for stream in (sys.stdout, sys.stderr):

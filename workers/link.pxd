@@ -2,6 +2,7 @@ import cython
 
 from zwoole.shared.progress cimport ProgressMap
 from zwoole.shared.table cimport ConnectionTable
+from zwoole.shared.turns cimport TurnCounter
 from zwoole.shared.wire cimport BatchWriter
 
 
@@ -11,6 +12,7 @@ cdef class MasterLink:
     cdef readonly object socket
     cdef readonly int descriptor
     cdef readonly BatchWriter writer
+    cdef public TurnCounter turns
     cdef readonly ConnectionTable table
     cdef public unsigned long long credit
     cdef readonly unsigned long long sent

@@ -18,6 +18,7 @@ from zwoole.shared.progress import FINISHED, STARTED, ProgressMap
 from zwoole.shared.ring import SharedMemory
 from zwoole.shared.rundir import endpoint, progress_path, table_path
 from zwoole.shared.table import ConnectionTable
+from zwoole.shared.turns import TurnCounter
 from zwoole.shared.wire import ACK, RINGS, BatchWriter
 
 FLUSH_BYTES = 65536
@@ -45,6 +46,7 @@ class MasterLink:
         owned: fds of the connections that this worker was told of, and not of their end.
         inbox: batches that were read while a push waited for credit.
         memory: the payload rings, None where there are none.
+        turns: counts this process's turns, None where nobody looks: a batch of slow callbacks is no turn that hangs.
     """
 
     __slots__ = (
@@ -69,6 +71,7 @@ class MasterLink:
         "sent",
         "socket",
         "table",
+        "turns",
         "up_window",
         "writer",
     )
@@ -94,6 +97,7 @@ class MasterLink:
         self.owned: set[int] = set()
         self.inbox: list[list[bytes]] = []
         self.memory: SharedMemory | None = None
+        self.turns: TurnCounter | None = None
         self._progress: ProgressMap | None = None
         self._run_dir = run_dir
         self._batches = 0
@@ -192,6 +196,8 @@ class MasterLink:
         """Send what waits as one ZeroMQ message. Never blocks."""
         self._write_ack()
         self._unsent_since = 0.0
+        if self.turns is not None:
+            self.turns.tick()
         if self.closed or not self.writer.events:
             return
         self.sent += self.writer.ring_bytes

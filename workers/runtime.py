@@ -18,10 +18,11 @@ import msgpack
 import zmq
 
 from zwoole.shared import control
-from zwoole.shared.log import get_logger
-from zwoole.shared.rundir import control_address
+from zwoole.shared.log import get_logger, redirect
+from zwoole.shared.rundir import control_address, turns_path
 from zwoole.shared.settings import Settings
 from zwoole.shared.traces import print_users_part
+from zwoole.shared.turns import TurnCounter
 from zwoole.shared.wire import BYE, CREDIT, DRAIN, HELLO, PROTOCOL_VERSION, WELCOME
 from zwoole.workers.commands import Commands
 from zwoole.workers.dispatch import Dispatcher
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 BOOT_FAILED = 3  # exit code of a worker whose app or `worker_start` failed
 BATCHES_PER_TURN = 16
-SLEEP_S = 1.0
+SLEEP_S = 1.0  # the supervisor sees by it that the loop turns
 GOODBYE_S = 1.0  # how long the last batch has to leave
 
 log = get_logger("worker")
@@ -62,6 +63,7 @@ class Runtime:
         self._commands.hand_over = self._hand_over
         self._commands.pipe_queue_bytes = settings.pipe_queue_bytes
         self._commands.on_wait = self.obey
+        self._turns = TurnCounter(turns_path(run_dir, incarnation))
         self._dispatcher: Dispatcher
         self._server: Server
         self._links: list[MasterLink] = []
@@ -91,7 +93,7 @@ class Runtime:
         self._control.setsockopt(zmq.LINGER, 0)
         self._control.connect(control_address(self._run_dir))
         signal.signal(signal.SIGTERM, self._terminated)
-        self._control.send(control.pack("hello", role="worker"))
+        self._control.send(control.pack("hello", role="worker", debugged=sys.gettrace() is not None))
         if server.has_coroutines:
             asyncio.run(AsyncLoop(self).serve())
         else:
@@ -192,6 +194,7 @@ class Runtime:
             "settings": self._server.settings.as_dict(),
         }
         link = MasterLink(self._context, self._run_dir, self._incarnation, epoch)
+        link.turns = self._turns
         link.writer.add_bytes(HELLO, PROTOCOL_VERSION, msgpack.packb(hello))
         link.flush()
         self._commands.links[reactor] = link
@@ -208,7 +211,8 @@ class Runtime:
         return self._stopping
 
     def obey(self) -> None:
-        """Take the supervisor's messages, and tell it once where this worker is to be replaced."""
+        """Take the supervisor's messages, show it that the loop turns, and tell it where this worker is worn."""
+        self._turns.tick()
         self._look_at_recycling()
         while int(self._control.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             message = control.unpack(self._control.recv(zmq.DONTWAIT))
@@ -217,6 +221,8 @@ class Runtime:
                 self._linger_s = 0.0  # the masters have ended: nobody is there to hear the rest
             elif message["type"] == "masters":
                 self._masters_changed(message["epochs"])
+            elif message["type"] == "reopen_log":
+                redirect(self._settings.log_file)
             else:
                 log.warning("the supervisor said %r, which this worker does not know", message["type"])
 
@@ -343,7 +349,7 @@ class AsyncLoop:
             self._loop.add_reader(link.descriptor, self._read)
         self._loop.add_reader(runtime.control_descriptor, self._read)
         self._loop.add_reader(runtime.wake_descriptor, self._read)
-        self._read()
+        self._beat()
         await self._stop.wait()
         await self._scheduler.stop()
         await self._callback("worker_stop")
@@ -357,6 +363,11 @@ class AsyncLoop:
         result = self._runtime.run_callback(event)
         if result is not None and hasattr(result, "__await__"):
             await result
+
+    def _beat(self) -> None:
+        """Turn at least once a second, also where all coroutines wait."""
+        self._read()
+        self._loop.call_later(SLEEP_S, self._beat)
 
     def _read(self) -> None:
         """Take what has come, from whomever: ZeroMQ's descriptors do not tell twice, so all are asked."""

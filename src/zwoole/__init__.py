@@ -17,6 +17,8 @@ if sys.platform != "linux":
     raise ImportError(f"zwoole runs on Linux only (it needs epoll and pidfd), not on {sys.platform}")
 
 from zwoole import excepthook as _excepthook
+from zwoole.control import Control
+from zwoole.control_client import ControlFailed
 from zwoole.shared.answers import Accept, Refuse
 from zwoole.shared.errors import (
     BackpressureError,
@@ -47,6 +49,8 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionClosedError",
     "ConnectionClosedOK",
+    "Control",
+    "ControlFailed",
     "Frame",
     "HandlerConnection",
     "Headers",

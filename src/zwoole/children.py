@@ -9,7 +9,9 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+from zwoole.liveness import Liveness
 from zwoole.shared import signals
+from zwoole.shared.turns import TurnCounter
 
 EARLY_DEATH_S = 1.0  # a worker that dies sooner after its hello counts as one that cannot serve
 FIRST_BACKOFF_S = 0.1
@@ -26,6 +28,7 @@ class Child:
         incarnation: the number of this process; no two of a role have the same.
         process: the process.
         pidfd: a descriptor that becomes readable when it ends.
+        turns: counts the turns of its loop.
         started: when, in monotonic seconds.
         greeted: whether it has said hello on the control socket, and so can be told something.
         ready_at: when it could serve, or None.
@@ -33,6 +36,8 @@ class Child:
         retiring: whether a successor took its place, or its place is given up.
         max_age_s: seconds after its start at which it is to be replaced; 0: never.
         killed: whether we have killed it.
+        debugged: whether it said that a debugger traces it, so that it may take any time.
+        liveness: what is known of its turns.
     """
 
     role: str
@@ -40,6 +45,7 @@ class Child:
     incarnation: int
     process: subprocess.Popen[bytes]
     pidfd: int
+    turns: TurnCounter
     started: float = field(default_factory=time.monotonic)
     greeted: bool = False
     ready_at: float | None = None
@@ -47,6 +53,11 @@ class Child:
     retiring: bool = False
     max_age_s: float = 0.0
     killed: bool = False
+    debugged: bool = False
+    liveness: Liveness = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.liveness = Liveness(self.process.pid, self.turns, self.started)
 
     def __str__(self) -> str:
         return f"{self.role} {self.index} (pid {self.process.pid})"
@@ -66,13 +77,27 @@ class Child:
         self.killed = True
         self.process.kill()
 
+    def abort(self) -> None:
+        """End it with the stacks of its threads on stderr, as faulthandler writes them at SIGABRT."""
+        self.killed = True
+        self.process.send_signal(signal.SIGABRT)
+
     def reap(self) -> int:
         """Take the status of a process that has ended, and return it as Popen does: negative for a signal."""
         os.close(self.pidfd)
+        self.turns.remove()
         return self.process.wait()
 
 
-def spawn(role: str, index: int, incarnation: int, arguments: list[str], inherited: list[int]) -> Child:
+def spawn(
+    role: str,
+    index: int,
+    incarnation: int,
+    arguments: list[str],
+    inherited: list[int],
+    turns: TurnCounter,
+    stdin: int | None = subprocess.DEVNULL,
+) -> Child:
     """Start `python -m zwoole.<room>` with the interpreter flags of this process.
 
     Args:
@@ -81,12 +106,14 @@ def spawn(role: str, index: int, incarnation: int, arguments: list[str], inherit
         incarnation: the number of the new process.
         arguments: its command line.
         inherited: descriptors that it keeps.
+        turns: where it will count its turns.
+        stdin: its standard input, None for that of this process.
     """
     room = {"master": "zwoole.reactor", "worker": "zwoole.workers"}[role]
     command = [sys.executable, *interpreter_flags(), *run_module(room), *arguments]
     with signals.held_back():
-        process = subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL)
-    return Child(role, index, incarnation, process, os.pidfd_open(process.pid))
+        process = subprocess.Popen(command, pass_fds=inherited, stdin=stdin)
+    return Child(role, index, incarnation, process, os.pidfd_open(process.pid), turns)
 
 
 def run_module(name: str) -> list[str]:

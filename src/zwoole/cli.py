@@ -2,146 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from typing import Any
 
 import click
 
-from zwoole import control_client
-from zwoole.launch import run_app
-from zwoole.run_directory import is_running
-from zwoole.shared.errors import SettingsError, ZwooleError
+from zwoole.commands.group import Group
+from zwoole.shared.errors import ZwooleError
 from zwoole.version import VERSION
 
-STOP_WAIT_S = 60.0
-RELOAD_WAIT_S = 120.0
-
-run_dir_option = click.option("--run-dir", metavar="DIR", help="The server's run directory, where several run.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="zwoole")
 def zwoole() -> None:
-    """A Swoole-style WebSocket server."""
-
-
-@zwoole.command(context_settings={"ignore_unknown_options": False})
-@click.argument("target")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.option("--host", help="Address to listen on.")
-@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.")
-@click.option("--workers", type=int, help="Number of worker processes.")
-@click.option("--reactors", type=int, help="Number of master processes.")
-@click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="Any other setting; may be repeated.")
-@run_dir_option
-def run(
-    target: str,
-    arguments: tuple[str, ...],
-    host: str | None,
-    port: int | None,
-    workers: int | None,
-    reactors: int | None,
-    settings: tuple[str, ...],
-    run_dir: str | None,
-) -> None:
-    """Run the server of TARGET: a script (app.py), or module:attribute. Options win over the file's settings.
+    """A Swoole-style WebSocket server.
 
     \b
-    Example: zwoole run examples/echo.py --host 127.0.0.1 --port 9000 --workers 2
+    Example: zwoole run app.py --port 8080 --workers 2
     """
-    given = {"host": host, "port": port, "worker_num": workers, "reactor_num": reactors}
-    overrides = {name: value for name, value in given.items() if value is not None}
-    overrides.update(parse_setting(text) for text in settings)
-    run_app(target, list(arguments), overrides, run_dir)
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
-    """Return name and value of NAME=VALUE.
+@zwoole.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench(arguments: tuple[str, ...]) -> None:
+    """Load a WebSocket server, any one, and check every reply: `zwoole bench -h`."""
+    from zwoole.bench.cli import bench as command  # late, as the other commands have no use for it
 
-    Raises:
-        SettingsError: it has no "=".
-    """
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise SettingsError(f"--set takes NAME=VALUE, not {text!r}")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-@zwoole.command()
-@run_dir_option
-@json_option
-def status(run_dir: str | None, as_json: bool) -> None:
-    """Show what a running server does.
-
-    Example: zwoole status --json
-    """
-    result = control_client.request(control_client.find(run_dir), "status")
-    click.echo(json.dumps(result) if as_json else describe(result))
-
-
-def describe(result: dict[str, Any]) -> str:
-    """Return a status as lines for a person."""
-    masters = result["masters"]
-    total = {name: sum(master[name] for master in masters) for name in ("connections", "messages_in", "messages_out")}
-    lines = [
-        f"{result['state']} on {', '.join(result['listening'])} for {result['uptime_s']:.0f} s (pid {result['pid']})",
-        f"connections {total['connections']}, messages in {total['messages_in']}, out {total['messages_out']}",
-        f"run directory {result['run_dir']}",
-    ]
-    for process in result["processes"]:
-        state = "ready" if process["ready"] else "starting"
-        lines.append(f"  {process['role']} {process['index']}: pid {process['pid']}, {state}")
-    return "\n".join(lines)
-
-
-@zwoole.command()
-@run_dir_option
-@json_option
-def reload(run_dir: str | None, as_json: bool) -> None:
-    """Replace all workers by new ones that read the code again; connections stay. Fails where the new code does.
-
-    Example: zwoole reload
-    """
-    result = control_client.request(control_client.find(run_dir), "reload", timeout_s=RELOAD_WAIT_S)
-    click.echo(json.dumps(result) if as_json else f"reloaded {result.get('workers', 'all')} worker(s)")
-
-
-@zwoole.command(context_settings={"ignore_unknown_options": True})
-@click.argument("change", type=click.Choice(["+1", "-1"]))
-@run_dir_option
-@json_option
-def workers(change: str, run_dir: str | None, as_json: bool) -> None:
-    """Start one worker more (+1), or give one up (-1).
-
-    Example: zwoole workers +1
-    """
-    result = control_client.request(control_client.find(run_dir), "workers", by=int(change))
-    click.echo(json.dumps(result) if as_json else f"{result['worker_num']} worker(s)")
-
-
-@zwoole.command()
-@click.option("--drain", type=float, default=0.0, metavar="SECONDS", help="Spread the clients' goodbye over this time.")
-@run_dir_option
-@json_option
-def stop(drain: float, run_dir: str | None, as_json: bool) -> None:
-    """Stop a running server in good order, and wait for its end.
-
-    Example: zwoole stop --drain 30
-    """
-    path = control_client.find(run_dir)
-    result = control_client.request(path, "stop", drain=drain)
-    deadline = time.monotonic() + STOP_WAIT_S + drain
-    while is_running(path):
-        if time.monotonic() > deadline:
-            raise control_client.ControlFailed(f"the server in {path} has not ended after {STOP_WAIT_S:.0f} s")
-        time.sleep(0.02)
-    click.echo(json.dumps({"stopped": True, **result}) if as_json else f"stopped (pid {result['pid']})")
+    command.main(list(arguments), prog_name="zwoole bench", standalone_mode=False)
 
 
 @zwoole.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
@@ -163,7 +51,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except ZwooleError as error:
         print(f"zwoole: {error}", file=sys.stderr)
         sys.exit(1)

@@ -49,7 +49,10 @@ def request(run_dir: Path, what: str, timeout_s: float = TIMEOUT_S, **fields: An
     with context, context.socket(zmq.DEALER) as dealer:
         dealer.setsockopt(zmq.LINGER, 0)
         dealer.connect(control_address(run_dir))
-        dealer.send(control.pack("request", id=1, what=what, **fields))
+        packed = control.pack("request", id=1, what=what, **fields)
+        if len(packed) > control.MAX_MESSAGE_BYTES:
+            raise ControlFailed(f"{len(packed)} bytes are more than the control socket takes")
+        dealer.send(packed)
         if not dealer.poll(int(timeout_s * 1000)):
             raise ControlFailed(f"the server in {run_dir} did not answer in {timeout_s:.0f} s")
         answer = control.unpack(dealer.recv())

@@ -9,23 +9,25 @@ from __future__ import annotations
 import collections
 import random
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from zwoole.change import Change, change_of
 from zwoole.children import Child, backoff, describe_exit, spawn
+from zwoole.rounds import Rounds
 from zwoole.shared.log import get_logger
+from zwoole.shared.rundir import turns_path
 from zwoole.shared.settings import Settings
+from zwoole.shared.turns import TurnCounter
 
 EXIT_CANNOT_START = 1
 EXIT_BOOT_FAILED = 3
 
 BOOT_TRIES = 3
-LOOK_S = 1.0  # how often workers' age and memory are looked at
+RELOAD = "reload"
 MASTER = -1  # stands for the masters among the worker slots where failures are counted
 
 Sender = tuple[bytes, int]  # who waits for an answer on the control socket, and the request's id
@@ -44,6 +46,7 @@ class Crew:
         greeted: the masters, by incarnation, that said hello.
         worker_num: how many workers there are to be.
         served: whether a worker has ever been ready.
+        restarts: how often the process of a role and place has died and was replaced.
         stopping: whether nobody is to be started any more.
     """
 
@@ -79,6 +82,7 @@ class Crew:
         self.greeted: set[int] = set()
         self.worker_num = settings.worker_num
         self.served = False
+        self.restarts: collections.Counter[tuple[str, int]] = collections.Counter()
         self.stopping = False
         self._settings = settings
         self._run_dir = run_dir
@@ -90,6 +94,7 @@ class Crew:
         self._run_callback = run_callback
         self._give_up = give_up
         self._first_ready = first_ready
+        self._rounds = Rounds(self, settings, later, self._recycle)
         self._incarnations = 0
         self._ready_on: dict[int, set[int]] = {}  # worker incarnation: epochs of the masters that it said hello to
         self._changes: list[Change] = []
@@ -103,25 +108,36 @@ class Crew:
             self._start_master(index)
         for slot in range(self.worker_num):
             self._start_worker(slot)
-        self._later(LOOK_S, self._look_at_workers)
+        self._rounds.begin()
 
     def of(self, role: str) -> list[Child]:
         """Return the masters, or the workers, that run."""
         return [child for child in self.children.values() if child.role == role]
 
+    @property
+    def reloading(self) -> bool:
+        """Whether a reload is under way."""
+        return any(change.why == RELOAD for change in self._changes)
+
     # What the control socket brings.
 
-    def greeted_by(self, sender: bytes) -> None:
-        """A child has come as far as listening to us; a master is told who its workers are."""
+    def greeted_by(self, sender: bytes, debugged: bool) -> None:
+        """A child has come as far as listening to us: a master is told of its workers, a worker of its masters.
+
+        One of those may have been replaced since the worker was started, when it could not be told yet.
+        """
         for child in list(self.children.values()):
             if child.identity == sender:
                 child.greeted = True
+                child.debugged = debugged
                 if child.role == "master":
                     child.ready_at = time.monotonic()
                     self.greeted.add(child.incarnation)
                     for worker in self.of("worker"):
                         if not worker.retiring:
                             self._introduce(worker, child.incarnation)
+                else:
+                    self._tell(child.identity, "masters", epochs=self.epochs)
 
     def worker_ready(self, incarnation: int, epoch: int) -> None:
         """A master took a worker's hello; when all have, the worker is ready."""
@@ -147,11 +163,12 @@ class Crew:
     def reload(self, sender: Sender | None) -> None:
         """Replace all workers by new ones that have read the code again; one reload at a time."""
         if self.stopping or not self.served:
+            log.warning("no reload: the server is starting or stopping")
             self._answer(sender, error="the server is starting or stopping")
         elif self._changes:
             self._reload_wanted.append(sender)
         else:
-            change = Change("reload", sender)
+            change = Change(RELOAD, sender)
             log.info("reload: starting %d new worker(s) beside those in service", self.worker_num)
             self._changes.append(change)
             for slot in range(self.worker_num):
@@ -195,7 +212,7 @@ class Crew:
         descriptors = [listening.fileno() for listening in self._listeners[index]]
         arguments = ["--run-dir", str(self._run_dir), "--epoch", str(epoch), "--index", str(index)]
         arguments += ["--lifeline", str(self._lifeline), "--listen", *map(str, descriptors)]
-        self._adopt(spawn("master", index, epoch, arguments, [self._lifeline, *descriptors]))
+        self._adopt(spawn("master", index, epoch, arguments, [self._lifeline, *descriptors], self._turns_of(epoch)))
 
     def _start_worker(self, slot: int, change: Change | None = None) -> None:
         """Start a worker: for its place at once, or as a successor in a change."""
@@ -204,7 +221,8 @@ class Crew:
         incarnation = self._next_incarnation()
         arguments = ["--run-dir", str(self._run_dir), "--slot", str(slot), "--incarnation", str(incarnation)]
         arguments += ["--lifeline", str(self._lifeline), "--masters", *map(str, self.epochs)]
-        child = spawn("worker", slot, incarnation, arguments, [self._lifeline])
+        stdin = None if self._settings.debug else subprocess.DEVNULL
+        child = spawn("worker", slot, incarnation, arguments, [self._lifeline], self._turns_of(incarnation), stdin)
         child.max_age_s = self._settings.max_age * random.uniform(0.9, 1.1)
         if change is not None:
             change.members[incarnation] = slot
@@ -212,6 +230,9 @@ class Crew:
         for epoch in self.epochs:
             if epoch in self.greeted:
                 self._introduce(child, epoch)
+
+    def _turns_of(self, incarnation: int) -> TurnCounter:
+        return TurnCounter(turns_path(self._run_dir, incarnation), create=True)
 
     def _adopt(self, child: Child) -> None:
         self.children[child.pidfd] = child
@@ -256,6 +277,7 @@ class Crew:
             log.error("the app does not boot: giving up after %d tries; the reason stands above", failures)
             self._give_up(EXIT_BOOT_FAILED)
             return
+        self.restarts["worker", child.index] += 1
         wait = backoff(failures)
         if wait:
             log.info("worker %d is started again in %.1f s", child.index, wait)
@@ -272,6 +294,7 @@ class Crew:
                 return
         else:
             self._failures[MASTER] = 0
+        self.restarts["master", child.index] += 1
         self.greeted.discard(child.incarnation)
         for left in self._run_dir.glob(f"w*.m{child.incarnation}*"):  # its endpoints and progress maps
             left.unlink(missing_ok=True)
@@ -346,28 +369,6 @@ class Crew:
                 self._answer(sender, result={"merged": True})
             self.reload(wanted[-1])
 
-    def _look_at_workers(self) -> None:
-        """Replace workers that have become old or large."""
-        now = time.monotonic()
-        limit = self._settings.max_memory
-        for child in self.of("worker"):
-            if child.ready_at is None or child.retiring:
-                continue
-            if child.max_age_s and now - child.started > child.max_age_s:
-                self._recycle(child.index, f"it is {now - child.started:.0f} s old")
-            elif limit and (size := resident_bytes(child.process.pid)) > limit:
-                self._recycle(child.index, f"it has {size} bytes of memory")
-        if not self.stopping:
-            self._later(LOOK_S, self._look_at_workers)
-
     def _answer(self, sender: Sender | None, **fields: Any) -> None:
         if sender is not None:
             self._tell(sender[0], "answer", id=sender[1], **fields)
-
-
-def resident_bytes(pid: int) -> int:
-    """Return a process's resident memory, 0 where it is gone."""
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0

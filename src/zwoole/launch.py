@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import importlib
 import runpy
+import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from zwoole.crew import EXIT_BOOT_FAILED
+from zwoole.daemon import detach
+from zwoole.listening import listen
+from zwoole.pid_file import PidFile
+from zwoole.privileges import drop
 from zwoole.run_directory import RunDirectory, choose
 from zwoole.shared import log
 from zwoole.shared import plan as plans
@@ -18,17 +24,24 @@ from zwoole.shared.settings import Settings
 from zwoole.shared.suggest import did_you_mean
 from zwoole.shared.traces import print_users_part
 from zwoole.supervisor import EXIT_OK, Supervisor
+from zwoole.watching import folders_of, restart_at_change
 from zwoole.workers import role
 from zwoole.workers.server import Server
 
 
-def supervise(server: Server, overrides: dict[str, Any] | None = None, run_dir: str | None = None) -> None:
+def supervise(
+    server: Server,
+    overrides: dict[str, Any] | None = None,
+    run_dir: str | None = None,
+    watched: Sequence[Path] = (),
+) -> None:
     """Run a server whose `start()` was reached in the first process; return when it has stopped in good order.
 
     Args:
         server: the app's server.
         overrides: settings from the command line, which win over the file's.
         run_dir: the run directory, or None for the usual place.
+        watched: folders in which a change of a Python file has the workers replaced.
 
     Raises:
         StartError: it cannot start.
@@ -36,16 +49,56 @@ def supervise(server: Server, overrides: dict[str, Any] | None = None, run_dir: 
         SystemExit: it stopped otherwise; the code says how.
     """
     settings = server.settings.update(overrides or {})
+    if settings.log_file:
+        settings = settings.update({"log_file": str(Path(settings.log_file).absolute())})
     server.settings = settings
     plan = make_plan(settings)
-    log.setup("supervisor", settings.log_level)
-    directory = RunDirectory(choose(run_dir, settings.port, plan.target))
+    if settings.daemonize and not settings.log_file:
+        raise StartError("a daemon has no terminal to write to: give it a log_file")
+    if settings.daemonize:
+        detach(settings.log_file)
+    if settings.log_file:
+        open_log(settings.log_file)
+    log.setup("supervisor", settings.log_level, as_json=settings.log_format == "json")
     try:
-        code = Supervisor(server, plan, directory).run()
-    finally:
-        directory.remove()
+        code = run_here(server, plan, run_dir, watched)
+    except ZwooleError as error:
+        if settings.daemonize or settings.log_file:  # nobody reads a terminal
+            log.get_logger("supervisor").error("%s", error)
+        raise
     if code != EXIT_OK:
         raise SystemExit(code)
+
+
+def run_here(server: Server, plan: plans.Plan, run_dir: str | None, watched: Sequence[Path]) -> int:
+    """Take what the server needs, in the order that privileges ask for, run it, and give it back; return the code."""
+    settings = plan.settings
+    pid_file = PidFile(settings.pid_file) if settings.pid_file else None
+    listeners: list[list[socket.socket]] = []
+    if settings.user or settings.group:
+        listeners = listen(settings)
+        drop(settings.user, settings.group)
+    try:
+        directory = RunDirectory(choose(run_dir, settings.port, plan.target))
+        try:
+            return Supervisor(server, plan, directory, listeners or listen(settings), watched).run()
+        finally:
+            directory.remove()
+    finally:
+        if pid_file is not None:
+            pid_file.remove()
+
+
+def open_log(path: str) -> None:
+    """Send what this process and its children write to a file.
+
+    Raises:
+        StartError: it cannot be opened.
+    """
+    try:
+        log.redirect(path)
+    except OSError as error:
+        raise StartError(f"cannot open the log file {path}: {error.strerror}") from None
 
 
 def make_plan(settings: Settings) -> plans.Plan:
@@ -78,7 +131,9 @@ def find_main(main: ModuleType) -> tuple[str, str]:
 _app: tuple[str, str] | None = None  # what `zwoole run` was given
 
 
-def run_app(target: str, arguments: list[str], overrides: dict[str, Any], run_dir: str | None) -> None:
+def run_app(
+    target: str, arguments: list[str], overrides: dict[str, Any], run_dir: str | None, reload: bool = False
+) -> None:
     """Do what `zwoole run TARGET` does.
 
     Args:
@@ -86,6 +141,7 @@ def run_app(target: str, arguments: list[str], overrides: dict[str, Any], run_di
         arguments: the app's own command line.
         overrides: settings that win over the file's.
         run_dir: the run directory, or None for the usual place.
+        reload: whether changes of its files have the workers replaced; a mistake is then waited out.
 
     Raises:
         ZwooleError: the app cannot be started; the message is for the user.
@@ -93,16 +149,35 @@ def run_app(target: str, arguments: list[str], overrides: dict[str, Any], run_di
     """
     global _app
     reached = False
+    watched = folders_of(target) if reload else []
 
     def starter(server: Server) -> None:
         nonlocal reached
         reached = True
-        supervise(server, overrides, run_dir)
+        supervise(server, overrides, run_dir, watched)
 
     role.set_starter(starter)
     is_attribute = ":" in target and not Path(target).exists()
     _app = (plans.ATTRIBUTE, target) if is_attribute else (plans.SCRIPT, str(Path(target).absolute()))
     sys.argv = [target, *arguments]
+    try:
+        run_target(target, is_attribute)
+    except ZwooleError as error:
+        if reached or not reload:
+            raise
+        print(f"zwoole: {error}; waiting for a change", file=sys.stderr, flush=True)
+        restart_at_change(watched)
+    if not reached:
+        print(f"zwoole: {target} ended without reaching server.start()", file=sys.stderr)
+        raise SystemExit(EXIT_BOOT_FAILED)
+
+
+def run_target(target: str, is_attribute: bool) -> None:
+    """Run a script, or start the server of "module:attribute".
+
+    Raises:
+        ZwooleError: it cannot be; the message is for the user.
+    """
     try:
         if is_attribute:
             sys.path[0:0] = [str(Path.cwd())]
@@ -117,9 +192,6 @@ def run_app(target: str, arguments: list[str], overrides: dict[str, Any], run_di
     except BaseException as error:
         print_users_part(error)
         raise StartError(f"{target} failed before it reached start()") from None
-    if not reached:
-        print(f"zwoole: {target} ended without reaching server.start()", file=sys.stderr)
-        raise SystemExit(EXIT_BOOT_FAILED)
 
 
 def find_server(target: str) -> Server:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 from zwoole.shared.errors import StartError
+from zwoole.shared.log import get_logger
 from zwoole.shared.settings import Settings
+
+FIRST_PASSED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
+
+log = get_logger("supervisor")
 
 
 def listen(settings: Settings) -> list[list[socket.socket]]:
@@ -17,6 +23,9 @@ def listen(settings: Settings) -> list[list[socket.socket]]:
     Raises:
         StartError: the address cannot be had; the message says why.
     """
+    if passed := passed_sockets():
+        log.info("listening on sockets of the service manager: host and port in the settings do not count")
+        return [passed, *([listening.dup() for listening in passed] for _ in range(settings.reactor_num - 1))]
     addresses = resolve(settings.host, settings.port)
     first = bind_all(ports_alike(addresses, settings), settings)
     if settings.reactor_num == 1:
@@ -27,6 +36,30 @@ def listen(settings: Settings) -> list[list[socket.socket]]:
     return [
         [bind(family, address, settings, shared=True) for family, address in bound] for _ in range(settings.reactor_num)
     ]
+
+
+def passed_sockets() -> list[socket.socket]:
+    """Return the listening sockets that a service manager opened for this process, as sd_listen_fds(3) has it.
+
+    Raises:
+        StartError: what it passed does not listen for streams.
+    """
+    meant, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "0")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if meant != str(os.getpid()):
+        return []
+    passed = []
+    for descriptor in range(FIRST_PASSED, FIRST_PASSED + int(count)):
+        try:
+            os.set_inheritable(descriptor, False)
+            listening = socket.socket(fileno=descriptor)
+            listens = listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError:
+            listens = 0
+        if not listens or listening.family not in (socket.AF_INET, socket.AF_INET6):
+            raise StartError(f"the service manager passed a descriptor ({descriptor}) that is no TCP listener")
+        passed.append(listening)
+    return passed
 
 
 Address = tuple[int, tuple[str, int]]

@@ -14,20 +14,24 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import zmq
 
+from zwoole import strangers
 from zwoole.crew import Crew
-from zwoole.listening import listen
+from zwoole.notify import READY, STOPPING, WATCHDOG, Notifier
+from zwoole.queries import COMBINE, Queries
 from zwoole.run_directory import RunDirectory
-from zwoole.shared import control
+from zwoole.shared import control, title
 from zwoole.shared import plan as plans
-from zwoole.shared.log import get_logger
+from zwoole.shared.log import get_logger, redirect
 from zwoole.shared.mask import COMPILED
 from zwoole.shared.rundir import control_address
 from zwoole.status import Status
+from zwoole.watching import Watcher
 from zwoole.workers.server import Server
 
 EXIT_OK = 0
@@ -44,6 +48,7 @@ SIGNALS = (
     signal.SIGUSR1,
     signal.SIGTTIN,
     signal.SIGTTOU,
+    signal.SIGRTMIN,
 )
 
 log = get_logger("supervisor")
@@ -56,18 +61,38 @@ class Supervisor:
         exit_code: what the process should end with.
     """
 
-    def __init__(self, server: Server, plan: plans.Plan, directory: RunDirectory) -> None:
-        """Prepare to run `server` as `plan` says, in a run directory that this process holds."""
+    def __init__(
+        self,
+        server: Server,
+        plan: plans.Plan,
+        directory: RunDirectory,
+        listeners: list[list[socket.socket]],
+        watched: Sequence[Path] = (),
+    ) -> None:
+        """Prepare.
+
+        Args:
+            server: the app's server.
+            plan: how it is to run.
+            directory: the run directory, which this process holds.
+            listeners: for each reactor, its listening sockets.
+            watched: folders in which a change of a Python file has the workers replaced.
+        """
         self.exit_code = EXIT_OK
         self._server = server
         self._plan = plan
         self._settings = plan.settings
         self._directory = directory
-        self._listeners: list[list[socket.socket]] = []
+        self._watched = watched
+        self._handed_over: collections.deque[Callable[[], None]] = collections.deque()
+        self._listeners = listeners
+        self._notifier = Notifier()
+        self._told_of_reload = False
         self._due: list[tuple[float, Callable[[], None]]] = []
         self._stopping_since: float | None = None
         self._masters_stopped: set[int] = set()
         self._told_to_stop: set[bytes] = set()
+        self._reaps_strangers = strangers.is_reaper()
         self._signals: collections.deque[int] = collections.deque()
         self._lifeline_read, self._lifeline_write = os.pipe2(os.O_CLOEXEC)
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -76,29 +101,30 @@ class Supervisor:
         self._control: zmq.Socket[bytes]
         self._crew: Crew
         self._status: Status
+        self._queries: Queries
 
     def run(self) -> int:
-        """Serve until stopped; return the exit code.
-
-        Raises:
-            StartError: the address cannot be listened on.
-        """
-        self._listeners = listen(self._settings)
+        """Serve until stopped; return the exit code."""
+        title.set_name("zwoole")
         plans.write(self._directory.path, self._plan)
         self._control = self._context.socket(zmq.ROUTER)
         self._control.setsockopt(zmq.LINGER, 0)
         self._control.bind(control_address(self._directory.path))
         self._crew = self._make_crew()
         addresses = [where(listening) for listening in self._listeners[0]]
-        self._status = Status(self._crew, str(self._directory.path), addresses, self._tell, self._later)
+        self._status = Status(self._crew, str(self._directory.path), addresses)
+        self._queries = Queries(self._crew, self._tell, self._later)
         handlers = self._take_signals()
         self._poll.register(int(self._control.getsockopt(zmq.FD)), select.POLLIN)
         self._poll.register(self._wake_read, select.POLLIN)
+        watcher = Watcher(self._watched, self._files_changed) if self._watched else None
         try:
             self._crew.start_all()
             while self._crew.children or self._due:
                 self._turn()
         finally:
+            if watcher is not None:
+                watcher.stop()
             self._clean_up(handlers)
         if self._crew.served:
             self._run_callback("shutdown")
@@ -127,9 +153,14 @@ class Supervisor:
                 if descriptor in self._crew.children:
                     self._poll.unregister(descriptor)
                     self._crew.ended(self._crew.children.pop(descriptor))
+        if self._reaps_strangers:
+            strangers.reap({child.process.pid for child in self._crew.children.values()})
         self._hear()
         self._handle_signals()
+        while self._handed_over:
+            self._handed_over.popleft()()
         self._run_due()
+        self._tell_of_reload()
         self._go_on_stopping()
 
     # The control socket.
@@ -150,7 +181,7 @@ class Supervisor:
         crew = self._crew
         kind = message["type"]
         if kind == "hello":
-            crew.greeted_by(sender)
+            crew.greeted_by(sender, bool(message.get("debugged")))
         elif kind == "ready":
             crew.worker_ready(message["incarnation"], incarnation_of(sender))
         elif kind == "served":
@@ -160,7 +191,7 @@ class Supervisor:
         elif kind == "stopped":
             self._masters_stopped.add(incarnation_of(sender))
         elif kind == "answer":
-            self._status.answered(message["id"], message["result"])
+            self._queries.answered(message["id"], message["result"])
         elif kind == "request":
             self._requested(sender, message)
         else:
@@ -174,13 +205,42 @@ class Supervisor:
         log.info("run directory %s", self._directory.path)
         if not COMPILED:
             log.warning("zwoole runs uncompiled, several times slower: install a C compiler, then install zwoole again")
+        self._notifier.send(f"{READY}\nMAINPID={os.getpid()}")
+        self._feed_watchdog()
         self._run_callback("start")
+
+    def _feed_watchdog(self) -> None:
+        """Tell the service manager that we live, as often as it asked for."""
+        if self._notifier.watchdog_s and not self._crew.stopping:
+            self._notifier.send(WATCHDOG)
+            self._later(self._notifier.watchdog_s / 2, self._feed_watchdog)
+
+    def _tell_of_reload(self) -> None:
+        """Tell the service manager when a reload begins and when it is over."""
+        if self._crew.reloading != self._told_of_reload:
+            self._told_of_reload = self._crew.reloading
+            if self._told_of_reload:
+                self._notifier.reloading()
+            elif not self._crew.stopping:
+                self._notifier.send(READY)
+
+    def _reopen_log(self) -> None:
+        """Open the log file anew, here and in all children: somebody has moved it away."""
+        if not self._settings.log_file:
+            return
+        redirect(self._settings.log_file)
+        for child in self._crew.children.values():
+            self._tell(child.identity, "reopen_log")
+        log.info("the log file was opened anew")
 
     def _requested(self, sender: bytes, message: dict[str, Any]) -> None:
         """Serve the zwoole command."""
         what = message.get("what")
         if what == "status":
-            self._status.requested((sender, message["id"]))
+            self._queries.ask((sender, message["id"]), self._status.report, what="status")
+        elif what in COMBINE:
+            fields = {name: value for name, value in message.items() if name not in ("type", "id")}
+            self._queries.ask((sender, message["id"]), COMBINE[what], **fields)
         elif what == "stop":
             self._tell(sender, "answer", id=message["id"], result={"pid": os.getpid()})
             self._begin_stop(float(message.get("drain", 0.0)))
@@ -217,6 +277,8 @@ class Supervisor:
                 self._stop_now()
             elif number in (signal.SIGHUP, signal.SIGUSR1):
                 self._crew.reload(None)
+            elif number == signal.SIGRTMIN:
+                self._reopen_log()
             elif number in (signal.SIGTTIN, signal.SIGTTOU):
                 self._crew.scale(1 if number == signal.SIGTTIN else -1)
             else:
@@ -229,6 +291,16 @@ class Supervisor:
         elif time.monotonic() - self._stopping_since >= SECOND_SIGNAL_S:
             log.warning("%s again: stopping at once", name)
             self._stop_now()
+
+    def _files_changed(self, names: list[str]) -> None:
+        """Reload; called in the watcher's thread, done in this one's."""
+
+        def reload() -> None:
+            log.info("changed: %s", ", ".join(names))
+            self._crew.reload(None)
+
+        self._handed_over.append(reload)
+        os.write(self._wake_write, b"\0")
 
     # Stopping.
 
@@ -244,6 +316,7 @@ class Supervisor:
             return
         self._stopping_since = time.monotonic()
         self._crew.stopping = True
+        self._notifier.send(STOPPING)
         if self._crew.served:
             self._run_callback("before_shutdown")
         self._close_listeners()

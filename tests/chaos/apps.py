@@ -1,78 +1,97 @@
-"""The apps that the chaos suite serves. Each echoes; a client can ask it to raise, or to end its process."""
+"""The apps that the chaos suite serves. Each echoes; a message can carry an order for the callback beside it.
+
+A message is "client:number:order". Every connection is told its fd first. When a client's last callback began and
+ended is written to a file that outlives the worker: the journal.
+"""
 
 from __future__ import annotations
 
+JOURNAL_CLIENTS = 256
+
 _HEAD = """
 import asyncio
+import mmap
 import os
 import random
 import time
 
 from zwoole import Server
 
-server = Server(worker_num=2)
+server = Server()
+
+with open("journal", "r+b") as file:
+    journal = memoryview(mmap.mmap(file.fileno(), 0)).cast("d")
 
 
-def mischief(data):
-    if data.endswith(":raise"):
+def begin(data):
+    place = int(data.partition(":")[0]) * 2
+    journal[place] = time.monotonic()
+    return place
+
+
+def end(place):
+    journal[place + 1] = time.monotonic()
+
+
+def obey(fd, data):
+    order, _, rest = data.split(":", 2)[2].partition(" ")
+    if order == "raise":
         raise RuntimeError("asked to")
-    if data.endswith(":exit"):
+    elif order == "exit":
         os._exit(7)
+    elif order == "push":
+        server.push(int(rest.partition(" ")[0]), f"note {rest}")
+    elif order == "much":
+        for _ in range(64):
+            server.push(fd, "x" * 262144)
 
 """
 
-INSTANT = (
-    _HEAD
-    + """
+_CALLBACKS = """
+@server.on("open")
+{kind} on_open(server, request):
+    server.push(request.fd, f"fd {{request.fd}}")
+
+
 @server.on("message")
-def on_message(server, frame):
-    mischief(frame.data)
+{kind} on_message(server, frame):
+    place = begin(frame.data)
+    {work}
+    obey(frame.fd, frame.data)
     server.push(frame.fd, frame.data)
+    end(place)
+
 
 server.start()
 """
-)
 
-ONE_MS = (
-    _HEAD
-    + """
-@server.on("message")
-def on_message(server, frame):
-    end = time.perf_counter() + 0.001
-    while time.perf_counter() < end:
-        pass
-    mischief(frame.data)
-    server.push(frame.fd, frame.data)
-
-server.start()
-"""
-)
-
-AWAITING = (
-    _HEAD
-    + """
-@server.on("message")
-async def on_message(server, frame):
-    if random.random() < 0.5:
-        await asyncio.sleep(random.uniform(0, 0.002))
-    mischief(frame.data)
-    server.push(frame.fd, frame.data)
-
-server.start()
-"""
-)
-
-HANDLER = (
-    _HEAD
-    + """
+_HANDLER = """
 @server.handler("/")
 async def echo(ws):
+    await ws.send(f"fd {ws.fd}")
     async for message in ws:
-        mischief(message)
+        place = begin(message)
+        obey(ws.fd, message)
         await ws.send(message)
+        end(place)
+
 
 server.start()
 """
-)
 
-APPS = {"instant": INSTANT, "1 ms": ONE_MS, "awaiting": AWAITING, "handler": HANDLER}
+_BUSY = """
+    while time.monotonic() < journal[place] + 0.001:
+        pass
+"""
+
+_AWAIT = """
+    if random.random() < 0.5:
+        await asyncio.sleep(random.uniform(0, 0.002))
+"""
+
+APPS = {
+    "instant": _HEAD + _CALLBACKS.format(kind="def", work=""),
+    "1 ms": _HEAD + _CALLBACKS.format(kind="def", work=_BUSY.strip()),
+    "awaiting": _HEAD + _CALLBACKS.format(kind="async def", work=_AWAIT.strip()),
+    "handler": _HEAD + _HANDLER,
+}

@@ -63,12 +63,12 @@ class ServerProcess:
 
     # Its life.
 
-    def start(self, environment: Mapping[str, str] | None = None) -> ServerProcess:
+    def start(self, environment: Mapping[str, str] | None = None, stdin: int = subprocess.DEVNULL) -> ServerProcess:
         """Start it, in a session of its own as a terminal would."""
         with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
             self.process = subprocess.Popen(
                 self.command,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=out,
                 stderr=err,
                 cwd=self.folder,
@@ -161,13 +161,22 @@ class ServerProcess:
         return [child for child in self.family() if is_alive(child)]
 
     def status(self) -> dict[str, Any]:
-        """Return what `zwoole status --json` shows.
+        """Return what `zwoole status --json` shows, and note the processes that there are now.
+
+        Raises:
+            ZwooleError: the server does not answer.
+        """
+        result = self.report()
+        self.family()
+        return result
+
+    def report(self) -> dict[str, Any]:
+        """Return the same, and look for no processes, which costs more the more the machine has.
 
         Raises:
             ZwooleError: the server does not answer.
         """
         result: dict[str, Any] = control_client.request(control_client.find(str(self.run_dir)), "status")
-        self.family()
         return result
 
     def pids(self, role: str) -> list[int]:

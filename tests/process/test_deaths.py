@@ -165,6 +165,20 @@ def test_master_is_killed_twice(serve: Serve) -> None:
         assert who_serves(client) == server.pids("worker")[0]
 
 
+def test_master_is_killed_while_a_worker_boots(serve: Serve) -> None:
+    """The worker was started for the dead master, and finds its successor all the same."""
+    server = serve(SYNC.replace("server = Server()", "time.sleep(0.5)\n    server = Server()"))
+    (master,) = server.pids("master")
+    (worker,) = server.pids("worker")
+    os.kill(worker, signal.SIGKILL)
+    server.wait_log(f"(pid {worker}) was ended by SIGKILL")
+    os.kill(master, signal.SIGKILL)
+    server.wait_log(f"(pid {master}) was ended by SIGKILL")
+    server.wait_ready()
+    with server.connect() as client:
+        assert who_serves(client) == server.pids("worker")[0]
+
+
 def test_numbers_go_on_behind_a_dead_master(serve: Serve) -> None:
     server = serve(SYNC)
     (pid,) = server.pids("master")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -86,14 +88,33 @@ def test_code_that_does_not_boot_leaves_the_old_in_service(serve: Serve) -> None
 
 
 def test_many_reloads_under_load_lose_nothing(serve: Serve) -> None:
+    """50 reloads, each completed before the next is asked for: every connection stays, every answer is right."""
     server = serve(APP.replace('@server.on("adopt")\n', ""), workers=2)
-    with server.connect() as client:
-        for number in range(20):
-            server.process.send_signal(signal.SIGHUP)
-            for part in range(50):
-                client.send(f"{number}.{part}")
-            for part in range(50):
-                assert str(client.recv(10)).endswith(f" {number}.{part}")
+    over = threading.Event()
+
+    def talk(name: int) -> int:
+        """Keep 8 messages outstanding on one connection until all is over; return how many were answered."""
+        number = 0
+        with server.connect() as client:
+            while not over.wait(0.005):
+                texts = [f"{name}.{number + part}" for part in range(8)]
+                for text in texts:
+                    client.send(text)
+                assert [str(client.recv(10)).split()[2] for _ in texts] == texts
+                number += len(texts)
+            with pytest.raises(TimeoutError):  # nothing twice
+                client.recv(0.1)
+        return number
+
+    with ThreadPoolExecutor(5) as pool:
+        talks = [pool.submit(talk, name) for name in range(5)]
+        try:
+            for done in range(1, 51):
+                server.process.send_signal(signal.SIGHUP)
+                wait_for(lambda done=done: server.log().count("reload: done") == done, f"reload {done}")
+        finally:
+            over.set()
+    assert all(talk.result() > 50 for talk in talks)
 
 
 def test_handlers_stay_with_their_worker_and_are_closed_with_1012_in_time(serve: Serve) -> None:
@@ -146,3 +167,16 @@ def test_workers_are_added_and_given_up(serve: Serve) -> None:
         for client in (one, two):
             client.send("c")
             wait_for(lambda client=client: str(client.recv(10)) == f"1 {first} c", "an answer of the one that is left")
+
+
+def test_a_worker_that_boots_can_be_given_up(serve: Serve) -> None:
+    """It never gets a connection, and goes as soon as it has booted, long before its time is over."""
+    server = serve(APP)
+    (first,) = server.pids("worker")
+    assert control_client.request(server.run_dir, "workers", by=1) == {"worker_num": 2}
+    assert control_client.request(server.run_dir, "workers", by=-1) == {"worker_num": 1}
+    wait_for(lambda: server.pids("worker") == [first], "one worker again")
+    assert "did not finish in time" not in server.log()
+    with server.connect() as client:
+        client.send("a")
+        assert client.recv(10) == f"1 {first} a"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -215,11 +216,12 @@ def test_status_and_stop(serve: Serve) -> None:
         echo(client, "hello")
         text = zwoole(server, "status", *run_dir)
         assert text.returncode == 0, text.stderr
-        assert text.stdout.startswith(f"serving on 127.0.0.1:{server.port} for ")
-        assert "connections 1, messages in 1, out 1" in text.stdout
+        assert text.stdout.startswith(f"serving on 127.0.0.1:{server.port}, up ")
+        assert "\nconnections 1, waiting to be sent 0 B\n" in text.stdout
+        assert "\nmessages in 1 (0/s, 0 B/s), out 1 (0/s, 0 B/s)\n" in text.stdout
         for role, pids in (("master", server.pids("master")), ("worker", server.pids("worker"))):
             for index, pid in enumerate(pids):
-                assert f"{role} {index}: pid {pid}, ready" in text.stdout
+                assert re.search(rf"^{role} {index} +{pid}  ready ", text.stdout, re.MULTILINE)
         status = json.loads(zwoole(server, "status", "--json", *run_dir).stdout)
         assert status["pid"] == server.process.pid
         assert status["listening"] == [f"127.0.0.1:{server.port}"]

@@ -1,0 +1,35 @@
+"""The access log: one line for every connection that opens, and one for its end."""
+
+from __future__ import annotations
+
+import time
+
+from zwoole.reactor.connection import Connection
+from zwoole.shared.log import get_logger
+
+log = get_logger("access")
+
+
+class AccessLog:
+    """Writes the lines, and remembers when each connection opened."""
+
+    def __init__(self) -> None:
+        self._opened: dict[int, float] = {}
+
+    def opened(self, connection: Connection, target: str) -> None:
+        """A handshake has succeeded, for the request target `target`."""
+        self._opened[connection.fd] = time.monotonic()
+        log.info("open fd=%d %s:%d %s", connection.fd, connection.remote_addr, connection.remote_port, target)
+
+    def gone(self, connection: Connection) -> None:
+        """A connection's socket is closed; where it never opened there is nothing to say."""
+        begun = self._opened.pop(connection.fd, None)
+        if begun is None:
+            return
+        seconds = time.monotonic() - begun
+        by, reason = connection.close_initiator, connection.close_reason
+        log.info(
+            "close fd=%d %s:%d code=%d by=%s after=%.1fs %s",
+            *(connection.fd, connection.remote_addr, connection.remote_port, connection.close_code),
+            *(by, seconds, reason),
+        )

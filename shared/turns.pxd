@@ -1,0 +1,7 @@
+cdef class TurnCounter:
+    cdef readonly object path
+    cdef object _mapping
+    cdef unsigned long long[::1] _words
+
+    cpdef void tick(self)
+    cpdef unsigned long long read(self)

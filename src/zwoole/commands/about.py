@@ -1,0 +1,40 @@
+"""`zwoole version` and `zwoole completion`."""
+
+from __future__ import annotations
+
+import platform
+
+import click
+from click.shell_completion import get_completion_class
+
+from zwoole.commands.options import json_option, show
+from zwoole.shared.mask import COMPILED
+from zwoole.version import VERSION
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command()
+@json_option
+def version(as_json: bool) -> None:
+    """Show the version, and whether it runs compiled.
+
+    Example: zwoole version --json
+    """
+    python = platform.python_version()
+    build = "compiled" if COMPILED else "uncompiled, several times slower"
+    show({"version": VERSION, "compiled": COMPILED, "python": python}, as_json, f"zwoole {VERSION}, {build}, {python}")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print the script by which a shell completes zwoole's commands and options.
+
+    Example: zwoole completion bash > ~/.local/share/bash-completion/completions/zwoole
+    """
+    from zwoole.cli import zwoole
+
+    kind = get_completion_class(shell)
+    assert kind is not None, "click knows all shells of the choice"
+    click.echo(kind(zwoole, {}, "zwoole", "_ZWOOLE_COMPLETE").source())

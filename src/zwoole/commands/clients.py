@@ -1,0 +1,89 @@
+"""`zwoole connections`, `kick`, `push` and `broadcast`: the clients of a running server."""
+
+from __future__ import annotations
+
+import click
+
+from zwoole.commands.options import json_option, run_dir_option, show
+from zwoole.commands.table import duration, lines, size
+from zwoole.control import KICK_CODE, LISTED, ConnectionList, Control
+from zwoole.control_client import ControlFailed
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 2000), default=LISTED, help="List so many of each master at most.")
+@run_dir_option
+@json_option
+def connections(limit: int, run_dir: str | None, as_json: bool) -> None:
+    """List the connections, the oldest first.
+
+    Example: zwoole connections --limit 20
+    """
+    found = Control(run_dir).connections(limit)
+    show(found, as_json, describe(found))
+
+
+def describe(found: ConnectionList) -> str:
+    """Return a list of connections for a person."""
+    rows = [
+        [
+            *(str(one["fd"]), one["address"], one["path"], duration(one["age_s"]), one["state"]),
+            *(size(one["queued_bytes"]), "" if one["worker"] is None else str(one["worker"])),
+        ]
+        for one in found["connections"]
+    ]
+    text = lines([["FD", "ADDRESS", "PATH", "AGE", "STATE", "QUEUED", "WORKER"], *rows], right={0, 3, 5, 6})
+    missing = found["total"] - len(rows)
+    return text + (f"\nand {missing} more" if missing else "")
+
+
+def check_fd(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Check that a value is the number of a connection, or "all"."""
+    if value != "all" and not value.isdecimal():
+        raise click.BadParameter(f"{value!r} is neither the number of a connection nor all", context, parameter)
+    return value
+
+
+@click.command()
+@click.argument("fd", metavar="FD|all", callback=check_fd)
+@click.option("--code", type=int, default=KICK_CODE, show_default=True, help="Close code.")
+@click.option("--reason", default="", help="Reason that the client is told.")
+@run_dir_option
+@json_option
+def kick(fd: str, code: int, reason: str, run_dir: str | None, as_json: bool) -> None:
+    """Close the connection FD, or all.
+
+    Example: zwoole kick 17 --code 4001 --reason "signed out"
+    """
+    count = Control(run_dir).kick(None if fd == "all" else int(fd), code, reason)
+    if fd != "all" and not count:
+        raise ControlFailed(f"connection {fd} is not open")
+    show({"clients": count}, as_json, f"closed {count} connection(s)")
+
+
+@click.command()
+@click.argument("fd", type=click.IntRange(1))
+@click.argument("text")
+@run_dir_option
+@json_option
+def push(fd: int, text: str, run_dir: str | None, as_json: bool) -> None:
+    """Send the client FD a text message.
+
+    Example: zwoole push 17 "hello"
+    """
+    if not Control(run_dir).push(fd, text):
+        raise ControlFailed(f"connection {fd} is not open")
+    show({"clients": 1}, as_json, "sent to 1 client(s)")
+
+
+@click.command()
+@click.argument("text")
+@run_dir_option
+@json_option
+def broadcast(text: str, run_dir: str | None, as_json: bool) -> None:
+    """Send all clients a text message.
+
+    Example: zwoole broadcast "maintenance at noon"
+    """
+    count = Control(run_dir).broadcast(text)
+    show({"clients": count}, as_json, f"sent to {count} client(s)")

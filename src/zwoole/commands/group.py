@@ -1,0 +1,47 @@
+"""The command group: commands are imported when they are called, and a wrong name is answered with the right one."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from zwoole.shared.suggest import did_you_mean
+
+# Name of each command, the module it is in, and its function there.
+COMMANDS = {
+    "run": ("zwoole.commands.run", "run"),
+    "status": ("zwoole.commands.status", "status"),
+    "reload": ("zwoole.commands.processes", "reload"),
+    "stop": ("zwoole.commands.processes", "stop"),
+    "workers": ("zwoole.commands.processes", "workers"),
+    "connections": ("zwoole.commands.clients", "connections"),
+    "kick": ("zwoole.commands.clients", "kick"),
+    "push": ("zwoole.commands.clients", "push"),
+    "broadcast": ("zwoole.commands.clients", "broadcast"),
+    "completion": ("zwoole.commands.about", "completion"),
+    "version": ("zwoole.commands.about", "version"),
+}
+
+
+class Group(click.Group):
+    """A group whose commands are those of the table above."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the table's order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command that is called; one that is not there is answered with the nearest."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            ctx.fail(f"no such command {args[0]!r}" + did_you_mean(args[0], COMMANDS))
+        return super().resolve_command(ctx, args)

@@ -1,0 +1,102 @@
+"""`zwoole run`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from zwoole import watching
+from zwoole.commands.options import run_dir_option
+from zwoole.launch import run_app
+from zwoole.shared.errors import SettingsError
+from zwoole.shared.settings import LOG_FORMATS
+
+DEBUG_SETTINGS = {
+    "debug": True,
+    "worker_num": 1,
+    "worker_timeout": 0,
+    "boot_timeout": 0,
+    "slow_callback_s": 0,
+    "handover_timeout": 3600,
+    "close_timeout": 3600,
+}
+
+
+@click.command()
+@click.argument("target")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.")
+@click.option("--workers", type=int, help="Number of worker processes.")
+@click.option("--reactors", type=int, help="Number of master processes.")
+@click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="Any other setting; may be repeated.")
+@click.option("--daemon", is_flag=True, help="Serve in the background; needs --log-file.")
+@click.option("--log-file", metavar="FILE", help="Write the log, and what the app prints, to a file.")
+@click.option("--log-format", type=click.Choice(LOG_FORMATS), help="Log lines of text, or JSON objects.")
+@click.option("--access-log", is_flag=True, help="Log every connection that opens and that ends.")
+@click.option("--pid-file", metavar="FILE", help="Keep the process id in a file.")
+@click.option("--user", help="Become this user after the port was opened.")
+@click.option("--group", help="Become this group.")
+@click.option("--reload", is_flag=True, help="For development: replace the workers when a Python file changes.")
+@click.option("--debug", is_flag=True, help="For development: one worker, breakpoint() works, no timeouts.")
+@run_dir_option
+def run(
+    target: str,
+    arguments: tuple[str, ...],
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    reactors: int | None,
+    settings: tuple[str, ...],
+    daemon: bool,
+    log_file: str | None,
+    log_format: str | None,
+    access_log: bool,
+    pid_file: str | None,
+    user: str | None,
+    group: str | None,
+    reload: bool,
+    debug: bool,
+    run_dir: str | None,
+) -> None:
+    """Run the server of TARGET: a script (app.py), or module:attribute. Options win over the file's settings.
+
+    \b
+    Example: zwoole run examples/echo.py --host 127.0.0.1 --port 9000 --workers 2
+    """
+    given = {
+        "host": host,
+        "port": port,
+        "worker_num": workers,
+        "reactor_num": reactors,
+        "daemonize": daemon or None,
+        "access_log": access_log or None,
+        "log_file": log_file,
+        "log_format": log_format,
+        "pid_file": pid_file,
+        "user": user,
+        "group": group,
+    }
+    overrides = {name: value for name, value in given.items() if value is not None}
+    overrides.update(DEBUG_SETTINGS if debug else {})
+    overrides.update(parse_setting(text) for text in settings)
+    if reload:
+        watching.require()
+    run_app(target, list(arguments), overrides, run_dir, reload)
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Return name and value of NAME=VALUE.
+
+    Raises:
+        SettingsError: it has no "=".
+    """
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise SettingsError(f"--set takes NAME=VALUE, not {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

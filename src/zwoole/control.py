@@ -1,0 +1,99 @@
+"""`Control`: a running server from Python, by the same socket that the zwoole command uses."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, TypedDict
+
+from zwoole import control_client
+from zwoole.control_client import ControlFailed
+from zwoole.run_directory import is_running
+
+RELOAD_WAIT_S = 120.0
+STOP_WAIT_S = 60.0
+KICK_CODE = 1008
+LISTED = 1000  # connections of one master that are listed unless asked for more
+
+
+class ConnectionInfo(TypedDict):
+    """One client's connection, as `connections` lists it."""
+
+    fd: int
+    address: str
+    path: str
+    age_s: float
+    state: str
+    queued_bytes: int
+    outstanding: int
+    worker: int | None
+
+
+class ConnectionList(TypedDict):
+    """Connections, and how many there are, which may be more."""
+
+    total: int
+    connections: list[ConnectionInfo]
+
+
+class Control:
+    """Talks to the supervisor of a running server. All methods raise ControlFailed where it does not do as asked."""
+
+    def __init__(self, run_dir: str | Path | None = None) -> None:
+        """Find the server.
+
+        Args:
+            run_dir: its run directory; None where only one runs.
+
+        Raises:
+            StartError: there is none, or there are several.
+        """
+        self.run_dir = control_client.find(None if run_dir is None else str(run_dir))
+
+    def status(self) -> dict[str, Any]:
+        """Return what `zwoole status --json` shows."""
+        result: dict[str, Any] = self._ask("status")
+        return result
+
+    def reload(self) -> int:
+        """Replace the workers by new ones that read the code again; return how many, once they serve."""
+        result = control_client.request(self.run_dir, "reload", timeout_s=RELOAD_WAIT_S)
+        return int(result.get("workers", 0))
+
+    def workers(self, by: int) -> int:
+        """Start one worker more (1), or give one up (-1); return how many there are to be."""
+        return int(self._ask("workers", by=by)["worker_num"])
+
+    def stop(self, drain: float = 0.0) -> int:
+        """Stop in good order, wait for the end, and return the process id that it had.
+
+        Args:
+            drain: seconds to spread the clients' goodbye over.
+        """
+        pid = int(self._ask("stop", drain=drain)["pid"])
+        deadline = time.monotonic() + STOP_WAIT_S + drain
+        while is_running(self.run_dir):
+            if time.monotonic() > deadline:
+                raise ControlFailed(f"the server in {self.run_dir} has not ended after {STOP_WAIT_S:.0f} s")
+            time.sleep(0.02)
+        return pid
+
+    def connections(self, limit: int = LISTED) -> ConnectionList:
+        """Return the oldest connections, at most `limit` of each master."""
+        result: ConnectionList = self._ask("connections", limit=limit)
+        return result
+
+    def kick(self, fd: int | None, code: int = KICK_CODE, reason: str = "") -> int:
+        """Close one connection, or all for None; return how many were closed."""
+        return int(self._ask("kick", fd=fd, code=code, reason=reason)["clients"])
+
+    def push(self, fd: int, message: str | bytes) -> bool:
+        """Send a client a message, text for `str`; tell whether it is there."""
+        return bool(self._ask("push", fd=fd, data=message)["clients"])
+
+    def broadcast(self, message: str | bytes) -> int:
+        """Send all clients a message; return how many they are."""
+        return int(self._ask("push", fd=None, data=message)["clients"])
+
+    def _ask(self, what: str, **fields: Any) -> Any:
+        return control_client.request(self.run_dir, what, **fields)

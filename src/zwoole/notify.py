@@ -1,0 +1,41 @@
+"""Telling the service manager, or whoever waits for a daemon, how the server is: the protocol of sd_notify(3)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+READY = "READY=1"
+STOPPING = "STOPPING=1"
+WATCHDOG = "WATCHDOG=1"
+
+
+class Notifier:
+    """Sends states to the socket that NOTIFY_SOCKET named; without one it does nothing.
+
+    Attributes:
+        watchdog_s: seconds within which the manager wants to hear from us; 0: it does not.
+    """
+
+    def __init__(self) -> None:
+        """Take the variables out of the environment: they are for this process alone."""
+        address = os.environ.pop("NOTIFY_SOCKET", "")
+        microseconds = int(os.environ.pop("WATCHDOG_USEC", "0"))
+        meant = int(os.environ.pop("WATCHDOG_PID", str(os.getpid())))
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self.watchdog_s = microseconds / 1e6 if meant == os.getpid() else 0.0
+
+    def send(self, state: str) -> None:
+        """Send lines of the form NAME=value; a manager that is gone or slow holds nobody up."""
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+            try:
+                sender.sendto(state.encode(), self._address)
+            except OSError:
+                pass
+
+    def reloading(self) -> None:
+        """Say that a reload begins; READY ends it."""
+        self.send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")

@@ -1,0 +1,90 @@
+"""The supervisor's rounds: once a second it looks at every child, whether it hangs, has become old, or too large."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import psutil
+
+from zwoole.children import Child
+from zwoole.shared.log import get_logger
+from zwoole.shared.settings import Settings
+
+if TYPE_CHECKING:
+    from zwoole.crew import Crew
+
+ROUND_S = 1.0
+DUMP_S = 1.0  # how long a process that hangs has to write its stacks
+
+log = get_logger("supervisor")
+
+
+class Rounds:
+    """Goes round a crew's processes."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        settings: Settings,
+        later: Callable[[float, Callable[[], None]], None],
+        recycle: Callable[[int, str], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            crew: whose processes.
+            settings: the effective settings.
+            later: calls a function after so many seconds.
+            recycle: replaces the worker of a slot: (slot, why).
+        """
+        self._crew = crew
+        self._settings = settings
+        self._later = later
+        self._recycle = recycle
+
+    def begin(self) -> None:
+        """Make the first round after a while, and go on until the crew stops."""
+        self._later(ROUND_S, self._go)
+
+    def _go(self) -> None:
+        if self._crew.stopping:  # a stop has its own deadline
+            return
+        now = time.monotonic()
+        for child in list(self._crew.children.values()):
+            self._look_whether_it_hangs(child, now)
+            if child.role == "worker" and child.ready_at is not None and not child.retiring:
+                self._look_whether_it_is_worn(child, now)
+        self._later(ROUND_S, self._go)
+
+    def _look_whether_it_hangs(self, child: Child, now: float) -> None:
+        if child.killed or child.debugged:
+            return
+        held_before = child.liveness.held
+        why = child.liveness.look(now, self._settings.boot_timeout, self._settings.worker_timeout)
+        if child.liveness.held and not held_before:
+            log.warning("%s does not answer, and is left alone: %s", child, child.liveness.held)
+        if why:
+            log.error("%s is ended, %s; its stacks:", child, why)
+            child.abort()
+            self._later(DUMP_S, lambda: self._end(child))
+
+    def _end(self, child: Child) -> None:
+        if self._crew.children.get(child.pidfd) is child:
+            child.kill()
+
+    def _look_whether_it_is_worn(self, child: Child, now: float) -> None:
+        limit = self._settings.max_memory
+        if child.max_age_s and now - child.started > child.max_age_s:
+            self._recycle(child.index, f"it is {now - child.started:.0f} s old")
+        elif limit and (size := resident_bytes(child.process.pid)) > limit:
+            self._recycle(child.index, f"it has {size} bytes of memory")
+
+
+def resident_bytes(pid: int) -> int:
+    """Return a process's resident memory, 0 where it is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0

@@ -1,0 +1,32 @@
+"""The duty of process 1: to reap the orphans that become its children, which in a container nobody else does."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Container
+
+PR_GET_CHILD_SUBREAPER = 37  # linux/prctl.h
+
+
+def is_reaper() -> bool:
+    """Tell whether orphans become children of this process: it is process 1, or was made a subreaper."""
+    if os.getpid() == 1:
+        return True
+    answer = ctypes.c_int(0)
+    ctypes.CDLL(None).prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0)
+    return bool(answer.value)
+
+
+def reap(own: Container[int]) -> list[int]:
+    """Reap children that have ended, up to the first of our `own`, whose end is taken elsewhere; return their ids."""
+    reaped: list[int] = []
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return reaped
+        if ended is None or ended.si_pid in own:
+            return reaped
+        os.waitpid(ended.si_pid, 0)
+        reaped.append(ended.si_pid)

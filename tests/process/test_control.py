@@ -1,0 +1,105 @@
+"""A running server from outside: its clients listed, pushed to, and closed, by `zwoole.Control`."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.process.conftest import Serve
+from tests.process.waiting import wait_for
+from zwoole import Control, ControlFailed
+
+APP = """
+    from zwoole import Server
+
+    server = Server()
+
+    @server.on("message")
+    def on_message(server, frame):
+        server.push(frame.fd, frame.data)
+
+    server.start()
+"""
+
+
+@pytest.mark.parametrize("reactors", [1, 2])
+def test_clients(serve: Serve, reactors: int) -> None:
+    server = serve(APP, workers=2, reactor_num=reactors)
+    control = Control(server.run_dir)
+    assert control.connections() == {"total": 0, "connections": []}
+    with server.connect("/one") as one, server.connect("/two") as two:
+        listed = control.connections()
+        assert listed["total"] == 2
+        by_path = {connection["path"]: connection for connection in listed["connections"]}
+        for path, client in (("/one", one), ("/two", two)):
+            assert by_path[path]["address"] == f"127.0.0.1:{client.socket.getsockname()[1]}"
+            assert (by_path[path]["state"], by_path[path]["queued_bytes"]) == ("open", 0)
+            assert 0 <= by_path[path]["age_s"] < 10
+        assert control.push(by_path["/two"]["fd"], "to two")
+        assert two.recv(10) == "to two"
+        assert control.push(by_path["/one"]["fd"], b"to one")
+        assert one.recv(10) == b"to one"
+        assert control.broadcast("to all") == 2
+        assert (one.recv(10), two.recv(10)) == ("to all", "to all")
+        assert control.kick(by_path["/one"]["fd"], 4001, "enough") == 1
+        with pytest.raises(ConnectionClosed) as closed:
+            one.recv(10)
+        assert closed.value.rcvd is not None
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4001, "enough")
+        wait_for(lambda: control.connections()["total"] == 1, "it to be gone")
+        assert control.kick(by_path["/one"]["fd"]) == 0
+        assert not control.push(by_path["/one"]["fd"], "nobody")
+        assert control.kick(None) == 1
+        with pytest.raises(ConnectionClosed) as closed:
+            two.recv(10)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+
+
+def test_limit_of_the_list(serve: Serve) -> None:
+    server = serve(APP)
+    with server.connect(), server.connect(), server.connect():
+        listed = Control(server.run_dir).connections(2)
+    assert (listed["total"], [connection["fd"] for connection in listed["connections"]]) == (3, [1, 2])
+
+
+def test_what_cannot_be_is_said(serve: Serve) -> None:
+    control = Control(serve(APP).run_dir)
+    with pytest.raises(ControlFailed, match="1005 is no close code that may be sent"):
+        control.kick(None, 1005)
+    with pytest.raises(ControlFailed, match="a reason has at most 123 bytes"):
+        control.kick(None, 1008, "x" * 124)
+    with pytest.raises(ControlFailed, match="bytes are more than the control socket takes"):
+        control.broadcast("x" * (1 << 20))
+
+
+def test_processes(serve: Serve) -> None:
+    server = serve(APP)
+    control = Control(server.run_dir)
+    assert control.workers(1) == 2
+    server.workers = 2
+    server.wait_ready()
+    assert control.reload() == 2
+    (process,) = [one for one in control.status()["processes"] if one["role"] == "master"]
+    assert process["memory_bytes"] > 1 << 20
+    assert process["cpu_s"] > 0
+    (master,) = control.status()["masters"]
+    assert 0 <= master["loop_lag_s"] < 10
+    server.family()
+    assert control.stop() == server.process.pid
+    assert server.wait(1) == 0
+
+
+def test_restarts_are_counted(serve: Serve) -> None:
+    server = serve(APP)
+    for role in ("worker", "master"):
+        os.kill(server.pids(role)[0], signal.SIGKILL)
+        server.wait_log(f"{role} 0 (pid")
+        wait_for(lambda role=role: restarts(Control(server.run_dir), role) == 1, "its restart")
+
+
+def restarts(control: Control, role: str) -> int:
+    return sum(int(one["restarts"]) for one in control.status()["processes"] if one["role"] == role)

@@ -1,0 +1,178 @@
+"""Processes that hang are ended with their stacks in the log; those that only wait, or are stopped, are left alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.process.conftest import Serve
+from tests.process.server_process import ServerProcess
+from tests.process.test_deaths import close_code, who_serves
+from tests.process.waiting import wait_for
+from zwoole.crew import EXIT_BOOT_FAILED
+
+APP = """
+    import asyncio
+    import os
+    import time
+    from zwoole import Server
+
+    server = Server()
+
+    def stuck_in_a_callback():
+        while True:
+            time.sleep(60)
+
+    @server.on("message")
+    {0} on_message(server, frame):
+        if frame.data == "hang":
+            stuck_in_a_callback()
+        server.push(frame.fd, str(os.getpid()))
+
+    server.start()
+"""
+KINDS = {"def": APP.format("def"), "async def": APP.format("async def")}
+TIMEOUT_S = 3.0
+
+
+@pytest.mark.parametrize("app", KINDS.values(), ids=KINDS)
+def test_worker_that_hangs(serve: Serve, app: str) -> None:
+    """Its stacks are shown, its connections go on with the next, but for the one that it hung in."""
+    server = serve(app, worker_timeout=TIMEOUT_S)
+    (pid,) = server.pids("worker")
+    with server.connect() as other, server.connect() as client:
+        assert who_serves(other) == who_serves(client) == pid
+        client.send("hang")
+        assert close_code(client) == 1011
+        assert who_serves(other) != pid
+    log = server.wait_log("was ended by SIGABRT")
+    assert (
+        f"worker 0 (pid {pid}) is ended, it hangs: its loop has not turned for 3 s (worker_timeout); its stacks" in log
+    )
+    assert "in stuck_in_a_callback" in log
+    assert f"worker 0 (pid {pid}) was ended by SIGABRT (6)" in log
+
+
+def test_worker_that_ignores_sigabrt(serve: Serve) -> None:
+    """What does not end by SIGABRT is killed."""
+    app = KINDS["def"].replace("server = Server()", "server = Server()\n    import signal")
+    app = app.replace("while True:", "signal.signal(signal.SIGABRT, signal.SIG_IGN)\n        while True:")
+    server = serve(app, worker_timeout=TIMEOUT_S)
+    with server.connect() as client:
+        client.send("hang")
+        assert close_code(client) == 1011
+    log = server.wait_log("was ended by SIGKILL (9)")
+    assert "out of memory?" not in log
+
+
+def test_waiting_is_not_hanging(serve: Serve) -> None:
+    """An idle worker, and a coroutine that awaits for long, turn all the same; so do many slow callbacks in a row."""
+    app = """
+        import asyncio
+        import time
+        from zwoole import Server
+
+        server = Server()
+
+        @server.handler("/await")
+        async def handler(ws):
+            await ws.recv()
+            await asyncio.sleep(5)
+            await ws.send("awaited")
+
+        @server.on("message")
+        def on_message(server, frame):
+            time.sleep(0.1)
+            server.push(frame.fd, frame.data)
+
+        server.start()
+    """
+    server = serve(app, worker_timeout=TIMEOUT_S)
+    before = server.pids("worker")
+    with server.connect("/await") as client, server.connect() as busy:
+        client.send("go")
+        for number in range(50):
+            busy.send(str(number))
+        assert [busy.recv(10) for _ in range(50)] == [str(number) for number in range(50)]
+        assert client.recv(15) == "awaited"
+    assert server.pids("worker") == before
+    assert "hangs" not in server.log()
+
+
+@pytest.mark.parametrize("role", ["worker", "master"])
+def test_stopped_process(serve: Serve, role: str) -> None:
+    server = serve(KINDS["def"], worker_timeout=TIMEOUT_S)
+    (pid,) = server.pids(role)
+    with server.connect() as client:
+        serving = who_serves(client)
+        os.kill(pid, signal.SIGSTOP)
+        log = server.wait_log("does not answer, and is left alone: it is stopped; SIGCONT lets it go on")
+        assert f"{role} 0 (pid {pid})" in log
+        begun = time.monotonic()
+        wait_for(lambda: time.monotonic() - begun > TIMEOUT_S + 2, "the time to pass")
+        os.kill(pid, signal.SIGCONT)
+        assert who_serves(client) == serving
+    assert server.pids(role) == [pid]
+    assert "hangs" not in server.log()
+    assert server.log().count("is left alone") == 1
+
+
+HANGS_AT_SIGUSR2 = """
+    import signal
+    import sys
+    import time
+
+    def hang(number, frame):
+        while True:
+            time.sleep(60)
+
+    if "zwoole.reactor" in sys.orig_argv:
+        signal.signal(signal.SIGUSR2, hang)
+"""
+
+
+def test_master_that_hangs() -> None:
+    """Another takes its place on the same port."""
+    with ServerProcess(KINDS["def"], worker_timeout=TIMEOUT_S) as server:
+        server.write("sitecustomize.py", HANGS_AT_SIGUSR2)
+        server.start({"PYTHONPATH": str(server.folder)}).wait_ready()
+        (pid,) = server.pids("master")
+        with server.connect() as client:
+            who_serves(client)
+            os.kill(pid, signal.SIGUSR2)
+            with pytest.raises(ConnectionClosed):
+                client.recv(15)
+        log = server.wait_log(f"master 0 (pid {pid}) was ended by SIGABRT (6)")
+        assert f"master 0 (pid {pid}) is ended, it hangs: its loop has not turned for 3 s" in log
+        assert "in hang" in log
+        server.wait_ready()
+        with server.connect() as client:
+            assert who_serves(client) == server.pids("worker")[0]
+
+
+def test_app_that_never_comes_to_serve() -> None:
+    source = """
+        import sys
+        import time
+        from zwoole import Server
+
+        server = Server()
+
+        @server.on("worker_start")
+        def waits_for_a_database(server, worker_id):
+            time.sleep(3600)
+
+        server.on("message", lambda server, frame: None)
+        server.start()
+    """
+    with ServerProcess(source, boot_timeout=TIMEOUT_S) as server:
+        server.start()
+        assert server.wait(40) == EXIT_BOOT_FAILED
+        log = server.log()
+    assert log.count("does not come to serve: no hello after 3 s (boot_timeout); its stacks") == 3
+    assert log.count("in waits_for_a_database") == 3
+    assert "the app does not boot: giving up after 3 tries" in log

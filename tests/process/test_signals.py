@@ -1,0 +1,146 @@
+"""Signals at every moment of a server's life: to one process, to the group, doubled, and at a bad time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.process.conftest import Serve
+from tests.process.server_process import ServerProcess
+from tests.process.test_deaths import who_serves
+from tests.process.test_stop import close_code
+from tests.process.waiting import wait_for
+from zwoole.supervisor import EXIT_FORCED
+
+APP = """
+import os
+import time
+from zwoole import Server
+
+server = Server()
+
+@server.on("worker_start")
+def on_worker_start(server, worker_id):
+    while os.path.exists("slow boot"):
+        time.sleep(0.01)
+
+@server.on("worker_stop")
+def on_worker_stop(server, worker_id):
+    while os.path.exists("slow stop"):
+        time.sleep(0.01)
+
+@server.on("message")
+def on_message(server, frame):
+    server.push(frame.fd, str(os.getpid()))
+
+server.start()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT], ids=lambda number: number.name)
+def test_asked_to_stop_during_boot(number: signal.Signals) -> None:
+    """A worker that is not ready has nothing to finish, and does not hold the server up."""
+    with ServerProcess(APP) as server:
+        server.write("slow boot", "")
+        server.start()
+        wait_for(lambda: len(server.family()) == 2, "the children")
+        assert server.stop(number, within=5) == (EXIT_FORCED if number == signal.SIGQUIT else 0)
+        assert "Traceback" not in server.log()
+
+
+def test_reload_during_boot_is_refused(serve: Serve) -> None:
+    with ServerProcess(APP) as server:
+        server.write("slow boot", "")
+        server.start()
+        wait_for(lambda: len(server.family()) == 2, "the children")
+        server.send_signal(signal.SIGHUP)
+        server.wait_log("no reload: the server is starting or stopping")
+        (server.folder / "slow boot").unlink()
+        server.wait_ready()
+        assert "reload: starting" not in server.log()
+
+
+def test_doubled_reload_is_two_at_most_and_one_after_the_other(serve: Serve) -> None:
+    server = serve(APP, workers=2)
+    with server.connect() as client:
+        who_serves(client)
+        before = server.pids("worker")
+        for _ in range(5):
+            server.send_signal(signal.SIGHUP)
+        server.wait_log("reload: done in")
+        wait_for(lambda: server.log().count("reload: starting") == server.log().count("reload: done"), "all to be done")
+        assert 1 <= server.log().count("reload: done") <= 2
+        wait_for(lambda: who_serves(client) not in before, "new code to serve")
+
+
+def test_stop_during_reload(serve: Serve) -> None:
+    server = serve(APP)
+    with server.connect() as client:
+        who_serves(client)
+        server.write("slow boot", "")
+        server.send_signal(signal.SIGHUP)
+        server.wait_log("reload: starting")
+        server.send_signal(signal.SIGTERM)
+        assert close_code(client) == 1001
+    assert server.wait(5) == 0
+    server.assert_nothing_left()
+
+
+def test_other_signals_during_stop_change_nothing(serve: Serve) -> None:
+    server = serve(APP)
+    server.write("slow stop", "")
+    server.send_signal(signal.SIGTERM)
+    server.wait_log("SIGTERM: stopping")
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
+        server.send_signal(number)
+    server.wait_log("no reload: the server is starting or stopping")
+    (server.folder / "slow stop").unlink()
+    assert server.wait(5) == 0
+    server.assert_nothing_left()
+    assert "worker more" not in server.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_group_is_told_and_told_again(serve: Serve, number: signal.Signals) -> None:
+    """systemd, `timeout` and terminals signal the whole group, some wrappers twice: still in good order."""
+    server = serve(APP, workers=2)
+    with server.connect() as client:
+        who_serves(client)
+        server.family()
+        os.killpg(server.process.pid, number)
+        os.killpg(server.process.pid, number)
+        assert close_code(client) == 1001
+    assert server.wait(5) == 0
+    server.assert_nothing_left()
+    assert "ended by" not in server.log()
+
+
+def test_sighup_of_the_group_reloads_once_and_harms_nobody(serve: Serve) -> None:
+    """A terminal that is closed sends it to all of them."""
+    server = serve(APP)
+    (master,) = server.pids("master")
+    with server.connect() as client:
+        before = who_serves(client)
+        os.killpg(server.process.pid, signal.SIGHUP)
+        server.wait_log("reload: done in")
+        wait_for(lambda: who_serves(client) != before, "new code to serve")
+    assert server.pids("master") == [master]
+    assert server.log().count("reload: done") == 1
+
+
+def test_more_and_fewer_workers_by_signal(serve: Serve) -> None:
+    server = serve(APP)
+    server.send_signal(signal.SIGTTIN)
+    server.wait_log("one worker more: 2")
+    server.workers = 2
+    server.wait_ready()
+    server.send_signal(signal.SIGTTOU)
+    server.wait_log("one worker fewer: 1")
+    wait_for(lambda: len(server.pids("worker")) == 1, "the other to end")
+    begun = time.monotonic()
+    server.send_signal(signal.SIGTTOU)  # the last one stays
+    wait_for(lambda: time.monotonic() - begun > 0.3, "a moment")
+    assert len(server.pids("worker")) == 1

@@ -1,0 +1,88 @@
+"""`zwoole status` for people, and the tables it is made of."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from zwoole.commands.status import describe
+from zwoole.commands.table import duration, lines, size
+
+COUNTERS = {"messages_in": 100, "messages_out": 200, "bytes_in": 1000, "bytes_out": 2000, "queued_bytes": 0}
+PROCESS = {"ready": True, "retiring": False, "uptime_s": 7500.0, "memory_bytes": 30 << 20, "restarts": 0}
+REPORT: dict[str, Any] = {
+    "pid": 100,
+    "uptime_s": 7503.0,
+    "state": "serving",
+    "listening": ["127.0.0.1:8080"],
+    "run_dir": "/run/zwoole",
+    "processes": [
+        {**PROCESS, "role": "worker", "index": 1, "pid": 103, "cpu_s": 1.0, "ready": False},
+        {**PROCESS, "role": "worker", "index": 0, "pid": 102, "cpu_s": 1.0, "restarts": 2},
+        {**PROCESS, "role": "master", "index": 0, "pid": 101, "cpu_s": 5.0},
+    ],
+    "masters": [
+        {
+            **COUNTERS,
+            "index": 0,
+            "connections": 3,
+            "loop_lag_s": 0.0021,
+            "workers": [{"pid": 102, "connections": 3, "outstanding": 5}],
+        }
+    ],
+}
+
+
+def test_a_page_has_totals_rates_and_a_line_for_each_process() -> None:
+    later = copy.deepcopy(REPORT)
+    later["masters"][0].update(messages_in=150, messages_out=300, bytes_in=2024, bytes_out=4048, queued_bytes=2048)
+    later["processes"][2]["cpu_s"] = 5.25
+    assert describe(REPORT, later, 0.5).splitlines() == [
+        "serving on 127.0.0.1:8080, up 2h05m (pid 100)",
+        "connections 3, waiting to be sent 2.0 KiB",
+        "messages in 150 (100/s, 2.0 KiB/s), out 300 (200/s, 4.0 KiB/s)",
+        "run directory /run/zwoole",
+        "",
+        "PROCESS   PID  STATE        UP  CPU    MEMORY  CONNECTIONS  QUEUE   LAG  RESTARTS",
+        "master 0  101  ready     2h05m  50%  30.0 MiB            3         2 ms         0",
+        "worker 0  102  ready     2h05m   0%  30.0 MiB            3      5               2",
+        "worker 1  103  starting  2h05m   0%  30.0 MiB            0      0               0",
+    ]
+
+
+def test_a_process_and_a_master_that_are_new_have_no_rates_yet() -> None:
+    earlier = copy.deepcopy(REPORT)
+    earlier["processes"] = earlier["masters"] = []
+    page = describe(earlier, {**REPORT, "masters": []}, 0.5)
+    assert "messages in 0 (0/s, 0 B/s)" in page
+    assert "master 0  101  ready     2h05m   0%" in page
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0s"), (59.9, "59s"), (303, "5m03s"), (7620, "2h07m"), (86400 * 3 + 3600 * 4, "3d04h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (150 * 1024, "150 KiB"),
+        (3 << 29, "1.5 GiB"),
+        (1 << 60, "1048576 TiB"),
+    ],
+)
+def test_sizes(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+def test_columns_are_aligned_and_lines_have_no_blanks_behind() -> None:
+    assert lines([["A", "BB"], ["aaa", "b"]]) == "A    BB\naaa  b"
+    assert lines([["A", "BB"], ["aaa", "b"]], right={0, 1}) == "  A  BB\naaa   b"

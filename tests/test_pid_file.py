@@ -1,0 +1,44 @@
+"""The pid file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from zwoole.pid_file import PidFile
+from zwoole.shared.errors import StartError
+
+
+def test_it_has_our_number_while_we_hold_it(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    file = PidFile(str(path))
+    assert path.read_text() == f"{os.getpid()}\n"
+    file.remove()
+    assert not path.exists()
+
+
+def test_one_that_a_living_server_holds_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    file = PidFile(str(path))
+    with pytest.raises(StartError, match=rf"running already \(pid {os.getpid()}, pid file {path}\)"):
+        PidFile(str(path))
+    assert path.read_text() == f"{os.getpid()}\n"
+    file.remove()
+
+
+def test_a_stale_one_is_taken_over_whoever_has_its_number_now(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "pid"
+    path.write_text("1\n")
+    logging.getLogger("zwoole").propagate = True
+    file = PidFile(str(path))
+    assert f"the pid file {path} is stale: process 1 left it behind" in caplog.text
+    assert path.read_text() == f"{os.getpid()}\n"
+    file.remove()
+
+
+def test_one_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"cannot write the pid file .*: No such file or directory"):
+        PidFile(str(tmp_path / "none" / "pid"))
