@@ -116,7 +116,7 @@ SCENARIOS = (
     ),
     Scenario(
         "slow-readers",
-        "fan-out of 4 KiB to 200 connections, 4 outstanding, and 2 more (1 %) that never read",
+        "fan-out of 4 KiB to 200 connections; 2 more never read",
         _SLOW,
         peer.BROADCAST,
         FANOUT,

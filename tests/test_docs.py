@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from docs.settings_page import PAGE, number, page
+from zwoole.bench.scenarios import SCENARIOS
 from zwoole.shared.settings import Settings
 from zwoole.workers.events import EVENTS, IN_SUPERVISOR, IN_WORKERS
 
@@ -121,6 +122,11 @@ def test_the_table_of_events_is_the_one_of_the_code() -> None:
     where = {**dict.fromkeys(IN_WORKERS, "worker"), **dict.fromkeys(IN_SUPERVISOR, "supervisor")}
     expected = [[f"`{event}`", f"`{', '.join(arguments)}`", where[event]] for event, arguments in EVENTS.items()]
     assert rows(section(README, "## Events")) == expected
+
+
+def test_the_table_of_scenarios_is_the_one_of_the_code() -> None:
+    named = re.findall(r"`([\w-]+)`", " ".join(cells[0] for cells in rows(section(README, "## How fast"))))
+    assert named == [scenario.name for scenario in SCENARIOS]
 
 
 def test_the_page_of_settings_is_written_from_their_metadata() -> None:
