@@ -99,7 +99,7 @@ def write_results(
 @click.option("--quick", is_flag=True, help="One short round with few connections: are replies right? Not: how fast?")
 @click.option("--scenario", "scenario_names", multiple=True, type=click.Choice([one.name for one in SCENARIOS]))
 @click.option("--peer", "peer_names", multiple=True, type=click.Choice([peer.name for peer in PEERS]))
-@click.option("--idle", type=click.IntRange(1), default=IDLE_CONNECTIONS, show_default=True, help="Connections.")
+@click.option("--idle", type=click.IntRange(100), default=IDLE_CONNECTIONS, show_default=True, help="Connections.")
 @click.option("--results", type=click.Path(file_okay=False, path_type=Path), help="Folder to write the results to.")
 def main(
     rounds: int,

@@ -15,7 +15,7 @@ from zwoole.bench.plan import IDLE, Plan, Target
 from zwoole.bench.scenarios import Scenario
 
 WARMUP_SHARE = 0.25  # of the duration
-_FIRST_CONNECTIONS = 50  # before the memory of idle ones is measured: what the server allocates once is no part of it
+_FEW_CONNECTIONS = 50  # what the server allocates once it has had these is no part of what idle ones cost
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,17 @@ def measure(peer: Peer, scenario: Scenario, duration_s: float, round_number: int
 
 
 def _measure_memory(plan: Plan, server: PeerProcess) -> tuple[LoadResult, float]:
-    run_load(replace(plan, connections=min(plan.connections, _FIRST_CONNECTIONS), duration_s=plan.duration_s / 4))
-    readings = [server.pss_bytes()]
+    """Compare the memory with few connections and with all: both while a client runs that shares pages with it."""
+    readings: list[float] = []
 
     def meter() -> float:
         readings.append(server.pss_bytes())
         return readings[-1]
 
+    few = run_load(replace(plan, connections=_FEW_CONNECTIONS, duration_s=plan.duration_s / 4), meter)
+    with_few = readings[-1]
     result = run_load(plan, meter)
-    return result, (readings[-1] - readings[0]) / result.connections
+    return result, (readings[-1] - with_few) / (result.connections - few.connections)
 
 
 @contextmanager
