@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find reactor workers shared bench src -name '*.py' -o -name '*.pxd' -o -path '*/web/*') setup.py setup.cfg pyproject.toml
 
-.PHONY: run test lint types test-compiled test-pure bench chaos soak clean
+.PHONY: run test lint types test-compiled test-pure bench conformance chaos soak clean
 
 run: $(VENV)/installed
 	@echo
@@ -50,6 +50,10 @@ $(VENV)/tested: $(SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
 	REQUIRE_CYTHON=1 $(BIN)/pip install --quiet --disable-pip-version-check '.[test]'
 	touch $@ $(VENV)/installed
+
+# Autobahn|Testsuite's verdict on an echo server; tests/conformance/install_wstest.sh installs the suite.
+conformance: $(VENV)/tested
+	$(BIN)/python -m tests.conformance
 
 # Real clients under load while workers and masters are killed, reloaded and replaced: exact counts.
 chaos: $(VENV)/tested

@@ -1,0 +1,14 @@
+"""What the conformance suite talks to: every message goes back as it came, text as text and binary as binary."""
+
+from zwoole import Server
+from zwoole.workers.frame import Frame
+
+server = Server()
+
+
+@server.on("message")
+def echo(server: Server, frame: Frame) -> None:
+    server.push(frame.fd, frame.data)
+
+
+server.start()
