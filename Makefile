@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find reactor workers shared bench src -name '*.py' -o -name '*.pxd' -o -path '*/web/*') setup.py setup.cfg pyproject.toml
 
-.PHONY: run test lint types test-compiled test-pure bench conformance chaos soak clean
+.PHONY: run test lint types test-compiled test-pure bench conformance fuzz chaos soak clean
 
 run: $(VENV)/installed
 	@echo
@@ -54,6 +54,14 @@ $(VENV)/tested: $(SOURCES)
 # Autobahn|Testsuite's verdict on an echo server; tests/conformance/install_wstest.sh installs the suite.
 conformance: $(VENV)/tested
 	$(BIN)/python -m tests.conformance
+
+# Arbitrary bytes for what reads bytes from outside, on the sources uncompiled: the lines reached steer the fuzzer.
+fuzz: $(VENV)/fuzzed
+	PYTHONPATH=src $(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
+
+$(VENV)/fuzzed: $(VENV)/tested
+	$(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=2.3'
+	touch $@
 
 # Real clients under load while workers and masters are killed, reloaded and replaced: exact counts.
 chaos: $(VENV)/tested

@@ -1,0 +1,1 @@
+"""What Autobahn|Testsuite says of an echo server."""

@@ -1,0 +1,1 @@
+"""Arbitrary bytes for whatever reads bytes from outside its process."""

@@ -1,0 +1,21 @@
+"""python -m tests.fuzz.fuzzer TARGET OPTION...: one target under atheris, whose options are libFuzzer's.
+
+What steers it is the coverage of Python lines, which compiled modules do not have.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["zwoole"]):
+    from tests.fuzz.targets import TARGETS
+    from zwoole.shared.mask import COMPILED
+
+if COMPILED:
+    sys.exit("a compiled build cannot be fuzzed: set PYTHONPATH=src")
+
+name, *options = sys.argv[1:]
+atheris.Setup([sys.argv[0], *options], TARGETS[name])
+atheris.Fuzz()

@@ -1,0 +1,177 @@
+"""What is fuzzed. A target takes any bytes, and raises where the code that it tries breaks its contract.
+
+One byte in front of the input says how it is given: in which chunks, with how many further parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import cycle
+from typing import Any
+
+from zwoole.reactor.handshake import Refused, early_refusal, find_head_end, parse_upgrade, refusal, switching_protocols
+from zwoole.reactor.policy import Policy
+from zwoole.shared.control import ControlError, unpack
+from zwoole.shared.protocol import FAILED, HEADROOM, MESSAGE, PING, PONG, Protocol
+from zwoole.shared.request import pack_request, unpack_request
+from zwoole.shared.ring import PayloadRing
+from zwoole.shared.settings import Settings
+from zwoole.shared.wire import BODY_INTEGER, BODY_NIL, BODY_TEXT, BatchReader, BatchWriter, WireError
+
+Event = tuple[Any, ...]
+
+# Small, so that short inputs reach every limit.
+MAX_MESSAGE_BYTES = 300
+MAX_FRAGMENTS = 6
+RING_BYTES = 256
+
+PAUSING = 0x80  # protocol: the buffer is taken back after every event and lent again
+MAX_CHUNK_SIZES = 0x0F  # protocol: how many bytes behind the first one are the sizes of chunks
+ATTACHED = (b"", "é".encode(), b"\xff")  # wire: what may travel beside a batch
+
+POLICY = Policy(Settings(subprotocols=("chat", "superchat")))
+
+
+def handshake(data: bytes) -> None:
+    """Take bytes through the opening handshake: only Refused may leave, and what is accepted can be answered."""
+    half = len(data) // 2
+    end = find_head_end(data, 0)
+    early = find_head_end(data[:half], 0)
+    assert end == (early if early >= 0 else find_head_end(data, half)), "the end moves with the pieces"
+    try:
+        if end < 0:
+            if (refused := early_refusal(data)) is not None:
+                raise refused
+            return
+        upgrade = parse_upgrade(data[:end])
+        subprotocol = POLICY.judge(upgrade)
+    except Refused as refused:
+        assert refusal(refused).startswith(b"HTTP/1.1 4"), "a client's mistake is answered with 4xx"
+        return
+    assert switching_protocols(upgrade, subprotocol).startswith(b"HTTP/1.1 101 ")
+    request = unpack_request(1, pack_request(upgrade.target, upgrade.headers, "127.0.0.1", 1, subprotocol))
+    assert (request.path, request.subprotocol) == (upgrade.path, subprotocol), "the app is told something else"
+    assert len(request.headers) > 0
+    assert request.query is not None
+    assert request.cookies is not None
+
+
+def protocol(data: bytes) -> None:
+    """Take bytes as frames: nothing may be raised, and chunks and pauses change nothing."""
+    way = data[0] if data else 0
+    count = way & MAX_CHUNK_SIZES
+    sizes, stream = data[1 : 1 + count], data[1 + count :]
+    whole = received([stream], pausing=False)
+    for event in whole:
+        check_event(event)
+    assert received(chunks_of(stream, sizes or b"\0"), pausing=way & PAUSING != 0) == whole
+
+
+def received(chunks: Iterable[bytes], pausing: bool) -> list[Event]:
+    """Return the events of bytes that arrive in chunks."""
+    protocol = Protocol(MAX_MESSAGE_BYTES, MAX_FRAGMENTS)
+    events: list[Event] = []
+    for chunk in chunks:
+        lend(protocol, chunk)
+        while kind := protocol.next_event():
+            if kind == MESSAGE:
+                events.append((kind, protocol.opcode, protocol.data))
+            elif kind in (PING, PONG):
+                events.append((kind, protocol.data))
+            else:
+                events.append((kind, protocol.close_code, protocol.close_reason))
+            if pausing:
+                lend(protocol, protocol.take_rest())
+        assert protocol.partial_bytes <= MAX_MESSAGE_BYTES, "more is held than one message may have"
+    return events
+
+
+def lend(protocol: Protocol, data: bytes) -> None:
+    """Lend a buffer whose HEADROOM is just as large as it must be."""
+    buffer = bytearray(HEADROOM) + data
+    protocol.receive_data(buffer, HEADROOM, len(buffer))
+
+
+def chunks_of(stream: bytes, sizes: bytes) -> Iterable[bytes]:
+    """Cut a stream into chunks of the given sizes, less one each, again and again."""
+    start = 0
+    for size in cycle(sizes):
+        if start >= len(stream):
+            return
+        yield stream[start : start + size + 1]
+        start += size + 1
+
+
+def check_event(event: Event) -> None:
+    """Assert what every event promises."""
+    if event[0] == MESSAGE:
+        _, opcode, payload = event
+        assert len(payload) <= MAX_MESSAGE_BYTES
+        assert opcode == 2 or payload.decode() is not None
+    elif event[0] in (PING, PONG):
+        assert len(event[1]) <= 125
+    else:
+        kind, code, reason = event
+        assert kind != FAILED or code in (1002, 1007, 1008, 1009)
+        assert len(Protocol(0, 1).close_frame(code, reason)) <= 2 + 125
+
+
+def wire(data: bytes) -> None:
+    """Read bytes as a batch: only WireError may leave, and what was read is the same when it is written again."""
+    parts = [data[1:], *ATTACHED[: data[0] & 3 if data else 0]]
+    try:
+        reader = BatchReader(parts, PayloadRing(memoryview(bytearray(RING_BYTES))))
+        events = list(events_of(reader))
+    except WireError:
+        return
+    if all(kind < 0x80 for kind, *_ in events):  # larger ones exist in no version, and are not written
+        again = BatchReader(written(events, reader.first, reader.credit))
+        assert list(events_of(again)) == events
+        assert (again.first, again.credit) == (reader.first, reader.credit)
+
+
+def events_of(reader: BatchReader) -> Iterable[Event]:
+    """Return kind, number, type and body of a batch's events, the body by each way there is to it."""
+    while reader.next():
+        body: bytes | int = reader.body_integer
+        if reader.body_type != BODY_INTEGER:
+            body = reader.data()
+            assert len(body) == reader.body_size
+            appended = bytearray()
+            reader.append_to(appended)
+            assert appended == body
+        if reader.body_type == BODY_TEXT:
+            assert reader.text().encode() == body
+        yield reader.kind, reader.number, reader.body_type, body
+
+
+def written(events: Iterable[Event], first: int, credit: int) -> list[bytes]:
+    """Return the batch of these events."""
+    writer = BatchWriter()
+    for kind, number, body_type, body in events:
+        if body_type == BODY_NIL:
+            writer.add(kind, number)
+        elif body_type == BODY_INTEGER:
+            writer.add_integer(kind, number, body)
+        elif body_type == BODY_TEXT:
+            writer.add_text(kind, number, body)
+        else:
+            writer.add_bytes(kind, number, body)
+    return [bytes(part) for part in writer.take(first, credit)]
+
+
+def control(data: bytes) -> None:
+    """Read bytes as a control message: only ControlError may leave."""
+    try:
+        message = unpack(data)
+    except ControlError:
+        return
+    assert isinstance(message["type"], str)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "handshake": handshake,
+    "protocol": protocol,
+    "wire": wire,
+    "control": control,
+}
