@@ -80,7 +80,8 @@ def _measure_memory(plan: Plan, server: PeerProcess) -> tuple[LoadResult, float]
     few = run_load(replace(plan, connections=_FEW_CONNECTIONS, duration_s=plan.duration_s / 4), meter)
     with_few = readings[-1]
     result = run_load(plan, meter)
-    return result, (readings[-1] - with_few) / (result.connections - few.connections)
+    further = max(result.connections - few.connections, 1)
+    return result, (readings[-1] - with_few) / further
 
 
 @contextmanager

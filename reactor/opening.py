@@ -73,9 +73,8 @@ class Opening:
         self._router = router
         self._closing = closing
         self._policy = Policy(settings)
-        self._asked: dict[
-            int, tuple[Upgrade, str | None]
-        ] = {}  # fds whose worker is deciding; upgrade, our subprotocol
+        # By fd whose worker is deciding: the upgrade, our subprotocol, and what was agreed on.
+        self._asked: dict[int, tuple[Upgrade, str | None, Agreement | None]] = {}
         self._level = settings.compression_level
         self._framed = settings.slow_reader == "drop_oldest"
         self._max_head = settings.http_head_max_length
@@ -160,16 +159,16 @@ class Opening:
         subprotocol = self._policy.judge(upgrade)
         if not self.routes.serves(upgrade.path):
             raise Refused(404, "nothing is served at this path")
+        agreement = self._policy.agree(upgrade)
         connection.head = None
         connection.handler = upgrade.path in self.routes.handlers
         self._record(connection, upgrade, subprotocol)
         if self.routes.asks:
-            self._asked[connection.fd] = (upgrade, subprotocol)
+            self._asked[connection.fd] = (upgrade, subprotocol, agreement)
             connection.unread = rest
             self._router.stop_reading(connection)
             self._router.ask(connection)
             return
-        agreement = self._policy.agree(upgrade)
         self._timeouts.stop(connection.fd)
         self._switch(connection, agreement, switching_protocols(upgrade, subprotocol, (), response_of(agreement)))
         self._router.open(connection)
@@ -180,9 +179,8 @@ class Opening:
 
     def _accept_asked(self, connection: Connection, subprotocol: str | None, headers: list[tuple[str, str]]) -> None:
         """Accept an upgrade that a worker was asked about."""
-        upgrade, chosen = self._asked[connection.fd]
+        upgrade, chosen, agreement = self._asked[connection.fd]
         subprotocol = chosen if subprotocol is None else subprotocol
-        agreement = self._policy.agree(upgrade)
         response = switching_protocols(upgrade, subprotocol, headers, response_of(agreement))
         self._timeouts.stop(connection.fd)
         del self._asked[connection.fd]

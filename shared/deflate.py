@@ -187,9 +187,11 @@ class Inflater:
             decoder = self._decoder = zlib.decompressobj(-self._bits)
         out = decoder.decompress(data, limit)
         self.rest = decoder.unconsumed_tail
-        if decoder.eof:  # section 7.2.3.4: a block may say that it is the last; what is behind it goes on all the same
+        # Section 7.2.3.4: a block may say that it is the last. Its sender's next compressor has an empty window then, and
+        # so has what inflates the rest.
+        if decoder.eof:
             self.rest = decoder.unused_data
-            self._decoder = zlib.decompressobj(-self._bits, zdict=out[-(1 << self._bits) :])
+            self._decoder = None
         return out
 
     def end_message(self) -> None:

@@ -190,6 +190,19 @@ def test_a_block_that_says_it_is_the_last_is_not() -> None:
         inflater.end_message()
 
 
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_what_is_behind_a_last_block_refers_to_nothing_before_it_however_it_arrives(size: int) -> None:
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=b"Hello")
+    data = bytes.fromhex("f348cdc9c90700") + compressor.compress(b"Hello") + compressor.flush(zlib.Z_SYNC_FLUSH)
+    inflater = Inflater(15, True)
+    with pytest.raises(zlib.error, match="too far back"):
+        for start in range(0, len(data), size):
+            piece = data[start : start + size]
+            while piece:
+                inflater.inflate(piece, 1000)
+                piece = inflater.rest
+
+
 @pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x07", os.urandom(100) + b"\xff" * 10])
 def test_what_is_not_deflated_is_an_error(data: bytes) -> None:
     with pytest.raises(zlib.error):

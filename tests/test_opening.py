@@ -221,6 +221,16 @@ def test_who_looks_after_open_connections_is_told_of_a_new_one_that_is_read(
     assert opened == [(client.connection, OPEN, True)]
 
 
+@pytest.mark.parametrize("asks", [False, True])
+def test_malformed_extensions_are_refused_before_anybody_is_asked(asks: bool) -> None:
+    with Reactor(websocket_compression=True) as reactor:
+        worker = reactor.worker()
+        reactor.opening.routes = Routes(callbacks=True, asks=asks)
+        client = reactor.client()
+        client.send(HEAD.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: ;;;=\r\n\r\n"))
+        assert refused_with(reactor, worker, client, 400)
+
+
 def test_the_worker_may_refuse(asking: Reactor, worker: Worker, client: Client) -> None:
     client.send(HEAD)
     answer(worker, Refuse(401, "who are you?", {"WWW-Authenticate": "Bearer"}))

@@ -23,24 +23,6 @@ def zwoole() -> None:
     """
 
 
-@zwoole.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def bench(arguments: tuple[str, ...]) -> None:
-    """Load a WebSocket server, any one, and check every reply: `zwoole bench -h`."""
-    from zwoole.bench.cli import bench as command  # late, as the other commands have no use for it
-
-    command.main(list(arguments), prog_name="zwoole bench", standalone_mode=False)
-
-
-@zwoole.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def bench(arguments: tuple[str, ...]) -> None:
-    """Load a WebSocket server, any one, and check every reply: `zwoole bench -h`."""
-    from zwoole.bench.cli import bench as command  # late, as the other commands have no use for it
-
-    command.main(list(arguments), prog_name="zwoole bench", standalone_mode=False)
-
-
 def main() -> None:
     """Run the command; what goes wrong is said in one line."""
     try:

@@ -30,7 +30,6 @@ CHAPTERS = {
     12: ("permessage-deflate, by payload", 90),
     13: ("permessage-deflate, by parameters", 126),
 }
-DEFLATE_CHAPTERS = (12, 13)
 
 MARKUP = re.compile(r"(?:<[^>]*>|\s)+")
 

@@ -12,7 +12,8 @@ from typing import Any
 from zwoole.reactor.handshake import Refused, early_refusal, find_head_end, parse_upgrade, refusal, switching_protocols
 from zwoole.reactor.policy import Policy
 from zwoole.shared.control import ControlError, unpack
-from zwoole.shared.protocol import FAILED, HEADROOM, MESSAGE, PING, PONG, Protocol
+from zwoole.shared.deflate import Inflater
+from zwoole.shared.protocol import FAILED, HEADROOM, MESSAGE, PING, PONG, YIELD, Protocol
 from zwoole.shared.request import pack_request, unpack_request
 from zwoole.shared.ring import PayloadRing
 from zwoole.shared.settings import Settings
@@ -24,12 +25,15 @@ Event = tuple[Any, ...]
 MAX_MESSAGE_BYTES = 300
 MAX_FRAGMENTS = 6
 RING_BYTES = 256
+WINDOW_BITS = 9
 
 PAUSING = 0x80  # protocol: the buffer is taken back after every event and lent again
+COMPRESSED = 0x40  # protocol: permessage-deflate was agreed on
+TAKEOVER = 0x20  # protocol: with context takeover
 MAX_CHUNK_SIZES = 0x0F  # protocol: how many bytes behind the first one are the sizes of chunks
 ATTACHED = (b"", "é".encode(), b"\xff")  # wire: what may travel beside a batch
 
-POLICY = Policy(Settings(subprotocols=("chat", "superchat")))
+POLICY = Policy(Settings(subprotocols=("chat", "superchat"), websocket_compression=True))
 
 
 def handshake(data: bytes) -> None:
@@ -45,10 +49,12 @@ def handshake(data: bytes) -> None:
             return
         upgrade = parse_upgrade(data[:end])
         subprotocol = POLICY.judge(upgrade)
+        agreement = POLICY.agree(upgrade)
     except Refused as refused:
         assert refusal(refused).startswith(b"HTTP/1.1 4"), "a client's mistake is answered with 4xx"
         return
-    assert switching_protocols(upgrade, subprotocol).startswith(b"HTTP/1.1 101 ")
+    extensions = None if agreement is None else agreement.response
+    assert switching_protocols(upgrade, subprotocol, (), extensions).startswith(b"HTTP/1.1 101 ")
     request = unpack_request(1, pack_request(upgrade.target, upgrade.headers, "127.0.0.1", 1, subprotocol))
     assert (request.path, request.subprotocol) == (upgrade.path, subprotocol), "the app is told something else"
     assert len(request.headers) > 0
@@ -61,15 +67,23 @@ def protocol(data: bytes) -> None:
     way = data[0] if data else 0
     count = way & MAX_CHUNK_SIZES
     sizes, stream = data[1 : 1 + count], data[1 + count :]
-    whole = received([stream], pausing=False)
+    whole = received([stream], way & ~PAUSING)
     for event in whole:
         check_event(event)
-    assert received(chunks_of(stream, sizes or b"\0"), pausing=way & PAUSING != 0) == whole
+    assert outcome(received(chunks_of(stream, sizes or b"\0"), way), way) == outcome(whole, way)
 
 
-def received(chunks: Iterable[bytes], pausing: bool) -> list[Event]:
+def outcome(events: list[Event], way: int) -> list[Event]:
+    """Return what must not depend on the chunks: of several faults in deflated data, zlib's output so far decides."""
+    if way & COMPRESSED and events and events[-1][0] == FAILED:
+        return [*events[:-1], (FAILED,)]
+    return events
+
+
+def received(chunks: Iterable[bytes], way: int) -> list[Event]:
     """Return the events of bytes that arrive in chunks."""
-    protocol = Protocol(MAX_MESSAGE_BYTES, MAX_FRAGMENTS)
+    inflater = Inflater(WINDOW_BITS, way & TAKEOVER != 0) if way & COMPRESSED else None
+    protocol = Protocol(MAX_MESSAGE_BYTES, MAX_FRAGMENTS, inflater)
     events: list[Event] = []
     for chunk in chunks:
         lend(protocol, chunk)
@@ -78,11 +92,11 @@ def received(chunks: Iterable[bytes], pausing: bool) -> list[Event]:
                 events.append((kind, protocol.opcode, protocol.data))
             elif kind in (PING, PONG):
                 events.append((kind, protocol.data))
-            else:
+            elif kind != YIELD:
                 events.append((kind, protocol.close_code, protocol.close_reason))
-            if pausing:
+            if kind == YIELD or way & PAUSING:
                 lend(protocol, protocol.take_rest())
-        assert protocol.partial_bytes <= MAX_MESSAGE_BYTES, "more is held than one message may have"
+        assert protocol.partial_bytes() <= MAX_MESSAGE_BYTES, "more is held than one message may have"
     return events
 
 
