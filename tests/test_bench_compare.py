@@ -1,61 +1,99 @@
-"""The comparison: starting and stopping servers, and the arithmetic of its table."""
+"""The comparison: who is measured in what, measurements of real servers, and the files that are written."""
+
+from __future__ import annotations
 
 import json
-import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import psutil
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
-from zwoole.bench import compare, peerprocess
-from zwoole.bench.compare import Run, Scenario, describe, measure, ratios
-from zwoole.bench.load import LoadResult
-from zwoole.bench.peerprocess import HOST, PEERS, Peer, PeerError, PeerProcess
+from zwoole.bench import compare, peer
+from zwoole.bench.compare import pairs_of, quick_pairs, with_idle
+from zwoole.bench.measuring import Run, measure
+from zwoole.bench.peer import PEERS, Peer
+from zwoole.bench.plan import CONNECT, FANOUT, IDLE, Target
+from zwoole.bench.scenarios import SCENARIOS, Scenario
 
-ECHO = next(peer for peer in PEERS if peer.name == "websockets")
-SMALL = Scenario(connections=2, size=64, depth=2)
+OURS = next(one for one in PEERS if one.name == "zwoole")
+ECHO = next(one for one in PEERS if one.name == "websockets")
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+SMALL = replace(BY_NAME["echo-16"], connections=2, depth=2)
 
 needs_echo = pytest.mark.skipif(bool(ECHO.skip_reason()), reason=ECHO.skip_reason())
 
 
-def run_at(rate: float, peer: str, round_number: int) -> Run:
-    latency = {"p50": 10.0, "p99": 20.0}
-    result = LoadResult(2, int(rate), 1.0, rate, 1.0, latency, {}, 0.5, metered=2.0)
-    return Run(round_number, SMALL, peer, result)
+# Who is measured in what.
 
 
-RUNS = [
-    *(run_at(rate, "zwoole", number) for number, rate in enumerate([1000, 2000, 3000], 1)),
-    *(run_at(rate, "websockets", number) for number, rate in enumerate([500, 500, 3000], 1)),
-]
+def test_scenarios_name_peers_that_there_are() -> None:
+    names = {one.name for one in PEERS}
+    for scenario in SCENARIOS:
+        assert set(scenario.peers) <= names
+        assert scenario.ours in scenario.peers
+    assert names == {name for scenario in SCENARIOS for name in scenario.peers}
+    assert len(BY_NAME) == len(SCENARIOS)
 
 
-def test_ratios_are_taken_within_a_round() -> None:
-    assert ratios(RUNS, SMALL, "websockets") == [2, 4, 1]
+def test_a_scenario_has_the_peers_that_take_part_and_are_there() -> None:
+    scenarios = [Scenario("a", "", ("zwoole", "websockets")), Scenario("b", "", ("zwoole", "bun"))]
+    assert [(one.name, server.name) for one, server in pairs_of(scenarios, [ECHO, OURS])] == [
+        ("a", "websockets"),
+        ("a", "zwoole"),
+        ("b", "zwoole"),
+    ]
 
 
-def test_a_round_without_both_has_no_ratio() -> None:
-    failed = Run(2, SMALL, "zwoole", None, "it did not start")
-    assert ratios([RUNS[0], failed, *RUNS[2:]], SMALL, "websockets") == [2, 1]
+def test_a_quick_comparison_has_every_scenario_and_every_peer() -> None:
+    every = pairs_of(SCENARIOS, PEERS)
+    quick = quick_pairs(every)
+    assert len(quick) <= len(SCENARIOS) + len(PEERS)
+    assert {one.name for one, _ in quick} == set(BY_NAME)
+    assert {server for _, server in quick} == set(PEERS)
+    assert max(one.connections for one, _ in quick) <= 200
 
 
-def test_table_has_medians_and_spreads() -> None:
-    table = describe(RUNS, SMALL, [PEERS[0], ECHO])
-    assert "2,000 (1,000-3,000)" in table
-    assert "2.00 (1.00-4.00)" in table
-    assert f"{2.0 / 2000 * 1e6:.2f}" in table  # server CPU seconds for a million messages
+def test_rounds_are_interleaved_and_idle_connections_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(server: Peer, scenario: Scenario, duration_s: float, round_number: int) -> Run:
+        return Run(round_number, scenario.name, server.name, None)
+
+    monkeypatch.setattr(compare, "measure", run)
+    pairs = [(SMALL, OURS), (SMALL, ECHO), (BY_NAME["idle"], OURS)]
+    assert [(one.round, one.scenario, one.peer) for one in compare.compare(pairs, 2, 1.0)] == [
+        (1, "echo-16", "zwoole"),
+        (1, "echo-16", "websockets"),
+        (1, "idle", "zwoole"),
+        (2, "echo-16", "zwoole"),
+        (2, "echo-16", "websockets"),
+    ]
 
 
-def test_table_without_results() -> None:
-    assert "no result" in describe([Run(1, SMALL, "zwoole", None, "it did not start")], SMALL, [PEERS[0]])
+def test_the_number_of_idle_connections_is_in_the_title() -> None:
+    idle = next(one for one in with_idle(SCENARIOS, 12345) if one.mode == IDLE)
+    assert idle.connections == 12345
+    assert idle.title.startswith("12,345 idle connections")
 
 
-def test_a_peer_that_is_not_installed_names_the_command() -> None:
-    peer = Peer("missing", "missing.py", ("no_such_module",), "no-such-package")
-    assert peer.skip_reason() == f"not installed: {sys.executable} -m pip install no-such-package"
-    assert Peer("missing", "missing.py", program="no-such-program").skip_reason() == "there is no no-such-program"
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_a_scenario_makes_a_plan(scenario: Scenario) -> None:
+    plan = scenario.plan(Target("127.0.0.1", 8080, "/"), 2.0, 0.5)
+    assert (plan.mode, plan.connections, plan.depth) == (scenario.mode, scenario.connections, scenario.depth)
+    assert plan.compress == (scenario.serve == peer.DEFLATE)
+    assert (scenario.serve == peer.BROADCAST) == (plan.mode == FANOUT)
+    assert bool(plan.sources) == (plan.mode == CONNECT)
+
+
+def test_a_browsers_head_has_the_origin_of_its_server() -> None:
+    plan = BY_NAME["idle-browser"].plan(Target("127.0.0.1", 8080, "/"), 2.0, 0.5)
+    assert dict(plan.headers)["Origin"] == "http://127.0.0.1:8080"
+    assert BY_NAME["idle"].plan(Target("127.0.0.1", 8080, "/"), 2.0, 0.5).headers == ()
+
+
+# Measurements.
 
 
 @needs_echo
@@ -65,45 +103,31 @@ def test_measure_loads_a_peer_and_its_processes_are_gone_afterwards() -> None:
     assert run.problem == ""
     assert run.result is not None
     assert run.result.messages > 0
-    assert run.result.errors == {}
     assert run.cpu_s_per_million > 0
+    assert run.figure == run.result.rate
     assert {
-        child for child in psutil.Process().children(recursive=True) if "echo" in " ".join(child.cmdline())
+        one for one in psutil.Process().children(recursive=True) if ECHO.script in " ".join(one.cmdline())
     } <= before
 
 
-@pytest.fixture
-def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in place of peers/."""
-    monkeypatch.setattr(peerprocess, "FOLDER", tmp_path)
-    return tmp_path
+@needs_echo
+@pytest.mark.parametrize("name", ["fanout-4", "slow-readers", "deflate", "cpu", "connect"])
+def test_a_peer_does_what_the_scenario_asks(name: str) -> None:
+    run = measure(ECHO, replace(BY_NAME[name].small(), connections=5), 0.2)
+    assert run.problem == ""
+    assert run.result is not None
+    assert run.result.messages > 0
 
 
-def test_a_peer_that_ends_at_once_is_told_by_its_last_words(scripts: Path) -> None:
-    (scripts / "dead.py").write_text("raise SystemExit('no worker today')\n")
-    with pytest.raises(PeerError, match="dead did not start: no worker today"):
-        PeerProcess(Peer("dead", "dead.py")).__enter__()
+@needs_echo
+def test_idle_connections_are_measured_in_bytes() -> None:
+    run = measure(ECHO, replace(BY_NAME["idle"], connections=300), 0.2)
+    assert run.problem == ""
+    assert run.figure == run.bytes_per_connection
+    assert 1000 < run.figure < 1_000_000
 
 
-DEAF = """
-import signal, socket, subprocess, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-while True:
-    time.sleep(60)
-"""
-
-
-def test_a_peer_deaf_to_term_is_killed_with_its_children(scripts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peerprocess, "STOP_TIMEOUT_S", 0.2)
-    (scripts / "deaf.py").write_text(DEAF)
-    with PeerProcess(Peer("deaf", "deaf.py")) as server:
-        socket.create_connection((HOST, server.port), timeout=5).close()
-        tree = server.processes()
-        assert len(tree) == 2
-    assert server.killed
-    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in tree)
+# The command.
 
 
 WRONG = """
@@ -122,14 +146,58 @@ asyncio.run(main())
 """
 
 
-@needs_echo
-def test_the_command_fails_when_a_reply_is_wrong(scripts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (scripts / ECHO.script).write_text(WRONG)
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have one small scenario in place of all."""
     monkeypatch.setattr(compare, "SCENARIOS", (SMALL,))
-    file = scripts / "runs.json"
-    outcome = CliRunner().invoke(
-        compare.main, ["--rounds", "1", "--duration", "0.2", "--peer", "websockets", "--json", str(file)]
-    )
+
+
+def invoke(*options: str) -> Result:
+    return CliRunner().invoke(compare.main, ["--duration", "0.2", "--peer", "websockets", *options])
+
+
+@needs_echo
+@pytest.mark.usefixtures("small")
+def test_results_are_written_with_what_made_them(tmp_path: Path) -> None:
+    outcome = invoke("--rounds", "2", "--results", str(tmp_path / "results"))
+    assert outcome.exit_code == 0, outcome.output
+    record = json.loads((tmp_path / "results" / "latest.json").read_text())
+    assert [(run["round"], run["peer"], run["problem"]) for run in record["runs"]] == [
+        (1, "websockets", ""),
+        (2, "websockets", ""),
+    ]
+    assert {"date", "command", "machine", "Python", "zwoole", "websockets"} <= {
+        note.split(":")[0] for note in record["notes"]
+    }
+    page = (tmp_path / "results" / "latest.md").read_text()
+    assert "### Echo of 64 B" in page
+    assert "| websockets |" in page
+    assert all(f"- {note}" in page for note in record["notes"])
+    image = ElementTree.parse(tmp_path / "results" / "latest.svg")
+    assert "websockets" in {text.text for text in image.iter("{http://www.w3.org/2000/svg}text")}
+
+
+@needs_echo
+@pytest.mark.usefixtures("small")
+def test_a_wrong_reply_is_told_and_fails_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer, "FOLDER", tmp_path)
+    (tmp_path / ECHO.script).write_text(WRONG)
+    outcome = invoke("--rounds", "1", "--results", str(tmp_path))
     assert outcome.exit_code == 1
     assert "length: a reply had another length than its message" in outcome.output
-    assert json.loads(file.read_text())["runs"][0]["peer"] == "websockets"
+    assert "length: a reply had another length than its message" in (tmp_path / "latest.md").read_text()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_peer_that_is_not_there_is_named_and_nothing_measured_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "PEERS", (replace(ECHO, packages=("no_such_package",)),))
+    outcome = invoke()
+    assert f"websockets: skipped, not installed: {sys.executable} -m pip install no_such_package" in outcome.output
+    assert outcome.exit_code == 1
+
+
+def test_a_quick_comparison_leaves_no_results(tmp_path: Path) -> None:
+    outcome = invoke("--quick", "--results", str(tmp_path / "results"))
+    assert outcome.exit_code == 2
+    assert "without --results" in outcome.output
+    assert not (tmp_path / "results").exists()

@@ -2,15 +2,15 @@
 
 import os
 import sys
+from pathlib import Path
 
 import uvicorn
 
 if __name__ == "__main__":
     os.environ["MODE"] = sys.argv[2]
-    from asgi_app import app
-
     uvicorn.run(
-        app,
+        "asgi_app:app",
+        app_dir=str(Path(__file__).parent),
         host="127.0.0.1",
         port=int(sys.argv[1]),
         loop="uvloop",
