@@ -187,8 +187,8 @@ class Inflater:
             decoder = self._decoder = zlib.decompressobj(-self._bits)
         out = decoder.decompress(data, limit)
         self.rest = decoder.unconsumed_tail
-        # Section 7.2.3.4: a block may say that it is the last. Its sender's next compressor has an empty window then, and
-        # so has what inflates the rest.
+        # Section 7.2.3.4: a block may say that it is the last. Its sender's next compressor has an empty window then,
+        # and so has what inflates the rest.
         if decoder.eof:
             self.rest = decoder.unused_data
             self._decoder = None
