@@ -26,7 +26,7 @@ def zwoole() -> None:
 def main() -> None:
     """Run the command; what goes wrong is said in one line."""
     try:
-        zwoole.main(standalone_mode=False)
+        zwoole.main(prog_name="zwoole", standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
