@@ -112,7 +112,7 @@ class LoadClient:
         tally.begin(window.start_ns, window.opens_ns, window.interval_ns, window.intervals)
         tally.limit = self._plan.messages or _UNLIMITED
         tally.now_ns = tally.last_reply_ns = clock_ns()
-        pace = self._pace(window.start_ns)
+        pace = self._pace(window)
         if self._plan.messages:
             self._expect(dict.fromkeys(range(self._plan.senders), self._plan.messages))
         for connection in list(self._by_fd.values()):
@@ -120,6 +120,7 @@ class LoadClient:
             self._serve_pending(connection)
         while self._by_fd and not self._plan.messages and clock_ns() < window.closes_ns:
             self._turn(pace, report)
+        self._send_due(pace)
         self.still_open = len(self._by_fd)
         self.ended_ns = clock_ns()
         self._drain(report)
@@ -172,13 +173,13 @@ class LoadClient:
         self._by_fd[connection.fd] = connection
         self._epoll.register(attempt.sock, select.EPOLLIN)
 
-    def _pace(self, start_ns: int) -> Pace | None:
+    def _pace(self, window: Window) -> Pace | None:
         sending = [connection for connection in self._by_fd.values() if connection.own]
         if not self._plan.rate or not sending:
             return None
         first = sending[0].own
         assert first
-        return Pace(sending, first.number, self._plan.sending, self._spacing_ps, start_ns)
+        return Pace(sending, first.number, self._plan.sending, self._spacing_ps, window.start_ns, window.closes_ns)
 
     def _expect(self, sent: Sent) -> None:
         """Fan-out: note how many messages each sender has sent in all, where that was not known."""
@@ -222,14 +223,16 @@ class LoadClient:
                 self._attend(connection, result)
             if self._plan.target.secure:
                 self._serve_pending(connection)
-        if pace:
-            for connection in pace.release(clock_ns()):
-                if not connection.writing:
-                    self._attend(connection, connection.send())
+        self._send_due(pace)
         now_ns = clock_ns()
         if now_ns >= self.tally.interval_end_ns:
             self.tally.end_intervals(now_ns)
         report()
+
+    def _send_due(self, pace: Pace | None) -> None:
+        for connection in pace.release(clock_ns()) if pace else ():
+            if not connection.writing:
+                self._attend(connection, connection.send())
 
     def _serve_pending(self, connection: Connection) -> None:
         """Serve what TLS has read and epoll does not know of."""

@@ -6,6 +6,7 @@ from zwoole.bench.loadcore cimport Connection
 
 cdef class Pace:
     cdef list _connections
+    cdef long long _end_ns
     cdef long long _first
     cdef Py_ssize_t _next
     cdef long long _round

@@ -9,14 +9,27 @@ from zwoole.bench.loadcore import Connection
 class Pace:
     """The schedule of an open loop: message k of a run is due at ``start_ns + k / rate``, connections taking turns.
 
-    A process has ``connections`` out of ``turn``, from number ``first`` on; so all processes of a run keep to one
-    schedule without a word between them.
+    None is due at ``end_ns`` or later. A process has ``connections`` out of ``turn``, from number ``first`` on; so all
+    processes of a run keep to one schedule without a word between them.
     """
 
-    __slots__ = ("_connections", "_first", "_next", "_round", "_spacing_ps", "_start_ns", "_turn", "next_due_ns")
+    __slots__ = (
+        "_connections",
+        "_end_ns",
+        "_first",
+        "_next",
+        "_round",
+        "_spacing_ps",
+        "_start_ns",
+        "_turn",
+        "next_due_ns",
+    )
 
-    def __init__(self, connections: "list[Connection]", first: int, turn: int, spacing_ps: int, start_ns: int) -> None:
+    def __init__(
+        self, connections: "list[Connection]", first: int, turn: int, spacing_ps: int, start_ns: int, end_ns: int
+    ) -> None:
         self._connections = connections
+        self._end_ns = end_ns
         self._first = first
         self._turn = turn
         self._spacing_ps = spacing_ps  # picoseconds from one message to the next
@@ -30,7 +43,7 @@ class Pace:
     def release(self, now_ns: int) -> "list[Connection]":
         """Raise the quotas by the messages that are due; return the connections that have some to send."""
         released: list[Connection] = []
-        while self.next_due_ns <= now_ns:
+        while self.next_due_ns <= now_ns and self.next_due_ns < self._end_ns:
             connection: Connection = self._connections[self._next]
             if not connection.gone:
                 connection.quota = self._round + 1

@@ -190,7 +190,7 @@ def window(opens_in_s: float = 0.0, duration_s: float = 0.0) -> Window:
 
 
 class Run:
-    """What a LoadClient has counted on a plan: ``messages``, ``latencies`` and ``errors``."""
+    """What a LoadClient has counted on a plan, in the window and, ``later``, behind it."""
 
     def __init__(self, plan: Plan, when: Window | None = None) -> None:
         opened = open_to(plan)
@@ -199,7 +199,9 @@ class Run:
         self.client.run(when or window())
         self.client.close()
         self.errors = dict(self.client.errors)
-        counted = [part for part in self.client.tally.take_finished() if part[0] == 0]
+        parts = self.client.tally.take_finished()
+        self.later = sum(part[1] for part in parts if part[0] > 0)
+        counted = [part for part in parts if part[0] == 0]
         self.messages = sum(part[1] for part in counted)
         self.payload_bytes = sum(part[2] for part in counted)
         self.latencies = [sum(counts) for counts in zip(*(part[3] for part in counted), strict=True)]

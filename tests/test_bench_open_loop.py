@@ -20,23 +20,24 @@ from zwoole.bench.pace import Pace
 from zwoole.bench.plan import Plan
 from zwoole.bench.tally import Tally
 
-STALL_S = 0.5
+STALL_S = 0.4
 
 
-def percentiles_ms(run: Run) -> dict[str, float]:
+def percentile_s(run: Run, percentile: float) -> float:
     latencies = histogram.empty()
     histogram.add_counts(latencies, array("Q", run.latencies))
-    return {name: value / 1e3 for name, value in histogram.percentiles_us(latencies).items()}
+    return float(latencies.get_value_at_percentile(percentile)) / 1e9
 
 
 def stalling_echo(after_s: float) -> Handler:
-    """Return an echo that stands still once, all of it, for STALL_S."""
+    """Return an echo that stands still once, all of it, for STALL_S, so long after its first message."""
     stalled = False
-    began = time.monotonic()
+    began = 0.0
 
     async def handler(connection: ServerConnection) -> None:
-        nonlocal stalled
+        nonlocal stalled, began
         async for message in connection:
+            began = began or time.monotonic()
             if not stalled and time.monotonic() - began > after_s:
                 stalled = True
                 time.sleep(STALL_S)
@@ -49,34 +50,33 @@ def test_the_rate_is_the_one_asked_for() -> None:
     with websocket_server(echo) as target:
         run = Run(Plan(target, connections=7, rate=400.0), window(duration_s=0.5))
     assert run.errors == {}
-    assert run.messages == pytest.approx(200, abs=10)
+    assert run.messages + run.later == 200
+    assert run.messages > 150
 
 
 def test_a_stall_shows_in_the_percentiles() -> None:
     with websocket_server(stalling_echo(after_s=0.2)) as target:
         run = Run(Plan(target, connections=4, rate=200.0), window(duration_s=1.0))
     assert run.errors == {}
-    found = percentiles_ms(run)
-    # of the 200 messages 100 were due in the stall, one every 5 ms: the first waited for all of it, the last not at all
-    assert found["p50"] < 100
-    assert found["p90"] > STALL_S * 1e3 * 0.5
-    assert found["max"] > STALL_S * 1e3 * 0.9
+    # of the 200 messages 80 were due in the stall, one every 5 ms: the first waited for all of it, the last not at all
+    assert percentile_s(run, 25) < STALL_S / 4
+    assert percentile_s(run, 90) > STALL_S / 2
+    assert percentile_s(run, 100) > STALL_S * 0.9
 
 
 def test_a_closed_loop_hides_the_same_stall() -> None:
     with websocket_server(stalling_echo(after_s=0.2)) as target:
         run = Run(Plan(target, connections=4, depth=1), window(duration_s=1.0))
     assert run.errors == {}
-    found = percentiles_ms(run)
-    assert found["p90"] < 100  # 4 slow messages of thousands
-    assert found["max"] > STALL_S * 1e3 * 0.9
+    assert percentile_s(run, 90) < STALL_S / 4  # 4 slow messages of thousands
+    assert percentile_s(run, 100) > STALL_S * 0.9
 
 
 def test_what_was_due_at_the_end_is_waited_for() -> None:
     with websocket_server(stalling_echo(after_s=0.2)) as target:
         run = Run(Plan(target, connections=4, rate=200.0), window(duration_s=0.4))
     assert run.errors == {}
-    assert run.client.tally.last_reply_ns - run.client.ended_ns > 0.2e9
+    assert run.client.tally.last_reply_ns - run.client.ended_ns > 0.1e9
 
 
 def test_what_was_due_at_the_end_is_in_the_percentiles() -> None:
@@ -135,7 +135,9 @@ def connections() -> Iterator[list[Connection]]:
 
 
 def test_connections_take_turns_on_one_schedule(connections: list[Connection]) -> None:
-    pace = Pace(connections, first=2, turn=10, spacing_ps=5000, start_ns=1000)  # 2, 3 and 4 of ten, every 5 ns
+    pace = Pace(
+        connections, first=2, turn=10, spacing_ps=5000, start_ns=1000, end_ns=1600
+    )  # 2, 3 and 4 of ten, every 5 ns
     assert [connection.first_due_ns for connection in connections] == [1010, 1015, 1020]
     assert pace.next_due_ns == 1010
     assert pace.release(1009) == []
@@ -147,6 +149,8 @@ def test_connections_take_turns_on_one_schedule(connections: list[Connection]) -
     connections[0].gone = True
     assert set(pace.release(1000 + 10 * 50)) == set(connections[1:])
     assert [connection.quota for connection in connections] == [2, 10, 10]
+    pace.release(10**6)
+    assert [connection.quota for connection in connections] == [2, 12, 12]  # of the 13th round the first would be 1610
 
 
 def test_waiting_ends_in_time_or_when_something_comes() -> None:
