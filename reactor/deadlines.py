@@ -20,12 +20,16 @@ class Clock:
 
     After Ctrl+Z, a stopped virtual machine or a debugger all timeouts would fire, though what they wait for lies
     unread in the sockets. A turn that begins more than LATE_S late therefore shifts all of them by its lateness.
+
+    Attributes:
+        now: the time, as of this turn.
+        woke: the same in monotonic seconds, pauses included.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._lost = 0.0
-        self.now = monotonic()
+        self.now = self.woke = monotonic()
 
     def turn(self, expected: float) -> None:
         """Read the time, once a turn.
@@ -33,7 +37,8 @@ class Clock:
         Args:
             expected: when, on this clock, the turn was to begin at the latest.
         """
-        self.now = self._monotonic() - self._lost
+        self.woke = self._monotonic()
+        self.now = self.woke - self._lost
         late = self.now - expected
         if late > LATE_S:
             self._lost += late

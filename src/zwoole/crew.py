@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 
 from zwoole.change import Change, change_of
-from zwoole.children import Child, backoff, describe_exit, spawn
+from zwoole.children import Child, backoff, describe_exit, exit_name, spawn
+from zwoole.ledger import Ledger
 from zwoole.shared.log import get_logger
 from zwoole.shared.settings import Settings
 
@@ -90,6 +91,7 @@ class Crew:
         self._run_callback = run_callback
         self._give_up = give_up
         self._first_ready = first_ready
+        self._ledger = Ledger(run_dir)
         self._incarnations = 0
         self._ready_on: dict[int, set[int]] = {}  # worker incarnation: epochs of the masters that it said hello to
         self._changes: list[Change] = []
@@ -151,17 +153,17 @@ class Crew:
         elif self._changes:
             self._reload_wanted.append(sender)
         else:
-            change = Change("reload", sender)
+            change = Change("reload", "reload", sender)
             log.info("reload: starting %d new worker(s) beside those in service", self.worker_num)
             self._changes.append(change)
             for slot in range(self.worker_num):
                 self._start_worker(slot, change)
 
-    def recycle_asked(self, incarnation: int, why: str) -> None:
+    def recycle_asked(self, incarnation: int, reason: str, why: str) -> None:
         """A worker wishes to be replaced."""
         for child in self.of("worker"):
             if child.incarnation == incarnation and not child.retiring:
-                self._recycle(child.index, why)
+                self._recycle(child.index, reason, why)
 
     def scale(self, by: int) -> None:
         """Add a worker, or give the last one up; while workers are being replaced it waits until that is done."""
@@ -215,6 +217,7 @@ class Crew:
 
     def _adopt(self, child: Child) -> None:
         self.children[child.pidfd] = child
+        self._ledger.began(child)
         self._watch(child.pidfd)
 
     def _introduce(self, worker: Child, epoch: int) -> None:
@@ -228,6 +231,7 @@ class Crew:
     def ended(self, child: Child) -> None:
         """A child's process has ended: reap it, and see to what follows."""
         status = child.reap()
+        self._ledger.ended(child)
         if self.stopping:
             if status != 0 and child.greeted and not child.killed:
                 log.warning("%s %s while stopping", child, describe_exit(status, child.killed))
@@ -256,6 +260,7 @@ class Crew:
             log.error("the app does not boot: giving up after %d tries; the reason stands above", failures)
             self._give_up(EXIT_BOOT_FAILED)
             return
+        self._ledger.restarted(exit_name(status))
         wait = backoff(failures)
         if wait:
             log.info("worker %d is started again in %.1f s", child.index, wait)
@@ -275,6 +280,7 @@ class Crew:
         self.greeted.discard(child.incarnation)
         for left in self._run_dir.glob(f"w*.m{child.incarnation}*"):  # its endpoints and progress maps
             left.unlink(missing_ok=True)
+        self._ledger.restarted(exit_name(status))
         self._later(backoff(self._failures[MASTER]), lambda: self._replace_master(child.index))
 
     def _replace_master(self, index: int) -> None:
@@ -290,19 +296,20 @@ class Crew:
 
     # Changes of workers.
 
-    def _recycle(self, slot: int, why: str) -> None:
+    def _recycle(self, slot: int, reason: str, why: str) -> None:
         """Replace one worker, unless that is under way."""
         under_way = any(slot in change.slots for change in self._changes)
         if under_way or slot >= self.worker_num or self.stopping:
             return
         log.info("worker %d is replaced: %s", slot, why)
-        change = Change(f"replacing worker {slot}")
+        change = Change(f"replacing worker {slot}", reason)
         self._changes.append(change)
         self._start_worker(slot, change)
 
     def _take_over(self, change: Change) -> None:
         """Every successor is ready: they take their places, and those in service retire."""
         self._changes.remove(change)
+        self._ledger.restarted(change.reason, len(change.members))
         for epoch in self.epochs:
             self._tell(f"master-{epoch}".encode(), "switch", incarnations=list(change.members))
         for child in self.of("worker"):
@@ -354,9 +361,9 @@ class Crew:
             if child.ready_at is None or child.retiring:
                 continue
             if child.max_age_s and now - child.started > child.max_age_s:
-                self._recycle(child.index, f"it is {now - child.started:.0f} s old")
+                self._recycle(child.index, "max_age", f"it is {now - child.started:.0f} s old")
             elif limit and (size := resident_bytes(child.process.pid)) > limit:
-                self._recycle(child.index, f"it has {size} bytes of memory")
+                self._recycle(child.index, "max_memory", f"it has {size} bytes of memory")
         if not self.stopping:
             self._later(LOOK_S, self._look_at_workers)
 

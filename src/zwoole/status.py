@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from zwoole.crew import Crew, Sender
+from zwoole.shared import stats
 
 QUERY_TIMEOUT_S = 2.0  # a master that has not answered by then is left out
 
@@ -75,4 +77,5 @@ class Status:
                 for child in crew.children.values()
             ],
             "masters": masters,
+            "stats": stats.gather(Path(self._run_dir)),
         }

@@ -22,7 +22,7 @@ import zmq
 from zwoole.crew import Crew
 from zwoole.listening import listen
 from zwoole.run_directory import RunDirectory
-from zwoole.shared import control
+from zwoole.shared import control, stats
 from zwoole.shared import plan as plans
 from zwoole.shared.log import get_logger
 from zwoole.shared.mask import COMPILED
@@ -89,6 +89,7 @@ class Supervisor:
         self._control.setsockopt(zmq.LINGER, 0)
         self._control.bind(control_address(self._directory.path))
         self._crew = self._make_crew()
+        self._server.bind({"stats": lambda: stats.gather(self._directory.path)})
         addresses = [where(listening) for listening in self._listeners[0]]
         self._status = Status(self._crew, str(self._directory.path), addresses, self._tell, self._later)
         handlers = self._take_signals()
@@ -156,7 +157,7 @@ class Supervisor:
         elif kind == "served":
             crew.worker_served(message["incarnation"])
         elif kind == "recycle":
-            crew.recycle_asked(incarnation_of(sender), str(message["why"]))
+            crew.recycle_asked(incarnation_of(sender), str(message["reason"]), str(message["why"]))
         elif kind == "stopped":
             self._masters_stopped.add(incarnation_of(sender))
         elif kind == "answer":
