@@ -109,7 +109,7 @@ class Crew:
 
     def of(self, role: str) -> list[Child]:
         """Return the masters, or the workers, that run."""
-        return [child for child in self.children.values() if child.role == role]
+        return [child for child in list(self.children.values()) if child.role == role]
 
     # What the control socket brings.
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import zmq
 
+from zwoole.admin import AdminListener
 from zwoole.crew import Crew
 from zwoole.listening import listen
 from zwoole.run_directory import RunDirectory
@@ -74,6 +75,7 @@ class Supervisor:
         self._poll = select.poll()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._control: zmq.Socket[bytes]
+        self._admin: AdminListener | None = None
         self._crew: Crew
         self._status: Status
 
@@ -84,6 +86,8 @@ class Supervisor:
             StartError: the address cannot be listened on.
         """
         self._listeners = listen(self._settings)
+        if self._settings.admin_port:
+            self._admin = AdminListener(self._settings, self._directory.path, self._is_ready)
         plans.write(self._directory.path, self._plan)
         self._control = self._context.socket(zmq.ROUTER)
         self._control.setsockopt(zmq.LINGER, 0)
@@ -93,6 +97,8 @@ class Supervisor:
         addresses = [where(listening) for listening in self._listeners[0]]
         self._status = Status(self._crew, str(self._directory.path), addresses, self._tell, self._later)
         handlers = self._take_signals()
+        if self._admin is not None:
+            self._admin.start()
         self._poll.register(int(self._control.getsockopt(zmq.FD)), select.POLLIN)
         self._poll.register(self._wake_read, select.POLLIN)
         try:
@@ -166,6 +172,10 @@ class Supervisor:
             self._requested(sender, message)
         else:
             log.warning("%s said %r, which this supervisor does not know", sender.decode("ascii", "replace"), kind)
+
+    def _is_ready(self) -> bool:
+        """Tell whether clients should be sent here; asked from the admin listener's thread."""
+        return self._crew.served and not self._crew.stopping and any(c.ready_at for c in self._crew.of("worker"))
 
     def _announce(self) -> None:
         """Say that the server serves, where, and with what."""
@@ -307,6 +317,8 @@ class Supervisor:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         self._close_listeners()
+        if self._admin is not None:
+            self._admin.close()
         self._control.close()
         self._context.term()
         for descriptor in (self._lifeline_read, self._lifeline_write, self._wake_read, self._wake_write):

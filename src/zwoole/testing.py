@@ -56,6 +56,9 @@ class Serving:
     Attributes:
         folder: a folder of its own.
         run_dir: its run directory.
+        stdout: the file that the app prints to.
+        stderr: the file of zwoole's log.
+        command: how it is started.
         process: the supervisor.
     """
 
@@ -71,10 +74,10 @@ class Serving:
         self.folder = Path(tempfile.mkdtemp(prefix="zw-", dir="/tmp"))  # short: Unix sockets have short paths
         self.run_dir = self.folder / "run"
         self.process: subprocess.Popen[bytes]
-        self._output = self.folder / "stdout"
-        self._log = self.folder / "stderr"
+        self.stdout = self.folder / "stdout"
+        self.stderr = self.folder / "stderr"
         options = [part for name, value in settings.items() for part in ("--set", f"{name}={json.dumps(value)}")]
-        self._command: Sequence[str] = [
+        self.command: Sequence[str] = [
             *(sys.executable, "-m", "zwoole", "run", str(app), "--host", "127.0.0.1", "--port", "0"),
             *("--run-dir", str(self.run_dir), *options),
         ]
@@ -124,15 +127,15 @@ class Serving:
             raise self._failed(f"the server ended with code {code}")
         self.assert_nothing_left()
 
-    def assert_nothing_left(self) -> None:
-        """See that every process that was ever seen has ended, and that the run directory is gone.
+    def assert_nothing_left(self, within: float = GONE_S) -> None:
+        """See in so many seconds that every process that was ever seen has ended, and that the run directory is gone.
 
         Raises:
             ServerFailed: something is left.
         """
-        if not wait(lambda: not self.alive(), GONE_S):
+        if not wait(lambda: not self.alive(), within):
             raise self._failed(f"the server has ended and left processes: {self.alive()}")
-        if not wait(lambda: not self.run_dir.exists(), GONE_S):
+        if not wait(lambda: not self.run_dir.exists(), within):
             raise self._failed(f"the server has ended and left its run directory: {list(self.run_dir.iterdir())}")
 
     def launch(self, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
@@ -142,9 +145,9 @@ class Serving:
             cwd: its current folder; None for that of this process.
             environment: its environment; None for that of this process.
         """
-        with self._output.open("wb") as out, self._log.open("wb") as err:
+        with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
             self.process = subprocess.Popen(
-                self._command,
+                self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -207,11 +210,11 @@ class Serving:
 
     def log(self) -> str:
         """Return what was written to stderr: zwoole's log, and the app's tracebacks."""
-        return self._log.read_text() if self._log.exists() else ""
+        return self.stderr.read_text() if self.stderr.exists() else ""
 
     def output(self) -> str:
         """Return what the app has printed."""
-        return self._output.read_text()
+        return self.stdout.read_text()
 
     # Its processes.
 
@@ -249,7 +252,8 @@ class Serving:
     def _remove(self) -> None:
         """Kill what is left, and remove the folder."""
         if hasattr(self, "process"):
-            left = [*self.family(), self.process] if self.process.poll() is None else self.alive()
+            left = self.alive()
+            self.process.kill()
             for process in left:
                 try:
                     process.kill()

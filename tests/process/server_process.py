@@ -38,13 +38,11 @@ class ServerProcess(Serving):
             settings: given by --set; `workers` is 1 unless it says otherwise.
         """
         super().__init__("app.py")
-        self.stdout = self._output
-        self.stderr = self._log
         self.app = app if isinstance(app, Path) else self.write("app.py", app)
         self.workers = int(settings.pop("workers", 1))
         self.reactors = int(settings.get("reactor_num", 1))
         set_options = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
-        self.command = self._command = list(command) or [
+        self.command = list(command) or [
             *(str(ZWOOLE), "run", str(self.app), "--host", "127.0.0.1", "--port", "0"),
             *("--workers", str(self.workers), "--run-dir", str(self.run_dir), *set_options, *options),
         ]
