@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from prometheus_client.metrics_core import Metric
@@ -9,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.test_stats import child, record
 from zwoole.ledger import Ledger
-from zwoole.metrics import MASTER_COUNTERS, MASTER_GAUGES, WORKER_GAUGES, render
+from zwoole.metrics import MASTER_COUNTERS, MASTER_GAUGES, WORKER_COUNTERS, WORKER_GAUGES, render
 from zwoole.shared.stats import TIME_BOUNDS
 from zwoole.workers.counts import Counts
 
@@ -82,3 +83,12 @@ def test_a_number_goes_on_counting_where_its_process_was_replaced(tmp_path: Path
     families = parse(render(tmp_path))
     assert samples(families["zwoole_events"])["zwoole_events_total", "0", "message"] == 2
     assert samples(families["zwoole_unfinished_events"]) == {("zwoole_unfinished_events", "0"): 1}
+
+
+def test_the_page_of_numbers_has_every_name_with_its_metric() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "stats.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \| `zwoole_(\w+)` \|", text, re.MULTILINE)
+    counters = [(key, f"{name}_total") for key, name, *_ in (*MASTER_COUNTERS, *WORKER_COUNTERS)]
+    gauges = [(key, name) for key, name, *_ in (*MASTER_GAUGES, *WORKER_GAUGES)]
+    times = [("callback_times", "callback_seconds_bucket"), ("callback_seconds", "callback_seconds_sum")]
+    assert sorted(listed) == sorted(counters + gauges + times)

@@ -260,6 +260,7 @@ class Serving:
                 except psutil.NoSuchProcess:
                     pass
             self.process.wait()
+            wait(lambda: not self.alive(), GONE_S)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

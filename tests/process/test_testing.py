@@ -34,7 +34,7 @@ def test_a_script_is_served_and_gone_afterwards() -> None:
         before = server.pids()
         assert (len(before), len(server.pids("master"))) == (2, 1)
         assert server.reload()["workers"] == 2
-        assert not set(before) & set(server.pids()[-2:])
+        wait_for(lambda: not set(before) & set(server.pids()), "the old workers to end")
         family = server.family()
     assert not any(is_alive(process) for process in family)
     assert not server.folder.exists()
