@@ -30,6 +30,7 @@ COMPILED = [
     "zwoole.workers.frame",
     "zwoole.workers.link",
     "zwoole.workers.commands",
+    "zwoole.workers.counts",
     "zwoole.workers.dispatch",
     "zwoole.bench.content",
     "zwoole.bench.tally",

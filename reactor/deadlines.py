@@ -24,13 +24,14 @@ class Clock:
     Attributes:
         now: the time of this turn.
         latest: the most that a turn began late, in seconds; whoever reads it sets it back.
+        woke: the time in monotonic seconds, pauses included.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._lost = 0.0
         self.latest = 0.0
-        self.now = monotonic()
+        self.now = self.woke = monotonic()
 
     def turn(self, expected: float) -> None:
         """Read the time, once a turn.
@@ -38,7 +39,8 @@ class Clock:
         Args:
             expected: when, on this clock, the turn was to begin at the latest.
         """
-        self.now = self._monotonic() - self._lost
+        self.woke = self._monotonic()
+        self.now = self.woke - self._lost
         late = self.now - expected
         if late > self.latest:
             self.latest = late

@@ -8,6 +8,8 @@ from zwoole.reactor.worker cimport WorkerLink
 cdef class Loop:
     cdef public object clock
     cdef readonly double now
+    cdef readonly double lag
+    cdef readonly double longest_lag
     cdef public object on_readable
     cdef public object on_reread
     cdef public object on_broken
@@ -37,7 +39,7 @@ cdef class Loop:
     cpdef void read_later(self, Connection connection) except *
     cpdef void serve_later(self, WorkerLink link) except *
 
-    @cython.locals(connections=dict, connection=Connection, link=WorkerLink, mask="unsigned int", descriptor=int)
+    @cython.locals(connections=dict, connection=Connection, link=WorkerLink, mask="unsigned int", descriptor=int, lag=double)
     cpdef void turn(self) except *
 
     cdef double _sleep_time(self) except? -1

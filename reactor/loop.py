@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from time import monotonic
 
 from zwoole.reactor.connection import Connection
 from zwoole.reactor.deadlines import Clock, Deadlines, Wheel
@@ -24,6 +25,7 @@ BROKEN = select.EPOLLHUP | select.EPOLLERR
 
 MAX_EVENTS = 1024
 MAX_SLEEP_S = 1.0
+LAG_WEIGHT = 1 / 64  # of a turn in the smoothed lag
 
 
 class Loop:
@@ -34,6 +36,8 @@ class Loop:
     Attributes:
         clock: the time that timeouts run on.
         now: its time, as of this turn.
+        lag: seconds that a turn takes beyond its wait, smoothed: what comes meanwhile waits that long at most.
+        longest_lag: those of the longest turn.
         on_readable: called with a connection that can be read.
         on_reread: called with a connection that was to be looked at again.
         on_broken: called with a connection and an errno, 0 where the kernel gave none.
@@ -46,6 +50,8 @@ class Loop:
     def __init__(self, registry: Registry) -> None:
         self.clock = Clock()
         self.now = self.clock.now
+        self.lag = 0.0
+        self.longest_lag = 0.0
         self.on_readable: Callable[[Connection], None]
         self.on_reread: Callable[[Connection], None]
         self.on_broken: Callable[[Connection, int], None]
@@ -204,6 +210,10 @@ class Loop:
             self.on_serve(link)
         self._reread_connections()
         self._flush()
+        lag = monotonic() - self.clock.woke
+        self.lag += (lag - self.lag) * LAG_WEIGHT
+        if lag > self.longest_lag:
+            self.longest_lag = lag
 
     def _sleep_time(self) -> float:
         """Return how long the turn may wait, and note from when on a timer may have run out."""

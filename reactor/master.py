@@ -6,6 +6,7 @@ accepted is finished; every client is told 1001 and waited for, so that its `clo
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import time
@@ -34,15 +35,17 @@ from zwoole.reactor.pipes import Pipes
 from zwoole.reactor.pool import Pool
 from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
-from zwoole.shared import control
+from zwoole.shared import control, stats
 from zwoole.shared.close_codes import CLOSE_GOING_AWAY
 from zwoole.shared.log import get_logger, redirect
-from zwoole.shared.rundir import control_address, table_path
+from zwoole.shared.rundir import control_address, snapshot_path, table_path
 from zwoole.shared.settings import Settings
+from zwoole.shared.snapshot import Snapshot
 from zwoole.shared.table import ConnectionTable
 
 FINISH_SHARE = 0.7  # of the time for a stop, that accepted messages may take before 1001 is sent anyway
 ORPHANED_STOP_S = 2.5
+RECORD_S = 0.5  # how often what is counted is written where every process can read it
 STOP_STEP_S = 0.02  # how often a stop looks whether its step is done
 
 POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
@@ -120,10 +123,15 @@ class Master:
         self._step_ends = 0.0
         self._stop_ends = 0.0
         self._orphaned = False
+        self._named = {"role": stats.MASTER, "index": index, "pid": os.getpid(), "incarnation": epoch}
+        self._snapshot = Snapshot(snapshot_path(run_dir, stats.MASTER, epoch))
+        self._records = self.loop.add_deadlines(RECORD_S, self._record)
+        self._record(0)
 
     def run(self) -> None:
         """Serve until told to stop."""
         self.loop.run()
+        self._record(0)
         self._listener.close()
         self._pool.close()
         self._control.close(linger=0 if self._orphaned else 500)
@@ -177,15 +185,14 @@ class Master:
             self._listener.start()
         self._tell("ready", incarnation=incarnation)
 
-    def status(self) -> dict[str, Any]:
-        """Return counters and sizes as `zwoole status` shows them."""
-        clock = self.loop.clock
-        latest, clock.latest = clock.latest, 0.0
+    def _record(self, _: int) -> None:
+        """Write what is counted where every process can read it, twice a second."""
+        times = {"started": self._started, "written": time.time()}
+        self._snapshot.write({**self._named, **times, "counters": self._counters(), "gauges": self._gauges()})
+        self._records.start(0)
+
+    def _counters(self) -> dict[str, Any]:
         return {
-            "index": self._index,
-            "loop_lag_s": round(latest, 4),
-            "uptime_s": round(time.time() - self._started, 1),
-            "connections": len(self._registry),
             "accepted": self._listener.accepted,
             "opened": self._opening.accepted,
             "opened_compressed": self._opening.compressed,
@@ -202,14 +209,33 @@ class Master:
             "pushes_dropped": self._outbound.dropped,
             "messages_dropped": self._backlog.dropped,
             "slow_readers_closed": self._backlog.kicked,
-            "queued_bytes": self._backlog.total,
-            "parked_bytes": self._router.parked_bytes,
-            "partial_bytes": self._limits.partial_bytes,
             "pipe_messages": self._pipes.messages,
             "pipe_messages_dropped": self._pipes.dropped,
             "worker_deaths": self._handover.deaths,
             "replays": self._router.replays,
             "handovers": self._router.adoptions,
+        }
+
+    def _gauges(self) -> dict[str, Any]:
+        return {
+            "connections": len(self._registry),
+            "queued_bytes": self._backlog.total,
+            "parked_bytes": self._router.parked_bytes,
+            "partial_bytes": self._limits.partial_bytes,
+            "lag_s": round(self.loop.lag, 6),
+            "longest_lag_s": round(self.loop.longest_lag, 6),
+        }
+
+    def status(self) -> dict[str, Any]:
+        """Return counters and sizes as `zwoole status` shows them."""
+        clock = self.loop.clock
+        latest, clock.latest = clock.latest, 0.0
+        return {
+            "index": self._index,
+            "loop_lag_s": round(latest, 4),
+            "uptime_s": round(time.time() - self._started, 1),
+            **self._gauges(),
+            **self._counters(),
             "workers": [
                 {
                     "slot": link.slot.index,

@@ -4,7 +4,7 @@ Supervisor to master: worker {slot, incarnation, pid, standby}, switch {incarnat
 stop {seconds, spread}, query {id, what, ...}, reopen_log {}.
 Supervisor to worker: masters {epochs}, stop {}, reopen_log {}.
 Master to supervisor: hello {role}, ready {incarnation}, served {incarnation}, stopped {}, answer {id, result}.
-Worker to supervisor: hello {role, debugged}, recycle {why}.
+Worker to supervisor: hello {role, debugged}, recycle {reason, why}.
 The zwoole command to the supervisor: request {id, what, ...}; back: answer {id, result} or answer {id, error}.
 """
 

@@ -33,3 +33,8 @@ def turns_path(run_dir: Path, incarnation: int) -> Path:
 def table_path(run_dir: Path, reactor: int) -> Path:
     """Return the file of one reactor's connection table."""
     return run_dir / f"table.{reactor}"
+
+
+def snapshot_path(run_dir: Path, role: str, incarnation: int) -> Path:
+    """Return the file of a process's snapshot; the supervisor is incarnation 0."""
+    return run_dir / f"{role}.{incarnation}.stats"

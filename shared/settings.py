@@ -134,6 +134,9 @@ class Settings:
         False, "True: workers read the terminal's input, so that `breakpoint()` works; `zwoole run --debug` sets it"
     )
     slow_callback_s: float = _setting(1.0, "seconds after which a callback is reported as slow; 0: never", 0, 3600)
+    admin_port: int = _setting(0, "TCP port of the admin listener: /metrics, /healthz, /readyz; 0: none", 0, 65535)
+    admin_host: str = _setting("127.0.0.1", "IP address that it listens on; another than of this machine needs a token")
+    admin_token: str = _setting("", "what `Authorization: Bearer` must carry to be let in; empty: nothing")
     log_level: str = _setting("info", "how much is logged", choices=LOG_LEVELS)
     log_format: str = _setting("text", "lines for people, or JSON objects", choices=LOG_FORMATS)
     log_file: str = _setting("", "file for the log and all that workers print; SIGRTMIN opens it anew; empty: none")

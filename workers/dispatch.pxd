@@ -2,15 +2,19 @@ import cython
 
 from zwoole.shared.wire cimport BatchReader
 from zwoole.workers.commands cimport Commands
+from zwoole.workers.counts cimport Counts
 from zwoole.workers.frame cimport Frame
 from zwoole.workers.link cimport MasterLink
 
 
 cdef class Dispatcher:
     cdef public object scheduler
+    cdef readonly Counts counts
     cdef public unsigned long long events
     cdef readonly unsigned long long unknown
     cdef public bint exit_requested
+    cdef public double record_at
+    cdef public object on_record
     cdef public object on_command
     cdef object _server
     cdef Commands _commands

@@ -19,33 +19,14 @@ from zwoole.shared.answers import Accept, Refuse, answer_of
 from zwoole.shared.close_codes import CLOSE_ABNORMAL, CLOSE_INTERNAL_ERROR
 from zwoole.shared.log import get_logger
 from zwoole.shared.request import unpack_request
-from zwoole.shared.wire import (
-    ADOPT,
-    BUFFER_EMPTY,
-    BUFFER_FULL,
-    CLOSE,
-    HANDSHAKE,
-    MESSAGE,
-    OPEN,
-    PIPE_MESSAGE,
-    BatchReader,
-)
+from zwoole.shared.wire import ADOPT, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE, BatchReader
 from zwoole.workers.commands import Commands
+from zwoole.workers.counts import NAMES, Counts
 from zwoole.workers.frame import Frame
 from zwoole.workers.link import MasterLink
 
 if TYPE_CHECKING:
     from zwoole.workers.schedule import Scheduler
-
-_NAMES = {
-    HANDSHAKE: "handshake",
-    OPEN: "open",
-    ADOPT: "adopt",
-    CLOSE: "close",
-    BUFFER_FULL: "buffer_full",
-    BUFFER_EMPTY: "buffer_empty",
-    PIPE_MESSAGE: "pipe_message",
-}
 
 log = get_logger("callbacks")
 
@@ -55,10 +36,13 @@ class Dispatcher:
 
     Attributes:
         scheduler: who runs coroutines, None where the app has none.
+        counts: what is counted of events and their callbacks.
         events: events finished since the start.
         slow_s: seconds after which a callback is reported as slow.
         unknown: events of a kind that this version does not know.
         exit_requested: whether a callback raised SystemExit: the worker is to be recycled.
+        record_at: when, in monotonic seconds, the counters are to be written where others can read them.
+        on_record: called to write them; it says when to do so next.
         on_command: called with (link, kind, number, body) for the events that no callback is for.
     """
 
@@ -67,9 +51,12 @@ class Dispatcher:
         "_commands",
         "_on_message",
         "_server",
+        "counts",
         "events",
         "exit_requested",
         "on_command",
+        "on_record",
+        "record_at",
         "scheduler",
         "slow_s",
         "unknown",
@@ -79,9 +66,12 @@ class Dispatcher:
         self, server: object, callbacks: dict[str, Callable[..., Any]], commands: Commands, slow_callback_s: float
     ) -> None:
         self.scheduler: Scheduler | None = None
+        self.counts = Counts()
         self.events = 0
         self.unknown = 0
         self.exit_requested = False
+        self.record_at = float("inf")
+        self.on_record: Callable[[], None]
         self.on_command: Callable[[MasterLink, int, int, bytes], bool]
         self._server = server
         self._commands = commands
@@ -106,6 +96,7 @@ class Dispatcher:
                 fd = event.number
                 data = event.text() if event.body_type == 2 else event.data()
                 frame = Frame(fd, data, event.body_type - 1)
+                self.counts.taken(kind)
                 if self.scheduler is not None:
                     self.scheduler.add(link, sequence, kind, fd, frame)
                 else:
@@ -118,12 +109,16 @@ class Dispatcher:
                     link.finished(sequence)
                     self.events += 1
                     now = monotonic()
+                    self.counts.ran(now - before)
                     if now - before > self.slow_s:
                         self.report_slow("message", fd, now - before)
                     before = now
                     if link.flush_due(now):
                         link.flush()
-            elif kind in _NAMES:
+                        if now >= self.record_at:
+                            self.on_record()
+                        before = monotonic()
+            elif kind in NAMES:
                 self._take_rare(link, sequence, kind, event)
                 before = monotonic()
             else:
@@ -136,6 +131,7 @@ class Dispatcher:
             self.scheduler.master_died(link)
         for fd in sorted(link.owned):
             body = [CLOSE_ABNORMAL, "the master process died", "server"]
+            self.counts.taken(CLOSE)
             if self.scheduler is not None:
                 self.scheduler.add(link, 0, CLOSE, fd, body)
                 continue
@@ -146,6 +142,7 @@ class Dispatcher:
                     callback(*arguments)
                 except BaseException as error:
                     self.callback_failed(name, fd, error)
+            self.events += 1
         link.owned.clear()
 
     def callback_failed(self, event: str, fd: int, error: BaseException) -> None:
@@ -156,6 +153,7 @@ class Dispatcher:
             if event == "handshake":
                 self._commands.answer_handshake(fd, Refuse(503, "the server is restarting"))
             return
+        self.counts.failures[event] += 1
         if event == "handshake":
             log.error("the 'handshake' callback failed for fd %d, which is answered with 500", fd, exc_info=error)
             self._commands.answer_handshake(fd, Refuse(500, "the server could not decide"))
@@ -174,7 +172,7 @@ class Dispatcher:
         """Return an event's name, its callback, and what that is called with."""
         if kind == MESSAGE:
             return "message", self._on_message, (self._server, body)
-        name = _NAMES[kind]
+        name = NAMES[kind]
         callback = self._callbacks.get(name)
         if kind == CLOSE:
             code, reason, initiator = body
@@ -189,6 +187,7 @@ class Dispatcher:
         if kind == PIPE_MESSAGE:  # the sender has a lane of its own below those of the connections
             fd = -1 - fd
         body = self._body(link, kind, fd, event)
+        self.counts.taken(kind)
         if self.scheduler is not None:
             self.scheduler.add(link, sequence, kind, fd, body)
             return
@@ -203,6 +202,7 @@ class Dispatcher:
             except BaseException as error:
                 self.callback_failed(name, fd, error)
             now = monotonic()
+            self.counts.ran(now - before)
             if now - before > self.slow_s:
                 self.report_slow(name, fd, now - before)
         elif kind == HANDSHAKE:  # asked for by a predecessor whose code had the callback

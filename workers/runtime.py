@@ -27,6 +27,7 @@ from zwoole.shared.wire import BYE, CREDIT, DRAIN, HELLO, PROTOCOL_VERSION, WELC
 from zwoole.workers.commands import Commands
 from zwoole.workers.dispatch import Dispatcher
 from zwoole.workers.link import MasterLink
+from zwoole.workers.recorder import RECORD_S, Recorder
 
 if TYPE_CHECKING:
     from zwoole.workers.schedule import Scheduler
@@ -35,13 +36,18 @@ if TYPE_CHECKING:
 BOOT_FAILED = 3  # exit code of a worker whose app or `worker_start` failed
 BATCHES_PER_TURN = 16
 SLEEP_S = 1.0  # the supervisor sees by it that the loop turns
+NEVER = float("inf")
 GOODBYE_S = 1.0  # how long the last batch has to leave
 
 log = get_logger("worker")
 
 
 class Runtime:
-    """One worker process."""
+    """One worker process.
+
+    Attributes:
+        recorder: who writes its counters where others can read them.
+    """
 
     def __init__(self, run_dir: Path, slot: int, incarnation: int, epochs: list[int], settings: Settings) -> None:
         """Prepare to serve.
@@ -65,12 +71,13 @@ class Runtime:
         self._commands.on_wait = self.obey
         self._turns = TurnCounter(turns_path(run_dir, incarnation))
         self._dispatcher: Dispatcher
+        self.recorder: Recorder
         self._server: Server
         self._links: list[MasterLink] = []
         self._control: zmq.Socket[bytes]
         self._stopping = False
         self._linger_s = GOODBYE_S
-        self._recycle: str | None = None  # why this worker is to be replaced, until the supervisor was told
+        self._recycle: tuple[str, str] | None = None  # why this worker is to be replaced: as it is counted, in words
         self._recycle_told = False
         self._max_events = jittered(settings.max_request)
         self._new_epochs: list[int] | None = None
@@ -82,11 +89,13 @@ class Runtime:
         self._server = server
         self._dispatcher = Dispatcher(server, server.callbacks, self._commands, self._settings.slow_callback_s)
         self._dispatcher.on_command = self._take_command
+        self.recorder = Recorder(self._run_dir, self._slot, self._incarnation, self._dispatcher, self._commands)
         names = (
             *("push", "ping", "broadcast", "disconnect", "set_state", "send_message"),
             *("exists", "is_established", "buffered_amount"),
         )
         server.bind({name: getattr(self._commands, name) for name in names})
+        server.bind({"stats": self.recorder.stats})
         server.worker_id = self._slot
         self._control = self._context.socket(zmq.DEALER)
         self._control.setsockopt(zmq.IDENTITY, f"worker-{self._incarnation}".encode())
@@ -119,7 +128,7 @@ class Runtime:
                 for link in self.follow_masters():
                     poller.register(link.descriptor, select.EPOLLIN)
             if not self.stopping and not any(link.readable() for link in self._links):
-                poller.poll(SLEEP_S)
+                poller.poll(self.recorder.turn(SLEEP_S))
         self._take_batches()
         self.run_callback("worker_stop")
         self.goodbye()
@@ -231,15 +240,16 @@ class Runtime:
         if self._recycle_told:
             return
         if self._dispatcher.exit_requested:
-            self._recycle = "a callback raised SystemExit"
+            self._recycle = "SystemExit", "a callback raised SystemExit"
         elif self._max_events and self._dispatcher.events >= self._max_events:
-            self._recycle = f"it has run {self._dispatcher.events} events"
+            self._recycle = "max_request", f"it has run {self._dispatcher.events} events"
         if self._recycle is not None:
             self._recycle_told = True
-            self._control.send(control.pack("recycle", why=self._recycle), zmq.DONTWAIT)
+            reason, why = self._recycle
+            self._control.send(control.pack("recycle", reason=reason, why=why), zmq.DONTWAIT)
 
     def _terminated(self, number: int, frame: object) -> None:
-        self._recycle = "it was sent SIGTERM"
+        self._recycle = "SIGTERM", "it was sent SIGTERM"
         self._wake()
 
     def _masters_changed(self, epochs: list[int]) -> None:
@@ -286,6 +296,7 @@ class Runtime:
 
     def goodbye(self) -> None:
         """Send what waits, and the word that nothing follows, to masters that are still there to read it."""
+        self.recorder.write()
         for link in self._links:
             link.writer.add(BYE, 0)
             link.flush()
@@ -324,6 +335,7 @@ class AsyncLoop:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._flushing = False
+        self._recording = False
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop
         self._scheduler: Scheduler
@@ -391,6 +403,16 @@ class AsyncLoop:
         if again:
             self._loop.call_soon(self._read)
         self._flush_soon()
+        if not self._recording:
+            self._recording = True
+            self._loop.call_later(RECORD_S, self._record)
+
+    def _record(self) -> None:
+        """Write the counters, and again later as long as callbacks go on."""
+        wait = self._runtime.recorder.turn(NEVER)
+        self._recording = wait < NEVER or self._scheduler.busy()
+        if self._recording:
+            self._loop.call_later(min(wait, RECORD_S), self._record)
 
     def _follow_masters(self) -> None:
         runtime = self._runtime

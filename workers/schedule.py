@@ -184,6 +184,7 @@ class Scheduler:
                 if self._stopping and isinstance(error, asyncio.CancelledError):
                     raise
                 dispatcher.callback_failed(name, fd, error)
+            dispatcher.counts.ran(monotonic() - before)
         elif kind == HANDSHAKE:
             self._commands.answer_handshake(fd, Accept())
         self._finish(link, sequence, kind, fd)
@@ -200,7 +201,10 @@ class Scheduler:
             self._kick()
         else:
             del self._lanes[fd]
-        if link.flush_due(monotonic()):
+        now = monotonic()
+        if now >= self._dispatcher.record_at:
+            self._dispatcher.on_record()
+        if link.flush_due(now):
             link.flush()
         elif self._commands.on_output is not None:
             self._commands.on_output()
@@ -247,6 +251,7 @@ class Scheduler:
                 code, reason = CLOSE_SERVICE_RESTART, "the server process is restarted"
                 raise
             if not connection.ended_by(error):
+                self._dispatcher.counts.failures["handler"] += 1
                 log.error("the handler failed for fd %d, closed with 1011", connection.fd, exc_info=error)
             code, reason = CLOSE_INTERNAL_ERROR, "handler failed"
         finally:

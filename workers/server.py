@@ -217,6 +217,19 @@ class Server:
         """Wait, in a coroutine, until the master has taken what was pushed."""
         raise self._outside("drain")
 
+    def stats(self) -> dict[str, Any]:
+        """Return what the whole server counts. In any of its processes and threads, without asking one of the others:
+        each writes its counters down twice a second at most, also where another is busy or stuck.
+
+        Returns:
+            `uptime_s`; `total`, the sums for the server, over processes that have ended too; `masters` and `workers`,
+            one dict for each process that runs. docs/stats.md has every name.
+
+        Raises:
+            WrongProcess: this process is none of a running server.
+        """
+        raise WrongProcess("stats() works in the processes of a running server")
+
     def bind(self, commands: Mapping[str, Callable[..., Any]]) -> None:
         """Put a process's own commands in the place of the methods above: one call less on the hot path."""
         for name, command in commands.items():

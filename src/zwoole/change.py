@@ -11,13 +11,15 @@ class Change:
 
     Attributes:
         why: what it is for, in words.
+        reason: the same as it is counted by.
         sender: who asked for it on the control socket, and the request's id; None where nobody waits.
         started: when it began, in monotonic seconds.
         members: slot of each successor, by incarnation.
     """
 
-    def __init__(self, why: str, sender: tuple[bytes, int] | None = None) -> None:
+    def __init__(self, why: str, reason: str, sender: tuple[bytes, int] | None = None) -> None:
         self.why = why
+        self.reason = reason
         self.sender = sender
         self.started = time.monotonic()
         self.members: dict[int, int] = {}

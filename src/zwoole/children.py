@@ -135,12 +135,18 @@ def describe_exit(status: int, killed: bool = False) -> str:
     """Say how a process ended, with the signal's name, and a hint where it was not `killed` by us."""
     if status >= 0:
         return f"exited with code {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = "an unknown signal"
     hint = ": out of memory?" if -status == signal.SIGKILL and not killed else ""
-    return f"was ended by {name} ({-status}){hint}"
+    return f"was ended by {exit_name(status)} ({-status}){hint}"
+
+
+def exit_name(status: int) -> str:
+    """Name the way a process ended: the signal, or "exit 3"."""
+    if status >= 0:
+        return f"exit {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return "an unknown signal"
 
 
 def backoff(failures: int) -> float:

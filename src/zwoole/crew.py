@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from zwoole.change import Change, change_of
-from zwoole.children import Child, backoff, describe_exit, spawn
+from zwoole.children import Child, backoff, describe_exit, exit_name, spawn
+from zwoole.ledger import Ledger
 from zwoole.rounds import Rounds
 from zwoole.shared.log import get_logger
 from zwoole.shared.rundir import turns_path
@@ -95,6 +96,7 @@ class Crew:
         self._give_up = give_up
         self._first_ready = first_ready
         self._rounds = Rounds(self, settings, later, self._recycle)
+        self._ledger = Ledger(run_dir)
         self._incarnations = 0
         self._ready_on: dict[int, set[int]] = {}  # worker incarnation: epochs of the masters that it said hello to
         self._changes: list[Change] = []
@@ -112,7 +114,7 @@ class Crew:
 
     def of(self, role: str) -> list[Child]:
         """Return the masters, or the workers, that run."""
-        return [child for child in self.children.values() if child.role == role]
+        return [child for child in list(self.children.values()) if child.role == role]
 
     @property
     def reloading(self) -> bool:
@@ -168,17 +170,17 @@ class Crew:
         elif self._changes:
             self._reload_wanted.append(sender)
         else:
-            change = Change(RELOAD, sender)
+            change = Change(RELOAD, RELOAD, sender)
             log.info("reload: starting %d new worker(s) beside those in service", self.worker_num)
             self._changes.append(change)
             for slot in range(self.worker_num):
                 self._start_worker(slot, change)
 
-    def recycle_asked(self, incarnation: int, why: str) -> None:
+    def recycle_asked(self, incarnation: int, reason: str, why: str) -> None:
         """A worker wishes to be replaced."""
         for child in self.of("worker"):
             if child.incarnation == incarnation and not child.retiring:
-                self._recycle(child.index, why)
+                self._recycle(child.index, reason, why)
 
     def scale(self, by: int) -> None:
         """Add a worker, or give the last one up; while workers are being replaced it waits until that is done."""
@@ -236,6 +238,7 @@ class Crew:
 
     def _adopt(self, child: Child) -> None:
         self.children[child.pidfd] = child
+        self._ledger.began(child)
         self._watch(child.pidfd)
 
     def _introduce(self, worker: Child, epoch: int) -> None:
@@ -249,6 +252,7 @@ class Crew:
     def ended(self, child: Child) -> None:
         """A child's process has ended: reap it, and see to what follows."""
         status = child.reap()
+        self._ledger.ended(child)
         if self.stopping:
             if status != 0 and child.greeted and not child.killed:
                 log.warning("%s %s while stopping", child, describe_exit(status, child.killed))
@@ -278,6 +282,7 @@ class Crew:
             self._give_up(EXIT_BOOT_FAILED)
             return
         self.restarts["worker", child.index] += 1
+        self._ledger.restarted(exit_name(status))
         wait = backoff(failures)
         if wait:
             log.info("worker %d is started again in %.1f s", child.index, wait)
@@ -298,6 +303,7 @@ class Crew:
         self.greeted.discard(child.incarnation)
         for left in self._run_dir.glob(f"w*.m{child.incarnation}*"):  # its endpoints and progress maps
             left.unlink(missing_ok=True)
+        self._ledger.restarted(exit_name(status))
         self._later(backoff(self._failures[MASTER]), lambda: self._replace_master(child.index))
 
     def _replace_master(self, index: int) -> None:
@@ -313,19 +319,20 @@ class Crew:
 
     # Changes of workers.
 
-    def _recycle(self, slot: int, why: str) -> None:
+    def _recycle(self, slot: int, reason: str, why: str) -> None:
         """Replace one worker, unless that is under way."""
         under_way = any(slot in change.slots for change in self._changes)
         if under_way or slot >= self.worker_num or self.stopping:
             return
         log.info("worker %d is replaced: %s", slot, why)
-        change = Change(f"replacing worker {slot}")
+        change = Change(f"replacing worker {slot}", reason)
         self._changes.append(change)
         self._start_worker(slot, change)
 
     def _take_over(self, change: Change) -> None:
         """Every successor is ready: they take their places, and those in service retire."""
         self._changes.remove(change)
+        self._ledger.restarted(change.reason, len(change.members))
         for epoch in self.epochs:
             self._tell(f"master-{epoch}".encode(), "switch", incarnations=list(change.members))
         for child in self.of("worker"):

@@ -29,7 +29,7 @@ class Rounds:
         crew: Crew,
         settings: Settings,
         later: Callable[[float, Callable[[], None]], None],
-        recycle: Callable[[int, str], None],
+        recycle: Callable[[int, str, str], None],
     ) -> None:
         """Prepare.
 
@@ -37,7 +37,7 @@ class Rounds:
             crew: whose processes.
             settings: the effective settings.
             later: calls a function after so many seconds.
-            recycle: replaces the worker of a slot: (slot, why).
+            recycle: replaces the worker of a slot: (slot, reason as it is counted, why in words).
         """
         self._crew = crew
         self._settings = settings
@@ -77,9 +77,9 @@ class Rounds:
     def _look_whether_it_is_worn(self, child: Child, now: float) -> None:
         limit = self._settings.max_memory
         if child.max_age_s and now - child.started > child.max_age_s:
-            self._recycle(child.index, f"it is {now - child.started:.0f} s old")
+            self._recycle(child.index, "max_age", f"it is {now - child.started:.0f} s old")
         elif limit and (size := resident_bytes(child.process.pid)) > limit:
-            self._recycle(child.index, f"it has {size} bytes of memory")
+            self._recycle(child.index, "max_memory", f"it has {size} bytes of memory")
 
 
 def resident_bytes(pid: int) -> int:

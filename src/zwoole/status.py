@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from zwoole.children import Child
 from zwoole.crew import Crew
+from zwoole.shared import stats
 
 
 class Status:
@@ -33,6 +35,7 @@ class Status:
             "run_dir": self._run_dir,
             "processes": [self._describe(child) for child in crew.children.values()],
             "masters": masters,
+            "stats": stats.gather(Path(self._run_dir)),
         }
 
     def _describe(self, child: Child) -> dict[str, Any]:

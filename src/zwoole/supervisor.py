@@ -21,11 +21,12 @@ from typing import Any
 import zmq
 
 from zwoole import strangers
+from zwoole.admin import AdminListener
 from zwoole.crew import Crew
 from zwoole.notify import READY, STOPPING, WATCHDOG, Notifier
 from zwoole.queries import COMBINE, Queries
 from zwoole.run_directory import RunDirectory
-from zwoole.shared import control, title
+from zwoole.shared import control, stats, title
 from zwoole.shared import plan as plans
 from zwoole.shared.log import get_logger, redirect
 from zwoole.shared.mask import COMPILED
@@ -99,22 +100,32 @@ class Supervisor:
         self._poll = select.poll()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._control: zmq.Socket[bytes]
+        self._admin: AdminListener | None = None
         self._crew: Crew
         self._status: Status
         self._queries: Queries
 
     def run(self) -> int:
-        """Serve until stopped; return the exit code."""
+        """Serve until stopped; return the exit code.
+
+        Raises:
+            StartError: the admin listener's address cannot be listened on.
+        """
         title.set_name("zwoole")
+        if self._settings.admin_port:
+            self._admin = AdminListener(self._settings, self._directory.path, self._is_ready)
         plans.write(self._directory.path, self._plan)
         self._control = self._context.socket(zmq.ROUTER)
         self._control.setsockopt(zmq.LINGER, 0)
         self._control.bind(control_address(self._directory.path))
         self._crew = self._make_crew()
+        self._server.bind({"stats": lambda: stats.gather(self._directory.path)})
         addresses = [where(listening) for listening in self._listeners[0]]
         self._status = Status(self._crew, str(self._directory.path), addresses)
         self._queries = Queries(self._crew, self._tell, self._later)
         handlers = self._take_signals()
+        if self._admin is not None:
+            self._admin.start()
         self._poll.register(int(self._control.getsockopt(zmq.FD)), select.POLLIN)
         self._poll.register(self._wake_read, select.POLLIN)
         watcher = Watcher(self._watched, self._files_changed) if self._watched else None
@@ -187,7 +198,7 @@ class Supervisor:
         elif kind == "served":
             crew.worker_served(message["incarnation"])
         elif kind == "recycle":
-            crew.recycle_asked(incarnation_of(sender), str(message["why"]))
+            crew.recycle_asked(incarnation_of(sender), str(message["reason"]), str(message["why"]))
         elif kind == "stopped":
             self._masters_stopped.add(incarnation_of(sender))
         elif kind == "answer":
@@ -196,6 +207,10 @@ class Supervisor:
             self._requested(sender, message)
         else:
             log.warning("%s said %r, which this supervisor does not know", sender.decode("ascii", "replace"), kind)
+
+    def _is_ready(self) -> bool:
+        """Tell whether clients should be sent here; asked from the admin listener's thread."""
+        return self._crew.served and not self._crew.stopping and any(c.ready_at for c in self._crew.of("worker"))
 
     def _announce(self) -> None:
         """Say that the server serves, where, and with what."""
@@ -379,6 +394,8 @@ class Supervisor:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         self._close_listeners()
+        if self._admin is not None:
+            self._admin.close()
         self._control.close()
         self._context.term()
         for descriptor in (self._lifeline_read, self._lifeline_write, self._wake_read, self._wake_write):

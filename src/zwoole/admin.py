@@ -1,0 +1,160 @@
+"""The admin listener: /metrics, /healthz and /readyz over HTTP, from threads of the supervisor. Off unless asked for.
+
+It needs nobody else: metrics are read from the snapshots, so a master or worker that is stuck does not hold it up.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingTCPServer
+
+from zwoole.listening import explain
+from zwoole.shared.errors import StartError
+from zwoole.shared.log import get_logger
+from zwoole.shared.settings import Settings
+
+MAX_CONNECTIONS = 8  # what comes beyond is closed at once
+IDLE_S = 5.0  # a client that sends or takes nothing for so long is let go
+WHOLE_S = 15.0  # so is one that has not finished by then
+POLL_S = 0.1  # how soon the thread notices that it is to end
+
+log = get_logger("admin")
+
+
+class AdminListener:
+    """Listens for whoever watches the server."""
+
+    def __init__(self, settings: Settings, run_dir: Path, is_ready: Callable[[], bool]) -> None:
+        """Open the socket.
+
+        Args:
+            settings: the effective settings.
+            run_dir: the run directory.
+            is_ready: tells whether clients should be sent here; called in another thread.
+
+        Raises:
+            StartError: the address cannot be had, or may not without a token.
+        """
+        host, port = settings.admin_host, settings.admin_port
+        if not settings.admin_token and not is_loopback(host):
+            raise StartError(f"admin_host {host} can be reached from other machines: set admin_token too")
+        try:
+            self._server = _HttpServer((host, port), settings.admin_token, run_dir, is_ready)
+        except OSError as error:
+            raise StartError(f"cannot listen on {host}:{port} (admin_port): {explain(error)}") from None
+        self._thread = threading.Thread(target=self._serve, name="admin", daemon=True)
+        self._url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+        log.info("admin listener on %s: /metrics, /healthz, /readyz", self._url)
+
+    def close(self) -> None:
+        """Close the socket; a request under way is cut off when the process ends."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()
+
+    def _serve(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the supervisor's own thread
+        self._server.serve_forever(POLL_S)
+
+
+class _HttpServer(ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+
+    def __init__(self, address: tuple[str, int], token: str, run_dir: Path, is_ready: Callable[[], bool]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.token = token
+        self.run_dir = run_dir
+        self.is_ready = is_ready
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        super().__init__(address, _Handler)
+
+    def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(
+        self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
+    ) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        log.debug("a request to the admin listener failed", exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _HttpServer
+    timeout = IDLE_S
+
+    def handle(self) -> None:
+        """Answer one request, in a bounded time whatever the client does."""
+        limit = threading.Timer(WHOLE_S, self._cut_off)
+        limit.daemon = True
+        limit.start()
+        try:
+            super().handle()
+        finally:
+            limit.cancel()
+
+    def do_GET(self) -> None:
+        if not self._may_enter():
+            self._answer(401, "a token is needed: Authorization: Bearer ...\n", WWW_Authenticate="Bearer")
+        elif self.path == "/metrics":
+            from zwoole.metrics import CONTENT_TYPE, render  # imported by who asks for it only
+
+            self._answer(200, render(self.server.run_dir), Content_Type=CONTENT_TYPE)
+        elif self.path == "/healthz":
+            self._answer(200, "ok\n")
+        elif self.path == "/readyz":
+            ready = self.server.is_ready()
+            self._answer(200 if ready else 503, "ready\n" if ready else "not ready\n")
+        else:
+            self._answer(404, "there are /metrics, /healthz and /readyz\n")
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        log.debug(format, *arguments)
+
+    def _may_enter(self) -> bool:
+        token = self.server.token
+        given = self.headers.get("Authorization", "")
+        return not token or hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {token}".encode())
+
+    def _answer(self, status: int, text: str, **headers: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        headers = {"Content_Type": "text/plain; charset=utf-8", "Content_Length": str(len(body)), **headers}
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _cut_off(self) -> None:
+        try:
+            self.connection.shutdown(socket.SHUT_RDWR)
+        except OSError:  # it has gone by itself
+            pass
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

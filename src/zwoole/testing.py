@@ -1,0 +1,288 @@
+"""For the tests of apps: a real server on a free port, gone without a trace when the test is done with it.
+
+with zwoole.testing.serve("app.py") as server:
+    with websockets.sync.client.connect(server.url("/")) as client: ...
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import psutil
+
+from zwoole import control_client
+from zwoole.shared.errors import ZwooleError
+from zwoole.workers.server import Server
+
+Self = TypeVar("Self", bound="Serving")
+
+START_S = 30.0
+STOP_S = 30.0
+RELOAD_S = 60.0
+GONE_S = 1.0  # how long after the server's end something of it may still be there
+POLL_S = 0.01
+
+
+class ServerFailed(ZwooleError):
+    """A server under test did not start, ended badly, or left something behind; the message has its log."""
+
+
+def serve(app: str | Path, **settings: Any) -> Serving:
+    """Return a context manager that serves an app on a free port of 127.0.0.1, in processes of its own.
+
+    Args:
+        app: the path of a script, or "module:attribute", looked for from the current folder.
+        settings: any setting but host and port; they win over the app's own.
+
+    Raises:
+        TypeError: the app is something else. A Server object cannot be served: workers are processes of their own,
+            which run or import the code that makes it.
+    """
+    return Serving(app, **settings)
+
+
+class Serving:
+    """A server under test, from its start until nothing of it is left.
+
+    Attributes:
+        folder: a folder of its own.
+        run_dir: its run directory.
+        stdout: the file that the app prints to.
+        stderr: the file of zwoole's log.
+        command: how it is started.
+        process: the supervisor.
+    """
+
+    def __init__(self, app: str | Path, **settings: Any) -> None:
+        """Prepare to serve; see `serve`."""
+        if isinstance(app, Server):
+            raise TypeError(
+                "serve() takes a script's path or 'module:attribute', not a Server: workers are processes of their own,"
+                " which run or import the code that makes it"
+            )
+        if not isinstance(app, str | Path):
+            raise TypeError(f"serve() takes a script's path or 'module:attribute', not {app!r}")
+        self.folder = Path(tempfile.mkdtemp(prefix="zw-", dir="/tmp"))  # short: Unix sockets have short paths
+        self.run_dir = self.folder / "run"
+        self.process: subprocess.Popen[bytes]
+        self.stdout = self.folder / "stdout"
+        self.stderr = self.folder / "stderr"
+        options = [part for name, value in settings.items() for part in ("--set", f"{name}={json.dumps(value)}")]
+        self.command: Sequence[str] = [
+            *(sys.executable, "-m", "zwoole", "run", str(app), "--host", "127.0.0.1", "--port", "0"),
+            *("--run-dir", str(self.run_dir), *options),
+        ]
+        self._family: dict[int, psutil.Process] = {}
+
+    # Its life.
+
+    def __enter__(self: Self) -> Self:
+        """Start it and wait until every process serves.
+
+        Raises:
+            ServerFailed: it does not, or not in time.
+        """
+        try:
+            self.launch()
+            self.wait_until_ready(START_S)
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """Stop it; where the test has failed, at once, with its log on stderr.
+
+        Raises:
+            ServerFailed: it ended with another exit code than 0, or left something behind.
+        """
+        try:
+            if kind is None:
+                self.finish()
+            else:
+                print(self.log(), file=sys.stderr)
+        finally:
+            self._remove()
+
+    def finish(self) -> None:
+        """Stop it where it runs, and see that it ended well.
+
+        Raises:
+            ServerFailed: it did not.
+        """
+        self.family()
+        if self.process.poll() is None:
+            self.process.terminate()
+        code = self.wait_for_end(STOP_S)
+        if code != 0:
+            raise self._failed(f"the server ended with code {code}")
+        self.assert_nothing_left()
+
+    def assert_nothing_left(self, within: float = GONE_S) -> None:
+        """See in so many seconds that every process that was ever seen has ended, and that the run directory is gone.
+
+        Raises:
+            ServerFailed: something is left.
+        """
+        if not wait(lambda: not self.alive(), within):
+            raise self._failed(f"the server has ended and left processes: {self.alive()}")
+        if not wait(lambda: not self.run_dir.exists(), within):
+            raise self._failed(f"the server has ended and left its run directory: {list(self.run_dir.iterdir())}")
+
+    def launch(
+        self,
+        cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
+    ) -> None:
+        """Start it, in a session of its own as a terminal would, and wait for nothing.
+
+        Args:
+            cwd: its current folder; None for that of this process.
+            environment: its environment; None for that of this process.
+            stdin: a descriptor that it reads.
+        """
+        with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=stdin,
+                stdout=out,
+                stderr=err,
+                cwd=cwd,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def wait_until_ready(self, within_s: float) -> None:
+        """Wait until the masters and all workers serve.
+
+        Raises:
+            ServerFailed: it has ended, or they do not in time.
+        """
+        wait(lambda: self.process.poll() is not None or self.is_ready(), within_s)
+        if self.process.poll() is not None:
+            raise self._failed(f"the server did not start but ended with code {self.process.returncode}")
+        if not self.is_ready():
+            raise self._failed(f"the server was not ready within {within_s:g} s")
+
+    def is_ready(self) -> bool:
+        """Tell whether the masters and all workers serve."""
+        try:
+            status = self.status()
+        except ZwooleError:
+            return False
+        return status["state"] == "serving" and all(process["ready"] for process in status["processes"])
+
+    def wait_for_end(self, within_s: float) -> int:
+        """Wait for the supervisor's end and return its exit code.
+
+        Raises:
+            ServerFailed: it has not ended in time.
+        """
+        try:
+            return self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise self._failed(f"the server has not ended within {within_s:g} s") from None
+
+    def reload(self) -> dict[str, Any]:
+        """Replace all workers by new ones that read the code again, as `zwoole reload` does.
+
+        Raises:
+            ZwooleError: the new code does not boot; the old workers go on.
+        """
+        result: dict[str, Any] = control_client.request(self.run_dir, "reload", timeout_s=RELOAD_S)
+        self.family()
+        return result
+
+    # Where it is, and what it writes.
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.status()["listening"][0].rpartition(":")[2])
+
+    def url(self, path: str = "/") -> str:
+        """Return the URL of a path."""
+        return f"ws://127.0.0.1:{self.port}{path}"
+
+    def log(self) -> str:
+        """Return what was written to stderr: zwoole's log, and the app's tracebacks."""
+        return self.stderr.read_text() if self.stderr.exists() else ""
+
+    def output(self) -> str:
+        """Return what the app has printed."""
+        return self.stdout.read_text()
+
+    # Its processes.
+
+    def status(self) -> dict[str, Any]:
+        """Return what `zwoole status --json` shows.
+
+        Raises:
+            ZwooleError: the server does not answer.
+        """
+        result: dict[str, Any] = control_client.request(control_client.find(str(self.run_dir)), "status")
+        self.family()
+        return result
+
+    def pids(self, role: str = "worker") -> list[int]:
+        """Return the process ids of its masters ("master") or workers, by their numbers."""
+        processes = sorted(self.status()["processes"], key=lambda process: process["index"])
+        return [process["pid"] for process in processes if process["role"] == role]
+
+    def family(self) -> list[psutil.Process]:
+        """Return all descendants of the supervisor that were ever seen."""
+        try:
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                self._family[child.pid] = child
+        except psutil.NoSuchProcess:
+            pass
+        return list(self._family.values())
+
+    def alive(self) -> list[psutil.Process]:
+        """Return those of them that live."""
+        return [child for child in self.family() if is_alive(child)]
+
+    def _failed(self, why: str) -> ServerFailed:
+        return ServerFailed(f"{why}; its log:\n{self.log()}")
+
+    def _remove(self) -> None:
+        """Kill what is left, and remove the folder."""
+        if hasattr(self, "process"):
+            left = self.alive()
+            self.process.kill()
+            for process in left:
+                try:
+                    process.kill()
+                except psutil.NoSuchProcess:
+                    pass
+            self.process.wait()
+            wait(lambda: not self.alive(), GONE_S)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether a process runs: neither gone, nor waiting to be reaped."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait(condition: Callable[[], bool], within_s: float) -> bool:
+    """Wait until a condition holds, and return whether it does."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True

@@ -1,0 +1,73 @@
+"""What a worker counts: events, their callbacks' times, failures. A few nanoseconds for each event."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from typing import Any
+
+from zwoole.shared.stats import TIME_BOUNDS
+from zwoole.shared.wire import (
+    ADOPT,
+    BUFFER_EMPTY,
+    BUFFER_FULL,
+    CLOSE,
+    HANDSHAKE,
+    MESSAGE,
+    OPEN,
+    PIPE_MESSAGE,
+)
+
+NAMES = {
+    HANDSHAKE: "handshake",
+    OPEN: "open",
+    MESSAGE: "message",
+    ADOPT: "adopt",
+    BUFFER_FULL: "buffer_full",
+    BUFFER_EMPTY: "buffer_empty",
+    CLOSE: "close",
+    PIPE_MESSAGE: "pipe_message",
+}
+KINDS = 16  # all of them are below
+
+
+class Counts:
+    """The counters of one worker.
+
+    Attributes:
+        total: events taken from the wire.
+        seconds: the sum of the times that callbacks took.
+        failures: callbacks that raised, by event.
+    """
+
+    __slots__ = ("_bounds", "_events", "_times", "failures", "seconds", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.seconds = 0.0
+        self.failures: Counter[str] = Counter()
+        self._bounds = memoryview(array("d", (*TIME_BOUNDS, float("inf"))))
+        self._times = memoryview(array("Q", [0] * len(self._bounds)))
+        self._events = memoryview(array("Q", [0] * KINDS))
+
+    def taken(self, kind: int) -> None:
+        """Count an event that was taken from the wire, of one of the kinds in NAMES."""
+        self.total += 1
+        self._events[kind] += 1
+
+    def ran(self, seconds: float) -> None:
+        """Count a callback that has ended, by the time it took."""
+        place = 0
+        while seconds > self._bounds[place]:
+            place += 1
+        self._times[place] += 1
+        self.seconds += seconds
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it, as it stands in a snapshot."""
+        return {
+            "events": {name: self._events[kind] for kind, name in NAMES.items()},
+            "callback_times": list(self._times),
+            "callback_seconds": round(self.seconds, 6),
+            "failures": dict(self.failures),
+        }
