@@ -174,6 +174,7 @@ def test_what_a_worker_had_counted_outlives_it_and_its_restart_has_a_reason(serv
     server.wait_ready()
     assert total_of(server)["events"]["message"] == 1
     server.reload()
+    wait_for(lambda: len(server.pids("worker")) == 1, "the replaced worker to end: it would heed no TERM")
     psutil.Process(server.pids("worker")[0]).send_signal(signal.SIGTERM)
     expected = {"SIGKILL": 1, "reload": 1, "SIGTERM": 1}
     wait_for(lambda: total_of(server)["restarts"] == expected, "all restarts to be counted")
