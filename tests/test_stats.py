@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from zwoole.shared import stats
 from zwoole.shared.errors import WrongProcess
 from zwoole.shared.rundir import snapshot_path
 from zwoole.shared.snapshot import Snapshot
+from zwoole.shared.turns import TurnCounter
 from zwoole.workers.server import Server
 
 
 def child(role: str, index: int, incarnation: int) -> Child:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    return Child(role, index, incarnation, process, -1)
+    with tempfile.TemporaryDirectory() as folder:
+        return Child(role, index, incarnation, process, -1, TurnCounter(Path(folder) / "turns", create=True))
 
 
 def record(run_dir: Path, process: Child, counters: dict[str, Any], gauges: dict[str, Any]) -> None:
