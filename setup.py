@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 COMPILED = [
     "zwoole.shared.mask",
     "zwoole.shared.frames",
+    "zwoole.shared.pieces",
     "zwoole.shared.protocol",
     "zwoole.shared.wire",
     "zwoole.shared.table",
@@ -23,6 +24,7 @@ COMPILED = [
     "zwoole.reactor.window",
     "zwoole.reactor.worker",
     "zwoole.reactor.loop",
+    "zwoole.reactor.parking",
     "zwoole.reactor.router",
     "zwoole.reactor.limits",
     "zwoole.reactor.inbound",

@@ -2,6 +2,7 @@ import cython
 
 from zwoole.shared.frames cimport FrameHeader, build_frame, read_header
 from zwoole.shared.mask cimport is_utf8, unmask
+from zwoole.shared.pieces cimport Pieces
 
 cdef FrameHeader _HEADER
 
@@ -27,7 +28,7 @@ cdef class Protocol:
     cdef int _phase
     cdef int _message_opcode
     cdef unsigned int _fragments
-    cdef bytearray _partial
+    cdef Pieces _partial
     cdef bytes _utf8_tail
     cdef object _inflater
     cdef bint _compressed
@@ -44,12 +45,13 @@ cdef class Protocol:
     cpdef bytes take_rest(self)
 
     cpdef Py_ssize_t partial_bytes(self)
+    cpdef void stop_receiving(self) except *
     cpdef void give_up(self, int code, str reason) except *
     cpdef bytes close_frame(self, int code, str reason)
 
     @cython.locals(
         buffer=bytearray,
-        partial=bytearray,
+        partial=Pieces,
         held=Py_ssize_t,
         size=int,
         opcode=int,
@@ -60,10 +62,10 @@ cdef class Protocol:
     )
     cdef int _begin_frame(self) except -1
 
-    @cython.locals(buffer=bytearray, partial=bytearray, size=Py_ssize_t, chunk=bytes)
+    @cython.locals(buffer=bytearray, partial=Pieces, size=Py_ssize_t, chunk=bytes)
     cdef int _continue_payload(self) except -1
 
-    @cython.locals(partial=bytearray, room=Py_ssize_t, limit=Py_ssize_t, out=bytes, size=Py_ssize_t, more=bint)
+    @cython.locals(partial=Pieces, room=Py_ssize_t, limit=Py_ssize_t, out=bytes, size=Py_ssize_t, more=bint)
     cdef int _inflate(self) except -1
 
     cdef bint _check_text(self, bytes chunk, bint final) except -1
@@ -71,4 +73,3 @@ cdef class Protocol:
     cdef int _control_frame(self, int opcode, bytes payload) except -1
     cdef int _close_frame(self, bytes payload) except -1
     cdef int _fail(self, int code, str reason) except -1
-    cdef void _stop_receiving(self) except *

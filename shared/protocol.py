@@ -10,9 +10,9 @@ raises on what a client sends.
 
 Plan: `receive_data` only remembers the caller's buffer. `next_event` reads one header (frames.py) and as much
 of its payload as is there. A payload that is whole is unmasked straight into the event's bytes; one that is not,
-or that is a fragment, grows in `_partial`, unmasked, inflated and checked for UTF-8 as far as it has come. A header
-or a control frame that is cut short is kept as the raw bytes it is and written in front of the next buffer: the
-caller leaves HEADROOM bytes free there.
+or that is a fragment, is kept in `_partial` (pieces.py), unmasked, inflated and checked for UTF-8 as far as it has
+come. A header or a control frame that is cut short is kept as the raw bytes it is and written in front of the next
+buffer: the caller leaves HEADROOM bytes free there.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from zwoole.shared.close_codes import (
 from zwoole.shared.deflate import TAIL, Inflater
 from zwoole.shared.frames import FrameHeader, build_frame, read_header
 from zwoole.shared.mask import is_utf8, unmask
+from zwoole.shared.pieces import Pieces
 
 # What next_event answers.
 NEED_DATA = 0  # the buffer is used up
@@ -119,7 +120,7 @@ class Protocol:
         # The message that is still arriving: its opcode, or 0 where there is none.
         self._message_opcode = 0
         self._fragments = 0
-        self._partial: bytearray | None = None
+        self._partial: Pieces | None = None
         self._utf8_tail = b""  # the first bytes of a character that was cut short
         # Where permessage-deflate was agreed on.
         self._inflater = inflater
@@ -176,7 +177,17 @@ class Protocol:
     def partial_bytes(self) -> int:
         """Return how many bytes are held for a message or frame that has not arrived whole."""
         partial = self._partial
-        return 0 if partial is None else len(partial)
+        return 0 if partial is None else partial.size
+
+    def stop_receiving(self) -> None:
+        """Take nothing more, and let go of what had arrived in part."""
+        self.receiving = False
+        self._buffer = None
+        self._partial = None
+        self._tail = b""
+        self._utf8_tail = b""
+        self._pending = None
+        self._inflater = None
 
     def give_up(self, code: int, reason: str) -> None:
         """Act as on a violation, for one that is not the protocol's: nothing more is read, what was held is dropped."""
@@ -204,7 +215,7 @@ class Protocol:
         if buffer is None:
             return NEED_DATA
         partial = self._partial
-        held = 0 if partial is None else len(partial)
+        held = 0 if partial is None else partial.size
         # What does not shrink by deflating grows a little, so the limit proper is that of the inflated message.
         slack = 0 if self._inflater is None else 64 + (self._max_message >> 10)
         limit = self._max_message - held + slack
@@ -245,7 +256,7 @@ class Protocol:
             if slack and not self._compressed and length > self._max_message - held:
                 return self._fail(CLOSE_MESSAGE_TOO_BIG, "")
             if self._partial is None:
-                self._partial = bytearray()
+                self._partial = Pieces()
         elif length <= self._end - self._position - size:
             start = self._position + size
             self._position = start + length
@@ -286,7 +297,7 @@ class Protocol:
             return NEED_DATA
         if self._message_opcode == 0x1 and not self._check_text(chunk, False):
             return self._fail(CLOSE_INVALID_DATA, "text that is not UTF-8")
-        partial += chunk
+        partial.add(chunk)
         if self._remaining == 0 and self._fin:
             return self._finish_message()
         return NEED_DATA
@@ -294,8 +305,8 @@ class Protocol:
     def _inflate(self) -> int:
         """Inflate a slice of what has come of a compressed message (RFC 7692 section 7.2.2)."""
         inflater: Inflater = self._inflater  # type: ignore[assignment]
-        partial: bytearray = self._partial  # type: ignore[assignment]
-        room = self._max_message - len(partial)
+        partial: Pieces = self._partial  # type: ignore[assignment]
+        room = self._max_message - partial.size
         # One byte more than there may be tells that there is more.
         limit = room + 1 if room < 65536 else 65536
         try:
@@ -308,7 +319,7 @@ class Protocol:
         self._inflated += size
         if self._message_opcode == 0x1 and not self._check_text(out, False):
             return self._fail(CLOSE_INVALID_DATA, "text that is not UTF-8")
-        partial += out
+        partial.add(out)
         # Output that filled its limit exactly may have more behind it, though all input is used.
         more = len(inflater.rest) > 0 or size == limit
         self._pending = inflater.rest if more else None
@@ -337,7 +348,7 @@ class Protocol:
         if self._utf8_tail and not self._check_text(b"", True):
             return self._fail(CLOSE_INVALID_DATA, "text that is not UTF-8")
         self.opcode = self._message_opcode
-        self.data = b"" if self._partial is None else bytes(self._partial)
+        self.data = b"" if self._partial is None else self._partial.join()
         self._message_opcode = 0
         self._fragments = 0
         self._partial = None
@@ -367,7 +378,7 @@ class Protocol:
                 return self._fail(CLOSE_INVALID_DATA, "close reason that is not UTF-8")
             self.close_code = code
             self.close_reason = payload[2:].decode()
-        self._stop_receiving()
+        self.stop_receiving()
         return CLOSED_BY_PEER
 
     def _fail(self, code: int, reason: str) -> int:
@@ -376,17 +387,8 @@ class Protocol:
             reason = f"message bigger than {self._max_message} bytes"
         self.close_code = code
         self.close_reason = reason
-        self._stop_receiving()
+        self.stop_receiving()
         return FAILED
-
-    def _stop_receiving(self) -> None:
-        self.receiving = False
-        self._buffer = None
-        self._partial = None
-        self._tail = b""
-        self._utf8_tail = b""
-        self._pending = None
-        self._inflater = None
 
 
 def close_payload(code: int, reason: str) -> bytes:
