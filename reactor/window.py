@@ -1,8 +1,11 @@
 """The window: what one worker incarnation was sent and has not finished.
 
-Every event sent down takes the next sequence number and a place in a ring; an acknowledgement gives it back. Only
-events that carry somebody's data (open, message, a message from another worker) count against the limits. The ring has
-room for more than the window, because closes and commands are never held back by it. What an event carries is kept
+Every event sent down takes the next sequence number and the place in a ring that belongs to it; an acknowledgement
+gives that back. Events finish in any order, and one that takes an hour holds up none of those behind it: where the ring
+comes round to its place, the numbers that fall on it are left out, and it is a straggler from then on.
+
+Only events that carry somebody's data (open, message, a message from another worker) count against the limits. The ring
+has room for more than the window, because closes and commands are never held back by it. What an event carries is kept
 until it is finished, so that it can be sent again if its worker dies before it began.
 """
 
@@ -19,7 +22,10 @@ EVENT_CLOSE = 8
 EVENT_ADOPT = 9
 EVENT_COMMAND = 10
 
-_NOTHING = -1
+FOR_CLOSES = 1024  # places in the ring that messages leave to closes and to word of full and empty buffers
+FOR_COMMANDS = 64  # places that closes leave to the few commands that are sent without asking
+
+_NOTHING = 255
 
 
 class Outstanding:
@@ -47,6 +53,7 @@ class Window:
     Attributes:
         next_sequence: the number of the next event.
         oldest: the lowest number that has not finished; next_sequence where all have.
+        places: events of any kind that have not finished.
         events: events that count and have not finished.
         bytes: their payloads' size.
     """
@@ -56,12 +63,14 @@ class Window:
         "_data",
         "_events",
         "_ring",
+        "_stragglers",
         "bytes",
         "events",
         "max_bytes",
         "max_events",
         "next_sequence",
         "oldest",
+        "places",
     )
 
     def __init__(self, max_events: int, max_bytes: int, ring: int) -> None:
@@ -76,25 +85,39 @@ class Window:
         self.max_bytes = max_bytes
         self._ring = ring
         self._connections: list[Connection | None] = [None] * ring
-        self._events: list[int] = [_NOTHING] * ring
+        self._events = bytearray([_NOTHING]) * ring
         self._data: list[bytes | None] = [None] * ring
+        self._stragglers: dict[int, int] = {}  # the numbers of those more than a ring behind, by place
         self.next_sequence = 0
         self.oldest = 0
+        self.places = 0
         self.events = 0
         self.bytes = 0
 
     def has_room(self, size: int) -> bool:
         """Tell whether an event with `size` bytes may be sent; one always may when nothing is unfinished."""
-        if self.next_sequence - self.oldest >= self._ring - 1024:  # these places only closes and commands may take
+        if self.places >= self._ring - 1024:
             return False
         return self.events == 0 or (self.events < self.max_events and self.bytes + size <= self.max_bytes)
 
     def has_place(self) -> bool:
-        """Tell whether a close or a command has a place in the ring."""
-        return self.next_sequence - self.oldest < self._ring
+        """Tell whether a close, or what else takes no credit, has a place in the ring."""
+        return self.places < self._ring - 64
+
+    def is_taken(self) -> bool:
+        """Tell whether an event that has not finished has the next number's place."""
+        return self._events[self.next_sequence & (self._ring - 1)] != 255
+
+    def skip_taken(self) -> None:
+        """Leave out the numbers whose places are taken."""
+        at = self.next_sequence & (self._ring - 1)
+        while self._events[at] != 255:
+            self._stragglers.setdefault(at, self.next_sequence - self._ring)
+            self.next_sequence += 1
+            at = self.next_sequence & (self._ring - 1)
 
     def enter(self, connection: Connection | None, event: int, data: bytes) -> int:
-        """Count an event in and return its sequence number.
+        """Count an event in and return its sequence number, whose place must be free.
 
         Args:
             connection: whose event it is, or None.
@@ -107,6 +130,7 @@ class Window:
         self._events[at] = event
         self._data[at] = data
         self.next_sequence = sequence + 1
+        self.places += 1
         if event < 8:
             self.events += 1
             self.bytes += len(data)
@@ -122,30 +146,49 @@ class Window:
             WireError: no such event is unfinished.
         """
         at = sequence & (self._ring - 1)
-        if sequence >= self.next_sequence or sequence < self.oldest or self._events[at] == -1:
+        if self._events[at] == 255 or sequence >= self.next_sequence:
             raise WireError(f"acknowledgement of event {sequence}, which is not outstanding")
+        if self._stragglers or self.next_sequence - sequence > self._ring:
+            self._check_straggler(at, sequence)
         connection = self._connections[at]
         event = self._events[at]
         data = self._data[at]
         size = 0 if data is None else len(data)
         self._connections[at] = None
-        self._events[at] = -1
+        self._events[at] = 255
         self._data[at] = None
+        self.places -= 1
         if event < 8:
             self.events -= 1
             self.bytes -= size
         if connection is not None and event != 8:
             connection.outstanding -= 1
             connection.outstanding_bytes -= size
-        while self.oldest < self.next_sequence and self._events[self.oldest & (self._ring - 1)] == -1:
-            self.oldest += 1
+        if sequence == self.oldest:
+            if self._stragglers:
+                self.oldest = min(self._stragglers.values())
+            else:
+                if self.next_sequence - sequence > self._ring:  # it was the last straggler
+                    sequence = self.next_sequence - self._ring
+                while sequence < self.next_sequence and self._events[sequence & (self._ring - 1)] == 255:
+                    sequence += 1
+                self.oldest = sequence
         return connection
 
     def unfinished(self) -> list[Outstanding]:
         """Return all that has not finished, oldest first."""
         found = []
-        for sequence in range(self.oldest, self.next_sequence):
+        begin = self.next_sequence - min(self._ring, self.next_sequence)
+        for sequence in [*sorted(self._stragglers.values()), *range(begin, self.next_sequence)]:
             at = sequence & (self._ring - 1)
-            if self._events[at] != -1:
+            if self._events[at] != 255 and self._stragglers.get(at, sequence) == sequence:
                 found.append(Outstanding(sequence, self._connections[at], self._events[at], self._data[at] or b""))
         return found
+
+    def _check_straggler(self, at: int, sequence: int) -> None:
+        """Check that the event in a place is the one that is acknowledged, where there are stragglers."""
+        straggler = self._stragglers.get(at)
+        if straggler == sequence:
+            del self._stragglers[at]
+        elif straggler is not None or self.next_sequence - sequence > self._ring:
+            raise WireError(f"acknowledgement of event {sequence}, which is not outstanding")

@@ -8,11 +8,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from zwoole.reactor.connection import Connection
-from zwoole.reactor.window import EVENT_ADOPT, EVENT_CLOSE, EVENT_COMMAND, EVENT_OPEN, Outstanding, Window
+from zwoole.reactor.window import (
+    EVENT_ADOPT,
+    EVENT_CLOSE,
+    EVENT_COMMAND,
+    EVENT_OPEN,
+    FOR_CLOSES,
+    FOR_COMMANDS,
+    Outstanding,
+    Window,
+)
 from zwoole.shared.wire import WireError
 
 RING = 2048
-FOR_CLOSES = 1024  # places of the ring that only events without credit may take
 TEXT = 1
 BINARY = 2
 COUNTED = (EVENT_OPEN, TEXT, BINARY)
@@ -60,6 +68,11 @@ class WindowMachine(RuleBasedStateMachine):
         for _ in range(times):
             if not (self.window.has_room(size) if event in COUNTED else self.window.has_place()):
                 break
+            taken = {sequence % RING for sequence in self.unfinished}
+            assert self.window.is_taken() == (self.next_sequence % RING in taken)
+            while self.next_sequence % RING in taken:
+                self.next_sequence += 1
+            self.window.skip_taken()
             assert self.window.enter(connection, event, data) == self.next_sequence
             self.unfinished[self.next_sequence] = connection, event, data
             self.next_sequence += 1
@@ -71,6 +84,14 @@ class WindowMachine(RuleBasedStateMachine):
         for sequence in list(self.unfinished)[start : start + times]:
             connection, _, _ = self.unfinished.pop(sequence)
             assert self.window.finish(sequence) is connection
+
+    @precondition(lambda self: self.unfinished)
+    @rule(kept=st.integers(0, 3))
+    def finish_all_but_the_oldest(self, kept: int) -> None:
+        """Events that take long are left behind by all others."""
+        for sequence in sorted(self.unfinished)[kept:]:
+            self.window.finish(sequence)
+            del self.unfinished[sequence]
 
     @rule(behind=st.integers(0, 2 * RING), ahead=st.booleans())
     def finish_what_is_not_outstanding(self, behind: int, ahead: bool) -> None:
@@ -92,12 +113,13 @@ class WindowMachine(RuleBasedStateMachine):
 
     @invariant()
     def has_room_within_its_limits(self) -> None:
-        span = self.next_sequence - self.oldest
+        places = len(self.unfinished)
+        assert self.window.places == places
         events, size = len(self.counted), sum(self.counted)
-        assert self.window.has_place() == (span < RING)
+        assert self.window.has_place() == (places < RING - FOR_COMMANDS)
         for more in (0, 1, self.MAX_BYTES - size, self.MAX_BYTES - size + 1):
             within = not events or (events < self.MAX_EVENTS and size + more <= self.MAX_BYTES)
-            assert self.window.has_room(more) == (within and span < RING - FOR_CLOSES)
+            assert self.window.has_room(more) == (within and places < RING - FOR_CLOSES)
 
 
 def entered(item: Outstanding) -> tuple[int, Entered]:
@@ -126,29 +148,37 @@ def test_events_without_credit_take_none(event: int, outstanding: int) -> None:
     assert window.has_room(1_000_000)
 
 
-def test_closes_have_a_place_where_messages_have_none() -> None:
+def test_closes_have_a_place_where_messages_have_none_and_commands_where_closes_have_none() -> None:
     window = Window(8192, 1 << 30, RING)
     for _ in range(RING - FOR_CLOSES):
         assert window.has_room(1)
         window.enter(None, TEXT, b"a")
     assert not window.has_room(1)
-    for _ in range(FOR_CLOSES):
+    for _ in range(FOR_CLOSES - FOR_COMMANDS):
         assert window.has_place()
         window.enter(None, EVENT_CLOSE, b"")
     assert not window.has_place()
+    for _ in range(FOR_COMMANDS):
+        assert not window.is_taken()
+        window.enter(None, EVENT_COMMAND, b"")
 
 
-def test_the_ring_is_full_until_its_oldest_event_has_finished() -> None:
-    window = Window(8192, 1 << 30, RING)
-    for _ in range(RING):
-        window.enter(None, EVENT_CLOSE, b"")
-    for sequence in range(1, RING):
-        window.finish(sequence)
-    assert not window.has_place()
-    assert [item.sequence for item in window.unfinished()] == [0]
-    window.finish(0)
-    assert window.oldest == RING
-    assert window.has_place()
+def test_an_event_that_takes_long_holds_up_none_behind_it() -> None:
+    connection = new_connection()
+    window = Window(10, 100, RING)
+    long = [window.enter(connection, TEXT, b"long") for _ in range(2)]
+    for _ in range(3 * RING):
+        assert window.has_room(1)
+        window.skip_taken()
+        assert window.finish(window.enter(None, TEXT, b"short")) is None
+        assert window.oldest == 0
+    assert [item.sequence for item in window.unfinished()] == long
+    last = window.enter(None, TEXT, b"last")
+    assert window.finish(long[0]) is window.finish(long[1]) is connection
+    assert window.oldest == last
+    window.finish(last)
+    assert window.oldest == window.next_sequence
+    assert window.places == connection.outstanding == 0
 
 
 def test_an_event_finishes_once() -> None:
