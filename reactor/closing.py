@@ -221,14 +221,17 @@ class Closing:
             self._destroy(connection)
 
     def _drop_socket(self, connection: Connection) -> None:
-        """Close the descriptor; what was queued for it is lost."""
+        """Close the descriptor; what was queued for it, and what came in part, is lost."""
         if connection.descriptor < 0:
             return
+        self._router.parking.take_unread(connection)
         self._loop.leave(connection)
         descriptor = connection.descriptor
         self._registry.forget_socket(connection)
         os.close(descriptor)
         connection.drop_output()
+        if connection.protocol is not None:
+            connection.protocol.stop_receiving()
         for dropped in self.on_dropped:
             dropped(connection)
 

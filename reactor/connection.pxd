@@ -46,6 +46,7 @@ cdef class Connection:
     cdef public Py_ssize_t queued
     cdef public Py_ssize_t noted
     cdef public bint full
+    cdef public bint full_told
     cdef public bint framed
     cdef public bint dirty
     cdef public object deflater
@@ -55,6 +56,7 @@ cdef class Connection:
     cdef bytearray _out
     cdef object _chunks
 
+    @cython.locals(out=bytearray)
     cpdef void queue(self, bytes data) except *
 
     cpdef void queue_behind(self, bytes data) except *
@@ -65,7 +67,11 @@ cdef class Connection:
     @cython.locals(out=bytearray, count=Py_ssize_t)
     cpdef int flush(self) except -1
 
+    @cython.locals(size=Py_ssize_t)
+    cpdef Py_ssize_t held(self) except -1
     cpdef int drop_oldest(self, Py_ssize_t size) except -1
     cpdef void drop_output(self) except *
+    @cython.locals(out=bytearray)
+    cdef bytearray _open_chunk(self)
     cdef void _queue_chunk(self, bytes data) except *
     cpdef int _flush_chunks(self) except -1

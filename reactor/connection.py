@@ -4,7 +4,8 @@ It knows no policy. Reading belongs to inbound.py, the order of messages to rout
 they change the fields below. What it does itself is the output queue.
 
 Output: small frames grow in one bytearray, so that all a connection was sent in a turn leaves in one call. A
-payload of LARGE bytes or more is not copied there: it is queued by itself, and chunks leave together by writev.
+payload of LARGE bytes or more is not copied there: it is queued by itself, and so is what has grown to FULL_CHUNK
+bytes; chunks leave together by writev. A chunk is let go of when all of it has left.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 LARGE = 16384
 MAX_CHUNKS_PER_WRITE = 64
-KEPT_IN_PLACE = 65536  # what the kernel did not take is moved to the front below this size, else cut off as a chunk
+FULL_CHUNK = 65536  # not more, since one is moved as a whole when the kernel took a part, and kept until it took all
+CHUNK_COST = 64  # bytes of memory that a chunk takes beside those it holds
 
 # Stages of a connection's life.
 HANDSHAKE = 0  # its HTTP head is arriving
@@ -65,8 +67,9 @@ class Connection:
         eof: whether the client sent FIN.
         half_closed: whether we did.
         queued: bytes waiting to be sent.
-        noted: how many of them the account of all connections has.
-        full: whether `buffer_full` was told, and `buffer_empty` not yet.
+        noted: the memory for them, as the account of all connections has it.
+        full: whether what waits has risen to the high mark, and not fallen to the low one since.
+        full_told: whether a worker was told so last.
         framed: whether frames are queued one by one, so that the oldest can be dropped.
         deflater: where permessage-deflate was agreed on: what compresses its messages; else None.
         line: messages that are being compressed, and what must stay behind them; None where there are none.
@@ -99,6 +102,7 @@ class Connection:
         "fd",
         "framed",
         "full",
+        "full_told",
         "half_closed",
         "handler",
         "head",
@@ -175,6 +179,7 @@ class Connection:
         self.queued = 0
         self.noted = 0
         self.full = False
+        self.full_told = False
         self.framed = False
         self.dirty = False
         self.deflater: Deflater | None = None
@@ -189,9 +194,10 @@ class Connection:
         if self.framed or len(data) >= LARGE:
             self._queue_chunk(data)
         else:
-            if self._out is None:
-                self._out = bytearray()
-            self._out += data
+            out = self._out
+            if out is None or len(out) >= 65536:
+                out = self._open_chunk()
+            out += data
         self.queued += len(data)
 
     def queue_behind(self, data: bytes) -> None:
@@ -208,9 +214,9 @@ class Connection:
         if self.framed:
             self.queue(build_frame(opcode, event.data()))
             return
-        if self._out is None:
-            self._out = bytearray()
         out = self._out
+        if out is None or len(out) >= 65536:
+            out = self._open_chunk()
         before = len(out)
         append_header(out, 0x80 | opcode, size)
         self.queued += len(out) - before + size
@@ -236,12 +242,20 @@ class Connection:
         self.queued -= count
         if self.queued == 0:
             self._out = None
-        elif self.queued < 65536:
+        else:
             del out[:count]
-        else:  # cut off as it is, so that a slow reader's megabytes are not moved with every write
-            self._chunks = deque((memoryview(out)[count:],))
-            self._out = None
         return 0
+
+    def held(self) -> int:
+        """Return how much memory is held for what waits, the part of the first chunk that has left already included."""
+        size = self.queued + self.pending
+        chunks = self._chunks
+        if chunks:
+            first = chunks[0]
+            if isinstance(first, memoryview):
+                size += memoryview(first.obj).nbytes - len(first)
+            size += len(chunks) * CHUNK_COST
+        return size if self.framed else size + size // 8  # a buffer that grows has so much room to spare
 
     def drop_oldest(self, size: int) -> int:
         """Drop frames that have not begun to leave, the oldest first, until `size` bytes are free or none is left.
@@ -268,6 +282,15 @@ class Connection:
         self.queued = 0
         self.line = None
         self.pending = 0
+
+    def _open_chunk(self) -> bytearray:
+        """Return a new chunk in which small frames grow; the last one waits, full, in front of it."""
+        if self._out is not None:
+            if self._chunks is None:
+                self._chunks = deque()
+            self._chunks.append(self._out)
+        out = self._out = bytearray()
+        return out
 
     def _queue_chunk(self, data: bytes) -> None:
         if self._chunks is None:

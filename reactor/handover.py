@@ -167,6 +167,8 @@ class Handover:
                     connection.adopting = False
                 self._router.settle(connection)
         slot.adoptions.clear()
+        while slot.held_back:
+            self._router.read_if_allowed(slot.held_back.popleft())  # or it is held back again, in its new place
         while slot.pending_closes:
             min(staffed, key=lambda other: other.connections).pending_closes.append(slot.pending_closes.popleft())
         for other in staffed:

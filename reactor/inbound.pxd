@@ -3,6 +3,7 @@ import cython
 from zwoole.reactor.connection cimport Connection
 from zwoole.reactor.limits cimport Limits
 from zwoole.reactor.loop cimport Loop
+from zwoole.reactor.parking cimport Parking
 from zwoole.reactor.router cimport Router
 from zwoole.reactor.syscalls cimport read_into
 from zwoole.shared.frames cimport build_frame
@@ -16,6 +17,7 @@ cdef class Inbound:
     cdef readonly bytearray buffer
     cdef Loop _loop
     cdef Router _router
+    cdef Parking _parking
     cdef object _closing
     cdef Limits _limits
 

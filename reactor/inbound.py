@@ -39,6 +39,7 @@ class Inbound:
         self.buffer = bytearray(HEADROOM + READ_BYTES)
         self._loop = loop
         self._router = router
+        self._parking = router.parking
         self._closing = closing
         self._limits = limits
         loop.on_readable = self.read
@@ -50,6 +51,8 @@ class Inbound:
             self.read_again(connection)
             return
         if connection.descriptor < 0:
+            return
+        if self._parking.is_full() and self._router.hold_back(connection):
             return
         count = read_into(connection.descriptor, self.buffer, 136)
         if count > 0:
@@ -70,8 +73,7 @@ class Inbound:
 
     def read_again(self, connection: Connection) -> None:
         """Go on with what is unread of a connection, or not inflated, in whatever stage it is now."""
-        data = connection.unread
-        connection.unread = b""
+        data = self._parking.take_unread(connection)
         if connection.stage in (OPEN, CLOSING):
             self.process(connection, data)
 
@@ -101,7 +103,7 @@ class Inbound:
                     self.bytes += len(protocol.data)
                     may_go_on = self._router.accept(connection, protocol.opcode, protocol.data)
                     if not may_go_on or connection.throttled:
-                        connection.unread = protocol.take_rest()
+                        self._parking.keep_unread(connection, protocol.take_rest())
                         self._router.stop_reading(connection)
                         break
             elif event in (PING, PONG):
@@ -110,7 +112,7 @@ class Inbound:
                 if event == PING and not protocol.close_sent:
                     self._answer_ping(connection, protocol.data)
             elif event == YIELD:
-                connection.unread = protocol.take_rest()
+                self._parking.keep_unread(connection, protocol.take_rest())
                 self._loop.read_later(connection)
                 break
             elif event == CLOSED_BY_PEER:

@@ -30,11 +30,14 @@ cdef class Loop:
     cdef list _reread
     cdef list _served
     cdef list _next_turn
+    cdef list _received
     cdef list _before_sleep
     cdef bint _running
 
     cpdef void listen(self, Connection connection, unsigned int mask) except *
     cpdef void flush_later(self, Connection connection) except *
+    @cython.locals(connection=Connection)
+    cpdef void flush_connections(self) except *
     cpdef void touch(self, WorkerLink link) except *
     cpdef void read_later(self, Connection connection) except *
     cpdef void serve_later(self, WorkerLink link) except *
@@ -48,7 +51,7 @@ cdef class Loop:
     cdef void _receive(self) except *
     @cython.locals(connection=Connection)
     cdef void _reread_connections(self) except *
-    @cython.locals(link=WorkerLink, connection=Connection)
+    @cython.locals(link=WorkerLink)
     cdef void _flush(self) except *
     @cython.locals(error=int, mask="unsigned int")
     cdef void _flush_connection(self, Connection connection) except *

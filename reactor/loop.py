@@ -72,6 +72,7 @@ class Loop:
         self._reread: list[Connection] = []
         self._served: list[WorkerLink] = []
         self._next_turn: list[Callable[[], None]] = []
+        self._received: list[WorkerLink] = []
         self._before_sleep: list[Callable[[], None]] = []
         self._running = False
 
@@ -137,6 +138,14 @@ class Loop:
         if not connection.dirty:
             connection.dirty = True
             self._dirty.append(connection)
+
+    def flush_connections(self) -> None:
+        """Send what connections have queued by now."""
+        dirty = self._dirty
+        self._dirty = []
+        for connection in dirty:
+            connection.dirty = False
+            self._flush_connection(connection)
 
     def touch(self, link: WorkerLink) -> None:
         """Send the link's batch at the end of this turn."""
@@ -241,6 +250,7 @@ class Loop:
     def _receive(self) -> None:
         again = self._again
         self._again = []
+        self._received += again
         for link in again:
             if self.on_batch(link):
                 self._again.append(link)
@@ -263,11 +273,13 @@ class Loop:
                 self._again.append(link)
         if self._again:
             self._receive()
-        dirty = self._dirty
-        self._dirty = []
-        for connection in dirty:
-            connection.dirty = False
-            self._flush_connection(connection)
+        self.flush_connections()
+        received = self._received
+        self._received = []
+        for link in received:  # only now their credit is due: word of full buffers has been written before it
+            link.settled = link.received
+            if link.owes_credit():
+                self.touch(link)
 
     def _flush_connection(self, connection: Connection) -> None:
         if connection.descriptor < 0:

@@ -220,7 +220,7 @@ class Master:
         return {
             "connections": len(self._registry),
             "queued_bytes": self._backlog.total,
-            "parked_bytes": self._router.parked_bytes,
+            "parked_bytes": self._router.parking.bytes,
             "partial_bytes": self._limits.partial_bytes,
             "lag_s": round(self.loop.lag, 6),
             "longest_lag_s": round(self.loop.longest_lag, 6),
@@ -334,4 +334,4 @@ class Master:
         """Wait until the workers have run what they were told last, the `close` callbacks above all."""
         if now >= self._stop_ends:
             return True
-        return all(link.window.oldest == link.window.next_sequence for link in self._pool.links if link.ready)
+        return all(link.window.places == 0 for link in self._pool.links if link.ready)

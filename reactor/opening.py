@@ -165,7 +165,7 @@ class Opening:
         self._record(connection, upgrade, subprotocol)
         if self.routes.asks:
             self._asked[connection.fd] = (upgrade, subprotocol, agreement)
-            connection.unread = rest
+            self._router.parking.keep_unread(connection, rest)
             self._router.stop_reading(connection)
             self._router.ask(connection)
             return

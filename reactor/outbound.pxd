@@ -26,6 +26,7 @@ cdef class Outbound:
     cdef object _backlog
     cdef object _compression
     cdef Py_ssize_t _limit
+    cdef Py_ssize_t _room
 
     @cython.locals(i=int, parts=list)
     cpdef bint receive(self, WorkerLink link) except -1
@@ -33,13 +34,15 @@ cdef class Outbound:
     @cython.locals(event=BatchReader, kind=int)
     cdef void _carry_out(self, WorkerLink link, list parts) except *
 
-    @cython.locals(connection=Connection)
+    @cython.locals(connection=Connection, size=Py_ssize_t, over=bint)
     cdef void _push(self, BatchReader event) except *
 
     @cython.locals(frame=bytes, data=bytes, opcode=int, size=Py_ssize_t, connection=Connection)
     cdef void _broadcast(self, BatchReader event) except *
 
+    @cython.locals(over=bint)
     cdef void _queue_frame(self, Connection connection, bytes frame, Py_ssize_t size) except *
+    cdef void _queued(self, Py_ssize_t size) except *
 
     @cython.locals(sequence="unsigned long long", _="unsigned long long")
     cdef void _acknowledge(self, WorkerLink link, BatchReader event) except *

@@ -31,6 +31,7 @@ from zwoole.shared.wire import (
     PUSH,
     REFUSE,
     SET_STATE,
+    SYNC,
     BatchReader,
     WireError,
 )
@@ -81,6 +82,7 @@ class Outbound:
         self._backlog = backlog
         self._compression = compression
         self._limit = backlog.limit
+        self._room = backlog.room()
         loop.on_batch = self.receive
 
     def receive(self, link: WorkerLink) -> bool:
@@ -129,6 +131,8 @@ class Outbound:
                 self._broadcast(event)
             elif kind in (DISCONNECT, FAIL):
                 self._disconnect(event)
+            elif kind == SYNC:
+                link.credit_asked = True
             elif kind == SET_STATE:
                 self._set_state(event)
             elif kind in (ACCEPT, REFUSE):
@@ -147,7 +151,6 @@ class Outbound:
             self.on_served(link.incarnation)
         if link.retiring:
             self.drain_if_done(link)
-        link.return_credit()
         if link.writer.events:
             self._loop.touch(link)
 
@@ -156,17 +159,17 @@ class Outbound:
         if connection is None or connection.stage < 1 or connection.stage > 2 or connection.descriptor < 0:
             self.dropped += 1
             return
+        size = event.body_size
         if connection.deflater is not None:
             if self._compression.push(connection, _opcode(event), event.data()):
-                self.messages += 1
-                self.bytes += event.body_size
+                self._queued(size)
             return
-        if connection.queued + event.body_size > self._limit and not self._backlog.admit(connection, event.body_size):
+        over = connection.framed or connection.queued + size > self._limit
+        if over and not self._backlog.admit(connection, size):
             return
         connection.queue_message(_opcode(event), event)
-        self.messages += 1
-        self.bytes += event.body_size
         self._loop.flush_later(connection)
+        self._queued(size)
 
     def _broadcast(self, event: BatchReader) -> None:
         """Queue one frame, built once, for every established connection."""
@@ -185,16 +188,27 @@ class Outbound:
             if compressed is None:
                 compressed = self._compression.broadcast(opcode, data)
             if compressed.queue_for(connection):
-                self.messages += 1
-                self.bytes += size
+                self._queued(size)
 
     def _queue_frame(self, connection: Connection, frame: bytes, size: int) -> None:
-        if connection.queued + size > self._limit and not self._backlog.admit(connection, size):
+        over = connection.framed or connection.queued + size > self._limit
+        if over and not self._backlog.admit(connection, size):
             return
         connection.queue(frame)
+        self._loop.flush_later(connection)
+        self._queued(size)
+
+    def _queued(self, size: int) -> None:
+        """Count a message of `size` bytes that was queued.
+
+        Where a turn has queued as much as may wait for all, it is sent at once: only then it is known what waits.
+        """
         self.messages += 1
         self.bytes += size
-        self._loop.flush_later(connection)
+        self._room -= size + 10
+        if self._room < 0:
+            self._loop.flush_connections()
+            self._room = self._backlog.room()
 
     def _acknowledge(self, link: WorkerLink, event: BatchReader) -> None:
         if event.body_type != BODY_INTEGER:

@@ -2,12 +2,13 @@ import cython
 
 from zwoole.reactor.connection cimport Connection
 from zwoole.reactor.loop cimport Loop
+from zwoole.reactor.parking cimport Parking
 from zwoole.reactor.worker cimport WorkerLink, WorkerSlot
 
 
 cdef class Router:
     cdef readonly list slots
-    cdef readonly Py_ssize_t parked_bytes
+    cdef readonly Parking parking
     cdef readonly unsigned long long replays
     cdef readonly unsigned long long adoptions
     cdef public bint draining
@@ -15,12 +16,12 @@ cdef class Router:
     cdef Loop _loop
     cdef unsigned int _max_events
     cdef Py_ssize_t _max_bytes
-    cdef Py_ssize_t _parked_messages
-    cdef Py_ssize_t _parked_bytes
-    cdef Py_ssize_t _parked_total
 
     @cython.locals(link=WorkerLink)
     cpdef bint accept(self, Connection connection, int opcode, bytes data) except -1
+
+    @cython.locals(slot=WorkerSlot, link=WorkerLink)
+    cpdef bint hold_back(self, Connection connection) except -1
 
     @cython.locals(slot=WorkerSlot, owner=WorkerLink, link=WorkerLink)
     cpdef void close(self, Connection connection) except *
@@ -31,6 +32,9 @@ cdef class Router:
     cpdef void read_on(self, Connection connection) except *
     cpdef void read_if_allowed(self, Connection connection) except *
     cpdef void stop_reading(self, Connection connection) except *
+
+    @cython.locals(link=WorkerLink)
+    cpdef void notify(self, Connection connection) except *
 
     @cython.locals(connection=Connection)
     cpdef void finished(self, WorkerLink link, unsigned long long sequence) except *
@@ -44,14 +48,21 @@ cdef class Router:
     @cython.locals(link=WorkerLink, connection=Connection)
     cdef void _serve_adoptions(self, WorkerSlot slot) except *
 
+    @cython.locals(connection=Connection)
+    cdef void _serve_line(self, WorkerLink link) except *
     cdef void _leave_slot(self, Connection connection) except *
     cdef bint _serves(self, WorkerLink link, Connection connection)
     cdef bint _has_room(self, Connection connection, Py_ssize_t size)
-    cdef void _park(self, Connection connection, int opcode, bytes data) except *
-    cdef bint _within_allowance(self, Connection connection) except -1
+
+    @cython.locals(connection=Connection)
+    cdef void _read_held_back(self, WorkerLink link) except *
     cdef void _wait_if_stopped(self, WorkerLink link, Connection connection) except *
     cdef void _wait(self, WorkerLink link, Connection connection) except *
     @cython.locals(link=WorkerLink, size=Py_ssize_t)
     cdef void _resume(self, Connection connection) except *
     @cython.locals(opcode=int, data=bytes)
     cdef void _send_parked(self, WorkerLink link, Connection connection) except *
+
+
+@cython.locals(other=Connection)
+cdef void join_line(object line, Connection connection, Py_ssize_t living) except *

@@ -3,6 +3,9 @@
 Operations: give a new connection a slot; send its events in order; park what may not go down yet; send the parked
 when credit comes back; hand a connection over from one worker to the next; say when it must not be read for a while.
 
+When all that may be parked is parked, a connection whose next message would have to be is not read at all: it stands
+in its slot's line of those held back, which is served as room comes back.
+
 An event goes down when its connection has nothing parked before it, the worker that owns the connection is there, and
 both windows, the worker's and the connection's, have room. Else it is parked on the connection, behind what is parked
 already. A connection whose own room came back goes on at once; one that the worker's window stopped stands in the
@@ -19,14 +22,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from zwoole.reactor.connection import Connection
+from zwoole.reactor.connection import GONE, Connection
 from zwoole.reactor.loop import IN, Loop
+from zwoole.reactor.parking import Parking
 from zwoole.reactor.window import EVENT_HANDSHAKE, EVENT_OPEN
 from zwoole.reactor.worker import WorkerLink, WorkerSlot
 from zwoole.shared.settings import Settings
+from zwoole.shared.wire import BUFFER_EMPTY, BUFFER_FULL
 
 OPENINGS = (EVENT_OPEN, EVENT_HANDSHAKE)  # a worker that hears one of them has not heard of the connection before
 ADOPTIONS_PER_TURN = 256  # a few microseconds each: hand-overs of thousands go in slices
+READ_ON_PER_TURN = 64  # held back connections that are read again at a time; what they send may fill everything anew
+STALE = 1024  # that many who are gone may stand in a line, and as many as are there
 
 
 class Router:
@@ -34,7 +41,7 @@ class Router:
 
     Attributes:
         slots: the workers' places.
-        parked_bytes: bytes parked on all connections.
+        parking: what is parked on all connections.
         replays: messages sent again after the death of a worker that had not begun them.
         adoptions: connections handed over.
         draining: whether no connection is to be read on, because the server stops.
@@ -43,7 +50,7 @@ class Router:
 
     def __init__(self, loop: Loop, settings: Settings) -> None:
         self.slots = [WorkerSlot(index) for index in range(settings.worker_num)]
-        self.parked_bytes = 0
+        self.parking = Parking(settings)
         self.replays = 0
         self.adoptions = 0
         self.draining = False
@@ -51,9 +58,6 @@ class Router:
         self._loop = loop
         self._max_events = settings.connection_window_events
         self._max_bytes = settings.connection_window_bytes
-        self._parked_messages = settings.parked_messages
-        self._parked_bytes = settings.parked_bytes
-        self._parked_total = settings.parked_total_bytes
 
     # Connections.
 
@@ -67,7 +71,7 @@ class Router:
 
     def open_asked(self, connection: Connection) -> None:
         """Tell the worker that said so that the client has connected."""
-        self._park(connection, EVENT_OPEN, connection.record)
+        self.parking.park(connection, EVENT_OPEN, connection.record)
         self.settle(connection)
         self._resume(connection)
 
@@ -82,7 +86,7 @@ class Router:
         slot = min(self.slots, key=lambda slot: (slot.link is None, slot.connections))
         slot.connections += 1
         connection.slot = slot
-        self._park(connection, event, connection.record)
+        self.parking.park(connection, event, connection.record)
         self.settle(connection)
 
     def accept(self, connection: Connection, opcode: int, data: bytes) -> bool:
@@ -103,10 +107,23 @@ class Router:
             link.send_message(connection, opcode, data)
             self._loop.touch(link)
             return True
-        self._park(connection, opcode, data)
+        self.parking.park(connection, opcode, data)
         if link is not None and not connection.waiting and self._serves(link, connection):
             self._wait_if_stopped(link, connection)
-        return self._within_allowance(connection)
+        return self.parking.may_read(connection)
+
+    def hold_back(self, connection: Connection) -> bool:
+        """Do not read a connection whose next message could only be parked where no more may be; tell whether."""
+        slot: WorkerSlot | None = connection.slot
+        if connection.stage != 1 or slot is None:
+            return False
+        if connection.parked is None:  # else it is read on when that has gone down
+            link: WorkerLink | None = connection.owner
+            if link is not None and self._serves(link, connection) and not link.waiting and link.window.has_room(0):
+                return False
+            join_line(slot.held_back, connection, slot.connections)
+        self.stop_reading(connection)
+        return True
 
     def close(self, connection: Connection) -> None:
         """Tell the worker that a connection ended; the last that any worker hears of it."""
@@ -125,6 +142,7 @@ class Router:
             self._loop.touch(link)
         else:
             slot.pending_closes.append(connection)
+        slot.notices.pop(connection, None)
         if connection.owner is not None:  # a retiring owner must not wait for an end that another is told of
             connection.owner.disown(connection)
 
@@ -136,9 +154,7 @@ class Router:
         parked = connection.parked
         if parked is not None and connection.slot is not None and parked[0][0] in OPENINGS:
             self._leave_slot(connection)
-        self.parked_bytes -= connection.parked_bytes
-        connection.parked = None
-        connection.parked_bytes = 0
+        self.parking.discard(connection)
         if connection.waiting and connection.owner is not None:  # others may wait for what it was to send first
             self._loop.serve_later(connection.owner)
 
@@ -156,19 +172,24 @@ class Router:
     def read_if_allowed(self, connection: Connection) -> None:
         """Read a connection again, unless something else stops it still."""
         stopped = connection.stage == 1 and not connection.interest & IN
-        if stopped and not connection.throttled and not self.draining and self._within_allowance(connection):
+        if stopped and not connection.throttled and not self.draining and self.parking.may_read(connection):
             self.read_on(connection)
 
     def stop_reading(self, connection: Connection) -> None:
         """Do not read a connection until `read_on`."""
         self._loop.listen(connection, connection.interest & ~IN)
 
-    def notify(self, connection: Connection, kind: int) -> None:
-        """Tell a connection's worker something that takes no credit and may be lost with it."""
+    def notify(self, connection: Connection) -> None:
+        """Tell a connection's worker, as soon as it can be told, that what waits for the client has crossed a mark."""
         link: WorkerLink | None = connection.owner
-        if link is not None and self._serves(link, connection) and link.window.has_room(0):
-            link.send_command(kind, connection.fd, b"")
+        if connection.full == connection.full_told or link is None or not self._serves(link, connection):
+            return  # between two workers: the next one is told
+        if link.window.has_place():
+            connection.full_told = connection.full
+            link.send_command(BUFFER_FULL if connection.full else BUFFER_EMPTY, connection.fd, b"")
             self._loop.touch(link)
+        else:
+            link.slot.notices[connection] = None
 
     # Acknowledgements and credit.
 
@@ -199,18 +220,13 @@ class Router:
                 self._loop.touch(link)
             if slot.adoptions:
                 self._serve_adoptions(slot)
-        waiting = link.waiting
-        while waiting:
-            connection = waiting[0]
-            parked = connection.parked
-            if parked is not None and connection.owner is link and self._has_room(connection, len(parked[0][1])):
-                if not link.window.has_room(len(parked[0][1])):
-                    return
-                self._send_parked(link, connection)
-            waiting.popleft()
-            connection.waiting = False
-            if connection.owner is link:
-                self._wait_if_stopped(link, connection)
+        if slot.notices and link.window.has_place():
+            notices, slot.notices = slot.notices, {}
+            for connection in notices:
+                self.notify(connection)
+        self._serve_line(link)
+        if slot.held_back:
+            self._read_held_back(link)
 
     # Hand-over.
 
@@ -225,7 +241,7 @@ class Router:
                 return
             owner.disown(connection)
         connection.adopting = True
-        slot.adoptions.append(connection)
+        join_line(slot.adoptions, connection, slot.connections)
         if slot.link is not None:
             self._loop.serve_later(slot.link)
 
@@ -233,12 +249,7 @@ class Router:
         """Put back, in front of what is parked, what a worker died without beginning."""
         if not events:
             return
-        if connection.parked is None:
-            connection.parked = deque()
-        connection.parked.extendleft(reversed(events))
-        size = sum(len(data) for _, data in events)
-        connection.parked_bytes += size
-        self.parked_bytes += size
+        self.parking.put_back(connection, events)
         self.replays += len(events)
         connection.replays += 1
 
@@ -278,12 +289,28 @@ class Router:
                 self.adoptions += 1
                 link.send_adopt(connection)
                 self._loop.touch(link)
+            self.notify(connection)
             self._resume(connection)
         else:
             if slot.adoptions:
                 self._loop.serve_later(link)
 
     # Steps of the above.
+
+    def _serve_line(self, link: WorkerLink) -> None:
+        """Send one message each of those that the worker's window had stopped, as far as it has room."""
+        waiting = link.waiting
+        while waiting:
+            connection = waiting[0]
+            parked = connection.parked
+            if parked is not None and connection.owner is link and self._has_room(connection, len(parked[0][1])):
+                if not link.window.has_room(len(parked[0][1])):
+                    return
+                self._send_parked(link, connection)
+            waiting.popleft()
+            connection.waiting = False
+            if connection.owner is link:
+                self._wait_if_stopped(link, connection)
 
     def _leave_slot(self, connection: Connection) -> None:
         """Let a connection belong to nobody: no worker was told that it is open."""
@@ -303,21 +330,18 @@ class Router:
             return True
         return connection.outstanding < self._max_events and connection.outstanding_bytes + size <= self._max_bytes
 
-    def _park(self, connection: Connection, opcode: int, data: bytes) -> None:
-        if connection.parked is None:
-            connection.parked = deque()
-        connection.parked.append((opcode, data))
-        connection.parked_bytes += len(data)
-        self.parked_bytes += len(data)
-
-    def _within_allowance(self, connection: Connection) -> bool:
-        if connection.parked is None:
-            return True
-        return (
-            len(connection.parked) < self._parked_messages
-            and connection.parked_bytes < self._parked_bytes
-            and self.parked_bytes < self._parked_total
-        )
+    def _read_held_back(self, link: WorkerLink) -> None:
+        """Read on, a few at a time, those that were held back, where there is room for what they send."""
+        line = link.slot.held_back
+        for _ in range(READ_ON_PER_TURN):
+            if not line or self.draining:
+                return
+            if self.parking.is_full() and (link.waiting or not link.window.has_room(0)):
+                return
+            connection = line.popleft()
+            if connection.parked is None:
+                self.read_if_allowed(connection)
+        self._loop.serve_later(link)
 
     def _wait_if_stopped(self, link: WorkerLink, connection: Connection) -> None:
         """Put a connection in line whose next message nothing but the worker's window stops."""
@@ -326,7 +350,7 @@ class Router:
             self._wait(link, connection)
 
     def _wait(self, link: WorkerLink, connection: Connection) -> None:
-        link.waiting.append(connection)
+        join_line(link.waiting, connection, link.connections)
         connection.waiting = True
 
     def _resume(self, connection: Connection) -> None:
@@ -345,12 +369,7 @@ class Router:
 
     def _send_parked(self, link: WorkerLink, connection: Connection) -> None:
         """Send the first parked message, and go on reading where that makes room."""
-        parked: deque[tuple[int, bytes]] = connection.parked  # type: ignore[assignment]
-        opcode, data = parked.popleft()
-        connection.parked_bytes -= len(data)
-        self.parked_bytes -= len(data)
-        if not parked:
-            connection.parked = None
+        opcode, data = self.parking.take(connection)
         if opcode == 0:
             link.send_open(connection)
         elif opcode == 3:
@@ -359,3 +378,12 @@ class Router:
             link.send_message(connection, opcode, data)
         self._loop.touch(link)
         self.read_if_allowed(connection)
+
+
+def join_line(line: deque[Connection], connection: Connection, living: int) -> None:
+    """Let a connection stand in a line, in which at most so many living ones stand; the gone leave it now and then."""
+    if len(line) > 2 * living + STALE:
+        there = [other for other in line if other.stage < GONE and not other.closed_down]
+        line.clear()
+        line.extend(there)
+    line.append(connection)

@@ -31,7 +31,9 @@ cdef class WorkerLink:
     cdef public bint touched
     cdef public unsigned long long batches
     cdef public unsigned long long received
-    cdef public Py_ssize_t up_window
+    cdef public unsigned long long settled
+    cdef public bint credit_asked
+    cdef unsigned long long _credit_step
     cdef unsigned long long _credit_told
     cdef int _flags
     cdef int _more
@@ -45,10 +47,11 @@ cdef class WorkerLink:
     cpdef void send_pipe_message(self, unsigned long long source, bytes body) except *
     cpdef void disown(self, Connection connection) except *
     cpdef bint may_drain(self) except -1
-    cpdef void return_credit(self) except *
+    cpdef bint owes_credit(self) except -1
     cpdef list receive(self)
     cpdef void flush(self) except *
     cpdef bint readable(self) except -1
+    @cython.locals(window=Window)
     cdef void _enter(self, Connection connection, int event, bytes data) except *
     cdef void _own(self, Connection connection) except *
 
@@ -59,6 +62,8 @@ cdef class WorkerSlot:
     cdef public Py_ssize_t connections
     cdef readonly object adoptions
     cdef readonly object pending_closes
+    cdef readonly object held_back
+    cdef public dict notices
     cdef readonly object pipe
     cdef public Py_ssize_t pipe_bytes
     cdef public double gone_since

@@ -30,7 +30,7 @@ from zwoole.shared.log import get_logger
 from zwoole.shared.progress import RING, ProgressMap
 from zwoole.shared.ring import SharedMemory
 from zwoole.shared.settings import Settings
-from zwoole.shared.wire import ADOPT, CLOSE, CREDIT, HANDSHAKE, OPEN, PIPE_MESSAGE, BatchWriter
+from zwoole.shared.wire import ADOPT, CLOSE, HANDSHAKE, OPEN, PIPE_MESSAGE, BatchWriter
 from zwoole.shared.wire import MESSAGE as EVENT_MESSAGE
 
 log = get_logger("wire")
@@ -56,11 +56,14 @@ class WorkerLink:
         waiting: connections whose next message found the window full, in order.
         touched: whether it stands in the line to be flushed at the end of the turn.
         batches: how many batches came up.
-        received: bytes of batches and payloads taken from it and dealt with, in all.
+        received: bytes of batches and payloads taken from it, in all.
+        settled: how many of them have been dealt with, to where the clients' buffers and their marks show it.
+        credit_asked: whether it waits for credit, however little.
         memory: the payload rings, None where there are none.
     """
 
     __slots__ = (
+        "_credit_step",
         "_credit_told",
         "_flags",
         "_more",
@@ -68,6 +71,7 @@ class WorkerLink:
         "batches",
         "closed",
         "connections",
+        "credit_asked",
         "descriptor",
         "drained",
         "handlers",
@@ -79,10 +83,10 @@ class WorkerLink:
         "received",
         "retiring",
         "served",
+        "settled",
         "slot",
         "socket",
         "touched",
-        "up_window",
         "waiting",
         "window",
         "writer",
@@ -103,7 +107,8 @@ class WorkerLink:
         self.socket = socket
         self.descriptor = int(socket.getsockopt(zmq.FD))
         self.progress = progress
-        self.window = Window(settings.window_events, settings.window_bytes, RING)
+        # Half, for what is sent is held twice until it is read: in the window, to be sent again, and on the wire.
+        self.window = Window(settings.window_events, settings.window_bytes // 2, RING)
         self.writer = BatchWriter()
         self.ready = False
         self.active = False
@@ -117,8 +122,10 @@ class WorkerLink:
         self.touched = False
         self.batches = 0
         self.received = 0
-        self.up_window = settings.up_window_bytes
+        self.settled = 0
+        self.credit_asked = False
         self.memory = shared_memory(settings.payload_ring_bytes)
+        self._credit_step = settings.up_window_bytes // 4
         self._credit_told = 0
         self._flags = int(zmq.DONTWAIT)
         self._more = int(zmq.DONTWAIT | zmq.SNDMORE)
@@ -178,19 +185,11 @@ class WorkerLink:
 
     def may_drain(self) -> bool:
         """Tell whether a retiring worker has finished all that it will ever be sent."""
-        return (
-            self.retiring
-            and not self.drained
-            and self.handlers == 0
-            and self.window.oldest == self.window.next_sequence
-        )
+        return self.retiring and not self.drained and self.handlers == 0 and self.window.places == 0
 
-    def return_credit(self) -> None:
-        """Give the worker its credit back when a quarter of it has been used up."""
-        owed = self.received - self._credit_told >= self.up_window // 4
-        if owed and self.writer.events == 0 and self.window.has_place():
-            self._enter(None, EVENT_COMMAND, b"")
-            self.writer.add(CREDIT, 0)
+    def owes_credit(self) -> bool:
+        """Tell whether the worker is to be told how much was dealt with, though nothing else goes down."""
+        return self.credit_asked or self.settled - self._credit_told >= self._credit_step
 
     def receive(self) -> list[bytes] | None:
         """Take one batch from the wire; None where there is none."""
@@ -209,14 +208,19 @@ class WorkerLink:
         return parts
 
     def flush(self) -> None:
-        """Send what was gathered, as one ZeroMQ message. Never blocks: the window bounds what lies in ZeroMQ."""
+        """Send what was gathered, as one ZeroMQ message. Never blocks: the window bounds what lies in ZeroMQ.
+
+        Where there is nothing but credit to return, that is a batch without an event, which takes no place anywhere.
+        """
         writer = self.writer
-        if self.closed or not writer.events:
+        if self.closed or not (writer.events or self.owes_credit()):
             return
-        self._credit_told = self.received
+        self._credit_told = self.settled
+        if self.settled == self.received:
+            self.credit_asked = False
         if writer.ring is not None:
             writer.ring.seal(self.window.next_sequence)
-        parts = writer.take(self.window.next_sequence - writer.events, self.received)
+        parts = writer.take(self.window.next_sequence - writer.events, self.settled)
         try:
             while len(parts) > 1:
                 self.socket.send(parts.pop(0), self._more)
@@ -241,7 +245,11 @@ class WorkerLink:
         self.progress.close()
 
     def _enter(self, connection: Connection | None, event: int, data: bytes) -> None:
-        self.progress.mark(self.window.enter(connection, event, data), 0)
+        window = self.window
+        if window.next_sequence - window.oldest >= 16384 and window.is_taken():
+            self.flush()  # the numbers within a batch follow each other
+            window.skip_taken()
+        self.progress.mark(window.enter(connection, event, data), 0)
 
     def _own(self, connection: Connection) -> None:
         if connection.owner is self:
@@ -272,12 +280,25 @@ class WorkerSlot:
         connections: how many belong here.
         adoptions: those to be handed over to the active link, in order.
         pending_closes: those whose end no worker could be told yet, in order.
+        held_back: those that are not read because all that may be parked is parked, in order.
+        notices: those whose worker could not be told that their buffer is full, or is not any more.
         pipe: messages from other workers that wait for its worker: (the sender's id, packed value), in order.
         pipe_bytes: their size.
         gone_since: when it lost its link, on the loop's clock; 0 while it has one.
     """
 
-    __slots__ = ("adoptions", "connections", "gone_since", "index", "link", "pending_closes", "pipe", "pipe_bytes")
+    __slots__ = (
+        "adoptions",
+        "connections",
+        "gone_since",
+        "held_back",
+        "index",
+        "link",
+        "notices",
+        "pending_closes",
+        "pipe",
+        "pipe_bytes",
+    )
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -285,6 +306,8 @@ class WorkerSlot:
         self.connections = 0
         self.adoptions: deque[Connection] = deque()
         self.pending_closes: deque[Connection] = deque()
+        self.held_back: deque[Connection] = deque()
+        self.notices: dict[Connection, None] = {}
         self.pipe: deque[tuple[int, bytes]] = deque()
         self.pipe_bytes = 0
         self.gone_since = 0.0

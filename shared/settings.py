@@ -102,14 +102,18 @@ class Settings:
         0, "bytes waiting for a client at which buffer_full runs; 0: 80 % of that limit", 0, 1 << 31
     )
     buffer_low_watermark: int = _setting(0, "bytes waiting for a client at which buffer_empty runs", 0, 1 << 31)
-    output_total_bytes: int = _setting(256 * MIB, "bytes that may wait to be sent to all clients", MIB, 1 << 40)
+    output_total_bytes: int = _setting(
+        256 * MIB, "memory for what waits to be sent to all clients; those with the most are cut off", MIB, 1 << 40
+    )
     window_events: int = _setting(4096, "unfinished events one worker may have", 1, 8192)
-    window_bytes: int = _setting(8 * MIB, "bytes of unfinished messages one worker may have", KIB, 1 << 31)
+    window_bytes: int = _setting(
+        16 * MIB, "memory for the unfinished messages of one worker, each of which is held twice", KIB, 1 << 31
+    )
     connection_window_events: int = _setting(64, "unfinished events of one connection its worker may have", 1, 8192)
     connection_window_bytes: int = _setting(MIB, "bytes of unfinished messages of one connection", KIB, 1 << 31)
     parked_messages: int = _setting(32, "messages of one connection that may wait for its worker", 1, 65536)
     parked_bytes: int = _setting(64 * KIB, "bytes of one connection that may wait for its worker", KIB, 1 << 31)
-    parked_total_bytes: int = _setting(256 * MIB, "bytes of all connections that may wait for workers", MIB, 1 << 40)
+    parked_total_bytes: int = _setting(256 * MIB, "memory for what of all connections waits for workers", MIB, 1 << 40)
     partial_total_bytes: int = _setting(
         256 * MIB, "bytes of messages of all connections that have not arrived whole", MIB, 1 << 40
     )

@@ -42,7 +42,7 @@ cdef class BatchReader:
     cdef Py_ssize_t _position
     cdef Py_ssize_t _end
     cdef Py_ssize_t _start
-    cdef unsigned long long _left
+    cdef readonly unsigned long long left
     cdef int _attached
     cdef object _ring
     cdef readonly Py_ssize_t ring_bytes

@@ -6,7 +6,8 @@ A batch is one ZeroMQ message whose first part is one flat msgpack array:
 
 - `first`: down, the sequence number of the batch's first event (the others follow it, one by one); up, the
   number of the batch, so that a lost one would be noticed.
-- `credit`: how many bytes of batches the sender has taken from its peer and dealt with, in all.
+- `credit`: how many bytes of batches the sender has taken from its peer and dealt with, in all. A batch without
+  events tells that alone.
 - `kind`: one of the constants below. A kind that the reader does not know is counted, never fatal.
 - `number`: a connection's fd, or what the kind's comment says.
 - `body`: nil, an unsigned integer, text (msgpack str), or bytes (msgpack bin; for the rarer kinds they are a
@@ -32,7 +33,6 @@ OPEN = 1  # fd; bytes: the packed request
 MESSAGE = 2  # fd; text or bytes: one whole message
 CLOSE = 3  # fd; bytes: packed [code, reason, initiator]
 WELCOME = 4  # number: the protocol version; bytes: packed settings of this link
-CREDIT = 5  # number: 0; nil. An empty event that lets the batch's credit travel
 DRAIN = 6  # number: 0; nil. No event follows it
 ADOPT = 7  # fd; bytes: packed [request record, state]. A connection that another worker had
 BUFFER_FULL = 8  # fd; nil. What waits to be sent to it crossed the high mark
@@ -51,6 +51,7 @@ SET_STATE = 39  # fd; bytes: packed value that is handed over with the connectio
 ACCEPT = 41  # fd; bytes: packed [subprotocol, headers]: it may connect
 REFUSE = 42  # fd; bytes: packed [status, body, headers]: it may not
 SEND_MESSAGE = 40  # number: the receiving worker's id; bytes: packed value
+SYNC = 45  # number: 0; nil. This worker waits for the credit of all before it
 RINGS = 43  # number: 0; nil. This worker has mapped the payload rings
 PING = 44  # fd; bytes: payload of a ping to send
 BYE = 38  # number: 0; nil. This worker has finished everything and goes
@@ -203,6 +204,7 @@ class BatchReader:
     Attributes:
         first: see the top of this page.
         credit: see the top of this page.
+        left: how many events follow the current one.
         kind: the current event's kind.
         number: the current event's number.
         body_type: one of the BODY_ constants.
@@ -215,7 +217,6 @@ class BatchReader:
         "_attached",
         "_buffer",
         "_end",
-        "_left",
         "_parts",
         "_parts_read",
         "_position",
@@ -227,6 +228,7 @@ class BatchReader:
         "credit",
         "first",
         "kind",
+        "left",
         "number",
         "ring_bytes",
     )
@@ -263,7 +265,7 @@ class BatchReader:
         count = self._unsigned(4)
         if count < 2 or (count - 2) % 3 or count > 3 * MAX_BATCH_EVENTS + 2:
             raise WireError(f"a batch of {count} values")
-        self._left = (count - 2) // 3
+        self.left = (count - 2) // 3
         self.first = self._integer()
         self.credit = self._integer()
 
@@ -273,11 +275,11 @@ class BatchReader:
         Raises:
             WireError: the batch ends too early, too late, or holds what no event does.
         """
-        if not self._left:
+        if not self.left:
             if self._position != self._end or self._parts_read + 1 != len(self._parts):
                 raise WireError("something behind the last event")
             return False
-        self._left -= 1
+        self.left -= 1
         self.kind = self._integer()
         self.number = self._integer()
         self._read_body()

@@ -116,7 +116,7 @@ def test_what_is_not_finished_in_time_is_given_up(
     assert not_told(worker)
     reactor.pass_time(0.2)
     assert told(worker)[0] == code
-    assert reactor.router.parked_bytes == 0
+    assert reactor.router.parking.bytes == 0
     messages = [event for event in worker.received if event.kind == MESSAGE]
     assert len(messages) == 2
     worker.finish(*messages)  # too late, and harmless

@@ -13,7 +13,7 @@ from zwoole.shared.close_codes import MAX_REASON_BYTES
 from zwoole.shared.errors import BackpressureError
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.table import CLOSING, FREE, HANDSHAKE
-from zwoole.shared.wire import BROADCAST, CREDIT, DISCONNECT, FAIL, PING, PUSH
+from zwoole.shared.wire import BROADCAST, DISCONNECT, FAIL, PING, PUSH
 from zwoole.workers.commands import PRUNE_ENDED, encode
 
 BAD_DATA: list[tuple[Any, int | None, type[Exception]]] = [
@@ -247,11 +247,11 @@ def test_a_callback_waits_in_push_until_the_master_has_taken_enough_and_reads_me
         fd = master.connect()
         batch = master.batch(message(fd, "push"))
         master.send(message(fd, "behind"), credit=2000)
-        master.send((CREDIT, 0, None), credit=6000)
+        master.send(credit=6000)
         master.dispatcher.take_batch(master.link, batch)
         assert ran == ["push"]
         assert master.link.credit == 6000
-        assert len(master.link.inbox) == 2
+        assert len(master.link.inbox) == 1
         while parts := master.link.receive():
             master.dispatcher.take_batch(master.link, parts)
         assert ran == ["push", "behind"]
@@ -263,7 +263,7 @@ def test_a_push_that_waited_says_whether_the_connection_is_still_there(master: M
     fd = master.connect()
     master.link.up_window = 100
     assert master.commands.push(fd, b"x" * 1000)
-    master.send((CREDIT, 0, None), credit=10_000)
+    master.send(credit=10_000)
     master.link.socket.poll(5000)
     master.table.set_state(fd, CLOSING)
     assert not master.commands.push(fd, "a")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
 from tests.client_frames import BOUNDARY_SIZES
-from zwoole.reactor.connection import KEPT_IN_PLACE, LARGE, MAX_CHUNKS_PER_WRITE, Connection
+from zwoole.reactor.connection import FULL_CHUNK, LARGE, MAX_CHUNKS_PER_WRITE, Connection
 from zwoole.shared.frames import OP_BINARY, OP_TEXT
 from zwoole.shared.wire import ATTACH_BYTES, PUSH, BatchReader, BatchWriter
 
@@ -136,7 +136,7 @@ def test_what_the_kernel_does_not_take_stays_queued_and_is_counted(client: Clien
     client.read_all()
 
 
-@pytest.mark.parametrize("total", [KEPT_IN_PLACE - 1000, 3 * KEPT_IN_PLACE])
+@pytest.mark.parametrize("total", [FULL_CHUNK - 1000, 3 * FULL_CHUNK])
 def test_small_frames_behind_a_slow_reader_keep_their_order(client: Client, total: int) -> None:
     for i in range(total // 100):
         client.queue_message(OP_BINARY, content(90 + i % 20))
@@ -202,7 +202,7 @@ def test_a_socket_that_is_closed_is_an_error_number(client: Client, size: int) -
     assert client.connection.flush() == errno.EBADF
 
 
-SIZES = st.one_of(st.integers(0, 300), st.sampled_from([LARGE - 1, LARGE, ATTACH_BYTES, KEPT_IN_PLACE, 200_000]))
+SIZES = st.one_of(st.integers(0, 300), st.sampled_from([LARGE - 1, LARGE, ATTACH_BYTES, FULL_CHUNK, 200_000]))
 STEPS = st.lists(st.tuples(st.sampled_from(["queue", "message", "message", "flush", "read"]), SIZES), max_size=30)
 
 

@@ -218,7 +218,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     def judge_accounts(self) -> None:
         reactor = self.reactor
-        assert reactor.router.parked_bytes == 0
+        assert reactor.router.parking.bytes == 0
         left = [peer.connection for peer in self.peers.values() if peer.connection.stage == OPEN]
         assert sum(slot.connections for slot in reactor.router.slots) == len(left)
         assert sum(actor.link.connections for actor in self.living()) == len(left)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.worker_parts import SERVER, Master, closing, end, message, opening
 from zwoole.shared.progress import FINISHED, STARTED, WAITING
-from zwoole.shared.wire import CREDIT, FAIL, PUSH, WireError
+from zwoole.shared.wire import DRAIN, FAIL, PUSH, WireError
 from zwoole.workers.frame import Frame
 
 Calls = list[tuple[Any, ...]]
@@ -63,7 +63,7 @@ def test_events_are_acknowledged_in_one_range_behind_the_pushes_of_their_callbac
 
 def test_events_without_a_callback_are_acknowledged() -> None:
     with Master() as master:
-        master.deliver(opening(1), message(1, "a"), closing(1), (CREDIT, 0, None))
+        master.deliver(opening(1), message(1, "a"), closing(1), (DRAIN, 0, None))
         assert master.sent().acknowledged == [0, 1, 2, 3]
 
 
@@ -174,15 +174,15 @@ def test_replies_leave_during_a_batch_when_they_are_old() -> None:
 def test_what_is_no_callbacks_goes_to_the_runtime_and_the_unknown_is_counted(
     master: Master, log: pytest.LogCaptureFixture
 ) -> None:
-    master.deliver((CREDIT, 0, None), (30, 5, b"body"), (100, 1, b""))
-    assert master.rare == [(CREDIT, 0, b""), (30, 5, b"body"), (100, 1, b"")]
+    master.deliver((DRAIN, 0, None), (30, 5, b"body"), (100, 1, b""))
+    assert master.rare == [(DRAIN, 0, b""), (30, 5, b"body"), (100, 1, b"")]
     assert master.dispatcher.unknown == 1
     assert master.sent().acknowledged == [0, 1, 2]
 
 
 def test_credit_never_goes_back(master: Master) -> None:
-    old = master.batch((CREDIT, 0, None), credit=100)
-    master.deliver((CREDIT, 0, None), credit=200)
+    old = master.batch(credit=100)
+    master.deliver(credit=200)
     master.dispatcher.take_batch(master.link, old)
     assert master.link.credit == 200
 

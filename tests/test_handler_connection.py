@@ -12,7 +12,7 @@ from tests.handler_parts import begin, commands, end_connection, say
 from tests.worker_parts import AsyncMaster, closing, end, in_loop, message, opening, settle
 from zwoole.shared.errors import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from zwoole.shared.table import CLOSING
-from zwoole.shared.wire import CREDIT, DISCONNECT, PUSH
+from zwoole.shared.wire import DISCONNECT, PUSH, SYNC
 from zwoole.workers.handlers import HandlerConnection
 
 
@@ -252,10 +252,43 @@ async def test_send_suspends_while_too_much_is_on_its_way() -> None:
         await say(master, opening(fd, "/ws"))
         assert sent == [0, 1, 2]
         master.sent()
-        master.deliver((CREDIT, 0, None), credit=master.link.sent)
+        master.deliver(credit=master.link.sent)
         master.scheduler.resume()
         await settle()
         assert sent == [0, 1, 2, 3, 4]
+
+
+@in_loop
+async def test_send_suspends_while_more_than_its_share_is_on_its_way() -> None:
+    """An eighth of what may wait for the client."""
+    sent: list[int] = []
+
+    async def handler(ws: HandlerConnection) -> None:
+        for i in range(30):
+            await ws.send(b"x" * 1000)
+            sent.append(i)
+
+    master = AsyncMaster(handlers={"/ws": handler})
+    with master:
+        master.commands.output_limit = 80_000
+        fd = master.connect()
+        await say(master, opening(fd, "/ws"))
+        for count in (10, 20):
+            assert len(sent) == count
+            assert master.sent().others == [(PUSH, fd, b"x" * 1000)] * 10 + [(SYNC, 0, None)]
+            master.deliver(credit=master.link.sent - 1)
+            master.scheduler.resume()
+            await settle()
+            assert len(sent) == count
+            if count == 10:
+                master.deliver(credit=master.link.sent)
+                master.scheduler.resume()
+                await settle()
+        master.link.close(0)
+        master.scheduler.master_died(master.link)
+        await settle()
+        assert len(sent) == 20, "a master that is gone lets nobody wait for it"
+        assert not master.scheduler.connections
 
 
 @in_loop

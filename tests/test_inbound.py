@@ -162,4 +162,4 @@ def test_every_message_goes_down_once_however_it_arrives_and_however_slow_its_wo
         received = [event.body for event in worker.received if event.kind == MESSAGE]
         assert received == payloads
         assert client.connection.stage == OPEN
-        assert reactor.router.parked_bytes == 0
+        assert reactor.router.parking.bytes == 0

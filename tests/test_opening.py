@@ -270,7 +270,7 @@ def test_a_client_that_leaves_meanwhile_is_forgotten(asking: Reactor, worker: Wo
     answer(worker, Accept())
     assert worker.take() == []
     assert worker.link.connections == asking.router.slots[0].connections == 0
-    assert asking.router.parked_bytes == 0
+    assert asking.router.parking.bytes == 0
 
 
 def test_a_client_is_asked_about_again_where_its_worker_was_not_there(asking: Reactor, client: Client) -> None:

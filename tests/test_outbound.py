@@ -15,13 +15,14 @@ from zwoole.shared.frames import build_frame
 from zwoole.shared.wire import (
     ACK,
     BROADCAST,
-    CREDIT,
+    BUFFER_FULL,
     DISCONNECT,
     FAIL,
     HELLO,
     MESSAGE,
     PING,
     PUSH,
+    SYNC,
     BatchReader,
     WireError,
 )
@@ -173,9 +174,10 @@ def test_an_acknowledgement_lets_the_next_messages_go_down(reactor: Reactor, wor
         assert [event.body for event in worker.take()] == [b"1", b"2"]
 
 
-def test_credit_returns_when_a_quarter_of_the_window_is_used_up(
+def test_credit_returns_by_itself_when_a_quarter_of_the_window_is_used_up(
     reactor: Reactor, worker: Worker, client: Client
 ) -> None:
+    window = worker.link.window
     for size, returned in ((500, False), (600, True), (900, False), (200, True)):
         worker.writer.add_bytes(PUSH, client.connection.fd, b"x" * size)
         send(reactor, worker)
@@ -184,20 +186,36 @@ def test_credit_returns_when_a_quarter_of_the_window_is_used_up(
         for parts in batches:
             batch = BatchReader(parts)
             assert batch.credit == worker.link.received
-            assert batch.next()
-            assert batch.kind == CREDIT
+            assert not batch.next(), "it takes no place in the ring, where a callback that pushes on would fill it"
+    assert window.places == 0
+
+
+def test_credit_that_is_asked_for_returns_however_little_behind_word_of_a_full_buffer(
+    reactor: Reactor, worker: Worker, client: Client
+) -> None:
+    client.connection.handler = True
+    worker.writer.add_bytes(PUSH, client.connection.fd, b"x" * 290_000)
+    worker.writer.add(SYNC, 0)
+    worker.send()
+    reactor.loop.turn()
+    batches = [
+        BatchReader(worker.socket.recv_multipart()) for _ in range(2) if reactor.loop.turn() or worker.socket.poll(0)
+    ]
+    assert [batch.credit for batch in batches] == [worker.link.received]
+    assert batches[0].next()
+    assert batches[0].kind == BUFFER_FULL
+    assert not worker.link.owes_credit()
 
 
 def test_credit_travels_with_what_goes_down_anyway(reactor: Reactor, worker: Worker, client: Client) -> None:
-    worker.writer.add_bytes(PUSH, client.connection.fd, b"x" * 2000)
-    worker.send()
+    worker.writer.add_bytes(PUSH, client.connection.fd, b"x" * 900)
+    send(reactor, worker)
+    assert not worker.socket.poll(0)
     client.send(client_frame(1, b"a"))
     batch = BatchReader(worker.socket.recv_multipart())
-    assert batch.credit == worker.link.received > 2000
-    kinds = []
-    while batch.next():
-        kinds.append(batch.kind)
-    assert kinds in ([MESSAGE], [CREDIT, MESSAGE])
+    assert batch.credit == worker.link.received > 900
+    assert batch.next()
+    assert batch.kind == MESSAGE
 
 
 def test_a_turn_takes_so_many_batches_and_the_next_takes_the_rest(

@@ -10,12 +10,15 @@ from tests.client_frames import client_frame
 from tests.reactor_parts import Event, Reactor, Worker
 from zwoole.reactor.connection import Connection
 from zwoole.reactor.loop import IN
+from zwoole.reactor.parking import LINE_COST, MESSAGE_COST
+from zwoole.reactor.router import STALE
+from zwoole.reactor.window import FOR_COMMANDS
 from zwoole.shared.progress import RING
-from zwoole.shared.wire import CLOSE, CREDIT, MESSAGE, OPEN, WireError
+from zwoole.shared.wire import CLOSE, DRAIN, MESSAGE, OPEN, WireError
 
 SETTINGS = {
     "window_events": 6,
-    "window_bytes": 4096,
+    "window_bytes": 8192,  # counted twice
     "connection_window_events": 3,
     "connection_window_bytes": 2048,
     "parked_messages": 4,
@@ -95,7 +98,8 @@ def test_past_the_connections_window_messages_are_parked_and_go_down_in_order_as
     assert accept(reactor, connection, *numbered(0, 6)) == [True] * 6
     first = worker.take()
     assert bodies(first) == numbered(0, 3)
-    assert connection.parked_bytes == reactor.router.parked_bytes == 3
+    assert connection.parked_bytes == 3
+    assert reactor.router.parking.bytes == 3 + 3 * MESSAGE_COST + LINE_COST
     finish(reactor, worker, first[1:2])
     second = worker.take()
     assert bodies(second) == [b"3"]
@@ -103,7 +107,7 @@ def test_past_the_connections_window_messages_are_parked_and_go_down_in_order_as
     finish(reactor, worker, [first[0], first[2], *second])
     assert bodies(worker.take()) == numbered(4, 7)
     assert connection.parked is None
-    assert reactor.router.parked_bytes == 0
+    assert reactor.router.parking.bytes == 0
 
 
 def test_a_connections_window_has_bytes_too(reactor: Reactor, worker: Worker) -> None:
@@ -192,11 +196,77 @@ def test_a_connection_over_its_allowance_is_not_to_be_read(
     assert accept(reactor, connection, *payloads) == reads_on
 
 
-def test_over_the_total_of_parked_bytes_nobody_who_parks_is_read() -> None:
+def test_over_the_total_of_what_is_parked_nobody_who_parks_is_read() -> None:
     with Reactor(parked_bytes=1 << 21, parked_total_bytes=1 << 20) as reactor:
         first, second = reactor.bare_connection(), reactor.bare_connection()
         assert accept(reactor, first, b"x" * 1_000_000, b"x" * 50_000) == [True, False]
         assert accept(reactor, second, b"x") == [False]
+
+
+def test_empty_messages_count_against_the_total_too() -> None:
+    with Reactor(parked_messages=65536, parked_total_bytes=1 << 20) as reactor:
+        connections = [reactor.bare_connection() for _ in range(4)]
+        parked = 0
+        while all(accept(reactor, connection, b"") == [True] for connection in connections):
+            parked += 4
+        assert (1 << 20) // 2 < parked * MESSAGE_COST <= 1 << 20
+
+
+def test_what_was_read_behind_a_parked_message_counts_against_the_total() -> None:
+    with Reactor(**SETTINGS) as reactor:
+        client = reactor.open_client()
+        before = reactor.router.parking.bytes
+        client.send(client_frame(2, b"x" * 3000) + client_frame(2, b"y" * 1000)[:-1])
+        assert client.connection.unread
+        assert reactor.router.parking.bytes == before + 3000 + MESSAGE_COST + len(client.connection.unread)
+        client.leave()
+        reactor.pass_time(4)
+        assert reactor.router.parking.bytes == 0
+
+
+def test_when_no_more_may_be_parked_a_connection_that_would_park_is_not_read_at_all() -> None:
+    with Reactor(parked_total_bytes=1 << 20, window_events=2) as reactor:
+        worker = reactor.worker()
+        client, hog = reactor.open_client(), reactor.open_client()
+        opened = worker.take()
+        accept(reactor, hog.connection, b"x" * (1 << 19), b"x" * (1 << 19))
+        client.send_message(b"a")
+        assert not client.connection.interest & IN
+        assert client.connection.parked is None
+        assert not client.connection.unread
+        finish(reactor, worker, opened[:1])
+        parked = worker.take()
+        assert bodies(parked) == [b"x" * (1 << 19)]
+        finish(reactor, worker, [*opened[1:], *parked])
+        reactor.turn()
+        assert client.connection.interest & IN
+        assert "a" in bodies(worker.take())
+
+
+def test_a_connection_whose_worker_has_room_is_read_though_others_have_parked_all_they_may() -> None:
+    with Reactor(parked_total_bytes=1 << 20, worker_num=2) as reactor:
+        client, hog = reactor.open_client(), reactor.open_client()
+        worker = reactor.worker(0)
+        finish(reactor, worker, worker.take())
+        assert hog.connection.slot is not client.connection.slot
+        accept(reactor, hog.connection, b"x" * (1 << 20))
+        client.send_message(b"a")
+        hog.send_message(b"b")
+        assert bodies(worker.take()) == ["a"]
+        assert not hog.connection.interest & IN
+
+
+def test_clients_that_come_and_go_leave_nothing_behind_at_a_worker_that_does_not_answer(
+    reactor: Reactor, worker: Worker
+) -> None:
+    slot = worker.link.slot
+    waiting = 0
+    for _ in range(3 * STALE):
+        connection = reactor.bare_connection()
+        accept(reactor, connection, b"a")
+        reactor.closing.force(connection)
+        waiting = max(waiting, len(slot.adoptions) + len(slot.pending_closes) + len(worker.link.waiting))
+    assert waiting <= STALE + 20
 
 
 def test_a_connection_is_read_on_when_its_parked_messages_have_gone_down(reactor: Reactor, worker: Worker) -> None:
@@ -251,7 +321,7 @@ def test_close_is_never_held_back_by_the_window(reactor: Reactor, worker: Worker
     reactor.router.close(second)
     events = worker.take()
     assert [event.kind for event in events] == [MESSAGE] * 6 + [CLOSE]
-    assert reactor.router.parked_bytes == 0
+    assert reactor.router.parking.bytes == 0
     assert worker.link.window.events == 6
     finish(reactor, worker, events)
     assert worker.take() == []
@@ -278,12 +348,12 @@ def test_a_close_that_finds_the_ring_full_waits_for_a_place_and_keeps_its_order(
 ) -> None:
     connections = [opened(reactor, worker) for _ in range(3)]
     used = worker.link.window.next_sequence
-    for _ in range(RING):
-        worker.link.send_command(CREDIT, 0, b"")
+    for _ in range(RING - FOR_COMMANDS):
+        worker.link.send_command(DRAIN, 0, b"")
     reactor.loop.touch(worker.link)
     for connection in connections:
         reactor.router.close(connection)
-    assert [event.kind for event in worker.take()] == [CREDIT] * RING
+    assert [event.kind for event in worker.take()] == [DRAIN] * (RING - FOR_COMMANDS)
     reactor.router.finished(worker.link, used)
     reactor.router.serve(worker.link)
     assert [event.fd for event in worker.take()] == [connections[0].fd]
@@ -337,3 +407,20 @@ def test_an_acknowledgement_of_nothing_is_an_error(reactor: Reactor, worker: Wor
     for sequence in (0, 1, 1000):
         with pytest.raises(WireError):
             reactor.router.finished(worker.link, sequence)
+
+
+def test_a_message_that_takes_long_holds_up_none_of_those_of_other_connections(
+    reactor: Reactor, worker: Worker
+) -> None:
+    slow, quick = opened(reactor, worker), opened(reactor, worker)
+    accept(reactor, slow, b"long")
+    (long,) = worker.take()
+    for number in range(RING + 100):
+        assert accept(reactor, quick, b"%d" % number, b"next") == [True, True]
+        events = worker.take()
+        assert bodies(events) == [b"%d" % number, b"next"]
+        assert long.sequence % RING not in [event.sequence % RING for event in events]
+        finish(reactor, worker, events)
+    assert slow.outstanding == 1
+    finish(reactor, worker, [long])
+    assert slow.outstanding == worker.link.window.places == 0

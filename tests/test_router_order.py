@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.reactor_parts import Event, Reactor, Worker
 from zwoole.reactor.connection import Connection
+from zwoole.reactor.parking import LINE_COST, MESSAGE_COST
 from zwoole.shared.wire import ADOPT, CLOSE
 
 Told = tuple[int, object]  # kind and body of an event, as its connection's worker was told
@@ -36,7 +37,7 @@ class RouterMachine(RuleBasedStateMachine):
             while self.unfinished:
                 self.finish(0, len(self.unfinished))
             assert not any(self.due.values()), self.due
-            assert self.router.parked_bytes == 0
+            assert self.router.parking.bytes == 0
 
     @rule()
     def connect(self) -> None:
@@ -116,7 +117,8 @@ class RouterMachine(RuleBasedStateMachine):
     @invariant()
     def counts_what_is_parked_and_outstanding(self) -> None:
         everybody = [*self.open.values(), *self.closed.values()]
-        assert self.router.parked_bytes == sum(connection.parked_bytes for connection in everybody)
+        cost = sum(LINE_COST + len(c.parked) * MESSAGE_COST for c in everybody if c.parked is not None)
+        assert self.router.parking.bytes == cost + sum(connection.parked_bytes for connection in everybody)
         for connection in everybody:
             parked = [len(data) for _, data in connection.parked or ()]
             assert connection.parked is None or parked

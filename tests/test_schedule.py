@@ -10,7 +10,7 @@ import pytest
 
 from tests.worker_parts import AsyncMaster, closing, end, in_loop, message, opening, settle
 from zwoole.shared.progress import FINISHED, STARTED, WAITING
-from zwoole.shared.wire import CREDIT, FAIL, PUSH
+from zwoole.shared.wire import FAIL, PUSH
 from zwoole.workers.schedule import MAX_IDLE_RUNNERS
 
 Frame = Any
@@ -233,7 +233,7 @@ async def test_no_event_begins_while_too_much_is_on_its_way() -> None:
         await settle()
         assert ran == ["1", "2"]
         assert len(master.sent().others) == 2
-        master.deliver((CREDIT, 0, None), credit=master.link.sent)
+        master.deliver(credit=master.link.sent)
         master.scheduler.resume()
         await settle()
         assert ran == ["1", "2", "3", "4"]
@@ -254,12 +254,12 @@ async def test_drain_waits_until_the_master_has_taken_enough() -> None:
         await settle()
         assert done == [0, 1]
         master.sent()
-        master.deliver((CREDIT, 0, None), credit=master.link.sent)
+        master.deliver(credit=master.link.sent)
         master.scheduler.resume()
         await settle()
         assert done == [0, 1, 2, 3, 4]
         master.sent()
-        master.deliver((CREDIT, 0, None), credit=master.link.sent)
+        master.deliver(credit=master.link.sent)
         master.scheduler.resume()
         await settle()
         assert done == [0, 1, 2, 3, 4, 5]
@@ -273,7 +273,7 @@ async def test_a_cancelled_drain_does_no_harm() -> None:
         await settle()
         waits[0].cancel()
         master.sent()
-        master.deliver((CREDIT, 0, None), credit=master.link.sent)
+        master.deliver(credit=master.link.sent)
         master.scheduler.resume()
         await settle()
         assert waits[1].done()

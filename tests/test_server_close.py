@@ -107,7 +107,7 @@ def test_messages_that_have_not_gone_down_are_dropped_when_the_server_closes(
     for _ in range(3):
         client.send_message(b"a")
     server_close(reactor, client)
-    assert reactor.router.parked_bytes == 0
+    assert reactor.router.parking.bytes == 0
     client.send_message(b"after our close frame")
     worker.finish(*worker.take())
     client.send_close(1001)

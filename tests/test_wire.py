@@ -31,7 +31,7 @@ HEAD_BYTES = 23  # the head has a fixed width, so that it can be filled in last
 Body = None | int | str | bytes
 Event = tuple[int, int, Body]
 
-DOWN = [wire.OPEN, wire.MESSAGE, wire.CLOSE, wire.WELCOME, wire.CREDIT, wire.DRAIN]
+DOWN = [wire.OPEN, wire.MESSAGE, wire.CLOSE, wire.WELCOME, wire.DRAIN]
 UP = [wire.HELLO, wire.ACK, wire.PUSH, wire.BROADCAST, wire.DISCONNECT, wire.FAIL, wire.BYE]
 
 INTEGER_BORDERS = [0, 1, 127, 128, 255, 256, 65535, 65536, (1 << 32) - 1, 1 << 32, (1 << 53) - 1, (1 << 64) - 1]
@@ -257,7 +257,7 @@ def test_a_part_too_few_or_too_many_is_refused(attached: int) -> None:
 
 def test_a_part_that_no_event_asks_for_is_refused() -> None:
     with pytest.raises(WireError, match="something behind the last event"):
-        read([*written([(wire.CREDIT, 0, None)]), b""])
+        read([*written([(wire.DRAIN, 0, None)]), b""])
 
 
 def test_an_attached_part_may_have_any_size() -> None:

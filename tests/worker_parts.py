@@ -65,7 +65,7 @@ class Master:
         self.commands = Commands(1)
         self.commands.links[0] = self.link
         self.handed_over: list[Callable[[], object]] = []
-        self.commands.hand_over = self.handed_over.append
+        self.commands.hand_over = lambda function, size: self.handed_over.append(function)
         self.commands.on_wait = lambda: None
         self.dispatcher = Dispatcher(SERVER, callbacks or {}, self.commands, 0.05)
         self.rare: list[Command] = []

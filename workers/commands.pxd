@@ -12,6 +12,7 @@ cdef class Commands:
     cdef public object on_output
     cdef public object on_wait
     cdef public object hand_over
+    cdef public Py_ssize_t output_limit
     cdef public Py_ssize_t pipe_queue_bytes
     cdef readonly set ended
     cdef Py_ssize_t _prune_at

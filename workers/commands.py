@@ -3,7 +3,8 @@
 Backpressure: what was pushed and not yet taken by the master is counted in bytes. Past the mark (up_window_bytes) a
 `def` callback waits inside `push`, reading its socket meanwhile into a list that the down window bounds, because the
 credit it waits for may lie behind messages it has not read. A coroutine never waits inside `push`: no further event is
-started, `drain` waits, and past four times the mark `push` raises BackpressureError.
+started, `drain` waits, and past four times the mark `push` raises BackpressureError. Another thread waits inside `push`
+until the worker's own has taken enough of what it wants done (mailbox.py).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from zwoole.shared.wire import (
     SET_STATE,
     BatchReader,
 )
-from zwoole.workers.link import MasterLink
+from zwoole.workers.link import FLUSH_BYTES, MasterLink
 
 COROUTINE_FACTOR = 4
 MAX_STATE_BYTES = 65536
@@ -47,7 +48,9 @@ class Commands:
         may_block: whether a push may wait here: a `def` callback runs.
         on_output: called when something waits to be sent while nothing else would send it; set by the runtime.
         on_wait: called again and again while a push waits: the supervisor's word must not wait with it.
-        hand_over: called with a function to run it in the worker's own thread; set by the runtime.
+        hand_over: called with a function to run it in the worker's own thread, and the bytes that it carries; set by
+            the runtime.
+        output_limit: bytes that may wait to be sent to one client; set by the runtime.
         pipe_queue_bytes: most bytes of messages that may wait for one worker; set by the runtime.
         ended: fds whose connections this worker has ended: their further messages are not run.
     """
@@ -62,6 +65,7 @@ class Commands:
         "may_block",
         "on_output",
         "on_wait",
+        "output_limit",
         "pipe_queue_bytes",
     )
 
@@ -70,7 +74,8 @@ class Commands:
         self.may_block = True
         self.on_output: Callable[[], None] | None = None
         self.on_wait: Callable[[], None]
-        self.hand_over: Callable[[Callable[[], object]], None]
+        self.hand_over: Callable[[Callable[[], object], int], None]
+        self.output_limit = 2 << 20
         self.pipe_queue_bytes = 4 << 20
         self.ended: set[int] = set()
         self._prune_at = PRUNE_ENDED
@@ -88,6 +93,8 @@ class Commands:
             self._press(link)
             if not link.ready or link.table.state(fd) != 2:
                 return False
+        if link.writer.size >= 65536:  # on its way while the callback runs, and never there twice as a whole
+            link.flush()
         if opcode is None:
             if type(data) is str:
                 link.writer.add_text(PUSH, fd, data.encode())
@@ -109,7 +116,7 @@ class Commands:
         if get_ident() != self._thread:
             if not self.is_established(fd):
                 return False
-            self.hand_over(lambda: self.ping(fd, payload))
+            self.hand_over(lambda: self.ping(fd, payload), len(payload))
             return True
         link = self._link(fd)
         if link is None or link.table.state(fd) != 2 or fd in self.ended:
@@ -127,12 +134,14 @@ class Commands:
         """See Server.broadcast."""
         if get_ident() != self._thread:
             body, opcode = encode(data, opcode)  # here: what is wrong is said to the caller, and a buffer may change
-            self.hand_over(lambda: self.broadcast(body, opcode))
+            self.hand_over(lambda: self.broadcast(body, opcode), len(body))
             return
         for link in self.links:
             if link is not None and link.ready:
                 if link.in_flight() > link.up_window:
                     self._press(link)
+                if link.writer.size >= FLUSH_BYTES:
+                    link.flush()
                 self._add(link, BROADCAST, 0, data, opcode)
         if self.on_output is not None:
             self.on_output()
@@ -141,7 +150,7 @@ class Commands:
         """See Server.disconnect."""
         check_close(code, reason)
         if get_ident() != self._thread:
-            self.hand_over(lambda: self._end(DISCONNECT, fd, code, reason))
+            self.hand_over(lambda: self._end(DISCONNECT, fd, code, reason), 0)
             return self.is_established(fd)
         return self._end(DISCONNECT, fd, code, reason)
 
@@ -161,11 +170,13 @@ class Commands:
         if len(packed) > MAX_STATE_BYTES:
             raise ValueError(f"a connection's state has at most {MAX_STATE_BYTES} bytes packed, not {len(packed)}")
         if get_ident() != self._thread:
-            self.hand_over(lambda: self.set_state(fd, value))
+            self.hand_over(lambda: self.set_state(fd, value), len(packed))
             return self.exists(fd)
         link = self._link(fd)
         if link is None or link.table.state(fd) == 0:
             return False
+        if link.in_flight() > link.up_window:
+            self._press(link)
         link.writer.add_bytes(SET_STATE, fd, packed)
         if self.on_output is not None:
             self.on_output()
@@ -187,7 +198,7 @@ class Commands:
         if waiting + len(packed) > self.pipe_queue_bytes or link.in_flight() > link.up_window:
             raise QueueFull(f"{waiting} bytes wait for worker {worker_id}")
         if get_ident() != self._thread:
-            self.hand_over(lambda: self._send_message(link, packed, worker_id))
+            self.hand_over(lambda: self._send_message(link, packed, worker_id), len(packed))
         else:
             self._send_message(link, packed, worker_id)
 
@@ -257,7 +268,7 @@ class Commands:
         body, opcode = encode(data, opcode)
         if not self.is_established(fd):
             return False
-        self.hand_over(lambda: self.push(fd, body, opcode))
+        self.hand_over(lambda: self.push(fd, body, opcode), len(body))
         return True
 
     def _press(self, link: MasterLink) -> None:
@@ -278,8 +289,10 @@ class Commands:
                 link.socket.poll(WAIT_MS)
                 self.on_wait()
                 continue
-            link.credit = BatchReader(parts).credit
-            link.inbox.append(parts)
+            batch = BatchReader(parts)
+            link.credit = batch.credit
+            if batch.left:
+                link.inbox.append(parts)
 
 
 def encode(data: object, opcode: int | None) -> tuple[bytes, int]:

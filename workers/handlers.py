@@ -53,6 +53,8 @@ class HandlerConnection:
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._failure: ConnectionClosed | None = None
         self._room: asyncio.Future[None] | None = None  # pending while too much waits to be sent to the client
+        self._on_way = 0  # bytes of this connection that the master may not have taken
+        self._share = commands.output_limit // 8
 
     def __repr__(self) -> str:
         return f"<HandlerConnection fd={self.fd} path={self.request.path!r} close_code={self.close_code}>"
@@ -126,11 +128,17 @@ class HandlerConnection:
             message = pieces
         opcode = None if text is None else (1 if text else 2)
         await self._scheduler.drain()
+        link = self.link
+        if self._on_way > self._share:  # the word that its client's buffer is full comes before the credit for it
+            self._on_way = 0
+            await self._scheduler.sync(link)
         while self._room is not None and self.close_code is None:
             await asyncio.shield(self._room)
+        before = link.sent + link.writer.size
         if self._ended or not self._commands.push(self.fd, message, opcode):
             await self.wait_closed()  # its end is on the way to us, and says with which code
             raise self._exception()
+        self._on_way += link.sent + link.writer.size - before
 
     async def close(self, code: int = CLOSE_NORMAL, reason: str = "") -> None:
         """Close the connection and wait for the end of the close handshake; nothing where it is closed already.

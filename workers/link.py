@@ -19,7 +19,7 @@ from zwoole.shared.ring import SharedMemory
 from zwoole.shared.rundir import endpoint, progress_path, table_path
 from zwoole.shared.table import ConnectionTable
 from zwoole.shared.turns import TurnCounter
-from zwoole.shared.wire import ACK, RINGS, BatchWriter
+from zwoole.shared.wire import ACK, RINGS, SYNC, BatchWriter
 
 FLUSH_BYTES = 65536
 FLUSH_S = 0.001
@@ -211,6 +211,12 @@ class MasterLink:
         while len(parts) > 1:
             self.socket.send(parts.pop(0), self._more)
         self.socket.send(parts[0], self._flags)
+
+    def sync(self) -> int:
+        """Send what waits and ask for the credit for it; return how much will have been sent when that is given."""
+        self.writer.add(SYNC, 0)
+        self.flush()
+        return self.sent
 
     def readable(self) -> bool:
         """Tell whether a batch lies ready: to be asked before sleeping, since the descriptor tells only once."""

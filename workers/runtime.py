@@ -9,7 +9,6 @@ import random
 import select
 import signal
 import sys
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +22,11 @@ from zwoole.shared.rundir import control_address, turns_path
 from zwoole.shared.settings import Settings
 from zwoole.shared.traces import print_users_part
 from zwoole.shared.turns import TurnCounter
-from zwoole.shared.wire import BYE, CREDIT, DRAIN, HELLO, PROTOCOL_VERSION, WELCOME
+from zwoole.shared.wire import BYE, DRAIN, HELLO, PROTOCOL_VERSION, WELCOME
 from zwoole.workers.commands import Commands
 from zwoole.workers.dispatch import Dispatcher
 from zwoole.workers.link import MasterLink
+from zwoole.workers.mailbox import Mailbox
 from zwoole.workers.recorder import RECORD_S, Recorder
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ class Runtime:
         self._epochs = epochs
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._commands = Commands(settings.reactor_num)
-        self._commands.hand_over = self._hand_over
+        self._mailbox = Mailbox(settings.up_window_bytes)
+        self._commands.hand_over = self._mailbox.put
+        self._commands.output_limit = settings.output_limit
         self._commands.pipe_queue_bytes = settings.pipe_queue_bytes
         self._commands.on_wait = self.obey
         self._turns = TurnCounter(turns_path(run_dir, incarnation))
@@ -81,8 +83,6 @@ class Runtime:
         self._recycle_told = False
         self._max_events = jittered(settings.max_request)
         self._new_epochs: list[int] | None = None
-        self._handed_over: deque[Callable[[], object]] = deque()
-        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def run(self, server: Server) -> None:
         """Be the worker that `server` describes; ends the process."""
@@ -117,7 +117,7 @@ class Runtime:
     def _serve(self) -> None:
         self.boot(lambda: self.run_callback("worker_start"))
         poller = select.epoll()
-        for descriptor in (*(link.descriptor for link in self._links), self._wake_read, self.control_descriptor):
+        for descriptor in (*(link.descriptor for link in self._links), self.wake_descriptor, self.control_descriptor):
             poller.register(descriptor, select.EPOLLIN)
         while not self.stopping:
             self._take_batches()
@@ -151,7 +151,7 @@ class Runtime:
     @property
     def wake_descriptor(self) -> int:
         """Readable when another thread handed a function over."""
-        return self._wake_read
+        return self._mailbox.descriptor
 
     @property
     def links(self) -> list[MasterLink]:
@@ -250,7 +250,7 @@ class Runtime:
 
     def _terminated(self, number: int, frame: object) -> None:
         self._recycle = "SIGTERM", "it was sent SIGTERM"
-        self._wake()
+        self._mailbox.wake()
 
     def _masters_changed(self, epochs: list[int]) -> None:
         """A master died, or its successor is there: let go of the dead one's wire now, the rest comes between events.
@@ -282,36 +282,21 @@ class Runtime:
         return self._new_epochs is not None
 
     def run_handed_over(self) -> None:
-        """Run what other threads handed over."""
-        try:
-            os.read(self._wake_read, 4096)
-        except BlockingIOError:
-            pass
-        while self._handed_over:
-            function = self._handed_over.popleft()
-            try:
-                function()
-            except Exception:
-                log.exception("a command from another thread failed")
+        """Run what other threads handed over, as far as the masters take what it pushes."""
+        self._mailbox.run(self._may_push)
+
+    def _may_push(self) -> bool:
+        return not self._commands.congested()
 
     def goodbye(self) -> None:
         """Send what waits, and the word that nothing follows, to masters that are still there to read it."""
         self.recorder.write()
+        self._mailbox.close()
         for link in self._links:
             link.writer.add(BYE, 0)
             link.flush()
             if not link.closed:
                 link.close(self._linger_s)
-
-    def _hand_over(self, function: Callable[[], object]) -> None:
-        self._handed_over.append(function)
-        self._wake()
-
-    def _wake(self) -> None:
-        try:
-            os.write(self._wake_write, b"\0")
-        except BlockingIOError:  # it is awake, with a pipe full of reasons
-            pass
 
     def _take_command(self, link: MasterLink, kind: int, number: int, body: bytes) -> bool:
         if kind == WELCOME:
@@ -319,7 +304,7 @@ class Runtime:
             link.welcome(welcome["up_window"], self._links.index(link), welcome["memory"])
         elif kind == DRAIN:
             self._stopping = True
-        elif kind != CREDIT:  # a credit event is empty: its batch's head has told
+        else:
             return False
         return True
 
@@ -384,7 +369,6 @@ class AsyncLoop:
     def _read(self) -> None:
         """Take what has come, from whomever: ZeroMQ's descriptors do not tell twice, so all are asked."""
         runtime = self._runtime
-        runtime.run_handed_over()
         runtime.obey()
         again = False
         for link in runtime.links:
@@ -396,6 +380,7 @@ class AsyncLoop:
             else:
                 again = True
         self._scheduler.resume()
+        runtime.run_handed_over()
         if runtime.masters_changed:
             self._follow_masters()
         if runtime.stopping:

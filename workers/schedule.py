@@ -59,6 +59,7 @@ class Scheduler:
         self._pumping = False
         self._stopping = False
         self._drained: list[asyncio.Future[None]] = []
+        self._syncing: dict[MasterLink, deque[tuple[int, asyncio.Future[None]]]] = {}  # what is to be taken, in order
 
     # In.
 
@@ -87,7 +88,12 @@ class Scheduler:
         return bool(self._lanes)
 
     def resume(self) -> None:
-        """Go on after the master took what was too much."""
+        """Go on after a master took what was too much."""
+        for link, line in self._syncing.items():
+            while line and (line[0][0] <= link.credit or link.closed):
+                waiter = line.popleft()[1]
+                if not waiter.done():
+                    waiter.set_result(None)
         if not self._commands.congested():
             for waiter in self._drained:
                 if not waiter.done():
@@ -102,8 +108,20 @@ class Scheduler:
             self._drained.append(waiter)
             await waiter
 
+    async def sync(self, link: MasterLink) -> None:
+        """Wait until a master has dealt with all that it was sent, or is gone."""
+        sent = link.sync()
+        if self._commands.on_output is not None:  # sending may have used up the descriptor's edge
+            self._commands.on_output()
+        while link.credit < sent and not link.closed:
+            waiter = self._loop.create_future()
+            self._syncing.setdefault(link, deque()).append((sent, waiter))
+            await waiter
+
     def master_died(self, link: MasterLink) -> None:
         """End the handlers whose connections went with their master."""
+        self.resume()
+        self._syncing.pop(link, None)
         for connection in [c for c in self.connections.values() if c.link is link]:
             del self.connections[connection.fd]
             link.owned.discard(connection.fd)

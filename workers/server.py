@@ -117,7 +117,8 @@ class Server:
     def push(self, fd: int, data: Data, opcode: int | None = None) -> bool:
         """Send one message to a connection.
 
-        In a `def` callback it waits where too much is on its way to the master; in a coroutine it never does.
+        In a `def` callback, and in a thread of the app's own, it waits where too much is on its way to the master; in
+        a coroutine it never does.
 
         Args:
             fd: the connection, of this worker or any other.
@@ -130,7 +131,8 @@ class Server:
         Raises:
             TypeError: the data is neither `str` nor bytes.
             ValueError: bytes to be sent as text are not UTF-8, or the opcode is another.
-            BackpressureError: a coroutine pushed far more than the master has taken.
+            BackpressureError: a coroutine pushed far more than the master has taken, or a thread has waited for long,
+                as where the callback that runs waits for that thread.
         """
         raise self._outside("push")
 
@@ -184,6 +186,7 @@ class Server:
         Raises:
             ValueError: it is too large.
             TypeError: it cannot be packed.
+            BackpressureError: as in `push`.
         """
         raise self._outside("set_state")
 
