@@ -23,7 +23,7 @@ GARBAGE = (b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"
 NUMBERS = range(200, 256)  # those of clients that come for one deed
 FLOODING = 12
 FLOOD = (24, 64 * 1024)  # messages of each, and their bytes: less than may wait to be sent to one client
-WINDOW_BYTES = 1 << 20  # of the servers that are flooded
+WINDOW_BYTES = 1 << 20  # of the servers that are flooded; each message takes it twice
 STALLING = 2
 CROWD = 40
 SPARE_DESCRIPTORS = 8  # what is left of a master's when the crowd comes
@@ -67,7 +67,7 @@ class Intruders:
     def _is_full(self) -> bool:
         masters = self._server.report()["masters"]
         windows = [worker["outstanding_bytes"] for master in masters for worker in master["workers"]]
-        return max(windows) > WINDOW_BYTES - 2 * FLOOD[1] and any(master["parked_bytes"] for master in masters)
+        return max(windows) > WINDOW_BYTES // 2 - 2 * FLOOD[1] and any(master["parked_bytes"] for master in masters)
 
     async def stall(self) -> None:
         """Ask for a lot and do not read: closed with 1013, since it would take memory without end."""

@@ -1,80 +1,173 @@
-"""Watches how much memory the processes of a server take while something is done to them."""
+"""How much memory the processes of a server take, watched all along, and clients that take no heed of it."""
 
 from __future__ import annotations
 
+import os
+import selectors
+import socket
+import sys
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 
-import psutil
-
+from tests.client_frames import client_frame
+from tests.process.raw_client import BINARY, TEXT, RawClient
 from tests.process.server_process import ServerProcess
+from tests.process.waiting import wait_for
 
 MIB = 1 << 20
-LIMITS: dict[str, int] = {
-    "window_bytes": MIB,
-    "connection_window_bytes": MIB // 2,
-    "parked_total_bytes": 2 * MIB,
-    "socket_buffer_size": MIB,
-    "output_total_bytes": 8 * MIB,
-    "up_window_bytes": MIB,
-    "payload_ring_bytes": MIB // 4,
-    "package_max_length": MIB // 2,
-}
-# What each process may hold at once. The window counts twice: an event is kept for the case that its worker dies, and
-# lies in ZeroMQ until that takes it. A message that is one too many is there before it is refused: +1 package each.
-RINGS = 2 * LIMITS["payload_ring_bytes"]
-MASTER = 2 * LIMITS["window_bytes"] + LIMITS["parked_total_bytes"] + LIMITS["output_total_bytes"] + RINGS
-WORKER = LIMITS["window_bytes"] + 2 * LIMITS["up_window_bytes"] + RINGS
-ALLOWED = {
-    "supervisor": 0,
-    "master": MASTER + 2 * LIMITS["package_max_length"] + LIMITS["up_window_bytes"],
-    "worker": WORKER + 2 * LIMITS["package_max_length"],
-}
-TOLERANCE = 1.2
+PAGE = os.sysconf("SC_PAGE_SIZE")
 SAMPLE_S = 0.01
+TOLERANCE = 1.2
+NOISE = 2 * MIB  # code that runs for the first time, pages that the allocator rounds up to
+SEND_BUFFER = 65536  # of a client that floods: what the kernels hold between us is of no interest
+IDLE_S = 0.3  # clients that could not send a byte for so long are stopped by backpressure
+
+
+def resident(pid: int) -> int:
+    """Return the resident memory of a process, in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * PAGE
 
 
 class MemoryWatch:
-    """Samples the resident memory of every process of a server, as a context manager."""
+    """Watches every process of a server from `with` to its end; what each had before is its baseline."""
 
     def __init__(self, server: ServerProcess) -> None:
-        self._processes = {"supervisor": [psutil.Process(server.process.pid)]}
-        for role in ("master", "worker"):
-            self._processes[role] = [psutil.Process(pid) for pid in server.pids(role)]
-        self._baseline = {process.pid: resident(process) for process in self._all()}
-        self._highest = dict(self._baseline)
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._sample)
+        self._pids = {
+            "supervisor": [server.process.pid],
+            "master": server.pids("master"),
+            "worker": server.pids("worker"),
+        }
+        self._before = {pid: resident(pid) for pids in self._pids.values() for pid in pids}
+        self._highest = dict(self._before)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
 
     def __enter__(self) -> MemoryWatch:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._stopped.set()
+        self._ended.set()
         self._thread.join()
 
-    def assert_bounded(self) -> None:
-        """Assert that no process ever took more than its baseline and its limits, and a fifth."""
-        for role, processes in self._processes.items():
-            for process in processes:
-                allowed = (self._baseline[process.pid] + ALLOWED[role]) * TOLERANCE
-                highest = self._highest[process.pid]
-                base = self._baseline[process.pid]
-                print(f"{role}: {base / MIB:.1f} MiB, at most {highest / MIB:.1f}, allowed {allowed / MIB:.1f}")
-                assert highest <= allowed, f"the {role} grew from {base} to {highest} bytes, more than {allowed:.0f}"
+    def _watch(self) -> None:
+        while not self._ended.wait(SAMPLE_S):
+            for pid in self._before:
+                self._highest[pid] = max(self._highest[pid], resident(pid))
 
-    def _sample(self) -> None:
-        while not self._stopped.is_set():
-            for process in self._all():
-                self._highest[process.pid] = max(self._highest[process.pid], resident(process))
-            time.sleep(SAMPLE_S)
+    def grown(self, role: str) -> int:
+        """Return by how many bytes a process of this role has grown at most."""
+        return max(self._highest[pid] - self._before[pid] for pid in self._pids[role])
 
-    def _all(self) -> list[psutil.Process]:
-        return [process for processes in self._processes.values() for process in processes]
+    def assert_within(self, **limits: int) -> None:
+        """Assert that no process has grown by more than the limits that apply to its role, and a fifth."""
+        for role in self._pids:
+            grown, limit = self.grown(role), limits.get(role, 0)
+            print(f"{role}: {grown / MIB:.1f} MiB of {limit / MIB:.1f}")
+            assert grown <= TOLERANCE * limit + NOISE, f"{role}: {grown / MIB:.1f} MiB of {limit / MIB:.1f}"
 
 
-def resident(process: psutil.Process) -> int:
-    """Return a process's resident memory in bytes."""
-    return int(process.memory_info().rss)
+class Flood:
+    """Clients that send one message again and again, as fast as the server lets them, and read nothing."""
+
+    def __init__(self, port: int, clients: int, size: int, first: str = "", parts: bool = False) -> None:
+        """Connect.
+
+        Args:
+            port: the server's.
+            clients: how many.
+            size: bytes of one message.
+            first: a text that each of them sends before.
+            parts: whether no message is sent to its end.
+        """
+        frame = client_frame(BINARY, b"x" * size)
+        self._frames = frame[:-1] if parts else frame * max(1, 65536 // len(frame))
+        self._most = len(self._frames) if parts else sys.maxsize
+        self.clients = [RawClient(port).upgrade() for _ in range(clients)]
+        for client in self.clients:
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            if first:
+                client.send_frame(TEXT, first.encode())
+        self._sent = dict.fromkeys((client.socket for client in self.clients), 0)
+        self._progress = time.monotonic()
+        self._ended = False
+        self._thread = threading.Thread(target=self._send)
+
+    def __enter__(self) -> Flood:
+        for client in self.clients:
+            client.socket.setblocking(False)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.stop()
+        for client in self.clients:
+            client.socket.close()
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._ended = True
+        self._thread.join()
+
+    def wait_stopped(self) -> None:
+        """Wait until backpressure has stopped all clients."""
+        wait_for(lambda: time.monotonic() - self._progress > IDLE_S, "the clients to be stopped")
+
+    def _send(self) -> None:
+        selector = selectors.DefaultSelector()
+        for each in self._sent:
+            selector.register(each, selectors.EVENT_WRITE)
+        while not self._ended:
+            for key, _ in selector.select(0.05):
+                self._send_some(key.fileobj)  # type: ignore[arg-type]
+        selector.close()
+
+    def _send_some(self, to: socket.socket) -> None:
+        begin = self._sent[to] % len(self._frames)
+        if self._sent[to] == self._most:
+            return
+        try:
+            count = to.send(memoryview(self._frames)[begin:])
+        except OSError:  # it is full, or cut off
+            return
+        self._sent[to] += count
+        self._progress = time.monotonic()
+
+
+class Audience:
+    """Clients that read all they are sent as fast as they can, and look at none of it; or that never read."""
+
+    def __init__(self, port: int, clients: int, reads: bool = True) -> None:
+        """Connect so many clients."""
+        small = {} if reads else {"receive_buffer": 4096, "segment": 536}
+        self.clients = [RawClient(port, **small).upgrade() for _ in range(clients)]
+        self._ended = not reads
+        self._thread = threading.Thread(target=self._read)
+
+    def __enter__(self) -> Audience:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._ended = True
+        self._thread.join()
+        for client in self.clients:
+            client.socket.close()
+
+    def command(self, text: str) -> None:
+        """Have the first client send a text."""
+        self.clients[0].send_frame(TEXT, text.encode())
+
+    def _read(self) -> None:
+        selector = selectors.DefaultSelector()
+        for client in self.clients:
+            selector.register(client.socket, selectors.EVENT_READ)
+        buffer = bytearray(MIB)
+        while not self._ended and selector.get_map():
+            for key, _ in selector.select(0.05):
+                each: socket.socket = key.fileobj  # type: ignore[assignment]
+                if not each.recv_into(buffer):
+                    selector.unregister(each)
+        selector.close()

@@ -39,7 +39,13 @@ class RawClient:
     """A socket to the server; a reset instead of an end fails the test with ConnectionResetError."""
 
     def __init__(
-        self, port: int, timeout: float = 10.0, receive_buffer: int = 0, answer_pings: bool = True, source: str = ""
+        self,
+        port: int,
+        timeout: float = 10.0,
+        receive_buffer: int = 0,
+        answer_pings: bool = True,
+        source: str = "",
+        segment: int = 0,
     ) -> None:
         """Connect.
 
@@ -49,6 +55,7 @@ class RawClient:
             receive_buffer: SO_RCVBUF in bytes, 0 the kernel's own.
             answer_pings: whether `read_frame` answers pings and leaves them out.
             source: the address to connect from, "" the kernel's choice.
+            segment: TCP_MAXSEG in bytes, 0 the kernel's own; the kernel sizes the server's send buffer by it.
         """
         self.socket = socket.socket()
         self._answer_pings = answer_pings
@@ -56,6 +63,8 @@ class RawClient:
             self.socket.bind((source, 0))
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if segment:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
         self.socket.settimeout(timeout)
         try:
             self.socket.connect(("127.0.0.1", port))

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from tests.client_frames import client_frame
 from tests.process.conftest import Serve
 from tests.process.raw_client import BINARY, PING, PONG, TEXT, RawClient, ServerFrame
 from tests.process.waiting import wait_for
+from zwoole.shared.progress import RING
 
 MIB = 1 << 20
 PIECE = 256 * 1024
@@ -158,3 +160,48 @@ def test_flood_at_a_stopped_worker_is_bounded(serve: Serve) -> None:
             assert rss(master) - before < 16 * MIB
         finally:
             os.kill(worker, signal.SIGCONT)
+
+
+def test_a_callback_pushes_any_amount_through_a_small_window(serve: Serve) -> None:
+    """Credit comes back as often as it takes, while the callback runs and nothing else of its worker is finished."""
+    server = serve(KINDS["def"].replace(f"({PIECE} // 4)", "250"), up_window_bytes=1024, slow_reader="drop_newest")
+    with RawClient(server.port, timeout=60) as client:
+        client.upgrade()
+        client.send_frame(TEXT, b"send 17000")
+        for number in range(17_000):
+            assert client.read_frame() == ServerFrame(BINARY, number.to_bytes(4, "big") * 250)
+
+
+WAITING = """
+    import asyncio
+    from zwoole import Server
+
+    server = Server()
+
+    @server.on("message")
+    async def on_message(server, frame):
+        if frame.data == "wait":
+            await asyncio.sleep(3600)
+        server.push(frame.fd, frame.data)
+
+    @server.handler("/handler")
+    async def serve(ws):
+        await ws.recv()
+        await asyncio.sleep(3600)
+
+    server.start()
+"""
+
+
+def test_a_callback_that_waits_for_long_holds_up_no_other_connection(serve: Serve) -> None:
+    """However many messages of others pass it by: more than the ring of unfinished events has places."""
+    server = serve(WAITING, max_wait_time=1)
+    with RawClient(server.port) as waiting, RawClient(server.port) as handled, RawClient(server.port) as client:
+        waiting.upgrade()
+        waiting.send_frame(TEXT, b"wait")
+        handled.upgrade("/handler")
+        handled.send_frame(TEXT, b"never finished")
+        client.upgrade()
+        for _ in range(2 * RING // 50):
+            client.send(client_frame(TEXT, b"x") * 50)
+            assert [client.read_frame() for _ in range(50)] == [ServerFrame(TEXT, b"x")] * 50

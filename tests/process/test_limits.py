@@ -40,11 +40,11 @@ class Memory:
     def __init__(self, server: ServerProcess) -> None:
         (pid,) = server.pids("master")
         self._process = psutil.Process(pid)
-        self._before = resident(self._process)
+        self._before = resident(self._process.pid)
         self.most = 0
 
     def look(self) -> int:
-        grown = resident(self._process) - self._before
+        grown = resident(self._process.pid) - self._before
         self.most = max(self.most, grown)
         return grown
 

@@ -1,239 +1,288 @@
-"""Nothing grows without bound: each process keeps to its limits whatever its clients and callbacks do."""
+"""Nothing grows without bound: what each process takes at most, whatever clients and callbacks do.
+
+Each limit that is set here is small, so that it is reached at once; a process may grow by those that apply to it, and
+a fifth. The master has, for a worker, `window_bytes`, `up_window_bytes` and two payload rings, and for the clients
+`parked_total_bytes`, `partial_total_bytes` where messages come in pieces, and `output_total_bytes`, or the
+`socket_buffer_size` of its only client. A worker has `window_bytes`, `up_window_bytes` and the rings, the supervisor
+nothing.
+"""
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
+from typing import Any
 
 import pytest
 
 from tests.client_frames import client_frame
 from tests.process.conftest import Serve
-from tests.process.memory_watch import LIMITS, MIB, MemoryWatch
-from tests.process.raw_client import CLOSE, TEXT, RawClient
+from tests.process.memory_watch import MIB, Audience, Flood, MemoryWatch
+from tests.process.raw_client import TEXT, RawClient
 from tests.process.server_process import ServerProcess
 from tests.process.waiting import wait_for
 
-FLOODERS = 20
-MESSAGE_BYTES = 16 * 1024
+RING = MIB
+WINDOW = 4 * MIB
+PARKED = 8 * MIB
+UP = 2 * MIB
+BUFFER = 4 * MIB
+OUTPUT = 16 * MIB
+PARTIAL = 8 * MIB
+SETTINGS = {
+    "payload_ring_bytes": RING,
+    "window_bytes": WINDOW,
+    "parked_total_bytes": PARKED,
+    "up_window_bytes": UP,
+    "socket_buffer_size": BUFFER,
+    "output_total_bytes": OUTPUT,
+    "partial_total_bytes": PARTIAL,
+    "close_timeout": 0.5,
+}
+WAY_DOWN = WINDOW + RING
+WAY_UP = UP + RING
+GIGABYTE = 1 << 30
+COMMAND = b"push 1 2" + b" " * 16_000
+CLIENTS = 250
+
 APP = """
-    import asyncio
-    import os
-    import time
+    import asyncio, os, threading, time
     from zwoole import BackpressureError, Server
 
     server = Server()
-    PIECE = b"x" * (64 * 1024)
+    told = 0
+
+    def go_on():
+        return os.path.exists("go-on")
+
+    def block(server, frame):
+        print("blocked")
+        while not go_on():
+            time.sleep(0.01)
+
+    async def wait(server, frame):
+        print("blocked")
+        while not go_on():
+            await asyncio.sleep(0.01)
+
+    def push(server, frame):
+        count, size = map(int, frame.data.split()[1:])
+        pushed = 0
+        for _ in range(count):
+            pushed += server.push(frame.fd, b"x" * size)
+        if count > 1:
+            print("pushed", pushed)
+
+    def broadcast(server, frame):
+        count, size = map(int, frame.data.split()[1:])
+        for _ in range(count):
+            server.broadcast(b"x" * size)
+        print("done")
+
+    def push_from_thread(server, frame):
+        threading.Thread(target=push, args=(server, frame)).start()
+
+    async def hurry(server, frame):
+        pushed = 0
+        try:
+            while server.push(frame.fd, b"x" * 4096):
+                pushed += 1
+        except BackpressureError:
+            print("refused", pushed)
+
+    async def awaited(result):
+        if result is not None:
+            await result
+
+    COMMANDS = {{
+        "block": block, "wait": wait, "push": push, "broadcast": broadcast, "hurry": hurry, "thread": push_from_thread
+    }}
 
     @server.on("message")
     {kind} on_message(server, frame):
-        command, _, count = frame.data.partition(" ")
-        if command == "block":
-            while not os.path.exists("go"):
-                time.sleep(0.01)
-        elif command == "await":
-            while not os.path.exists("go"):
-                await asyncio.sleep(0.01)
-        elif command == "push":
-            for _ in range(int(count)):
-                if not server.push(frame.fd, PIECE):
-                    break
-            print("pushed")
-        elif command == "broadcast":
-            for _ in range(int(count)):
-                server.broadcast(PIECE)
-            print("broadcast")
-        elif command == "careless":
-            try:
-                for _ in range(int(count)):
-                    server.push(frame.fd, PIECE)
-            except BackpressureError:
-                print("refused")
-        else:
-            server.push(frame.fd, "answer")
+        global told
+        if isinstance(frame.data, bytes):
+            told += 1
+            if not told % 1000:
+                print("told", told)
+            return
+        {call}
 
     server.start()
 """
-DEF = APP.format(kind="def").replace("await asyncio.sleep(0.01)", "pass")
-ASYNC = APP.format(kind="async def")
+SYNC = APP.format(kind="def", call="COMMANDS[frame.data.split()[0]](server, frame)")
+ASYNC = APP.format(kind="async def", call="await awaited(COMMANDS[frame.data.split()[0]](server, frame))")
 
 
-def serve_limited(serve: Serve, app: str, **settings: int | float) -> ServerProcess:
-    return serve(app, **{**LIMITS, **settings})
+@pytest.fixture(autouse=True)
+def many_descriptors() -> Iterator[None]:
+    """Let this process have a thousand clients, and the servers it starts too."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], min(8192, before[1])), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-@contextmanager
-def flood(port: int) -> Iterator[None]:
-    """Send as much as the server takes, from many clients at once, none of which reads."""
-    frames = client_frame(TEXT, b"m" * MESSAGE_BYTES) * 4
-    stop = threading.Event()
-
-    def send(client: RawClient) -> None:
-        client.socket.settimeout(0.1)
-        while not stop.is_set():
-            with suppress(TimeoutError):
-                client.socket.send(frames)  # what is cut off by the timeout is garbage to nobody: it stays cut off
-                continue
-
-    with ExitStack() as stack:
-        clients = [stack.enter_context(RawClient(port)).upgrade() for _ in range(FLOODERS)]
-        threads = [threading.Thread(target=send, args=(client,)) for client in clients]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
+def command(server: ServerProcess, text: str, **options: int) -> RawClient:
+    """Return a new client that has sent a command."""
+    client = RawClient(server.port, **options).upgrade()
+    client.send_frame(TEXT, text.encode())
+    return client
 
 
-def wait_until_full(server: ServerProcess) -> None:
-    """Wait until the windows are full and the master has stopped to read: nothing more goes in."""
-    counts = [-1]
-
-    def full() -> bool:
-        status = server.status()["masters"][0]
-        counts.append(status["messages_in"])
-        return bool(status["parked_bytes"]) and counts[-1] == counts[-2] and counts[-1] > 0
-
-    wait_for(full, "the server to be full")
+def go_on(server: ServerProcess) -> None:
+    server.write("go-on", "")
 
 
-def test_a_stopped_worker(serve: Serve) -> None:
-    server = serve_limited(serve, DEF)
+def status(server: ServerProcess) -> dict[str, Any]:
+    """Return the master's counters, as soon as it finds the time."""
+    (master,) = wait_for(lambda: server.status()["masters"], "the master's status")
+    return dict(master)
+
+
+def wait_for_line(server: ServerProcess, beginning: str, within: float = 30.0) -> str:
+    """Return the first line that begins so."""
+    return wait_for(
+        lambda: next((line for line in server.lines() if line.startswith(beginning)), ""), f"a line {beginning}", within
+    )
+
+
+@pytest.mark.parametrize("size", [0, 100, 4000, 30_000])
+def test_clients_flood_a_worker_that_is_stopped(serve: Serve, size: int) -> None:
+    server = serve(SYNC, **SETTINGS)
     (worker,) = server.pids("worker")
-    with MemoryWatch(server) as watch:
+    with MemoryWatch(server) as watch, Flood(server.port, CLIENTS, size) as flood:
         os.kill(worker, signal.SIGSTOP)
         try:
-            with flood(server.port):
-                wait_until_full(server)
+            flood.wait_stopped()
+            watch.assert_within(master=WAY_DOWN + PARKED)
         finally:
             os.kill(worker, signal.SIGCONT)
-    watch.assert_bounded()
+        wait_for_line(server, "told 5000")
+        flood.stop()
+        watch.assert_within(master=WAY_DOWN + PARKED + min(PARTIAL, CLIENTS * size), worker=WAY_DOWN)
+        assert status(server)["connections"] == CLIENTS
 
 
-@pytest.mark.parametrize(("app", "command"), [(DEF, b"block"), (ASYNC, b"block"), (ASYNC, b"await")])
-def test_a_callback_that_takes_long(serve: Serve, app: str, command: bytes) -> None:
-    """It blocks, or awaits, all along; a flood comes behind it on its own connection and beside it on others."""
-    server = serve_limited(serve, app)
-    with MemoryWatch(server) as watch, RawClient(server.port) as client:
-        client.upgrade()
-        client.send_frame(TEXT, command)
-        wait_for(lambda: server.status()["masters"][0]["workers"][0]["outstanding"] > 0, "the callback to run")
-        client.socket.settimeout(0.2)
-        with suppress(TimeoutError):
-            for _ in range(2000):
-                client.send_frame(TEXT, b"m" * MESSAGE_BYTES)
-        if command == b"block":
-            with flood(server.port):
-                wait_until_full(server)
-        server.write("go", "")
-    watch.assert_bounded()
+@pytest.mark.parametrize("app", [SYNC, ASYNC], ids=["def", "async def"])
+def test_clients_flood_a_callback_that_blocks(serve: Serve, app: str) -> None:
+    server = serve(app, **SETTINGS)
+    with MemoryWatch(server) as watch, command(server, "block"):
+        server.wait_line("blocked")
+        with Flood(server.port, CLIENTS, 4000) as flood:
+            flood.wait_stopped()
+            watch.assert_within(master=WAY_DOWN + PARKED, worker=WAY_DOWN)
+        go_on(server)
 
 
-@pytest.mark.parametrize("app", [DEF, ASYNC], ids=["def", "async def"])
-def test_a_flood_of_empty_messages_behind_a_callback(serve: Serve, app: str) -> None:
-    """They have no bytes to count, and cost memory all the same."""
-    server = serve_limited(serve, app)
-    with ExitStack() as stack, MemoryWatch(server) as watch:
-        clients = [stack.enter_context(RawClient(server.port, timeout=0.3)).upgrade() for _ in range(50)]
-        clients[0].send_frame(TEXT, b"block")
-        frames = client_frame(TEXT, b"") * 10_000
-        for client in clients:
-            with suppress(TimeoutError):
-                client.send(frames)
-        assert server.status()["masters"][0]["messages_in"] < 50 * 10_000
-        server.write("go", "")
-    watch.assert_bounded()
+@pytest.mark.parametrize("size", [0, 4000])
+def test_clients_flood_behind_callbacks_that_wait(serve: Serve, size: int) -> None:
+    server = serve(ASYNC, **SETTINGS)
+    with MemoryWatch(server) as watch:
+        with Flood(server.port, CLIENTS, size, first="wait") as flood:
+            flood.wait_stopped()
+            watch.assert_within(master=WAY_DOWN + PARKED, worker=WAY_DOWN)
+        go_on(server)
 
 
-def test_a_client_that_reads_nothing_of_a_gigabyte(serve: Serve) -> None:
-    server = serve_limited(serve, DEF, close_timeout=0.5)
-    with MemoryWatch(server) as watch, RawClient(server.port, receive_buffer=4096) as client:
-        client.upgrade()
-        client.send_frame(TEXT, b"push 16384")
-        server.wait_line("pushed")
-    watch.assert_bounded()
-
-
-def test_a_callback_that_pushes_a_gigabyte_to_a_steady_reader(serve: Serve) -> None:
-    """It is held back by its own window, not by the reader, who is closed where that cannot keep up."""
-    server = serve_limited(serve, DEF)
-    received = 0
-    with MemoryWatch(server) as watch, RawClient(server.port, timeout=30) as client:
-        client.upgrade()
-        client.send_frame(TEXT, b"push 16384")
-        while data := client.socket.recv(1 << 20):
-            received += len(data)
-            if received >= 16384 * 65536:
-                break
-    assert received > 0
-    watch.assert_bounded()
-
-
-def test_broadcasts_to_a_thousand_that_read_nothing(serve: Serve) -> None:
-    server = serve_limited(serve, DEF, close_timeout=0.5)
-    with ExitStack() as stack, MemoryWatch(server) as watch:
-        silent = [stack.enter_context(RawClient(server.port, receive_buffer=4096)).upgrade() for _ in range(1000)]
-        assert server.status()["masters"][0]["connections"] == 1000
-        with RawClient(server.port, timeout=60) as client:
-            client.upgrade()
-            client.send_frame(TEXT, b"broadcast 64")
-            server.wait_line("broadcast", within=60)
-        wait_for(lambda: server.status()["masters"][0]["slow_readers_closed"] > 0, "the first to be closed")
-        for one in silent:
-            one.socket.shutdown(socket.SHUT_RDWR)
-    watch.assert_bounded()
-
-
-def test_a_coroutine_that_does_not_drain_is_refused(serve: Serve) -> None:
-    server = serve_limited(serve, ASYNC, close_timeout=0.5, socket_buffer_size=64 * MIB, output_total_bytes=8 * MIB)
-    with MemoryWatch(server) as watch, RawClient(server.port, receive_buffer=4096) as client:
-        client.upgrade()
-        client.send_frame(TEXT, b"careless 2000")
-        server.wait_line("refused")
-    watch.assert_bounded()
-
-
-def test_the_total_for_all_clients_cuts_off_those_with_the_most(serve: Serve) -> None:
-    server = serve_limited(serve, DEF, socket_buffer_size=16 * MIB, close_timeout=0.5)
-    with ExitStack() as stack, MemoryWatch(server) as watch:
-        for _ in range(8):
-            client = stack.enter_context(RawClient(server.port, receive_buffer=4096)).upgrade()
-            client.send_frame(TEXT, b"push 192")  # 12 MiB, less than its own limit; the kernel takes up to 4
-        wait_for(lambda: server.lines().count("pushed") == 8, "all of it to be pushed")
-        status = server.status()["masters"][0]
-        assert status["slow_readers_closed"] >= 7, "8 MiB hold what waits for one of them, not for two"
-        assert status["closed"] == {"1006": status["slow_readers_closed"]}
-        assert status["queued_bytes"] <= LIMITS["output_total_bytes"]
-    watch.assert_bounded()
-
-
-def test_the_total_of_parked_messages_stops_the_reading_and_nothing_is_lost(serve: Serve) -> None:
-    server = serve_limited(serve, DEF, window_bytes=65536, connection_window_bytes=65536, parked_bytes=MIB)
+def test_what_is_parked_stops_the_reading_and_is_answered(serve: Serve) -> None:
+    """Behind a worker that is stopped: what was accepted is not lost, and no more is accepted than may wait."""
+    server = serve(SYNC, **SETTINGS, parked_bytes=4 * MIB)
     (worker,) = server.pids("worker")
-    with ExitStack() as stack, MemoryWatch(server) as watch:
-        clients = [stack.enter_context(RawClient(server.port)).upgrade() for _ in range(10)]
+    with MemoryWatch(server) as watch, ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(server.port, timeout=30)).upgrade() for _ in range(20)]
         os.kill(worker, signal.SIGSTOP)
-        sent = [0] * len(clients)
-        for number, client in enumerate(clients):
-            client.socket.settimeout(0.2)
-            with suppress(TimeoutError):
-                for _ in range(40):
-                    client.send_frame(TEXT, b"m" * MESSAGE_BYTES)
-                    sent[number] += 1
-        status = server.status()["masters"][0]
-        assert status["parked_bytes"] <= LIMITS["parked_total_bytes"] + len(clients) * (65536 + MESSAGE_BYTES)
-        os.kill(worker, signal.SIGCONT)
-        for number, client in enumerate(clients):
-            client.socket.settimeout(15)
-            for _ in range(sent[number]):
-                frame = client.read_frame()
-                assert frame.opcode != CLOSE
-                assert frame.payload == b"answer"
-    watch.assert_bounded()
+        try:
+            sent = [fill(client) for client in clients]
+            assert PARKED * 9 // 10 <= status(server)["parked_bytes"] <= PARKED + 65536 + len(COMMAND)
+            watch.assert_within(master=WAY_DOWN + PARKED)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        for client, count in zip(clients, sent, strict=True):
+            for _ in range(count):
+                assert client.read_frame().payload == b"xx"
+
+
+def fill(client: RawClient) -> int:
+    """Send commands until the server reads no more; return how many went off whole, which will be answered."""
+    frame = client_frame(TEXT, COMMAND)
+    client.socket.settimeout(0.05)
+    sent = 0
+    with suppress(TimeoutError):
+        while True:
+            client.socket.sendall(frame)
+            sent += 1
+    client.socket.settimeout(30)
+    return sent
+
+
+def test_messages_that_never_arrive_whole(serve: Serve) -> None:
+    """Whose message would grow beyond what all may hold is closed, and the others are served."""
+    server = serve(SYNC, **SETTINGS)
+    with MemoryWatch(server) as watch, Flood(server.port, 60, MIB - 1, parts=True) as flood:
+        flood.wait_stopped()
+        assert 0 < status(server)["closed"]["1013"] < 60
+        watch.assert_within(master=PARTIAL)
+        with command(server, "push 1 100") as client:
+            assert len(client.read_frame().payload) == 100
+
+
+@pytest.mark.parametrize("size", [10, 1000, 100_000])
+def test_a_client_never_reads_what_it_is_pushed(serve: Serve, size: int) -> None:
+    server = serve(SYNC, **SETTINGS)
+    with MemoryWatch(server) as watch:
+        with Audience(server.port, 1, reads=False) as audience:
+            audience.command(f"push {4 * BUFFER // size} {size}")
+            wait_for_line(server, "pushed")
+        watch.assert_within(master=BUFFER + WAY_UP, worker=WAY_UP)
+        assert status(server)["slow_readers_closed"] == 1
+
+
+@pytest.mark.parametrize("size", [500, 50_000])
+def test_a_thousand_clients_never_read_a_broadcast(serve: Serve, size: int) -> None:
+    """Small frames are copied for each of them; a large one is there once, in the queues of all."""
+    server = serve(SYNC, **SETTINGS)
+    with Audience(server.port, 1000, reads=False) as audience, MemoryWatch(server) as watch:
+        audience.command(f"broadcast {GIGABYTE // 1000 // size} {size}")
+        server.wait_line("done", within=30)
+        assert status(server)["slow_readers_closed"] > 0
+        watch.assert_within(master=OUTPUT + WAY_UP, worker=WAY_UP)
+
+
+@pytest.mark.parametrize(("reads", "policy"), [(True, "drop_newest"), (False, "drop_newest"), (False, "drop_oldest")])
+def test_a_gigabyte_is_pushed_in_one_callback(serve: Serve, reads: bool, policy: str) -> None:
+    server = serve(SYNC, **{**SETTINGS, "slow_reader": policy})
+    with MemoryWatch(server) as watch, Audience(server.port, 1, reads) as audience:
+        audience.command(f"push {GIGABYTE // 50_000} 50000")
+        assert int(wait_for_line(server, "pushed").split()[1]) == GIGABYTE // 50_000
+        watch.assert_within(master=BUFFER + WAY_UP, worker=WAY_UP)
+
+
+def test_a_gigabyte_is_broadcast_in_one_callback(serve: Serve) -> None:
+    server = serve(SYNC, **{**SETTINGS, "slow_reader": "drop_newest"})
+    with MemoryWatch(server) as watch, Audience(server.port, 100) as audience:
+        audience.command(f"broadcast {GIGABYTE // 100 // 10_000} 10000")
+        server.wait_line("done", within=30)
+        status(server)
+        watch.assert_within(master=OUTPUT + WAY_UP, worker=WAY_UP)
+
+
+def test_a_coroutine_ignores_drain(serve: Serve) -> None:
+    server = serve(ASYNC, **{**SETTINGS, "slow_reader": "drop_newest"})
+    with MemoryWatch(server) as watch, Audience(server.port, 1, reads=False) as audience:
+        audience.command("hurry")
+        refused = int(wait_for_line(server, "refused").split()[1])
+        assert 3.9 * UP <= refused * 4096 <= 12 * UP
+        watch.assert_within(master=BUFFER + 4 * UP + RING, worker=4 * UP + RING)
+
+
+@pytest.mark.parametrize("app", [SYNC, ASYNC], ids=["def", "async def"])
+def test_another_thread_pushes_faster_than_the_master_takes_it(serve: Serve, app: str) -> None:
+    server = serve(app, **{**SETTINGS, "slow_reader": "drop_newest"})
+    with MemoryWatch(server) as watch, Audience(server.port, 1, reads=False) as audience:
+        audience.command("thread 5000 50000")
+        assert wait_for_line(server, "pushed") == "pushed 5000"
+        watch.assert_within(master=BUFFER + WAY_UP, worker=2 * UP + RING)
