@@ -5,6 +5,7 @@ Clients are the other ends of socket pairs; workers are the other ends of inproc
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import socket
@@ -167,9 +168,13 @@ class Reactor:
         self.opening.begin(client.connection)
         return client
 
-    def open_client(self) -> Client:
-        """Return a new client whose handshake is done, as its worker was told."""
-        client = Client(self)
+    def open_client(self, descriptor: int = 0) -> Client:
+        """Return a new client whose handshake is done, as its worker was told.
+
+        Args:
+            descriptor: the master's end gets this one, or the next above that is free.
+        """
+        client = Client(self, descriptor)
         self.clients.append(client)
         self.loop.join(client.connection)
         establish(self, client.connection)
@@ -274,11 +279,13 @@ class Worker:
 class Client:
     """The far end of a connection."""
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: Reactor, descriptor: int = 0) -> None:
         ours, self.socket = socket.socketpair()
         ours.setblocking(False)
         self.socket.setblocking(False)
-        self.connection = reactor.registry.add(ours.detach(), "192.0.2.1", 40000)
+        with ours:
+            number = fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, descriptor)
+        self.connection = reactor.registry.add(number, "192.0.2.1", 40000)
         self._reactor = reactor
 
     def send(self, data: bytes) -> None:

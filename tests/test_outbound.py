@@ -92,7 +92,7 @@ def test_a_push_cannot_reach_the_next_client_on_the_same_descriptor(
     gone = client.connection.fd
     descriptor = client.connection.descriptor
     client.leave()
-    following = reactor.open_client()
+    following = reactor.open_client(descriptor)
     assert following.connection.descriptor == descriptor
     worker.writer.add_text(PUSH, gone, b"a")
     send(reactor, worker)
