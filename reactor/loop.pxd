@@ -33,6 +33,9 @@ cdef class Loop:
     cdef list _received
     cdef list _before_sleep
     cdef bint _running
+    cdef public double busy_poll_s
+    cdef double _usual_wait
+    cdef double _usual_events
 
     cpdef void listen(self, Connection connection, unsigned int mask) except *
     cpdef void flush_later(self, Connection connection) except *
@@ -45,6 +48,8 @@ cdef class Loop:
     @cython.locals(connections=dict, connection=Connection, link=WorkerLink, mask="unsigned int", descriptor=int, lag=double)
     cpdef void turn(self) except *
 
+    @cython.locals(spin=double, began=double, waited=double)
+    cdef list _wait(self, double timeout)
     cdef double _sleep_time(self) except? -1
     cdef void _connection_ready(self, Connection connection, unsigned int mask) except *
     @cython.locals(link=WorkerLink)

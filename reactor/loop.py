@@ -25,6 +25,7 @@ BROKEN = select.EPOLLHUP | select.EPOLLERR
 
 MAX_EVENTS = 1024
 MAX_SLEEP_S = 1.0
+FEW_EVENTS = 3.0  # in a turn, below which a wait is no time to do more at once in
 LAG_WEIGHT = 1 / 64  # of a turn in the smoothed lag
 
 
@@ -38,6 +39,7 @@ class Loop:
         now: its time, as of this turn.
         lag: seconds that a turn takes beyond its wait, smoothed: what comes meanwhile waits that long at most.
         longest_lag: those of the longest turn.
+        busy_poll_s: seconds for which it may look again and again before it sleeps.
         on_readable: called with a connection that can be read.
         on_reread: called with a connection that was to be looked at again.
         on_broken: called with a connection and an errno, 0 where the kernel gave none.
@@ -52,6 +54,7 @@ class Loop:
         self.now = self.clock.now
         self.lag = 0.0
         self.longest_lag = 0.0
+        self.busy_poll_s = 0.0
         self.on_readable: Callable[[Connection], None]
         self.on_reread: Callable[[Connection], None]
         self.on_broken: Callable[[Connection, int], None]
@@ -75,6 +78,8 @@ class Loop:
         self._received: list[WorkerLink] = []
         self._before_sleep: list[Callable[[], None]] = []
         self._running = False
+        self._usual_wait = 0.0
+        self._usual_events = 0.0
 
     # Who is listened to.
 
@@ -186,7 +191,7 @@ class Loop:
             call()
         timeout = self._sleep_time()
         expected = self.clock.now + timeout
-        events = self._epoll.poll(timeout, MAX_EVENTS)
+        events = self._wait(timeout)
         self.clock.turn(expected)
         self.now = self.clock.now
         last: list[Callable[[], None]] = []
@@ -223,6 +228,27 @@ class Loop:
         self.lag += (lag - self.lag) * LAG_WEIGHT
         if lag > self.longest_lag:
             self.longest_lag = lag
+
+    def _wait(self, timeout: float) -> list[tuple[int, int]]:
+        """Return what is ready, after `timeout` seconds at most.
+
+        To be woken takes longer than a short wait. So where the last waits were short and found little, which is when
+        nobody else needs the CPU time, what is ready is looked up again and again for a while.
+        """
+        spin = min(self.busy_poll_s, timeout)
+        if spin <= 0.0:
+            return self._epoll.poll(timeout, MAX_EVENTS)
+        began = monotonic()
+        events: list[tuple[int, int]] = []
+        if self._usual_wait < self.busy_poll_s and self._usual_events < FEW_EVENTS:
+            while not events and monotonic() - began < spin:
+                events = self._epoll.poll(0, MAX_EVENTS)
+        if not events:
+            events = self._epoll.poll(timeout, MAX_EVENTS)
+        waited = min(monotonic() - began, 2 * self.busy_poll_s)
+        self._usual_wait += (waited - self._usual_wait) / 4
+        self._usual_events += (len(events) - self._usual_events) / 4
+        return events
 
     def _sleep_time(self) -> float:
         """Return how long the turn may wait, and note from when on a timer may have run out."""

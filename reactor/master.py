@@ -82,6 +82,7 @@ class Master:
         self._started = time.time()
         self._registry = Registry(table, index, settings.reactor_num)
         self.loop = Loop(self._registry)
+        self.loop.busy_poll_s = settings.busy_poll_us / 1e6
         self._router = Router(self.loop, settings)
         self._closing = Closing(self.loop, self._registry, self._router, settings)
         self._limits = Limits(self.loop, self._registry, self._router, self._closing, settings)

@@ -119,7 +119,7 @@ class Settings:
     )
     up_window_bytes: int = _setting(8 * MIB, "bytes one worker may push before the master has taken them", KIB, 1 << 31)
     payload_ring_bytes: int = _setting(
-        2 * MIB, "shared memory between a master and a worker for large payloads, each way; 0: none", 0, 1 << 30
+        4 * MIB, "shared memory between a master and a worker for large payloads, each way; 0: none", 0, 1 << 30
     )
     pipe_queue_bytes: int = _setting(
         4 * MIB, "bytes of messages from other workers that may wait for one worker", KIB, 1 << 31
@@ -136,6 +136,13 @@ class Settings:
     )
     debug: bool = _setting(
         False, "True: workers read the terminal's input, so that `breakpoint()` works; `zwoole run --debug` sets it"
+    )
+    busy_poll_us: int = _setting(
+        0,
+        "microseconds for which a master looks again and again before it sleeps, while few messages come and soon: a"
+        " lone message is answered sooner, for more CPU time; 0: none",
+        0,
+        100_000,
     )
     slow_callback_s: float = _setting(1.0, "seconds after which a callback is reported as slow; 0: never", 0, 3600)
     admin_port: int = _setting(0, "TCP port of the admin listener: /metrics, /healthz, /readyz; 0: none", 0, 65535)

@@ -77,6 +77,7 @@ class Reactor:
         self.table = ConnectionTable.create(self.run_dir / "table.0", 256, 1)
         self.registry = Registry(self.table, 0, 1)
         self.loop = Loop(self.registry)
+        self.loop.busy_poll_s = self.settings.busy_poll_us / 1e6
         self.time = Time()
         self.loop.clock = Clock(self.time)
         self.router = Router(self.loop, self.settings)

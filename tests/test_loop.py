@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from tests.client_frames import client_frame
 from tests.reactor_parts import Reactor
 from zwoole.reactor.connection import Connection
-from zwoole.reactor.loop import IN, OUT
+from zwoole.reactor.loop import IN, OUT, Loop
 from zwoole.shared.frames import build_frame
 from zwoole.shared.wire import ACK, CLOSE, PUSH
 
@@ -147,6 +148,35 @@ def test_a_sign_of_life_is_noted_when_bytes_come_and_when_what_had_waited_is_tak
 
 def test_an_idle_loop_sleeps_until_its_next_timer(reactor: Reactor) -> None:
     assert reactor.sleeps()
+
+
+def cpu_s_of_a_wait(loop: Loop, seconds: float) -> float:
+    """Return the CPU time of a turn in which nothing comes for so long."""
+    loop.add_deadlines(seconds, lambda _: None).start(0)
+    before = time.process_time()
+    loop.turn()
+    return time.process_time() - before
+
+
+def test_a_loop_looks_again_and_again_only_after_short_waits_that_found_little(reactor: Reactor) -> None:
+    loop = Loop(reactor.registry)
+    assert cpu_s_of_a_wait(loop, 0.1) < 0.02
+    loop.busy_poll_s = 0.1
+    assert cpu_s_of_a_wait(loop, 0.3) > 0.02, "no wait was long yet"
+    for _ in range(3):
+        cpu_s_of_a_wait(loop, 0.3)
+    assert cpu_s_of_a_wait(loop, 0.3) < 0.02, "the last ones were"
+    pipes = [os.pipe() for _ in range(10)]
+    for read_end, write_end in pipes:
+        os.write(write_end, b"x")
+        loop.add_source(read_end, lambda: None)
+    for _ in range(20):
+        loop.turn()
+    for read_end, write_end in pipes:
+        loop.remove_source(read_end)
+        os.close(read_end)
+        os.close(write_end)
+    assert cpu_s_of_a_wait(loop, 0.3) < 0.02, "the last ones found much"
 
 
 def test_what_came_up_while_flushing_does_not_wait_for_the_sleep_to_end(reactor: Reactor) -> None:

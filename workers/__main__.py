@@ -10,7 +10,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from zwoole.shared import lifeline, log, signals, title
+from zwoole.shared import allocator, lifeline, log, signals, title
 from zwoole.shared import plan as plans
 from zwoole.shared.traces import print_users_part
 from zwoole.workers import role
@@ -32,6 +32,7 @@ def main() -> None:
 
     signals.leave_to_supervisor()
     faulthandler.enable()
+    allocator.keep_freed_memory()
     plan = plans.read(options.run_dir)
     title.set_name(f"zwoole worker {options.slot}")
     log.setup(f"worker {options.slot}", plan.settings.log_level, as_json=plan.settings.log_format == "json")
