@@ -11,6 +11,7 @@ from setuptools import Extension, setup
 
 COMPILED = [
     "zwoole.shared.mask",
+    "zwoole.shared.buffers",
     "zwoole.shared.frames",
     "zwoole.shared.pieces",
     "zwoole.shared.protocol",

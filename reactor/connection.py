@@ -215,15 +215,18 @@ class Connection:
             self.queue(build_frame(opcode, event.data()))
             return
         out = self._out
-        if out is None or len(out) >= 65536:
+        if out is not None and len(out) >= 65536:
             out = self._open_chunk()
-        before = len(out)
+        before = 0 if out is None else len(out)
+        if size < 16384:
+            out = self._out = event.append_frame(out, 0x80 | opcode)
+            self.queued += len(out) - before
+            return
+        if out is None:
+            out = self._out = bytearray()
         append_header(out, 0x80 | opcode, size)
         self.queued += len(out) - before + size
-        if size >= 16384:
-            self._queue_chunk(event.data())
-        else:
-            event.append_to(out)
+        self._queue_chunk(event.data())
 
     def flush(self) -> int:
         """Send what the kernel takes; return 0, or the errno of a connection that is broken.

@@ -9,6 +9,10 @@ from zwoole.reactor.syscalls cimport read_into
 from zwoole.shared.frames cimport build_frame
 from zwoole.shared.protocol cimport Protocol
 
+# Imported from modules whose Python names they are; as C integers they compare without an object.
+cdef int HANDSHAKE, OPEN, CLOSING
+cdef int CLOSED_BY_PEER, FAILED, MESSAGE, NEED_DATA, PING, PONG, YIELD
+
 
 cdef class Inbound:
     cdef readonly unsigned long long messages

@@ -8,6 +8,12 @@ from zwoole.reactor.worker cimport WorkerLink
 from zwoole.shared.frames cimport build_frame
 from zwoole.shared.wire cimport BatchReader
 
+# Imported from modules whose Python names they are; as C integers they compare without an object.
+cdef int OPEN
+cdef int OP_BINARY, OP_PING, OP_TEXT
+cdef int BODY_BYTES, BODY_INTEGER, BODY_TEXT
+cdef int ACCEPT, ACK, BROADCAST, DISCONNECT, DRAIN, FAIL, PING, PUSH, REFUSE, SET_STATE, SYNC
+
 
 cdef class Outbound:
     cdef readonly unsigned long long messages

@@ -1,6 +1,6 @@
 """Reading and writing a client's socket by descriptor, without an exception where nothing is wrong.
 
-The other module with a compiled and a pure body. Errors come back as negative errno, because EAGAIN is the
+One of the modules with a compiled and a pure body. Errors come back as negative errno, because EAGAIN is the
 ordinary end of a read and an exception would cost more than the call. SIGPIPE is ignored by every Python process.
 """
 

@@ -1,6 +1,6 @@
 """The masking kernel: XOR with the client's key (RFC 6455 section 5.3), and the test for plain ASCII.
 
-One of the two modules with a compiled and a pure body. Both bodies must give the same bytes; the tests hold
+One of the modules with a compiled and a pure body. Both bodies must give the same bytes; the tests hold
 them against a reference of two lines. Compiled, eight bytes are done at a time: loads and stores go through
 memcpy, which costs nothing and is allowed at any alignment.
 """
@@ -76,6 +76,8 @@ def is_ascii(data: bytes) -> bool:
         chunk = cython.declare(cython.ulonglong)
         size = cython.declare(cython.Py_ssize_t, len(data))
         i = cython.declare(cython.Py_ssize_t, 0)
+        top = cython.declare(cython.ulonglong, 0x80808080)
+        top |= top << 32  # written out, the 64 bits would be an object of Python's
         while i + 8 <= size:
             memcpy(cython.address(chunk), origin + i, 8)
             bits |= chunk
@@ -83,7 +85,7 @@ def is_ascii(data: bytes) -> bool:
         while i < size:
             bits |= origin[i]
             i += 1
-        return (bits & 0x8080808080808080) == 0  # type: ignore[no-any-return, unused-ignore]
+        return (bits & top) == 0  # type: ignore[no-any-return, unused-ignore]
     return data.isascii()
 
 

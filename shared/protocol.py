@@ -214,6 +214,9 @@ class Protocol:
         buffer = self._buffer
         if buffer is None:
             return NEED_DATA
+        if self._position == self._end:
+            self._buffer = None
+            return NEED_DATA
         partial = self._partial
         held = 0 if partial is None else partial.size
         # What does not shrink by deflating grows a little, so the limit proper is that of the inflated message.

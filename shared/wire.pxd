@@ -1,5 +1,7 @@
 import cython
 
+from zwoole.shared.buffers cimport append_frame, append_slice
+
 
 cdef class BatchWriter:
     cdef bytearray _buffer
@@ -55,8 +57,7 @@ cdef class BatchReader:
     @cython.locals(buffer="const unsigned char *")
     cpdef str text(self)
 
-    @cython.locals(buffer="const unsigned char *")
-    cpdef void append_to(self, bytearray out) except *
+    cpdef bytearray append_frame(self, bytearray out, unsigned char first)
 
     @cython.locals(mark="unsigned char")
     cdef void _read_body(self) except *
@@ -68,7 +69,7 @@ cdef class BatchReader:
 
     cdef void _span(self, int body_type, unsigned long long size) except *
 
-    @cython.locals(mark="unsigned char")
+    @cython.locals(data="const unsigned char *", mark="unsigned char")
     cdef unsigned long long _integer(self) except? 1
 
     @cython.locals(data="const unsigned char *", value="unsigned long long", i=Py_ssize_t)

@@ -24,6 +24,7 @@ Whatever arrives is checked against the end of the buffer before it is believed:
 
 from __future__ import annotations
 
+from zwoole.shared.buffers import append_frame, append_slice
 from zwoole.shared.ring import PayloadRing
 
 PROTOCOL_VERSION = 1
@@ -111,7 +112,7 @@ class BatchWriter:
                 buffer.append(0xC5)
                 buffer.append(size >> 8)
             buffer.append(size & 0xFF)
-            buffer += body
+            append_slice(buffer, body, 0, size)
         self.events += 1
         self.size += size + 8
 
@@ -135,7 +136,7 @@ class BatchWriter:
                 buffer.append(0xDA)
                 buffer.append(size >> 8)
                 buffer.append(size & 0xFF)
-            buffer += body
+            append_slice(buffer, body, 0, size)
         self.events += 1
         self.size += size + 8
 
@@ -306,13 +307,19 @@ class BatchReader:
         except UnicodeDecodeError:
             raise WireError("text that is not UTF-8") from None
 
-    def append_to(self, out: bytearray) -> None:
-        """Append the body's bytes to `out`."""
-        if self._attached:
-            out += self._parts[self._parts_read] if self._attached == 1 else self._view()
-        else:
-            buffer = self._buffer
-            out += buffer[self._start : self._start + self.body_size]
+    def append_frame(self, out: bytearray | None, first: int) -> bytearray:
+        """Append a frame around the body, which must be of less than 65536 bytes.
+
+        Args:
+            out: the buffer that grows; None for a new one.
+            first: the frame's first byte: FIN, reserved bits and opcode.
+
+        Returns:
+            The buffer.
+        """
+        if not self._attached:
+            return append_frame(out, first, self._buffer, self._start, self.body_size)
+        return append_frame(out, first, self.data(), 0, self.body_size)
 
     def _read_body(self) -> None:
         """Read the body's mark and length; its bytes stay where they are."""
@@ -373,7 +380,11 @@ class BatchReader:
         self._position += size
 
     def _integer(self) -> int:
-        mark = self._byte()
+        if self._position >= self._end:
+            raise WireError("a batch that was cut off")
+        data = self._buffer
+        mark = data[self._position]
+        self._position += 1
         if mark < 0x80:
             return mark
         if mark == 0xCC:

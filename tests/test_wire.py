@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zwoole.shared import wire
+from zwoole.shared.frames import OP_BINARY, build_frame
 from zwoole.shared.ring import RING_MIN_BYTES, PayloadRing
 from zwoole.shared.wire import (
     ATTACH_BYTES,
@@ -84,9 +85,10 @@ def body_of(reader: BatchReader) -> Body:
     if reader.body_type == BODY_INTEGER:
         return reader.body_integer
     data = reader.data()
-    out = bytearray(b"before")
-    reader.append_to(out)
-    assert out == b"before" + data
+    if len(data) < 65536:
+        frame = build_frame(OP_BINARY, data)
+        assert reader.append_frame(bytearray(b"before"), 0x80 | OP_BINARY) == b"before" + frame
+        assert reader.append_frame(None, 0x80 | OP_BINARY) == frame
     assert len(data) == reader.body_size
     if reader.body_type == BODY_NIL:
         assert data == b""

@@ -1,0 +1,4 @@
+# Locals are declared in the compiled body: this file and buffers.py cannot both import cython.
+
+cpdef void append_slice(bytearray out, bytes data, Py_ssize_t start, Py_ssize_t size) except *
+cpdef bytearray append_frame(bytearray out, unsigned char first, bytes data, Py_ssize_t start, Py_ssize_t size)
