@@ -19,7 +19,7 @@ cdef class Commands:
     cdef unsigned long long _reactor_num
     cdef object _thread
 
-    @cython.locals(link=MasterLink)
+    @cython.locals(link=MasterLink, text=str)
     cpdef bint push(self, long long fd, object data, object opcode=*) except -1
 
     @cython.locals(link=MasterLink)

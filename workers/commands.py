@@ -97,7 +97,8 @@ class Commands:
             link.flush()
         if opcode is None:
             if type(data) is str:
-                link.writer.add_text(PUSH, fd, data.encode())
+                text = data
+                link.writer.add_text(PUSH, fd, text.encode("utf-8"))  # named, for compiled it is one C call then
             elif type(data) is bytes:
                 link.writer.add_bytes(PUSH, fd, data)
             else:

@@ -13,11 +13,11 @@ from zwoole.reactor.handshake import Refused, early_refusal, find_head_end, pars
 from zwoole.reactor.policy import Policy
 from zwoole.shared.control import ControlError, unpack
 from zwoole.shared.deflate import Inflater
+from zwoole.shared.frames import OP_BINARY, build_frame
 from zwoole.shared.protocol import FAILED, HEADROOM, MESSAGE, PING, PONG, YIELD, Protocol
 from zwoole.shared.request import pack_request, unpack_request
 from zwoole.shared.ring import PayloadRing
 from zwoole.shared.settings import Settings
-from zwoole.shared.frames import OP_BINARY, build_frame
 from zwoole.shared.wire import BODY_INTEGER, BODY_NIL, BODY_TEXT, BatchReader, BatchWriter, WireError
 
 Event = tuple[Any, ...]
