@@ -9,6 +9,7 @@ import fcntl
 import itertools
 import os
 import socket
+import struct
 import tempfile
 import time
 from pathlib import Path
@@ -162,20 +163,16 @@ class Reactor:
             worker.hello()
         return worker
 
-    def client(self) -> Client:
+    def client(self, tcp: bool = False) -> Client:
         """Return a new client whose handshake is to come."""
-        client = Client(self)
+        client = Client(self, tcp=tcp)
         self.clients.append(client)
         self.opening.begin(client.connection)
         return client
 
-    def open_client(self, descriptor: int = 0) -> Client:
-        """Return a new client whose handshake is done, as its worker was told.
-
-        Args:
-            descriptor: the master's end gets this one, or the next above that is free.
-        """
-        client = Client(self, descriptor)
+    def open_client(self, descriptor: int = 0, tcp: bool = False) -> Client:
+        """Return a new client whose handshake is done, as its worker was told; see Client for the arguments."""
+        client = Client(self, descriptor, tcp)
         self.clients.append(client)
         self.loop.join(client.connection)
         establish(self, client.connection)
@@ -280,8 +277,15 @@ class Worker:
 class Client:
     """The far end of a connection."""
 
-    def __init__(self, reactor: Reactor, descriptor: int = 0) -> None:
-        ours, self.socket = socket.socketpair()
+    def __init__(self, reactor: Reactor, descriptor: int = 0, tcp: bool = False) -> None:
+        """Connect it.
+
+        Args:
+            reactor: the one it connects to.
+            descriptor: the master's end gets this one, or the next above that is free.
+            tcp: whether it is a TCP connection, which can be reset.
+        """
+        ours, self.socket = tcp_pair() if tcp else socket.socketpair()
         ours.setblocking(False)
         self.socket.setblocking(False)
         with ours:
@@ -312,6 +316,11 @@ class Client:
         self.socket.close()
         self._reactor.turn()
 
+    def reset(self) -> None:
+        """Be gone with a RST, as a TCP client can."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.leave()
+
     def read(self) -> bytes:
         """Return what has come."""
         received = b""
@@ -329,3 +338,12 @@ class Client:
             return self.socket.recv(1) == b""
         except BlockingIOError:
             return False
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends, the server's first, of a TCP connection on the loopback, whose buffers are small."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.connect(listener.getsockname())
+        return listener.accept()[0], client.dup()
