@@ -15,7 +15,7 @@ from zwoole.crew import EXIT_BOOT_FAILED
 from zwoole.daemon import detach
 from zwoole.listening import listen
 from zwoole.pid_file import PidFile
-from zwoole.privileges import drop
+from zwoole.privileges import check_python, drop
 from zwoole.run_directory import RunDirectory, choose
 from zwoole.shared import log
 from zwoole.shared import plan as plans
@@ -78,6 +78,7 @@ def run_here(server: Server, plan: plans.Plan, run_dir: str | None, watched: Seq
     if settings.user or settings.group:
         listeners = listen(settings)
         drop(settings.user, settings.group)
+        check_python()
     try:
         directory = RunDirectory(choose(run_dir, settings.port, plan.target))
         try:

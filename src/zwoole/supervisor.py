@@ -28,7 +28,7 @@ from zwoole.queries import COMBINE, Queries
 from zwoole.run_directory import RunDirectory
 from zwoole.shared import control, stats, title
 from zwoole.shared import plan as plans
-from zwoole.shared.log import get_logger, redirect
+from zwoole.shared.log import get_logger, reopen
 from zwoole.shared.mask import COMPILED
 from zwoole.shared.rundir import control_address
 from zwoole.status import Status
@@ -241,9 +241,8 @@ class Supervisor:
 
     def _reopen_log(self) -> None:
         """Open the log file anew, here and in all children: somebody has moved it away."""
-        if not self._settings.log_file:
+        if not self._settings.log_file or not reopen(self._settings.log_file):
             return
-        redirect(self._settings.log_file)
         for child in self._crew.children.values():
             self._tell(child.identity, "reopen_log")
         log.info("the log file was opened anew")
