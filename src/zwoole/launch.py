@@ -23,7 +23,8 @@ from zwoole.shared.errors import StartError, ZwooleError
 from zwoole.shared.settings import Settings
 from zwoole.shared.suggest import did_you_mean
 from zwoole.shared.traces import print_users_part
-from zwoole.supervisor import EXIT_OK, Supervisor
+from zwoole.stopping import EXIT_OK
+from zwoole.supervisor import Supervisor
 from zwoole.watching import folders_of, restart_at_change
 from zwoole.workers import role
 from zwoole.workers.server import Server

@@ -17,7 +17,7 @@ from tests.process.conftest import Serve
 from tests.process.raw_client import CLOSE, PING, TEXT, RawClient, ServerFrame
 from tests.process.server_process import ZWOOLE, ServerProcess
 from tests.process.waiting import wait_for
-from zwoole.supervisor import EXIT_FORCED, SECOND_SIGNAL_S
+from zwoole.stopping import EXIT_FORCED, SECOND_SIGNAL_S
 
 APP = """
     import os
