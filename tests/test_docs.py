@@ -17,6 +17,7 @@ from zwoole.workers.events import EVENTS, IN_SUPERVISOR, IN_WORKERS
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PROGRAMMING = ROOT / "docs" / "programming.md"
 SECURITY = ROOT / "docs" / "security.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 ROOMS = ("reactor", "workers", "shared", "bench", "src/zwoole", "src/zwoole/commands")
@@ -92,8 +93,9 @@ def test_a_link_leads_somewhere(page: Path, link: str) -> None:
         assert anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
-def test_the_way_of_a_message_names_functions_at_every_step() -> None:
-    steps = re.split(r"^\d+\. ", section(README, "## The way of a message"), flags=re.MULTILINE)[1:]
+@pytest.mark.parametrize("page", [README, ARCHITECTURE], ids=lambda page: page.name)
+def test_the_way_of_a_message_names_functions_at_every_step(page: Path) -> None:
+    steps = re.split(r"^\d+\. ", section(page, "## The way of a message"), flags=re.MULTILINE)[1:]
     assert len(steps) >= 10
     assert all(REFERENCE.search(step) for step in steps)
 
@@ -121,7 +123,7 @@ def test_the_code_in_the_readme_is_the_examples(index: int, example: str) -> Non
 def test_the_table_of_events_is_the_one_of_the_code() -> None:
     where = {**dict.fromkeys(IN_WORKERS, "worker"), **dict.fromkeys(IN_SUPERVISOR, "supervisor")}
     expected = [[f"`{event}`", f"`{', '.join(arguments)}`", where[event]] for event, arguments in EVENTS.items()]
-    assert rows(section(README, "## Events")) == expected
+    assert rows(section(PROGRAMMING, "## Events")) == expected
 
 
 def test_the_table_of_scenarios_is_the_one_of_the_code() -> None:

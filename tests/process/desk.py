@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +59,7 @@ class Desk:
         for app in ("app.py", "echo.py"):
             self.write(app, (EXAMPLES / "echo.py").read_text())
         (self.folder / "bench").symlink_to(EXAMPLES.parent / "bench")
+        (self.folder / ".venv").symlink_to(sys.prefix)
 
     def here(self, text: str) -> str:
         """Return a text with the ports of this place."""
