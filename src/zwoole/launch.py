@@ -187,13 +187,20 @@ def run_target(target: str, is_attribute: bool) -> None:
         else:
             if not Path(target).is_file():
                 raise StartError(f"there is no file {target!r}; give a script, or module:attribute")
-            sys.path[0] = str(Path(target).resolve().parent)
+            sys.path[0] = str(folder_of(Path(target)))
             runpy.run_path(target, run_name="__main__")
     except (ZwooleError, SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
         print_users_part(error)
         raise StartError(f"{target} failed before it reached start()") from None
+
+
+def folder_of(script: Path) -> Path:
+    """Return the folder that a script's modules are in. Links to folders stay as they are: where `current` leads to
+    another release after a while, a reload finds that one's modules.
+    """
+    return script.resolve().parent if script.is_symlink() else script.absolute().parent
 
 
 def find_server(target: str) -> Server:

@@ -70,6 +70,12 @@ class Stop:
             log.warning("%s again: stopping at once", name)
             self.at_once()
 
+    def requested(self, drain: float) -> None:
+        """Act on `zwoole stop`; see `begin`."""
+        if self.since is None:
+            log.info("zwoole stop: stopping, for %.0f s at most", self._settings.max_wait_time + drain)
+            self.begin(drain)
+
     def begin(self, drain: float = 0.0) -> None:
         """Stop in good order: the masters first, which finish what was accepted, then the workers.
 
@@ -78,8 +84,6 @@ class Stop:
         Args:
             drain: seconds to spread the clients' goodbye over, so that they do not all come back at once.
         """
-        if self.since is not None:
-            return
         self.since = time.monotonic()
         self._crew.stopping = True
         self._notifier.send(STOPPING)

@@ -260,7 +260,7 @@ class Supervisor:
             self._queries.ask((sender, message["id"]), COMBINE[what], **fields)
         elif what == "stop":
             self._tell(sender, "answer", id=message["id"], result={"pid": os.getpid()})
-            self._stop.begin(float(message.get("drain", 0.0)))
+            self._stop.requested(float(message.get("drain", 0.0)))
         elif what == "reload":
             self._crew.reload((sender, message["id"]))
         elif what == "workers":

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -103,11 +102,11 @@ class Desk:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         """Stop the servers, also those in the background, and see that they end well."""
         try:
-            for server in self._servers:
-                server.send_signal(signal.SIGTERM)
-            codes = [server.wait(PATIENCE_S) for server in self._servers]
             for run_dir in self.folder.glob("zwoole-*/*"):
                 self.run(f"zwoole stop --run-dir {run_dir}")
+            codes = [server.wait(PATIENCE_S) for server in self._servers]
             assert kind is not None or not any(codes), [log.read_text() for log in self.folder.glob("log-*")]
         finally:
+            for server in self._servers:
+                server.kill()
             shutil.rmtree(self.folder, ignore_errors=True)
