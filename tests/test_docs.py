@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from docs.settings_page import PAGE, number, page
+from zwoole import Frame, HandlerConnection, Request, Server
 from zwoole.bench.scenarios import SCENARIOS
 from zwoole.shared.settings import Settings
 from zwoole.workers.events import EVENTS, IN_SUPERVISOR, IN_WORKERS
@@ -68,6 +69,21 @@ def names_in(source: Path) -> set[str]:
     return names
 
 
+PARTS = {
+    "server": {
+        *dir(Server),
+        "py",
+        "log",
+        "output",
+        "pids",
+        "reload",
+        "status",
+        "url",
+    },  # the latter of zwoole.testing's
+    "ws": {*dir(HandlerConnection), *HandlerConnection.__init__.__code__.co_names},
+    "frame": set(dir(Frame)),
+    "request": {*dir(Request), *Request.__slots__},
+}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 REFERENCES = sorted({reference for page in PAGES for reference in REFERENCE.findall(text_of(page))})
 LINKS = [(page, link) for page in PAGES for link in LINK.findall(text_of(page)) if "://" not in link]
@@ -105,6 +121,22 @@ def test_the_architecture_page_has_a_line_for_every_module(room: str) -> None:
     modules = {f"{room}/{file.name}" for file in (ROOT / room).glob("*.py") if file.name not in UNLISTED}
     listed = re.findall(rf"^\| `({room}/\w+\.py)` \| \S.* \|$", text_of(ARCHITECTURE), re.MULTILINE)
     assert sorted(listed) == sorted(modules)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_says_of_an_object_is_there(page: Path) -> None:
+    """As in `server.push(fd, data)`."""
+    named = re.findall(
+        r"\b(server|ws|frame|request)\.(?!py\b)(\w+)", " ".join(re.findall(r"`([^`\n]+)`", text_of(page)))
+    )
+    assert [f"{name}.{part}" for name, part in named if part not in PARTS[name]] == []
+
+
+def test_a_metric_that_a_page_names_is_on_the_page_of_numbers() -> None:
+    metrics = re.compile(r"`(zwoole_\w+)`")
+    listed = set(metrics.findall(text_of(ROOT / "docs" / "stats.md")))
+    assert {name for page in PAGES for name in metrics.findall(text_of(page))} == listed
+    assert len(listed) > 30
 
 
 def test_the_quick_start_is_two_commands() -> None:
