@@ -111,10 +111,11 @@ def check(command: str) -> None:
     if words[0] == "make":
         assert {word for word in words[1:] if "=" not in word} <= TARGETS
     elif Path(words[0]).name == "zwoole" and len(words) > 1 and words[1] not in ("--help", "COMMAND"):
-        subcommand = zwoole.get_command(click.Context(zwoole), words[1])
+        group = click.Context(zwoole, **zwoole.context_settings)
+        subcommand = zwoole.get_command(group, words[1])
         assert subcommand is not None, f"there is no command {words[1]}"
         try:
-            subcommand.make_context(words[1], words[2:])
+            subcommand.make_context(words[1], words[2:], parent=group)
         except click.MissingParameter:
             pass  # named within a sentence, without what it would be called with
         except click.exceptions.Exit as done:  # --help
