@@ -37,7 +37,7 @@ from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
 from zwoole.shared import control, stats
 from zwoole.shared.close_codes import CLOSE_GOING_AWAY
-from zwoole.shared.log import get_logger, redirect
+from zwoole.shared.log import get_logger, reopen
 from zwoole.shared.rundir import control_address, snapshot_path, table_path
 from zwoole.shared.settings import Settings
 from zwoole.shared.snapshot import Snapshot
@@ -175,7 +175,7 @@ class Master:
             elif kind == "stop":
                 self._begin_stop(message["seconds"], message["spread"])
             elif kind == "reopen_log":
-                redirect(self._settings.log_file)
+                reopen(self._settings.log_file)
             elif kind == "query":
                 self._tell("answer", id=message["id"], result=self._admin.answer(message))
             else:

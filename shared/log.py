@@ -58,6 +58,20 @@ def redirect(path: str) -> None:
     os.close(descriptor)
 
 
+def reopen(path: str) -> bool:
+    """Open the log file anew, which somebody has moved away; where that fails the log says so, in the old one.
+
+    Returns:
+        Whether it was opened.
+    """
+    try:
+        redirect(path)
+    except OSError as error:
+        get_logger("log").error("cannot open the log file %s anew, the old one is kept: %s", path, error.strerror)
+        return False
+    return True
+
+
 class JSONFormatter(logging.Formatter):
     """Writes a record as one JSON object."""
 

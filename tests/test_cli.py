@@ -24,7 +24,7 @@ from zwoole.crew import EXIT_BOOT_FAILED, EXIT_CANNOT_START
 from zwoole.shared.errors import SettingsError, StartError
 from zwoole.shared.lifeline import ORPHANED_EXIT
 from zwoole.shared.mask import COMPILED
-from zwoole.supervisor import EXIT_FORCED, EXIT_OK
+from zwoole.stopping import EXIT_FORCED, EXIT_OK
 from zwoole.version import VERSION
 
 PAGE = ROOT / "docs" / "cli.md"

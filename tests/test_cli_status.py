@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import io
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from zwoole.commands.status import describe
+from zwoole.commands.glance import FAILS, WARNS, page, styles
+from zwoole.commands.status import HEAD, describe, processes
 from zwoole.commands.table import duration, lines, size
 
 COUNTERS = {"messages_in": 100, "messages_out": 200, "bytes_in": 1000, "bytes_out": 2000, "queued_bytes": 0}
@@ -58,6 +61,39 @@ def test_a_process_and_a_master_that_are_new_have_no_rates_yet() -> None:
     page = describe(earlier, {**REPORT, "masters": []}, 0.5)
     assert "messages in 0 (0/s, 0 B/s)" in page
     assert "master 0  101  ready     2h05m   0%" in page
+
+
+def test_a_terminal_is_shown_the_same_numbers() -> None:
+    later = copy.deepcopy(REPORT)
+    later["masters"][0].update(messages_in=150_000, messages_out=300, bytes_in=2024, bytes_out=4048, queued_bytes=2048)
+    later["processes"][2]["cpu_s"] = 5.25
+    console = Console(file=io.StringIO(), width=80)
+    console.print(page(REPORT, later, 0.5))
+    assert [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()] == [  # type: ignore[attr-defined]
+        "● serving on 127.0.0.1:8080 for 2h05m (pid 100)",
+        "  /run/zwoole",
+        "  clients               3",
+        "  messages in   299,800/s  2.0 KiB/s  150,000 in all",
+        "  messages out      200/s  4.0 KiB/s  300 in all",
+        "  unsent          2.0 KiB",
+        " PROCESS   PID  STATE        UP  CPU    MEMORY  CLIENTS  QUEUE   LAG  RESTARTS",
+        " " + "─" * 77,
+        " master 0  101  ready     2h05m  50%  30.0 MiB        3         2 ms         0",
+        " worker 0  102  ready     2h05m   0%  30.0 MiB        3      5               2",
+        " worker 1  103  starting  2h05m   0%  30.0 MiB        0      0               0",
+    ]
+
+
+def test_what_is_not_as_it_should_be_has_a_colour() -> None:
+    later = copy.deepcopy(REPORT)
+    later["masters"][0]["loop_lag_s"] = 0.2
+    later["processes"][2]["cpu_s"] = 5.5
+    master, died, starting = processes(REPORT, later, 0.5)
+    marked = [dict(zip(HEAD, styles(process), strict=True)) for process in (master, died, starting)]
+    assert [one["CPU"] for one in marked] == [FAILS, "", ""]
+    assert [one["LAG"] for one in marked] == [FAILS, "", ""]
+    assert [one["RESTARTS"] for one in marked] == ["", WARNS, ""]
+    assert [one["STATE"] for one in marked] == ["green", "green", WARNS]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from docs.settings_page import PAGE, number, page
+from zwoole import Frame, HandlerConnection, Request, Server
 from zwoole.bench.scenarios import SCENARIOS
 from zwoole.shared.settings import Settings
 from zwoole.workers.events import EVENTS, IN_SUPERVISOR, IN_WORKERS
@@ -17,6 +18,7 @@ from zwoole.workers.events import EVENTS, IN_SUPERVISOR, IN_WORKERS
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PROGRAMMING = ROOT / "docs" / "programming.md"
 SECURITY = ROOT / "docs" / "security.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 ROOMS = ("reactor", "workers", "shared", "bench", "src/zwoole", "src/zwoole/commands")
@@ -67,6 +69,21 @@ def names_in(source: Path) -> set[str]:
     return names
 
 
+PARTS = {
+    "server": {
+        *dir(Server),
+        "py",
+        "log",
+        "output",
+        "pids",
+        "reload",
+        "status",
+        "url",
+    },  # the latter of zwoole.testing's
+    "ws": {*dir(HandlerConnection), *HandlerConnection.__init__.__code__.co_names},
+    "frame": set(dir(Frame)),
+    "request": {*dir(Request), *Request.__slots__},
+}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 REFERENCES = sorted({reference for page in PAGES for reference in REFERENCE.findall(text_of(page))})
 LINKS = [(page, link) for page in PAGES for link in LINK.findall(text_of(page)) if "://" not in link]
@@ -92,8 +109,9 @@ def test_a_link_leads_somewhere(page: Path, link: str) -> None:
         assert anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
-def test_the_way_of_a_message_names_functions_at_every_step() -> None:
-    steps = re.split(r"^\d+\. ", section(README, "## The way of a message"), flags=re.MULTILINE)[1:]
+@pytest.mark.parametrize("page", [README, ARCHITECTURE], ids=lambda page: page.name)
+def test_the_way_of_a_message_names_functions_at_every_step(page: Path) -> None:
+    steps = re.split(r"^\d+\. ", section(page, "## The way of a message"), flags=re.MULTILINE)[1:]
     assert len(steps) >= 10
     assert all(REFERENCE.search(step) for step in steps)
 
@@ -103,6 +121,22 @@ def test_the_architecture_page_has_a_line_for_every_module(room: str) -> None:
     modules = {f"{room}/{file.name}" for file in (ROOT / room).glob("*.py") if file.name not in UNLISTED}
     listed = re.findall(rf"^\| `({room}/\w+\.py)` \| \S.* \|$", text_of(ARCHITECTURE), re.MULTILINE)
     assert sorted(listed) == sorted(modules)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_says_of_an_object_is_there(page: Path) -> None:
+    """As in `server.push(fd, data)`."""
+    named = re.findall(
+        r"\b(server|ws|frame|request)\.(?!py\b)(\w+)", " ".join(re.findall(r"`([^`\n]+)`", text_of(page)))
+    )
+    assert [f"{name}.{part}" for name, part in named if part not in PARTS[name]] == []
+
+
+def test_a_metric_that_a_page_names_is_on_the_page_of_numbers() -> None:
+    metrics = re.compile(r"`(zwoole_\w+)`")
+    listed = set(metrics.findall(text_of(ROOT / "docs" / "stats.md")))
+    assert {name for page in PAGES for name in metrics.findall(text_of(page))} == listed
+    assert len(listed) > 30
 
 
 def test_the_quick_start_is_two_commands() -> None:
@@ -121,7 +155,7 @@ def test_the_code_in_the_readme_is_the_examples(index: int, example: str) -> Non
 def test_the_table_of_events_is_the_one_of_the_code() -> None:
     where = {**dict.fromkeys(IN_WORKERS, "worker"), **dict.fromkeys(IN_SUPERVISOR, "supervisor")}
     expected = [[f"`{event}`", f"`{', '.join(arguments)}`", where[event]] for event, arguments in EVENTS.items()]
-    assert rows(section(README, "## Events")) == expected
+    assert rows(section(PROGRAMMING, "## Events")) == expected
 
 
 def test_the_table_of_scenarios_is_the_one_of_the_code() -> None:

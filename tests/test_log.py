@@ -21,6 +21,7 @@ from zwoole.shared.log import (
     RepeatFilter,
     get_logger,
     redirect,
+    reopen,
     setup,
     start_queue,
 )
@@ -156,3 +157,11 @@ def test_a_file_takes_what_is_written_to_both_streams_and_is_opened_anew(tmp_pat
             os.close(descriptor)
     assert (tmp_path / "log.1").read_text() == "one two three"
     assert (tmp_path / "log").read_text() == "four"
+
+
+def test_a_file_that_cannot_be_opened_anew_is_kept_and_says_so(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    setup("x", "info", stream)
+    path = tmp_path / "missing" / "log"
+    assert not reopen(str(path))
+    assert f"ERROR cannot open the log file {path} anew, the old one is kept: No such file" in stream.getvalue()

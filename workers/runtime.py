@@ -17,7 +17,7 @@ import msgpack
 import zmq
 
 from zwoole.shared import control
-from zwoole.shared.log import get_logger, redirect
+from zwoole.shared.log import get_logger, reopen
 from zwoole.shared.rundir import control_address, turns_path
 from zwoole.shared.settings import Settings
 from zwoole.shared.traces import print_users_part
@@ -231,7 +231,7 @@ class Runtime:
             elif message["type"] == "masters":
                 self._masters_changed(message["epochs"])
             elif message["type"] == "reopen_log":
-                redirect(self._settings.log_file)
+                reopen(self._settings.log_file)
             else:
                 log.warning("the supervisor said %r, which this worker does not know", message["type"])
 

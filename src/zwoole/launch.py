@@ -15,7 +15,7 @@ from zwoole.crew import EXIT_BOOT_FAILED
 from zwoole.daemon import detach
 from zwoole.listening import listen
 from zwoole.pid_file import PidFile
-from zwoole.privileges import drop
+from zwoole.privileges import check_python, drop
 from zwoole.run_directory import RunDirectory, choose
 from zwoole.shared import log
 from zwoole.shared import plan as plans
@@ -23,7 +23,8 @@ from zwoole.shared.errors import StartError, ZwooleError
 from zwoole.shared.settings import Settings
 from zwoole.shared.suggest import did_you_mean
 from zwoole.shared.traces import print_users_part
-from zwoole.supervisor import EXIT_OK, Supervisor
+from zwoole.stopping import EXIT_OK
+from zwoole.supervisor import Supervisor
 from zwoole.watching import folders_of, restart_at_change
 from zwoole.workers import role
 from zwoole.workers.server import Server
@@ -78,6 +79,7 @@ def run_here(server: Server, plan: plans.Plan, run_dir: str | None, watched: Seq
     if settings.user or settings.group:
         listeners = listen(settings)
         drop(settings.user, settings.group)
+        check_python()
     try:
         directory = RunDirectory(choose(run_dir, settings.port, plan.target))
         try:
@@ -185,13 +187,20 @@ def run_target(target: str, is_attribute: bool) -> None:
         else:
             if not Path(target).is_file():
                 raise StartError(f"there is no file {target!r}; give a script, or module:attribute")
-            sys.path[0] = str(Path(target).resolve().parent)
+            sys.path[0] = str(folder_of(Path(target)))
             runpy.run_path(target, run_name="__main__")
     except (ZwooleError, SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
         print_users_part(error)
         raise StartError(f"{target} failed before it reached start()") from None
+
+
+def folder_of(script: Path) -> Path:
+    """Return the folder that a script's modules are in. Links to folders stay as they are: where `current` leads to
+    another release after a while, a reload finds that one's modules.
+    """
+    return script.resolve().parent if script.is_symlink() else script.absolute().parent
 
 
 def find_server(target: str) -> Server:

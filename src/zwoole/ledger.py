@@ -1,4 +1,4 @@
-"""What the supervisor counts: restarts by their reason, which processes there are, and what those that ended counted."""
+"""What the supervisor counts: restarts by their reason, which processes there are, what those that ended counted."""
 
 from __future__ import annotations
 

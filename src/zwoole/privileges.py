@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import sys
 
 from zwoole.shared.errors import StartError
 
@@ -34,3 +35,14 @@ def drop(user: str, group: str) -> None:
             os.environ["HOME"] = entry.pw_dir
     except PermissionError:
         raise StartError(f"only root may become user {user!r}, group {group!r}") from None
+
+
+def check_python() -> None:
+    """Check that this user may run the Python that this process is: every other process of the server will be it.
+
+    Raises:
+        StartError: it may not.
+    """
+    if not os.access(sys.executable, os.X_OK):
+        name = pwd.getpwuid(os.getuid()).pw_name
+        raise StartError(f"user {name!r} may not run {sys.executable}: open its folders to that user")

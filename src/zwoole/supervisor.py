@@ -23,23 +23,19 @@ import zmq
 from zwoole import strangers
 from zwoole.admin import AdminListener
 from zwoole.crew import Crew
-from zwoole.notify import READY, STOPPING, WATCHDOG, Notifier
+from zwoole.notify import READY, WATCHDOG, Notifier
 from zwoole.queries import COMBINE, Queries
 from zwoole.run_directory import RunDirectory
 from zwoole.shared import control, stats, title
 from zwoole.shared import plan as plans
-from zwoole.shared.log import get_logger, redirect
+from zwoole.shared.log import get_logger, reopen
 from zwoole.shared.mask import COMPILED
 from zwoole.shared.rundir import control_address
 from zwoole.status import Status
+from zwoole.stopping import Stop
 from zwoole.watching import Watcher
 from zwoole.workers.server import Server
 
-EXIT_OK = 0
-EXIT_FORCED = 4
-
-KILL_GRACE_S = 1.0  # beyond the time a stop may take, before what is left is killed
-SECOND_SIGNAL_S = 1.0  # a wrapper that forwards a signal sends it twice at once; a person waits
 MAX_SLEEP_S = 1.0
 SIGNALS = (
     signal.SIGTERM,
@@ -56,11 +52,7 @@ log = get_logger("supervisor")
 
 
 class Supervisor:
-    """Runs one server.
-
-    Attributes:
-        exit_code: what the process should end with.
-    """
+    """Runs one server."""
 
     def __init__(
         self,
@@ -79,7 +71,6 @@ class Supervisor:
             listeners: for each reactor, its listening sockets.
             watched: folders in which a change of a Python file has the workers replaced.
         """
-        self.exit_code = EXIT_OK
         self._server = server
         self._plan = plan
         self._settings = plan.settings
@@ -90,9 +81,6 @@ class Supervisor:
         self._notifier = Notifier()
         self._told_of_reload = False
         self._due: list[tuple[float, Callable[[], None]]] = []
-        self._stopping_since: float | None = None
-        self._masters_stopped: set[int] = set()
-        self._told_to_stop: set[bytes] = set()
         self._reaps_strangers = strangers.is_reaper()
         self._signals: collections.deque[int] = collections.deque()
         self._lifeline_read, self._lifeline_write = os.pipe2(os.O_CLOEXEC)
@@ -102,6 +90,7 @@ class Supervisor:
         self._control: zmq.Socket[bytes]
         self._admin: AdminListener | None = None
         self._crew: Crew
+        self._stop: Stop
         self._status: Status
         self._queries: Queries
 
@@ -119,6 +108,7 @@ class Supervisor:
         self._control.setsockopt(zmq.LINGER, 0)
         self._control.bind(control_address(self._directory.path))
         self._crew = self._make_crew()
+        self._stop = self._make_stop()
         self._server.bind({"stats": lambda: stats.gather(self._directory.path)})
         addresses = [where(listening) for listening in self._listeners[0]]
         self._status = Status(self._crew, str(self._directory.path), addresses)
@@ -139,7 +129,7 @@ class Supervisor:
             self._clean_up(handlers)
         if self._crew.served:
             self._run_callback("shutdown")
-        return self.exit_code
+        return self._stop.exit_code
 
     def _make_crew(self) -> Crew:
         return Crew(
@@ -151,8 +141,19 @@ class Supervisor:
             later=self._later,
             watch=lambda pidfd: self._poll.register(pidfd, select.POLLIN),
             run_callback=self._run_callback,
-            give_up=self._give_up,
+            give_up=lambda exit_code: self._stop.give_up(exit_code),
             first_ready=self._announce,
+        )
+
+    def _make_stop(self) -> Stop:
+        return Stop(
+            self._crew,
+            self._settings,
+            self._listeners,
+            self._notifier,
+            tell=self._tell,
+            later=self._later,
+            before_shutdown=lambda: self._run_callback("before_shutdown"),
         )
 
     def _turn(self) -> None:
@@ -172,7 +173,9 @@ class Supervisor:
             self._handed_over.popleft()()
         self._run_due()
         self._tell_of_reload()
-        self._go_on_stopping()
+        self._stop.go_on()
+        if self._crew.stopping and not self._crew.children:
+            self._due.clear()  # nothing of it matters any more
 
     # The control socket.
 
@@ -200,7 +203,7 @@ class Supervisor:
         elif kind == "recycle":
             crew.recycle_asked(incarnation_of(sender), str(message["reason"]), str(message["why"]))
         elif kind == "stopped":
-            self._masters_stopped.add(incarnation_of(sender))
+            self._stop.master_stopped(incarnation_of(sender))
         elif kind == "answer":
             self._queries.answered(message["id"], message["result"])
         elif kind == "request":
@@ -241,9 +244,8 @@ class Supervisor:
 
     def _reopen_log(self) -> None:
         """Open the log file anew, here and in all children: somebody has moved it away."""
-        if not self._settings.log_file:
+        if not self._settings.log_file or not reopen(self._settings.log_file):
             return
-        redirect(self._settings.log_file)
         for child in self._crew.children.values():
             self._tell(child.identity, "reopen_log")
         log.info("the log file was opened anew")
@@ -258,7 +260,7 @@ class Supervisor:
             self._queries.ask((sender, message["id"]), COMBINE[what], **fields)
         elif what == "stop":
             self._tell(sender, "answer", id=message["id"], result={"pid": os.getpid()})
-            self._begin_stop(float(message.get("drain", 0.0)))
+            self._stop.requested(float(message.get("drain", 0.0)))
         elif what == "reload":
             self._crew.reload((sender, message["id"]))
         elif what == "workers":
@@ -289,7 +291,7 @@ class Supervisor:
         while self._signals:
             number = self._signals.popleft()
             if number == signal.SIGQUIT:
-                self._stop_now()
+                self._stop.at_once()
             elif number in (signal.SIGHUP, signal.SIGUSR1):
                 self._crew.reload(None)
             elif number == signal.SIGRTMIN:
@@ -297,15 +299,7 @@ class Supervisor:
             elif number in (signal.SIGTTIN, signal.SIGTTOU):
                 self._crew.scale(1 if number == signal.SIGTTIN else -1)
             else:
-                self._asked_to_stop(signal.Signals(number).name)
-
-    def _asked_to_stop(self, name: str) -> None:
-        if self._stopping_since is None:
-            log.info("%s: stopping, for %.0f s at most; once more stops at once", name, self._settings.max_wait_time)
-            self._begin_stop()
-        elif time.monotonic() - self._stopping_since >= SECOND_SIGNAL_S:
-            log.warning("%s again: stopping at once", name)
-            self._stop_now()
+                self._stop.asked(signal.Signals(number).name)
 
     def _files_changed(self, names: list[str]) -> None:
         """Reload; called in the watcher's thread, done in this one's."""
@@ -317,75 +311,6 @@ class Supervisor:
         self._handed_over.append(reload)
         os.write(self._wake_write, b"\0")
 
-    # Stopping.
-
-    def _begin_stop(self, drain: float = 0.0) -> None:
-        """Stop in good order: the masters first, which finish what was accepted, then the workers.
-
-        A child that has not said hello could not be told, and has nothing to finish.
-
-        Args:
-            drain: seconds to spread the clients' goodbye over, so that they do not all come back at once.
-        """
-        if self._stopping_since is not None:
-            return
-        self._stopping_since = time.monotonic()
-        self._crew.stopping = True
-        self._notifier.send(STOPPING)
-        if self._crew.served:
-            self._run_callback("before_shutdown")
-        self._close_listeners()
-        seconds = self._settings.max_wait_time + drain
-        for child in self._crew.children.values():
-            if not child.greeted:
-                child.kill()
-            elif child.role == "master":
-                self._tell(child.identity, "stop", seconds=seconds, spread=drain)
-        self._later(seconds + KILL_GRACE_S, self._kill_the_rest)
-
-    def _go_on_stopping(self) -> None:
-        """Stop the workers when the masters are done with them."""
-        if self._stopping_since is None:
-            return
-        masters = [child for child in self._crew.of("master") if child.incarnation not in self._masters_stopped]
-        if not masters:
-            for child in self._crew.of("worker"):
-                if child.identity not in self._told_to_stop:
-                    self._told_to_stop.add(child.identity)
-                    self._tell(child.identity, "stop")
-        if not self._crew.children:
-            self._due.clear()
-
-    def _kill_the_rest(self) -> None:
-        for child in self._crew.children.values():
-            log.warning("%s did not stop in time: killed", child)
-        self._kill_all()
-
-    def _give_up(self, exit_code: int) -> None:
-        """End a server that cannot be started."""
-        self.exit_code = exit_code
-        self._stop_now()
-
-    def _stop_now(self) -> None:
-        """Kill everything."""
-        if self._stopping_since is None:
-            self._stopping_since = time.monotonic()
-        self._crew.stopping = True
-        self._close_listeners()
-        self._kill_all()
-
-    def _kill_all(self) -> None:
-        """Kill every child that is left; what it had accepted is lost, and the exit code says so."""
-        for child in self._crew.children.values():
-            child.kill()
-        if self._crew.children and self.exit_code == EXIT_OK:
-            self.exit_code = EXIT_FORCED
-
-    def _close_listeners(self) -> None:
-        for group in self._listeners:
-            for listening in group:
-                listening.close()
-
     def _clean_up(self, handlers: dict[int, Any]) -> None:
         for child in self._crew.children.values():  # only where something of ours went wrong
             child.kill()
@@ -393,7 +318,7 @@ class Supervisor:
         signal.set_wakeup_fd(-1)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        self._close_listeners()
+        self._stop.close_listeners()
         if self._admin is not None:
             self._admin.close()
         self._control.close()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
 import signal
+import subprocess
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.process.conftest import Serve
+from tests.process.server_process import ZWOOLE
 from tests.process.waiting import wait_for
 from zwoole import Control, ControlFailed
 
@@ -103,3 +107,20 @@ def test_restarts_are_counted(serve: Serve) -> None:
 
 def restarts(control: Control, role: str) -> int:
     return sum(int(one["restarts"]) for one in control.status()["processes"] if one["role"] == role)
+
+
+def test_status_on_a_terminal_is_a_table_in_colours_and_plain_lines_in_a_pipe(serve: Serve) -> None:
+    server = serve(APP, workers=2)
+    command = [str(ZWOOLE), "status", "--run-dir", str(server.run_dir)]
+    names = ["master 0", "worker 0", "worker 1"]
+    reader, terminal = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    subprocess.run(command, stdout=terminal, env=environment, check=True, timeout=30)
+    os.close(terminal)
+    shown = os.read(reader, 65536).decode()
+    os.close(reader)
+    assert "\x1b[1;32m● serving\x1b[0m on 127.0.0.1:" in shown
+    assert re.findall(r"(?:master|worker) \d", shown) == names
+    piped = subprocess.run(command, env=environment, check=True, timeout=30, capture_output=True, text=True).stdout
+    assert "\x1b" not in piped
+    assert re.findall(r"^(?:master|worker) \d", piped, re.MULTILINE) == names

@@ -73,6 +73,29 @@ def test_new_code_serves_the_old_connections(serve: Serve) -> None:
         assert client.recv(10) == f"2 {after} b"
 
 
+def test_a_link_to_another_release_is_followed() -> None:
+    """The script, and the modules beside it."""
+    with ServerProcess(APP) as server:
+        for release in ("1", "2"):
+            (server.folder / release).mkdir()
+            source = APP.replace("VERSION = 1", "from release import VERSION")
+            (server.folder / release / "app.py").write_text(source)
+            (server.folder / release / "release.py").write_text(f"VERSION = {release}\n")
+        current = server.folder / "current"
+        current.symlink_to("1")
+        server.command[2] = str(current / "app.py")
+        server.serve()
+        with server.connect() as client:
+            client.send("first")
+            assert str(client.recv(10)).startswith("1 ")
+            current.unlink()
+            current.symlink_to("2")
+            assert reload(server).returncode == 0
+            client.send("second")
+            assert str(client.recv(10)).startswith("adopted from ")
+            assert str(client.recv(10)).startswith("2 ")
+
+
 def test_code_that_does_not_boot_leaves_the_old_in_service(serve: Serve) -> None:
     server = serve(APP)
     (before,) = server.pids("worker")

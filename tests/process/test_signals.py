@@ -13,7 +13,7 @@ from tests.process.server_process import ServerProcess
 from tests.process.test_deaths import who_serves
 from tests.process.test_stop import close_code
 from tests.process.waiting import wait_for
-from zwoole.supervisor import EXIT_FORCED
+from zwoole.stopping import EXIT_FORCED
 
 APP = """
 import os

@@ -17,7 +17,7 @@ from tests.process.conftest import Serve
 from tests.process.raw_client import CLOSE, PING, TEXT, RawClient, ServerFrame
 from tests.process.server_process import ZWOOLE, ServerProcess
 from tests.process.waiting import wait_for
-from zwoole.supervisor import EXIT_FORCED, SECOND_SIGNAL_S
+from zwoole.stopping import EXIT_FORCED, SECOND_SIGNAL_S
 
 APP = """
     import os
@@ -231,6 +231,7 @@ def test_status_and_stop(serve: Serve) -> None:
         assert (stopped.returncode, stopped.stdout) == (0, f"stopped (pid {server.process.pid})\n")
         assert close_code(client) == 1001
     assert server.wait(1) == 0, "stop waits for the end"
+    assert "zwoole stop: stopping, for 10 s at most" in server.log()
     server.assert_nothing_left()
 
 

@@ -1,9 +1,10 @@
-"""`zwoole status`: a server at a glance."""
+"""`zwoole status`: a server at a glance, in lines of text; `glance.py` has it for terminals."""
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -14,6 +15,30 @@ from zwoole.control import Control
 SAMPLE_S = 0.5  # between the two looks that rates are made from
 HEAD = ["PROCESS", "PID", "STATE", "UP", "CPU", "MEMORY", "CONNECTIONS", "QUEUE", "LAG", "RESTARTS"]
 COUNTERS = ("connections", "messages_in", "messages_out", "bytes_in", "bytes_out", "queued_bytes")
+
+
+class Process(NamedTuple):
+    """What is shown of one process; None where it has no such thing."""
+
+    name: str
+    pid: int
+    state: str
+    uptime_s: float
+    cpu: float
+    memory_bytes: int
+    connections: int | None
+    queue: int | None
+    lag_s: float | None
+    restarts: int
+
+    def cells(self) -> list[str]:
+        """Return it as a line of the table."""
+        connections, queue = ("" if count is None else f"{count:,}" for count in (self.connections, self.queue))
+        lag = "" if self.lag_s is None else f"{self.lag_s * 1000:.0f} ms"
+        return [
+            *(self.name, str(self.pid), self.state, duration(self.uptime_s), f"{self.cpu:.0%}"),
+            *(size(self.memory_bytes), connections, queue, lag, str(self.restarts)),
+        ]
 
 
 @click.command()
@@ -32,26 +57,27 @@ def status(run_dir: str | None, as_json: bool) -> None:
     begun = time.monotonic()
     time.sleep(SAMPLE_S)
     second = control.status()
-    click.echo(describe(first, second, time.monotonic() - begun))
+    seconds = time.monotonic() - begun
+    if sys.stdout.isatty():
+        from zwoole.commands import glance
+
+        glance.show(first, second, seconds)
+    else:
+        click.echo(describe(first, second, seconds))
 
 
 def describe(first: dict[str, Any], second: dict[str, Any], seconds: float) -> str:
-    """Return two reports, so many seconds apart, as a page for a person."""
-    before, now = totals(first), totals(second)
-    rate = {name: max(now[name] - before[name], 0) / seconds for name in COUNTERS}
+    """Return two reports, so many seconds apart, as lines of text."""
+    now, rate = totals(second), rates(first, second, seconds)
     head = [
         f"{second['state']} on {', '.join(second['listening'])}, up {duration(second['uptime_s'])} "
         f"(pid {second['pid']})",
-        f"connections {now['connections']}, waiting to be sent {size(now['queued_bytes'])}",
-        f"messages in {now['messages_in']} ({rate['messages_in']:.0f}/s, {size(rate['bytes_in'])}/s), "
-        f"out {now['messages_out']} ({rate['messages_out']:.0f}/s, {size(rate['bytes_out'])}/s)",
+        f"connections {now['connections']:,}, waiting to be sent {size(now['queued_bytes'])}",
+        f"messages in {now['messages_in']:,} ({rate['messages_in']:,.0f}/s, {size(rate['bytes_in'])}/s), "
+        f"out {now['messages_out']:,} ({rate['messages_out']:,.0f}/s, {size(rate['bytes_out'])}/s)",
         f"run directory {second['run_dir']}",
     ]
-    cpu_before = {process["pid"]: process["cpu_s"] for process in first["processes"]}
-    rows = []
-    for process in sorted(second["processes"], key=lambda process: (process["role"], process["index"])):
-        used = (process["cpu_s"] - cpu_before.get(process["pid"], process["cpu_s"])) / seconds
-        rows.append(row(process, used, second["masters"]))
+    rows = [process.cells() for process in processes(first, second, seconds)]
     return "\n".join([*head, "", lines([HEAD, *rows], right={1, 3, 4, 5, 6, 7, 8, 9})])
 
 
@@ -60,19 +86,42 @@ def totals(report: dict[str, Any]) -> dict[str, int]:
     return {name: sum(master[name] for master in report["masters"]) for name in COUNTERS}
 
 
-def row(process: dict[str, Any], cpu: float, masters: list[dict[str, Any]]) -> list[str]:
-    """Return a process's line of the table."""
-    state = "retiring" if process["retiring"] else "ready" if process["ready"] else "starting"
-    connections = queue = lag = ""
+def rates(first: dict[str, Any], second: dict[str, Any], seconds: float) -> dict[str, float]:
+    """Return how much they have grown in a second; a master that is new has none yet."""
+    before, now = totals(first), totals(second)
+    return {name: max(now[name] - before[name], 0) / seconds for name in COUNTERS}
+
+
+def processes(first: dict[str, Any], second: dict[str, Any], seconds: float) -> list[Process]:
+    """Return the processes of the second report, masters first, with the CPU that each took since the first."""
+    cpu_before = {process["pid"]: process["cpu_s"] for process in first["processes"]}
+    ordered = sorted(second["processes"], key=lambda process: (process["role"], process["index"]))
+    used = [process["cpu_s"] - cpu_before.get(process["pid"], process["cpu_s"]) for process in ordered]
+    return [
+        describe_process(process, cpu / seconds, second["masters"]) for process, cpu in zip(ordered, used, strict=True)
+    ]
+
+
+def describe_process(process: dict[str, Any], cpu: float, masters: list[dict[str, Any]]) -> Process:
+    """Return what is shown of a process, with what the masters say of it."""
+    connections = queue = lag_s = None
     if process["role"] == "master":
         for master in masters:
             if master["index"] == process["index"]:
-                connections, lag = str(master["connections"]), f"{master['loop_lag_s'] * 1000:.0f} ms"
+                connections, lag_s = master["connections"], master["loop_lag_s"]
     else:
         links = [link for master in masters for link in master["workers"] if link["pid"] == process["pid"]]
-        connections = str(sum(link["connections"] for link in links))
-        queue = str(sum(link["outstanding"] for link in links))
-    return [
-        *(f"{process['role']} {process['index']}", str(process["pid"]), state, duration(process["uptime_s"])),
-        *(f"{cpu:.0%}", size(process["memory_bytes"]), connections, queue, lag, str(process["restarts"])),
-    ]
+        connections = sum(link["connections"] for link in links)
+        queue = sum(link["outstanding"] for link in links)
+    return Process(
+        name=f"{process['role']} {process['index']}",
+        pid=process["pid"],
+        state="retiring" if process["retiring"] else "ready" if process["ready"] else "starting",
+        uptime_s=process["uptime_s"],
+        cpu=cpu,
+        memory_bytes=process["memory_bytes"],
+        connections=connections,
+        queue=queue,
+        lag_s=lag_s,
+        restarts=process["restarts"],
+    )

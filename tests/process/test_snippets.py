@@ -1,0 +1,296 @@
+"""Every command and snippet of README and docs/, run as it stands there, or checked as far as this machine can.
+
+A block that cannot be run says why in a comment before it; its commands are parsed all the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin
+
+from tests.process.conftest import Serve
+from tests.process.desk import Desk, free_ports, listens
+from tests.process.server_process import EXAMPLES, ZWOOLE, ServerProcess
+from tests.process.waiting import wait_for
+from tests.snippets import ROOT, Snippet, commands, snippets, spans
+from zwoole import testing
+from zwoole.cli import zwoole
+
+LANGUAGES = {"python", "sh", "console", "text", "ini", "dockerfile", "nginx", "logrotate", "yaml"}
+PLACEHOLDERS = {"FD": "1", "PID": "1", "SECONDS": "1", "SHELL": "bash", "NAME=VALUE": "close_timeout=2"}
+TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+INSTRUCTIONS = {"FROM", "RUN", "WORKDIR", "COPY", "USER", "ENV", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "CMD"}
+
+
+def ids(found: Sequence[Snippet]) -> list[str]:
+    return [str(one) for one in found]
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    with Desk() as desk:
+        yield desk
+
+
+def only(language: str) -> Snippet:
+    """Return the one block in a language."""
+    (found,) = snippets(language)
+    return found
+
+
+def test_every_block_says_what_it_is_and_there_are_some_of_each() -> None:
+    assert {found.language for found in snippets()} == LANGUAGES
+
+
+# Python.
+
+PYTHON = snippets("python")
+APPS = [found for found in PYTHON if "server.start()" in found.text]
+PROGRAMS = [found for found in PYTHON if found not in APPS]
+
+
+@pytest.mark.parametrize("app", APPS, ids=ids(APPS))
+def test_an_app_serves(app: Snippet, tmp_path: Path) -> None:
+    path = tmp_path / "app.py"
+    path.write_text(app.text)
+    route = re.search(r'@server\.handler\("(.+?)"\)', app.text)
+    with testing.serve(path, worker_num=1) as server, connect(server.url(route[1] if route else "/")) as client:
+        client.send("Hello, server!")
+        assert client.recv(10)
+        assert server.status()["stats"]["total"]["failures"] == {}
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=ids(PROGRAMS))
+def test_a_program_runs(program: Snippet, desk: Desk) -> None:
+    """A test by pytest, all else beside a server that has a client."""
+    if "def test_" in program.text:
+        desk.write("test_it.py", program.text)
+        assert re.search(r"[1-9]\d* passed", desk.run(f"{sys.executable} -m pytest -q -p no:cacheprovider test_it.py"))
+        return
+    desk.serve("zwoole run app.py")
+    desk.write("program.py", program.text)
+    with connect(desk.here("ws://127.0.0.1:8080/")):
+        assert desk.run(f"{sys.executable} program.py")
+
+
+# Commands.
+
+BLOCKS = snippets("sh", "console")
+RUN = [found for found in BLOCKS if not found.why_not]
+NOT_RUN = [found for found in BLOCKS if found.why_not]
+
+
+def serves(command: str) -> bool:
+    """Tell whether a command is a server that runs until it is stopped."""
+    in_front = command.startswith(("zwoole run ", "python app.py")) and "--daemon" not in command
+    return in_front or command.endswith("&")
+
+
+def shape(line: str) -> str:
+    """Return a line without what is another number, or unit, each time."""
+    return " ".join(re.sub(r"[\d.,]+( ?[num]?s\b)?", "N", line).split())
+
+
+def check(command: str) -> None:
+    """Check that what a command calls is there, without calling it: a target of make, or zwoole with such options."""
+    words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command) if word not in ("...", "&")]
+    if words[0] == "make":
+        assert {word for word in words[1:] if "=" not in word} <= TARGETS
+    elif Path(words[0]).name == "zwoole" and len(words) > 1 and words[1] not in ("--help", "COMMAND"):
+        group = click.Context(zwoole, **zwoole.context_settings)
+        subcommand = zwoole.get_command(group, words[1])
+        assert subcommand is not None, f"there is no command {words[1]}"
+        try:
+            subcommand.make_context(words[1], words[2:], parent=group)
+        except click.MissingParameter:
+            pass  # named within a sentence, without what it would be called with
+        except click.exceptions.Exit as done:  # --help
+            assert done.exit_code == 0
+
+
+@pytest.mark.parametrize("block", RUN, ids=ids(RUN))
+def test_a_block_of_commands_runs(block: Snippet, desk: Desk) -> None:
+    """One after the other, beside a server where none of them starts it."""
+    found = commands(block)
+    if not any(serves(command) or command.startswith("make ") for command, _ in found[:1]):
+        desk.serve("zwoole run app.py")
+    for command, printed in found:
+        if command.startswith("make "):
+            check(command)
+            subprocess.run(["make", "-n", *shlex.split(command)[1:]], cwd=ROOT, check=True, capture_output=True)
+        elif serves(command):
+            desk.serve(command.removesuffix("&"))
+        else:
+            said = desk.run(re.sub(r"--(drain|duration) \d+", r"--\1 1", command))
+            lines = {shape(line) for line in said.splitlines()}
+            assert [line for line in printed.splitlines() if shape(desk.here(line)) not in lines] == [], said
+
+
+@pytest.mark.parametrize("block", NOT_RUN, ids=ids(NOT_RUN))
+def test_what_is_not_run_could_be(block: Snippet) -> None:
+    assert len(block.why_not) > 10
+    for command, _ in commands(block):
+        check(command)
+        for word in shlex.split(command):
+            assert not word.startswith("examples/") or (ROOT / word).exists()
+
+
+@pytest.mark.parametrize(
+    "command", [span for _, span in spans()], ids=[f"{page.name}-{span}" for page, span in spans()]
+)
+def test_a_command_within_a_sentence_is_one(command: str) -> None:
+    check(command)
+
+
+# What others read.
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_the_units_and_what_the_page_adds_to_them_are_verified(tmp_path: Path) -> None:
+    for unit in EXAMPLES.glob("zwoole.s*"):
+        text = unit.read_text().replace("/srv/app/.venv/bin/zwoole", str(ZWOOLE))
+        (tmp_path / unit.name).write_text(text)
+    added = tmp_path / "zwoole.service.d" / "stop.conf"
+    added.parent.mkdir()
+    added.write_text(only("ini").text.replace("/srv/app/.venv/bin/zwoole", str(ZWOOLE)))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(tmp_path / "zwoole.service"), str(tmp_path / "zwoole.socket")],
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        capture_output=True,
+        text=True,
+    )
+    ours = [line for line in done.stderr.splitlines() if "zwoole" in line]
+    assert (done.returncode, ours) == (0, [])
+
+
+def test_the_commands_of_the_units_are_ones() -> None:
+    lines = (EXAMPLES / "zwoole.service").read_text() + only("ini").text
+    found = re.findall(r"^Exec\w+=(.+)$", lines, re.MULTILINE)
+    assert len(found) == 3
+    for command in found:
+        check(command)
+
+
+def test_the_dockerfile_has_instructions_and_commands_that_are_some() -> None:
+    lines = only("dockerfile").text.splitlines()
+    assert {line.split()[0] for line in lines} == INSTRUCTIONS
+    lists = [json.loads(line[line.index("[") :]) for line in lines if line.startswith(("CMD", "HEALTHCHECK"))]
+    assert len(lists) == 2
+    for words in lists:
+        check(shlex.join(words))
+
+
+PROXY = """
+daemon off;
+master_process off;
+pid {folder}/pid;
+error_log stderr;
+events {{ }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    {text}
+}}
+"""
+TELLS = """
+    from zwoole import Server
+
+    server = Server()
+
+    @server.on("message")
+    def on_message(server, frame):
+        pass
+
+    @server.on("open")
+    def on_open(server, request):
+        server.push(request.fd, f"{request.headers['X-Forwarded-For']} {request.headers['X-Forwarded-Proto']}")
+
+    server.start()
+"""
+
+
+needs_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+
+
+@contextmanager
+def proxied(folder: Path, serve: Serve, text: str) -> Iterator[str]:
+    """Run nginx with a text as its configuration before a server, and give its address."""
+    (port,) = free_ports(1)
+    text = text.replace("127.0.0.1:8080", f"127.0.0.1:{serve(TELLS).port}").replace(
+        "listen 80;", f"listen 127.0.0.1:{port};"
+    )
+    (folder / "nginx.conf").write_text(PROXY.format(folder=folder, text=text))
+    command = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+    subprocess.run([*command, "-t"], check=True, capture_output=True)
+    with subprocess.Popen(command) as nginx:
+        try:
+            wait_for(lambda: listens(port), "nginx to listen")
+            yield f"127.0.0.1:{port}"
+        finally:
+            nginx.terminate()
+
+
+@needs_nginx
+def test_nginx_lets_browsers_through(tmp_path: Path, serve: Serve) -> None:
+    """A page of the host that nginx serves may connect, and the client's address reaches a callback."""
+    with proxied(tmp_path, serve, only("nginx").text) as address:
+        page = Origin(f"http://{address}")
+        with connect(f"ws://{address}/", origin=page, compression=None) as client:
+            assert client.recv(10) == "127.0.0.1 http"
+
+
+@needs_nginx
+@pytest.mark.parametrize(("line", "status"), [("Host $http_host", 403), ("Upgrade $http_upgrade", 426)])
+def test_nginx_needs_the_lines_that_the_page_explains(line: str, status: int, tmp_path: Path, serve: Serve) -> None:
+    text = only("nginx").text.replace(f"proxy_set_header {line};", "")
+    with proxied(tmp_path, serve, text) as address:
+        page = Origin(f"http://{address}")
+        with pytest.raises(InvalidStatus) as refused, connect(f"ws://{address}/", origin=page):
+            pass
+        assert refused.value.response.status_code == status
+
+
+def test_nginx_waits_longer_than_pings_take() -> None:
+    found = re.search(r"proxy_read_timeout (\d+)s;", only("nginx").text)
+    assert found is not None
+    assert int(found[1]) > 2 * 20
+
+
+@pytest.mark.skipif(shutil.which("logrotate") is None, reason="logrotate is not installed")
+def test_logrotate_moves_the_log_and_has_it_opened_anew() -> None:
+    with ServerProcess(TELLS) as server:
+        path = server.folder / "zwoole.log"
+        server.command += ["--log-file", str(path), "--pid-file", str(server.folder / "zwoole.pid")]
+        server.start()
+        wait_for(server.is_ready, "it to serve")
+        text = only("logrotate").text.replace("/var/log", str(server.folder)).replace("/run", str(server.folder))
+        configuration = server.write("logrotate.conf", text)
+        state = server.folder / "state"
+        subprocess.run(["logrotate", "-f", "-s", str(state), str(configuration)], check=True, capture_output=True)
+        wait_for(lambda: path.exists() and "the log file was opened anew" in path.read_text(), "a new file")
+        assert "listening on ws://" in (server.folder / "zwoole.log.1").read_text()
+
+
+def test_prometheus_is_sent_to_the_admin_listener() -> None:
+    yaml = pytest.importorskip("yaml", reason="no parser of YAML is installed")
+    (job,) = yaml.safe_load(only("yaml").text)["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["127.0.0.1:9090"]}]
+    assert job["authorization"]["type"] == "Bearer"

@@ -1,0 +1,106 @@
+"""That docs/troubleshooting.md has every message that zwoole prints, and no other."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "troubleshooting.md"
+ROOMS = ("reactor", "workers", "shared", "src/zwoole", "src/zwoole/commands")
+LEVELS = {"warning", "error", "critical", "exception"}
+EXPLAIN = {"describe_exit", "explain", "look", "held_by", "_outside"}  # functions whose results stand in messages
+RAISED_BY = {"fail", "_failed", "boot_failure"}  # functions that are given a message to say
+
+# Exceptions that end inside zwoole: as a close code, an HTTP answer, or in a message of the log.
+INSIDE = {"WireError", "ControlError", "MalformedOffer", "Refused", "SystemExit"}
+# Modules whose other exceptions do: they decode what another process of the server has written.
+DECODERS = {"shared/request.py", "shared/ring.py", "shared/snapshot.py", "shared/table.py"}
+
+PIECE = re.compile(r"%[-\d.]*[a-z]|\0")
+SPAN = re.compile(r"``(.+?)``|`([^`]+)`")
+
+
+def template(node: ast.expr) -> str:
+    """Return a message as the source has it, with a NUL for what it puts in."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(template(part) if isinstance(part, ast.Constant) else "\0" for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return template(node.left) + template(node.right)
+    return "\0"
+
+
+def said_by(node: ast.AST, module: str) -> Iterator[ast.expr]:
+    """Yield the message of a statement or call that says one to whoever runs or programs a server."""
+    if isinstance(node, ast.Call):
+        name = ast.unparse(node.func)
+        called = name.rpartition(".")[2]
+        to_stderr = name == "print" and any(keyword.arg == "file" for keyword in node.keywords)
+        if (called in LEVELS and "log" in name) or to_stderr:
+            yield node.args[0]
+        elif called in RAISED_BY:
+            yield from node.args[:1]
+        yield from (keyword.value for keyword in node.keywords if keyword.arg == "error")
+    elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+        kind = ast.unparse(node.exc.func).removeprefix("self.")
+        inside = kind in INSIDE or module in DECODERS
+        yield from () if inside or kind in RAISED_BY | EXPLAIN else node.exc.args[:1]
+    elif isinstance(node, ast.FunctionDef) and node.name in EXPLAIN:
+        for part in ast.walk(node):
+            if isinstance(part, ast.Return) and part.value is not None:
+                value = part.value
+                yield value.args[0] if isinstance(value, ast.Call) and value.args else value
+
+
+def messages() -> dict[str, str]:
+    """Return every message that says more than what it puts in, and the module it is in."""
+    found = {}
+    for room in ROOMS:
+        for source in sorted((ROOT / room).glob("*.py")):
+            module = f"{room}/{source.name}"
+            for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+                for said in said_by(node, module):
+                    text = " ".join(PIECE.sub("\0", template(said)).split())
+                    if re.search(r"[a-z]{2}", text.removeprefix("zwoole: ")):
+                        found[text] = module
+    return found
+
+
+def pattern(message: str) -> re.Pattern[str]:
+    """Return what matches a message, whatever it puts in."""
+    return re.compile(".*".join(re.escape(part) for part in message.split("\0")), re.DOTALL)
+
+
+def spans() -> list[str]:
+    """Return the messages in the first columns of the page's tables."""
+    cells = re.findall(r"^\| (`.*?) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return [(double or single).strip() for cell in cells for double, single in SPAN.findall(cell)]
+
+
+MESSAGES = messages()
+SPANS = spans()
+
+
+def test_the_sources_have_messages() -> None:
+    """So that a search which finds nothing is not taken for a page that has everything."""
+    assert len(MESSAGES) > 100
+    assert {"reactor", "workers", "src"} <= {module.partition("/")[0] for module in MESSAGES.values()}
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=[message.replace("\0", "*")[:80] for message in MESSAGES])
+def test_the_page_has_the_message(message: str) -> None:
+    whole = pattern(message)
+    assert any(whole.fullmatch(span) for span in SPANS), (
+        f"docs/troubleshooting.md lacks a message of {MESSAGES[message]}"
+    )
+
+
+@pytest.mark.parametrize("span", SPANS, ids=[span[:80] for span in SPANS])
+def test_the_message_on_the_page_is_one_of_the_code(span: str) -> None:
+    assert any(pattern(message).fullmatch(span) for message in MESSAGES), "no message of the sources reads like this"
