@@ -1,0 +1,167 @@
+"""Whatever goes wrong with a client's socket, at whatever system call: it gets all or an end, and the rest go on."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.client_frames import client_frame
+from tests.process.fault_plan import ERRNO, NOTHING, SHORT, TRICKLE, FaultPlan
+from tests.process.raw_client import BINARY, CLOSE, PING, PONG, TEXT, RawClient
+from tests.process.server_process import ServerProcess
+from tests.process.waiting import wait_for
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="faults are injected by a library of C: needs cc")
+
+APP = """
+from zwoole import Server
+
+server = Server()
+
+@server.on("open")
+def on_open(server, request):
+    print("open", request.fd)
+
+@server.on("message")
+def on_message(server, frame):
+    server.push(frame.fd, frame.data)
+
+@server.on("close")
+def on_close(server, fd):
+    print("close", fd)
+
+server.start()
+"""
+LARGE = bytes(range(256)) * 800
+IDLE_S = 0.5
+
+
+class House:
+    """A server, and the plan of what goes wrong with one of its clients."""
+
+    def __init__(self, server: ServerProcess, plan: FaultPlan) -> None:
+        self.server = server
+        self.plan = plan
+        self.master = psutil.Process(server.pids("master")[0])
+        self.descriptors = self.master.num_fds()
+
+    def session(self) -> None:
+        """Be a client that uses all there is; raises OSError or AssertionError where it does not get what it is due."""
+        with RawClient(self.server.port, timeout=5.0) as client:
+            client.upgrade()
+            client.send_frame(TEXT, b"small")
+            assert client.read_frame().payload == b"small"
+            client.send_frame(BINARY, LARGE)
+            assert client.read_frame().payload == LARGE
+            client.send(client_frame(TEXT, b"frag", fin=False), client_frame(PING, b"?"), client_frame(0, b"ments"))
+            answers = {client.read_frame(), client.read_frame()}
+            assert {(frame.opcode, frame.payload) for frame in answers} == {(PONG, b"?"), (TEXT, b"fragments")}
+            client.send_frame(CLOSE, b"\x03\xe8")
+            assert client.read_frame().close_code == 1000
+            assert client.at_end()
+
+    def settle(self) -> None:
+        """Wait until the client of the plan is gone, and its callbacks have run."""
+        wait_for(lambda: self.plan.is_closed, "the faulty socket to be closed")
+        wait_for(lambda: self.unclosed() == 0, "a close for every open")
+
+    def unclosed(self) -> int:
+        """Return how many connections opened and did not close; each may close once."""
+        lines = self.server.lines()
+        assert len(set(lines)) == len(lines)
+        return sum(line.startswith("open") for line in lines) - sum(line.startswith("close") for line in lines)
+
+    def calls_of_a_session(self) -> int:
+        """Return how many system calls of the master a session takes."""
+        self.plan.arm(NOTHING)
+        self.session()
+        self.settle()
+        return self.plan.calls
+
+    def is_calm(self) -> bool:
+        """Tell whether the master sleeps while nothing comes."""
+        before = sum(self.master.cpu_times()[:2])
+        with pytest.raises(psutil.TimeoutExpired):
+            self.master.wait(IDLE_S)
+        return sum(self.master.cpu_times()[:2]) - before < IDLE_S / 5
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder: Path = tmp_path_factory.mktemp("faults")
+    plan = FaultPlan(folder)
+    with ServerProcess(APP) as server:
+        server.start(plan.environment)
+        server.wait_ready()
+        yield House(server, plan)
+        assert server.stop() == 0
+        assert "Traceback" not in server.log()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(house: House) -> Iterator[None]:
+    """Every test leaves the master with the descriptors that it had, asleep, and serving."""
+    yield
+    house.session()
+    wait_for(lambda: house.master.num_fds() == house.descriptors, "no more descriptors than without a client")
+    assert house.is_calm()
+
+
+@pytest.mark.parametrize(
+    ("fault", "number"),
+    [(SHORT, 0), (ERRNO, errno.EAGAIN), (ERRNO, errno.EINTR)],
+    ids=["short", "EAGAIN", "EINTR"],
+)
+def test_what_passes_is_not_noticed(house: House, fault: int, number: int) -> None:
+    calls = house.calls_of_a_session()
+    assert calls >= 10
+    for at in range(1, calls + 1):
+        house.plan.arm(fault, at, number)
+        house.session()
+        house.settle()
+        assert house.plan.fired == 1, at
+
+
+def test_a_socket_that_trickles(house: House) -> None:
+    house.plan.arm(TRICKLE)
+    house.session()
+    house.settle()
+    assert house.plan.fired > 100
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT], ids=["ECONNRESET", "EPIPE", "ETIMEDOUT"]
+)
+def test_what_breaks_a_connection_ends_it_and_nothing_else(house: House, number: int) -> None:
+    completed = 0
+    calls = house.calls_of_a_session()
+    for at in range(1, calls + 1):
+        with RawClient(house.server.port).upgrade() as other:
+            house.plan.arm(ERRNO, at, number)
+            try:
+                house.session()
+                completed += 1
+            except (OSError, AssertionError):
+                pass
+            wait_for(lambda: house.plan.is_closed, "the broken socket to be closed")
+            assert house.plan.fired == 1, at
+            other.send_frame(TEXT, b"still here")
+            assert other.read_frame().payload == b"still here"
+        house.settle()
+    assert completed <= 2, "only at the last calls a client has got all that it is due"
+
+
+@pytest.mark.parametrize(
+    "number",
+    [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ECONNABORTED, errno.EINTR],
+    ids=["EMFILE", "ENFILE", "ENOBUFS", "ECONNABORTED", "EINTR"],
+)
+def test_accepting_goes_on_by_itself(house: House, number: int) -> None:
+    house.plan.fail_accepting(number, 4)
+    house.session()
+    assert house.plan.accepting_fails == 0
