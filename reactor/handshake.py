@@ -36,8 +36,10 @@ _MAX_QUOTED = 60  # characters of a client's text in a reason
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 section 5.6.2
 _TOKEN_TEXT = re.compile(_TOKEN)
 _REQUEST_LINE = re.compile(rb"[\r\n]*(%b) ([\x21-\x7e]+) HTTP/(\d\.\d)\r\n" % _TOKEN.encode())
-# A CR or LF that is not part of a line ending, any other control character except tab, or the place where a line
-# should begin with a name and a colon, and does not.
+_TEXT = rb"[^\x00-\x08\x0a-\x1f\x7f]*"  # of a line: no control character except tab
+_FLAWLESS = re.compile(rb"[\r\n]*%b\r\n(?:%b:%b\r\n)*\r\n" % (_TEXT, _TOKEN.encode(), _TEXT))
+# What is wrong where that does not match: a CR or LF that is not part of a line ending, any other control character
+# except tab, or the place where a line should begin with a name and a colon, and does not.
 _FLAW = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<=\n)(?!%b:|\r\n|\Z)" % _TOKEN.encode())
 _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -278,6 +280,8 @@ def _check_lines(head: bytes) -> None:
     """Refuse a head with stray control characters, or lines that are no header."""
     # RFC 9112 section 2.2 (bare CR), 5.1 (white space before the colon), 5.2 (folded lines) and RFC 9110 section 5.5
     # (NUL and the like): what a proxy in front reads in another way than this server does is how requests are smuggled.
+    if _FLAWLESS.fullmatch(head):  # several times as fast as the search for what is wrong
+        return
     flaw = _FLAW.search(head.lstrip(b"\r\n"))
     if flaw is None:
         return

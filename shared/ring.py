@@ -16,6 +16,7 @@ import mmap
 import os
 from collections import deque
 
+SHORT_BYTES = 1024 * 1024
 RING_MIN_BYTES = 2048  # below it, saying where a payload lies costs as much as the copies it saves
 
 
@@ -45,7 +46,9 @@ class PayloadRing:
             self._head = self._tail = self._sealed = 0
         position = self._head % self.capacity
         head = self._head
-        if position + size > self.capacity:  # in one piece, behind the end of the memory
+        # Where little waits, the ring is as short as what a cache holds; a large one is for when much does.
+        early = position >= SHORT_BYTES and max(head - self._tail, size) <= SHORT_BYTES // 2
+        if early or position + size > self.capacity:  # in one piece, behind the end of the memory
             head += self.capacity - position
             position = 0
         if head + size - self._tail > self.capacity:

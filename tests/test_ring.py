@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zwoole.shared.ring import PayloadRing, SharedMemory
+from zwoole.shared.ring import SHORT_BYTES, PayloadRing, SharedMemory
 
 
 def ring(capacity: int = 100) -> PayloadRing:
@@ -49,6 +49,20 @@ def test_a_payload_is_in_one_piece() -> None:
     payloads.free(1)
     assert payloads.put(b"c" * 40) == 0, "not at 80, where only 20 bytes are left"
     assert payloads.put(b"d" * 11) == -1, "10 bytes are left before the second"
+
+
+def test_while_little_waits_only_the_first_part_is_used() -> None:
+    payloads = ring(4 * SHORT_BYTES)
+    size = SHORT_BYTES // 8
+    places = []
+    for mark in range(100):
+        places.append(payloads.put(bytes(size)))
+        payloads.seal(mark)
+        payloads.free(mark - 3)
+    assert -1 not in places
+    assert max(places) < SHORT_BYTES
+    later = [payloads.put(bytes(size)) for _ in range(20)]
+    assert max(later) > SHORT_BYTES, "and more where much waits"
 
 
 def test_one_larger_than_the_ring_never_fits() -> None:
