@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -161,6 +163,25 @@ def test_the_table_of_events_is_the_one_of_the_code() -> None:
 def test_the_table_of_scenarios_is_the_one_of_the_code() -> None:
     named = re.findall(r"`([\w-]+)`", " ".join(cells[0] for cells in rows(section(README, "## How fast"))))
     assert named == [scenario.name for scenario in SCENARIOS]
+
+
+def test_the_ratios_in_the_readme_are_those_of_the_last_comparison() -> None:
+    """So that figures come from `make bench` and from nowhere else."""
+    runs = json.loads(text_of(ROOT / "bench" / "results" / "latest.json"))["runs"]
+    figures = {
+        (run["scenario"], run["peer"], run["round"]): run["bytes_per_connection"] or run["result"]["rate"]
+        for run in runs
+        if run["result"]
+    }
+    for name, _, *told in rows(section(README, "## How fast")):
+        scenario = next(scenario for scenario in SCENARIOS if f"`{scenario.name}`" == name)
+        for peer, ratio in zip(("websockets", "gorilla", "bun"), told, strict=True):
+            ratios = [
+                figures[scenario.name, scenario.ours, number] / figure
+                for (of, by, number), figure in figures.items()
+                if (of, by) == (scenario.name, peer)
+            ]
+            assert ratio == (f"{median(ratios):.2f}" if ratios else ""), (name, peer)
 
 
 def test_the_page_of_settings_is_written_from_their_metadata() -> None:
