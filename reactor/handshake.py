@@ -119,7 +119,9 @@ def early_refusal(prefix: bytes | bytearray) -> Refused | None:
     if not begin:
         return None
     if begin[0] == _TLS_HANDSHAKE:
-        return Refused(400, "this looks like TLS, but this port is plain: use ws://, or give the server a certificate")
+        return Refused(
+            400, "this looks like TLS, but this port is plain: use ws://, or a proxy in front that speaks TLS"
+        )
     if begin == _HTTP2_PREFACE:
         return Refused(400, "this looks like HTTP/2, but a WebSocket begins with an HTTP/1.1 request")
     # A method may be any token, but all methods there are begin with a letter.

@@ -117,14 +117,17 @@ class RepeatFilter(logging.Filter):
 
 
 class DroppingQueueHandler(logging.handlers.QueueHandler):
-    """Queues records and drops, counted, what does not fit."""
+    """Queues records and drops what does not fit; the first one after it says how many that were."""
 
     dropped = 0
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Queue a record, or count it as dropped."""
+        if self.dropped:
+            record.msg = f"{record.msg} (and {self.dropped} lines before it were lost: the log was not written in time)"
         try:
             self.queue.put_nowait(record)
+            self.dropped = 0
         except queue.Full:
             self.dropped += 1
 

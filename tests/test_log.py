@@ -81,6 +81,12 @@ def test_what_does_not_fit_the_queue_is_dropped_and_counted() -> None:
     for _ in range(5):
         handler.enqueue(logging.makeLogRecord({"msg": "text"}))
     assert (records.qsize(), handler.dropped) == (2, 3)
+    records.get()
+    handler.handle(logging.makeLogRecord({"msg": "after"}))
+    records.get()
+    told = records.get().getMessage()
+    assert told == "after (and 3 lines before it were lost: the log was not written in time)"
+    assert handler.dropped == 0
 
 
 def test_a_line_may_be_a_json_object() -> None:
