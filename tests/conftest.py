@@ -7,7 +7,10 @@ import logging
 import pytest
 from hypothesis import settings
 
-settings.register_profile("zwoole", deadline=None)  # shared cores are slow at times, which proves nothing
+# No deadline: shared cores are slow at times, which proves nothing. The same examples every time, so that a change is
+# blamed only for what it did; `pytest --hypothesis-profile=explore` looks for others.
+settings.register_profile("zwoole", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
 settings.load_profile("zwoole")
 
 

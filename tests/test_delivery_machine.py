@@ -196,6 +196,9 @@ class DeliveryMachine(RuleBasedStateMachine):
                     busy = True
             self.reactor.pass_time(0.5)
             self.reactor.handover.look_after()
+            self.settle()  # what that has closed or handed over is told to both ends
+            busy |= any(peer.code is not None and not peer.gone for peer in self.peers.values())
+            busy |= any(actor.idle_lanes() for actor in self.living())
             if not busy:
                 return
         raise AssertionError("it does not come to rest")
