@@ -286,7 +286,13 @@ class Crew:
         wait = backoff(failures)
         if wait:
             log.info("worker %d is started again in %.1f s", child.index, wait)
-        self._later(wait, lambda: self._start_worker(child.index))
+        self._later(wait, lambda: self._fill(child.index))
+
+    def _fill(self, slot: int) -> None:
+        """Start a worker for a place, unless a change has filled it meanwhile."""
+        workers = [child for child in self.of("worker") if child.index == slot and not child.retiring]
+        if all(change_of(self._changes, child.incarnation) is not None for child in workers):
+            self._start_worker(slot)
 
     def _master_ended(self, child: Child, status: int) -> None:
         """Replace a master; its clients have seen the TCP close."""

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -137,6 +138,23 @@ def test_many_reloads_under_load_lose_nothing(serve: Serve) -> None:
         finally:
             over.set()
     assert all(talk.result() > 50 for talk in talks)
+
+
+def test_a_reload_that_fills_a_place_whose_worker_is_to_be_started_again_fills_it_once(serve: Serve) -> None:
+    server = serve(APP)
+    for wait in ("0.1", "0.2", "0.4", "0.8", "1.6"):  # it dies before it has served, and is started later each time
+        os.kill(server.pids("worker")[0], signal.SIGKILL)
+        server.wait_log(f"worker 0 is started again in {wait} s")
+        if wait != "1.6":
+            server.wait_ready()
+    started_again = time.monotonic() + 1.6
+    control_client.request(server.run_dir, "reload", timeout_s=30)
+    assert time.monotonic() < started_again, "this machine is too slow for what is shown here"
+    wait_for(lambda: time.monotonic() > started_again + 0.3, "the time that it was to be started again")
+    assert len(server.pids("worker")) == 1
+    with server.connect() as client:
+        client.send("a")
+        assert str(client.recv(10)).endswith(" a")
 
 
 def test_handlers_stay_with_their_worker_and_are_closed_with_1012_in_time(serve: Serve) -> None:
