@@ -385,9 +385,13 @@ class TestRules:
     )
     def test_a_head_made_to_be_slow(self, request_bytes: bytes) -> None:
         # The reactor has one thread for everybody. Generous, for the sake of slow machines: nothing may be quadratic.
-        begin = time.perf_counter()
-        parse_upgrade(request_bytes)
-        assert time.perf_counter() - begin < 0.05
+        # The best of three, since a garbage collection of all that the tests have made may fall into one.
+        times = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            parse_upgrade(request_bytes)
+            times.append(time.perf_counter() - begin)
+        assert min(times) < 0.05
 
 
 class TestHeadEnd:

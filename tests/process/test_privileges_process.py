@@ -109,7 +109,9 @@ def test_all_processes_are_the_users_and_go_on_as_ever(server: ServerProcess) ->
         assert server.reload()["workers"] == 1
         client.send("and now?")
         assert client.recv(10) == seen
-        os.kill(server.pids("worker")[0], signal.SIGKILL)
+        wait_for(lambda: len(server.pids("worker")) == 1, "the end of the worker that was replaced")
+        before += server.pids("worker")
+        os.kill(before[-1], signal.SIGKILL)
         wait_for(lambda: server.is_ready() and server.pids("worker")[0] not in before, "another worker")
         client.send("and after a death?")
         assert client.recv(10) == seen
