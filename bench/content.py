@@ -16,11 +16,7 @@ from zwoole.bench.plan import STAMP_BYTES, Sizes
 try:
     import cython
 except ImportError:
-
-    class cython:  # type: ignore[no-redef]
-        """Stands in for the compiler's module, which need not be installed where this runs uncompiled."""
-
-        compiled = False
+    from zwoole.shared.uncompiled import cython  # type: ignore[assignment, no-redef, unused-ignore]
 
 
 if cython.compiled:

@@ -223,7 +223,7 @@ class Connection:
             self.queued += len(out) - before
             return
         if out is None:
-            out = self._out = bytearray()
+            out = self._open_chunk()
         append_header(out, 0x80 | opcode, size)
         self.queued += len(out) - before + size
         self._queue_chunk(event.data())

@@ -8,6 +8,7 @@ to. Ports are not compared, for cookies do not heed them either. Who sends no Or
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from zwoole.reactor.handshake import Refused, Upgrade
@@ -50,8 +51,6 @@ class Policy:
 
     def _allows(self, origin: str, host: str) -> bool:
         if not self._origins:
-            if host[0].isalnum() and origin in (f"https://{host}", f"http://{host}"):
-                return True  # what nearly all browsers send
             name = host_name(origin)
             return name is not None and name == host_name("//" + host)
         return any(allowed.fullmatch(origin) for allowed in self._origins)
@@ -62,6 +61,7 @@ def pattern(origin: str) -> re.Pattern[str]:
     return re.compile(".*" if origin == "*" else re.escape(origin.lower()).replace(r"\*", "[^/]*"))
 
 
+@lru_cache(maxsize=128)  # most clients name the same few
 def host_name(url: str) -> str | None:
     """Return the host in a URL, without its port; None where there is none."""
     try:

@@ -10,12 +10,8 @@ import os
 
 try:
     import cython
-except ImportError:  # the source runs as it is where Cython is not installed
-
-    class cython:  # type: ignore[no-redef]
-        """Stands in for the module of this name."""
-
-        compiled = False
+except ImportError:
+    from zwoole.shared.uncompiled import cython  # type: ignore[assignment, no-redef, unused-ignore]
 
 
 if cython.compiled:

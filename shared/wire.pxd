@@ -29,6 +29,7 @@ cdef class BatchWriter:
     cdef void _attach(self, int mark, bytes body) except *
 
 
+@cython.final  # its small steps are called for every event: without a subclass they need no lookup
 cdef class BatchReader:
     cdef readonly unsigned long long first
     cdef readonly unsigned long long credit
@@ -69,7 +70,7 @@ cdef class BatchReader:
 
     cdef void _span(self, int body_type, unsigned long long size) except *
 
-    @cython.locals(data="const unsigned char *", mark="unsigned char")
+    @cython.locals(mark="unsigned char")
     cdef unsigned long long _integer(self) except? 1
 
     @cython.locals(data="const unsigned char *", value="unsigned long long", i=Py_ssize_t)

@@ -380,11 +380,7 @@ class BatchReader:
         self._position += size
 
     def _integer(self) -> int:
-        if self._position >= self._end:
-            raise WireError("a batch that was cut off")
-        data = self._buffer
-        mark = data[self._position]
-        self._position += 1
+        mark = self._byte()
         if mark < 0x80:
             return mark
         if mark == 0xCC:

@@ -1,8 +1,16 @@
-"""Frames as a client sends them: masked, or broken on request. Slow and plain, to hold the codec against."""
+"""What a client sends: the head of its handshake, and frames, masked or broken on request; and frames as it reads them.
+
+Slow and plain, to hold the codec against.
+"""
 
 from __future__ import annotations
 
 KEY = bytes.fromhex("37fa213d")  # the sample of RFC 6455 section 5.7
+
+HEAD = (
+    b"GET / HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 BOUNDARY_SIZES = [0, 1, 125, 126, 127, 65535, 65536]
 
@@ -42,3 +50,19 @@ def client_frame(
     if length_bytes:
         head += length.to_bytes(length_bytes, "big")
     return head + payload if key is None else head + key + masked(payload, key)
+
+
+def server_frames(received: bytes) -> list[tuple[int, bytes]]:
+    """Return the first byte and the payload of each frame in a server's stream, which must be whole and unmasked."""
+    frames = []
+    while received:
+        assert received[0] & 0x80, "our server does not split messages"
+        size, at = received[1], 2
+        assert size < 0x80, "a server does not mask"
+        if size >= 126:
+            at = 4 if size == 126 else 10
+            size = int.from_bytes(received[2:at], "big")
+        assert len(received) >= at + size, "a frame that was cut off"
+        frames.append((received[0], received[at : at + size]))
+        received = received[at + size :]
+    return frames

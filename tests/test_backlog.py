@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.client_frames import HEAD
 from tests.reactor_parts import Client, Reactor
 from zwoole.reactor.connection import GONE, OPEN
 from zwoole.shared.frames import build_frame
@@ -52,10 +53,6 @@ def test_what_clients_read_is_taken_off_the_account(reactor: Reactor) -> None:
     assert reactor.backlog.total == 0
 
 
-HEAD = (
-    b"GET / HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
 SIZE = 100_000
 
 

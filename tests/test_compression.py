@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgpack
 import pytest
 
-from tests.client_frames import client_frame
+from tests.client_frames import client_frame, server_frames
 from tests.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor import compression
 from zwoole.reactor.compression import AT_ONCE
@@ -53,17 +53,11 @@ def receive(reactor: Reactor, client: Client, decoder: zlib._Decompress | None =
         data += more
         reactor.turn()
     frames = []
-    while data:
-        length, head = data[1], 2
-        if length >= 126:
-            head = 4 if length == 126 else 10
-            length = int.from_bytes(data[2:head], "big")
-        payload = data[head : head + length]
-        compressed = bool(data[0] & 0x40)
+    for first, payload in server_frames(data):
+        compressed = bool(first & 0x40)
         if compressed:
             payload = (decoder or zlib.decompressobj(-15)).decompress(payload + TAIL)
-        frames.append(Received(data[0] & 0x0F, compressed, payload))
-        data = data[head + length :]
+        frames.append(Received(first & 0x0F, compressed, payload))
     return frames
 
 

@@ -7,20 +7,17 @@ behind a close frame.
 
 from __future__ import annotations
 
+import msgpack
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.client_frames import client_frame
+from tests.client_frames import HEAD, client_frame, server_frames
 from tests.reactor_parts import Event, Reactor
 from zwoole.reactor.connection import GONE
 from zwoole.shared.frames import OP_BINARY, OP_CLOSE, OP_CONTINUATION, OP_PING, OP_PONG, OP_TEXT
 from zwoole.shared.wire import ACK, CLOSE, DISCONNECT, MESSAGE, OPEN, PUSH
 
-HEAD = (
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
 VIOLATIONS = {
     client_frame(OP_TEXT, b"a", key=None): 1002,
     client_frame(OP_TEXT, b"a", reserved=0x40): 1002,
@@ -32,24 +29,6 @@ VIOLATIONS = {
     client_frame(OP_BINARY, length=1 << 30): 1009,
 }
 PAYLOADS = st.one_of(st.binary(max_size=40), st.sampled_from([bytes(125), bytes(126), bytes(3000), bytes(70_000)]))
-DISCONNECTED = b"\x92\xcd\x0f\xa0\xa3why"  # [4000, "why"]
-
-
-def frames_of(received: bytes) -> list[tuple[int, bytes]]:
-    """Return opcode and payload of the frames of a server, which are whole and unmasked."""
-    frames = []
-    while received:
-        assert received[0] & 0x70 == 0
-        assert received[0] & 0x80, "our server does not split messages"
-        size, at = received[1], 2
-        assert size < 0x80, "a server does not mask"
-        if size >= 126:
-            at = 4 if size == 126 else 10
-            size = int.from_bytes(received[2:at], "big")
-        assert len(received) >= at + size, "a frame that was cut off"
-        frames.append((received[0] & 0x0F, received[at : at + size]))
-        received = received[at + size :]
-    return frames
 
 
 class ConnectionMachine(RuleBasedStateMachine):
@@ -170,7 +149,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.knows())
     @rule()
     def disconnect(self) -> None:
-        self.worker.writer.add_bytes(DISCONNECT, self.fd, DISCONNECTED)
+        self.worker.writer.add_bytes(DISCONNECT, self.fd, msgpack.packb([4000, "why"]))
         self.disconnected = True
         self.worker.send()
         self.reactor.turn()
@@ -201,7 +180,9 @@ class ConnectionMachine(RuleBasedStateMachine):
         head, separator, stream = self.received.partition(b"\r\n\r\n")
         assert separator
         assert head.startswith(b"HTTP/1.1 101 ")
-        frames = frames_of(stream)
+        read = server_frames(stream)
+        assert not any(first & 0x70 for first, _ in read), "reserved bits are for extensions"
+        frames = [(first & 0x0F, payload) for first, payload in read]
         answers = [payload for opcode, payload in frames if opcode == OP_BINARY]
         pongs = [payload for opcode, payload in frames if opcode == OP_PONG]
         pushed = [payload for opcode, payload in frames if opcode == OP_TEXT]

@@ -12,6 +12,7 @@ from statistics import median
 import pytest
 
 from docs.settings_page import PAGE, number, page
+from tests import snippets
 from zwoole import Frame, HandlerConnection, Request, Server
 from zwoole.bench.scenarios import SCENARIOS
 from zwoole.shared.settings import Settings
@@ -22,14 +23,13 @@ README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PROGRAMMING = ROOT / "docs" / "programming.md"
 SECURITY = ROOT / "docs" / "security.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+PAGES = [*snippets.PAGES, ROOT / "CHANGELOG.md"]
 ROOMS = ("reactor", "workers", "shared", "bench", "src/zwoole", "src/zwoole/commands")
 UNLISTED = {"__init__.py"}
 
 REFERENCE = re.compile(r"`([\w/]+\.py):([\w.]+)`")
 PATH = re.compile(r"`((?:reactor|workers|shared|bench|src|tests|docs|examples)/[\w/]+\.(?:py|pxd|md|c))`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KIND = re.compile(r"^([A-Z_]+) = (\d+)  # (.+)$", re.MULTILINE)
 LAST_KIND_DOWN = 31
 
@@ -71,17 +71,9 @@ def names_in(source: Path) -> set[str]:
     return names
 
 
+TESTING = {"log", "output", "pids", "reload", "status", "url"}  # what `zwoole.testing.serve` gives is a server too
 PARTS = {
-    "server": {
-        *dir(Server),
-        "py",
-        "log",
-        "output",
-        "pids",
-        "reload",
-        "status",
-        "url",
-    },  # the latter of zwoole.testing's
+    "server": {*dir(Server), "py", *TESTING},
     "ws": {*dir(HandlerConnection), *HandlerConnection.__init__.__code__.co_names},
     "frame": set(dir(Frame)),
     "request": {*dir(Request), *Request.__slots__},
@@ -142,7 +134,7 @@ def test_a_metric_that_a_page_names_is_on_the_page_of_numbers() -> None:
 
 
 def test_the_quick_start_is_two_commands() -> None:
-    language, commands = FENCE.findall(section(README, "## Quick start"))[0]
+    _, language, commands = snippets.FENCE.findall(section(README, "## Quick start"))[0]
     assert (language, commands) == ("sh", "make run\nmake test\n")
     targets = re.findall(r"^([\w-]+):", text_of(ROOT / "Makefile"), re.MULTILINE)
     assert {"run", "test"} <= set(targets)
@@ -150,7 +142,7 @@ def test_the_quick_start_is_two_commands() -> None:
 
 @pytest.mark.parametrize(("index", "example"), [(0, "echo.py"), (1, "handler.py")])
 def test_the_code_in_the_readme_is_the_examples(index: int, example: str) -> None:
-    blocks = [code for language, code in FENCE.findall(text_of(README)) if language == "python"]
+    blocks = [block.text for block in snippets.of_page(README) if block.language == "python"]
     assert blocks[index] == text_of(ROOT / "examples" / example)
 
 

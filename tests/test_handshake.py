@@ -16,6 +16,8 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from zwoole.reactor.handshake import (
+    _FLAW,
+    _FLAWLESS,
     Refused,
     Upgrade,
     early_refusal,
@@ -392,6 +394,17 @@ class TestRules:
             parse_upgrade(request_bytes)
             times.append(time.perf_counter() - begin)
         assert min(times) < 0.05
+
+
+PIECES = (b"\r\n", b"\r", b"\n", b"A: b", b"A", b"B:", b" c", b"\t", b"\0", b"\x7f", b"\xe9", b"GET / HTTP/1.1")
+
+
+class TestLines:
+    @given(st.lists(st.sampled_from(PIECES), max_size=12))
+    def test_what_is_flawless_has_no_flaw_and_the_other_way_round(self, pieces: list[bytes]) -> None:
+        request = b"GET" + b"".join(pieces) + b"\r\n\r\n"
+        if find_head_end(request, 0) == len(request):
+            assert (_FLAWLESS.fullmatch(request) is not None) is (_FLAW.search(request) is None)
 
 
 class TestHeadEnd:

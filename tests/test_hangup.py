@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.client_frames import client_frame
+from tests.client_frames import HEAD, client_frame
 from tests.closing_parts import push, told
 from tests.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.connection import CLOSING, ENDING, GONE, HANDSHAKE, LINGERING
@@ -20,10 +20,6 @@ from zwoole.shared.wire import HANDSHAKE as ASKED
 
 CLOSE_TIMEOUT = 7.0
 MOST_WAKEUPS = 6
-HEAD = (
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
 
 
 @contextmanager
@@ -66,10 +62,6 @@ def asked_for(reactor: Reactor, worker: Worker) -> Client:
     client.send(HEAD)
     assert [event.kind for event in worker.take()] == [ASKED]
     return client
-
-
-def idle(reactor: Reactor, worker: Worker) -> Client:
-    return opened(reactor, worker)
 
 
 def in_a_frame(reactor: Reactor, worker: Worker) -> Client:
@@ -131,7 +123,7 @@ def lingering(reactor: Reactor, worker: Worker) -> Client:
 
 
 STATES: list[Callable[[Reactor, Worker], Client]] = [
-    *(silent, half_a_head, asked_for, idle, in_a_frame, in_a_message),
+    *(silent, half_a_head, asked_for, opened, in_a_frame, in_a_message),
     *(not_read, behind, throttled, ending, closing, lingering),
 ]
 
@@ -144,18 +136,6 @@ def send_quietly(client: Client) -> None:
     client.socket.send(client_frame(1, b"the last"))
 
 
-def fin(client: Client) -> None:
-    client.finish_sending()
-
-
-def leave(client: Client) -> None:
-    client.leave()
-
-
-def reset(client: Client) -> None:
-    client.reset()
-
-
 def fin_behind_data(client: Client) -> None:
     send_quietly(client)
     client.finish_sending()
@@ -166,7 +146,10 @@ def reset_behind_data(client: Client) -> None:
     client.reset()
 
 
-HAPPENINGS: list[Callable[[Client], None]] = [fin, leave, reset, fin_behind_data, reset_behind_data]
+HAPPENINGS: list[Callable[[Client], None]] = [
+    *(Client.finish_sending, Client.leave, Client.reset),
+    *(fin_behind_data, reset_behind_data),
+]
 
 
 def wakeups(reactor: Reactor) -> int:

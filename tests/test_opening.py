@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import client_frames
 from tests.client_frames import client_frame
 from tests.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.connection import GONE, LINGERING, OPEN, Connection
@@ -20,10 +21,7 @@ from zwoole.shared.table import ESTABLISHED
 from zwoole.shared.wire import ACCEPT, CLOSE, HANDSHAKE, MESSAGE, REFUSE
 from zwoole.shared.wire import OPEN as EVENT_OPEN
 
-HEAD = (
-    b"GET /chat?room=1 HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
+HEAD = client_frames.HEAD.replace(b" / ", b" /chat?room=1 ")
 
 
 @pytest.fixture

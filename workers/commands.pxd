@@ -22,6 +22,8 @@ cdef class Commands:
     @cython.locals(link=MasterLink, text=str)
     cpdef bint push(self, long long fd, object data, object opcode=*) except -1
 
+    cpdef bint has_ended(self, long long fd) except -1
+
     @cython.locals(link=MasterLink)
     cpdef bint exists(self, long long fd) except -1
 

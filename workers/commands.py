@@ -87,7 +87,7 @@ class Commands:
         if get_ident() != self._thread:
             return self._push_from_thread(fd, data, opcode)
         link = self._link(fd)
-        if link is None or link.table.state(fd) != 2 or (self.ended and fd in self.ended):
+        if link is None or link.table.state(fd) != 2 or self.has_ended(fd):
             return False
         if link.sent + link.writer.size - link.credit > link.up_window:
             self._press(link)
@@ -120,7 +120,7 @@ class Commands:
             self.hand_over(lambda: self.ping(fd, payload), len(payload))
             return True
         link = self._link(fd)
-        if link is None or link.table.state(fd) != 2 or fd in self.ended:
+        if link is None or link.table.state(fd) != 2 or self.has_ended(fd):
             return False
         if link.in_flight() > link.up_window:
             self._press(link)
@@ -208,6 +208,10 @@ class Commands:
         if self.on_output is not None:
             self.on_output()
 
+    def has_ended(self, fd: int) -> bool:
+        """Tell whether a callback of this worker has closed a connection: its further messages are not run."""
+        return bool(self.ended) and fd in self.ended  # mostly there is none, and no object is made of the fd
+
     def exists(self, fd: int) -> bool:
         """See Server.exists."""
         link = self._link(fd)
@@ -254,7 +258,7 @@ class Commands:
         link = self._link(fd)
         if link is None or link.table.state(fd) != 2:
             return False
-        if fd in self.ended:
+        if self.has_ended(fd):
             return False
         self.ended.add(fd)
         if len(self.ended) >= self._prune_at:  # those of other workers: nobody tells this one when they are gone

@@ -100,7 +100,7 @@ class Dispatcher:
                 if self.scheduler is not None:
                     self.scheduler.add(link, sequence, kind, fd, frame)
                 else:
-                    if self._on_message is not None and not (self._commands.ended and fd in self._commands.ended):
+                    if self._on_message is not None and not self._commands.has_ended(fd):
                         link.started(sequence)
                         try:
                             self._on_message(self._server, frame)

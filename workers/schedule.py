@@ -184,7 +184,7 @@ class Scheduler:
         dispatcher = self._dispatcher
         name, callback, arguments = dispatcher.arguments(kind, fd, body)
         gone = link.closed and kind != CLOSE  # with its master
-        if callback is not None and not gone and (kind != MESSAGE or fd not in self._commands.ended):
+        if callback is not None and not gone and (kind != MESSAGE or not self._commands.has_ended(fd)):
             link.started(sequence)
             before = monotonic()
             try:

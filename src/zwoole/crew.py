@@ -290,9 +290,11 @@ class Crew:
 
     def _fill(self, slot: int) -> None:
         """Start a worker for a place, unless a change has filled it meanwhile."""
-        workers = [child for child in self.of("worker") if child.index == slot and not child.retiring]
-        if all(change_of(self._changes, child.incarnation) is not None for child in workers):
-            self._start_worker(slot)
+        for child in self.of("worker"):
+            successor = change_of(self._changes, child.incarnation) is not None
+            if child.index == slot and not child.retiring and not successor:
+                return
+        self._start_worker(slot)
 
     def _master_ended(self, child: Child, status: int) -> None:
         """Replace a master; its clients have seen the TCP close."""

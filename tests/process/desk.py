@@ -13,20 +13,11 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from tests.process.server_process import EXAMPLES, ZWOOLE
+from tests.process.server_process import EXAMPLES, ZWOOLE, free_ports
 from tests.process.waiting import wait_for
 
 PORTS = ("8080", "8085", "9000", "9090")  # what the pages use
 PATIENCE_S = 60.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def listens(port: int) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.process.conftest import Serve
-from tests.process.server_process import EXAMPLES, ServerProcess
+from tests.process.server_process import EXAMPLES, ServerProcess, free_ports
 from tests.process.waiting import wait_for
 
 SLOW_START = """
@@ -36,13 +36,6 @@ server.start()
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def get(port: int, path: str, token: str = "") -> tuple[int, str]:
     """Return status and body; status 0 where nobody answers."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -59,7 +52,7 @@ def get(port: int, path: str, token: str = "") -> tuple[int, str]:
 
 
 def test_metrics_can_be_parsed_and_have_what_happened(serve: Serve) -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     server = serve(EXAMPLES / "echo.py", admin_port=port)
     with server.connect() as client:
         client.send("x")
@@ -80,7 +73,7 @@ def test_nobody_listens_unless_asked_to(serve: Serve) -> None:
 
 
 def test_ready_follows_the_servers_state() -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     with ServerProcess(SLOW_START, admin_port=port) as server:
         server.start()
         wait_for(lambda: get(port, "/healthz")[0] == 200, "the supervisor to live")
@@ -99,7 +92,7 @@ def test_ready_follows_the_servers_state() -> None:
 
 
 def test_without_its_worker_a_server_is_not_ready(serve: Serve) -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     server = serve(SLOW_START.replace('while not Path("go")', 'while Path("wait")'), admin_port=port)
     assert get(port, "/readyz")[0] == 200
     (server.folder / "wait").touch()
@@ -110,7 +103,7 @@ def test_without_its_worker_a_server_is_not_ready(serve: Serve) -> None:
 
 
 def test_a_token_is_asked_for(serve: Serve) -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     serve(EXAMPLES / "echo.py", admin_port=port, admin_token="sesame")
     for path in ("/metrics", "/healthz", "/readyz"):
         assert get(port, path)[0] == 401
@@ -120,7 +113,7 @@ def test_a_token_is_asked_for(serve: Serve) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])
 def test_an_address_that_others_can_reach_needs_a_token(host: str) -> None:
-    with ServerProcess(EXAMPLES / "echo.py", admin_port=free_port(), admin_host=host) as server:
+    with ServerProcess(EXAMPLES / "echo.py", admin_port=free_ports(1)[0], admin_host=host) as server:
         server.start()
         assert server.wait() == 1
         assert server.log() == f"zwoole: admin_host {host} can be reached from other machines: set admin_token too\n"
@@ -140,7 +133,7 @@ def test_a_port_in_use_is_said_at_the_start() -> None:
 
 
 def test_more_connections_than_there_are_places_do_not_hold_it_up(serve: Serve) -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     serve(EXAMPLES / "echo.py", admin_port=port)
     idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(12)]
     try:

@@ -23,8 +23,8 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from tests.process.conftest import Serve
-from tests.process.desk import Desk, free_ports, listens
-from tests.process.server_process import EXAMPLES, ZWOOLE, ServerProcess
+from tests.process.desk import Desk, listens
+from tests.process.server_process import EXAMPLES, ZWOOLE, ServerProcess, free_ports
 from tests.process.waiting import wait_for
 from tests.snippets import ROOT, Snippet, commands, snippets, spans
 from zwoole import testing
