@@ -6,6 +6,8 @@ Supervisor to worker: masters {epochs}, stop {}, reopen_log {}.
 Master to supervisor: hello {role}, ready {incarnation}, served {incarnation}, stopped {}, answer {id, result}.
 Worker to supervisor: hello {role, debugged}, recycle {reason, why}.
 The zwoole command to the supervisor: request {id, what, ...}; back: answer {id, result} or answer {id, error}.
+
+What a request's fields may be is in src/zwoole/control_server.py:REQUESTS.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 import msgpack
 
 MAX_MESSAGE_BYTES = 1 << 20
+MAX_LISTED = 2000  # connections of one master in an answer, so that it fits a message
 
 
 class ControlError(Exception):

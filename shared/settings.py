@@ -13,6 +13,7 @@ from zwoole.shared.suggest import did_you_mean
 KIB = 1024
 MIB = 1024 * KIB
 
+MAX_WORKERS = 1024
 
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -37,7 +38,7 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "address to listen on: an IPv4 or IPv6 address or a host name")
     port: int = _setting(8080, "TCP port to listen on; 0 takes a free one", 0, 65535)
-    worker_num: int = _setting(os.cpu_count() or 1, "worker processes", 1, 1024)
+    worker_num: int = _setting(os.cpu_count() or 1, "worker processes", 1, MAX_WORKERS)
     reactor_num: int = _setting(1, "master processes, each with its own reactor", 1, 64)
     backlog: int = _setting(4096, "connections the kernel keeps until they are accepted", 1, 65535)
     max_connection: int = _setting(0, "most connections at a time; 0: what the file descriptors allow", 0, 1 << 20)

@@ -165,6 +165,7 @@ def test_ctrl_c_is_exit_code_130(command: Command, monkeypatch: pytest.MonkeyPat
 ASKS = [
     (["reload"], "reload", {}, "reloaded 2 worker(s)", {"workers": 2}),
     (["workers", "-1"], "workers", {"by": -1}, "3 worker(s)", {"worker_num": 3}),
+    (["workers", "3"], "workers", {"to": 3}, "3 worker(s)", {"worker_num": 3}),
     (["stop", "--drain", "3"], "stop", {"drain": 3.0}, "stopped (pid 100)", {"stopped": True, "pid": 100}),
     (["kick", "all"], "kick", {"fd": None, "code": 1008, "reason": ""}, "closed 4 connection(s)", {"clients": 4}),
     (
@@ -254,8 +255,17 @@ def test_every_command_has_a_help_with_an_example_that_it_takes(command: Command
     [
         (["statsu"], "no such command 'statsu': did you mean 'status'?"),
         (["run", "app.py", "--wrokers", "2"], "Did you mean"),
-        (["workers", "+2"], "'+2' is not"),
-        (["kick", "everybody"], "'everybody' is neither the number of a connection nor all"),
+        (["workers", "two"], "'two' is neither a number of workers nor a change such as +1"),
+        (["workers", "1e3"], "'1e3' is neither a number of workers nor a change such as +1"),
+        (["kick", "everybody"], "'everybody' is not the number of a connection; `zwoole connections` lists them"),
+        (["push", "one", "hello"], "'one' is not the number of a connection; `zwoole connections` lists them"),
+        (["push", "0", "hello"], "'0' is not the number of a connection"),
+        (["push", "9" * 400, "hello"], "is not the number of a connection"),
+        (["push", str((1 << 53) + 1), "hello"], "is not the number of a connection"),
+        (["push", "\u0661", "hello"], "is not the number of a connection"),
+        (["push", "1", "\udcff"], "the text is not valid UTF-8"),
+        (["broadcast", "\udcff"], "the text is not valid UTF-8"),
+        (["kick", "1", "--reason", "\udcff"], "the text is not valid UTF-8"),
         (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
     ],
 )

@@ -100,6 +100,12 @@ def test_an_error_is_said(run_dir: Path) -> None:
     supervisor.close()
 
 
+@pytest.mark.parametrize("value", [1 << 80, "\udcff", object()])
+def test_what_cannot_be_packed_is_said(run_dir: Path, value: Any) -> None:
+    with pytest.raises(ControlFailed, match="this cannot be sent to a server: "):
+        request(run_dir, "push", data=value)
+
+
 def test_no_answer_is_said_in_time(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control_client, "TIMEOUT_S", 0.05)
     with pytest.raises(ControlFailed, match="did not answer"):

@@ -60,9 +60,15 @@ class Control:
         result = control_client.request(self.run_dir, "reload", timeout_s=RELOAD_WAIT_S)
         return int(result.get("workers", 0))
 
-    def workers(self, by: int) -> int:
-        """Start one worker more (1), or give one up (-1); return how many there are to be."""
-        return int(self._ask("workers", by=by)["worker_num"])
+    def workers(self, number: int | None = None, *, by: int | None = None) -> int:
+        """Have another number of workers, from 1 to 1024; return how many there are to be.
+
+        Args:
+            number: how many in all.
+            by: how many more, or fewer, in the place of a number.
+        """
+        fields = {name: value for name, value in (("to", number), ("by", by)) if value is not None}
+        return int(self._ask("workers", **fields)["worker_num"])
 
     def stop(self, drain: float = 0.0) -> int:
         """Stop in good order, wait for the end, and return the process id that it had.

@@ -48,14 +48,20 @@ def request(run_dir: Path, what: str, timeout_s: float = TIMEOUT_S, **fields: An
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     with context, context.socket(zmq.DEALER) as dealer:
         dealer.setsockopt(zmq.LINGER, 0)
-        dealer.connect(control_address(run_dir))
-        packed = control.pack("request", id=1, what=what, **fields)
+        try:
+            packed = control.pack("request", id=1, what=what, **fields)
+        except (OverflowError, TypeError, ValueError) as error:
+            raise ControlFailed(f"this cannot be sent to a server: {error}") from None
         if len(packed) > control.MAX_MESSAGE_BYTES:
             raise ControlFailed(f"{len(packed)} bytes are more than the control socket takes")
+        dealer.connect(control_address(run_dir))
         dealer.send(packed)
         if not dealer.poll(int(timeout_s * 1000)):
             raise ControlFailed(f"the server in {run_dir} did not answer in {timeout_s:.0f} s")
-        answer = control.unpack(dealer.recv())
+        try:
+            answer = control.unpack(dealer.recv())
+        except control.ControlError as error:
+            raise ControlFailed(f"the answer of the server in {run_dir} could not be understood: {error}") from None
     if "error" in answer:
         raise ControlFailed(str(answer["error"]))
     return answer["result"]

@@ -21,13 +21,14 @@ from zwoole.ledger import Ledger
 from zwoole.rounds import Rounds
 from zwoole.shared.log import get_logger
 from zwoole.shared.rundir import turns_path
-from zwoole.shared.settings import Settings
+from zwoole.shared.settings import MAX_WORKERS, Settings
 from zwoole.shared.turns import TurnCounter
 
 EXIT_CANNOT_START = 1
 EXIT_BOOT_FAILED = 3
 
 BOOT_TRIES = 3
+MAX_WAITING = 100  # reloads asked for while one is under way
 RELOAD = "reload"
 MASTER = -1  # stands for the masters among the worker slots where failures are counted
 
@@ -101,7 +102,7 @@ class Crew:
         self._ready_on: dict[int, set[int]] = {}  # worker incarnation: epochs of the masters that it said hello to
         self._changes: list[Change] = []
         self._reload_wanted: list[Sender | None] = []  # reloads asked for while a change is under way
-        self._scaling_wanted: list[int] = []  # workers more or fewer asked for meanwhile
+        self._scaling_wanted: int | None = None  # how many workers were asked for meanwhile
         self._failures: collections.Counter[int] = collections.Counter()  # worker slot: early deaths in a row
 
     def start_all(self) -> None:
@@ -123,23 +124,21 @@ class Crew:
 
     # What the control socket brings.
 
-    def greeted_by(self, sender: bytes, debugged: bool) -> None:
+    def greeted_by(self, child: Child, debugged: bool) -> None:
         """A child has come as far as listening to us: a master is told of its workers, a worker of its masters.
 
         One of those may have been replaced since the worker was started, when it could not be told yet.
         """
-        for child in list(self.children.values()):
-            if child.identity == sender:
-                child.greeted = True
-                child.debugged = debugged
-                if child.role == "master":
-                    child.ready_at = time.monotonic()
-                    self.greeted.add(child.incarnation)
-                    for worker in self.of("worker"):
-                        if not worker.retiring:
-                            self._introduce(worker, child.incarnation)
-                else:
-                    self._tell(child.identity, "masters", epochs=self.epochs)
+        child.greeted = True
+        child.debugged = debugged
+        if child.role == "master":
+            child.ready_at = time.monotonic()
+            self.greeted.add(child.incarnation)
+            for worker in self.of("worker"):
+                if not worker.retiring:
+                    self._introduce(worker, child.incarnation)
+        else:
+            self._tell(child.identity, "masters", epochs=self.epochs)
 
     def worker_ready(self, incarnation: int, epoch: int) -> None:
         """A master took a worker's hello; when all have, the worker is ready."""
@@ -167,6 +166,8 @@ class Crew:
         if self.stopping or not self.served:
             log.warning("no reload: the server is starting or stopping")
             self._answer(sender, error="the server is starting or stopping")
+        elif len(self._reload_wanted) >= MAX_WAITING:
+            self._answer(sender, error=f"{MAX_WAITING} reloads wait already")
         elif self._changes:
             self._reload_wanted.append(sender)
         else:
@@ -176,30 +177,50 @@ class Crew:
             for slot in range(self.worker_num):
                 self._start_worker(slot, change)
 
-    def recycle_asked(self, incarnation: int, reason: str, why: str) -> None:
+    def recycle_asked(self, child: Child, reason: str, why: str) -> None:
         """A worker wishes to be replaced."""
-        for child in self.of("worker"):
-            if child.incarnation == incarnation and not child.retiring:
-                self._recycle(child.index, reason, why)
+        if not child.retiring:
+            self._recycle(child.index, reason, why)
 
-    def scale(self, by: int) -> None:
-        """Add a worker, or give the last one up; while workers are being replaced it waits until that is done."""
+    def scale(self, to: int | None = None, by: int = 0) -> int:
+        """Have another number of workers; while workers are being replaced it waits until that is done.
+
+        Args:
+            to: how many there are to be.
+            by: how many more, or fewer, where `to` is None.
+
+        Returns:
+            How many there are to be.
+
+        Raises:
+            ValueError: there cannot be so many, or the server is stopping.
+        """
         if self.stopping:
-            return
+            raise ValueError("the server is starting or stopping")
+        now = self.worker_num if self._scaling_wanted is None else self._scaling_wanted
+        number = now + by if to is None else to
+        if number < 1:
+            raise ValueError(f"there are {now} worker(s), and a server needs one")
+        if number > MAX_WORKERS:
+            raise ValueError(f"a server has at most {MAX_WORKERS} workers")
         if self._changes:
-            self._scaling_wanted.append(by)
-        elif by > 0:
-            self.worker_num += 1
-            self._start_worker(self.worker_num - 1)
-            log.info("one worker more: %d", self.worker_num)
-        elif by < 0 and self.worker_num > 1:
-            self.worker_num -= 1
+            self._scaling_wanted = number
+        elif number != self.worker_num:
+            self._scale(number)
+        return number
+
+    def _scale(self, number: int) -> None:
+        before, self.worker_num = self.worker_num, number
+        log.info("workers: %d -> %d", before, number)
+        for slot in range(before, number):
+            self._failures.pop(slot, None)
+            self._start_worker(slot)
+        for _ in range(number, before):
             for epoch in self.epochs:
                 self._tell(f"master-{epoch}".encode(), "remove_slot")
-            for child in self.of("worker"):
-                if child.index == self.worker_num:
-                    self._retire(child)
-            log.info("one worker fewer: %d", self.worker_num)
+        for child in self.of("worker"):
+            if child.index >= number and not child.retiring:
+                self._retire(child)
 
     # Starting.
 
@@ -375,9 +396,9 @@ class Crew:
 
     def _go_on(self) -> None:
         """Do what was asked for during a change: scaling, and one reload for all who asked for one."""
-        scaling, self._scaling_wanted = self._scaling_wanted, []
-        for by in scaling:
-            self.scale(by)
+        number, self._scaling_wanted = self._scaling_wanted, None
+        if number is not None and not self.stopping:
+            self.scale(number)
         if self._reload_wanted and not self._changes:
             wanted, self._reload_wanted = self._reload_wanted, []
             for sender in wanted[:-1]:

@@ -18,19 +18,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import zmq
-
 from zwoole import strangers
 from zwoole.admin import AdminListener
+from zwoole.control_server import ControlServer
 from zwoole.crew import Crew
 from zwoole.notify import READY, WATCHDOG, Notifier
-from zwoole.queries import COMBINE, Queries
+from zwoole.queries import Queries
 from zwoole.run_directory import RunDirectory
-from zwoole.shared import control, stats, title
 from zwoole.shared import plan as plans
+from zwoole.shared import stats, title
 from zwoole.shared.log import get_logger, reopen
 from zwoole.shared.mask import COMPILED
-from zwoole.shared.rundir import control_address
 from zwoole.status import Status
 from zwoole.stopping import Stop
 from zwoole.watching import Watcher
@@ -86,13 +84,11 @@ class Supervisor:
         self._lifeline_read, self._lifeline_write = os.pipe2(os.O_CLOEXEC)
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poll = select.poll()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._control: zmq.Socket[bytes]
+        self._control: ControlServer
         self._admin: AdminListener | None = None
         self._crew: Crew
         self._stop: Stop
         self._status: Status
-        self._queries: Queries
 
     def run(self) -> int:
         """Serve until stopped; return the exit code.
@@ -104,19 +100,18 @@ class Supervisor:
         if self._settings.admin_port:
             self._admin = AdminListener(self._settings, self._directory.path, self._is_ready)
         plans.write(self._directory.path, self._plan)
-        self._control = self._context.socket(zmq.ROUTER)
-        self._control.setsockopt(zmq.LINGER, 0)
-        self._control.bind(control_address(self._directory.path))
+        self._control = ControlServer(self._directory.path)
         self._crew = self._make_crew()
         self._stop = self._make_stop()
         self._server.bind({"stats": lambda: stats.gather(self._directory.path)})
         addresses = [where(listening) for listening in self._listeners[0]]
         self._status = Status(self._crew, str(self._directory.path), addresses)
-        self._queries = Queries(self._crew, self._tell, self._later)
+        queries = Queries(self._crew, self._control.tell, self._later)
+        self._control.serve(self._crew, self._stop, queries, self._status)
         handlers = self._take_signals()
         if self._admin is not None:
             self._admin.start()
-        self._poll.register(int(self._control.getsockopt(zmq.FD)), select.POLLIN)
+        self._poll.register(self._control.descriptor, select.POLLIN)
         self._poll.register(self._wake_read, select.POLLIN)
         watcher = Watcher(self._watched, self._files_changed) if self._watched else None
         try:
@@ -137,7 +132,7 @@ class Supervisor:
             self._directory.path,
             self._listeners,
             self._lifeline_read,
-            tell=self._tell,
+            tell=self._control.tell,
             later=self._later,
             watch=lambda pidfd: self._poll.register(pidfd, select.POLLIN),
             run_callback=self._run_callback,
@@ -151,7 +146,7 @@ class Supervisor:
             self._settings,
             self._listeners,
             self._notifier,
-            tell=self._tell,
+            tell=self._control.tell,
             later=self._later,
             before_shutdown=lambda: self._run_callback("before_shutdown"),
         )
@@ -160,14 +155,14 @@ class Supervisor:
         """Wait for something to happen, and see to it."""
         now = time.monotonic()
         sleep = min([MAX_SLEEP_S, *(when - now for when, _ in self._due)])
-        if not int(self._control.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if not self._control.waiting:
             for descriptor, _ in self._poll.poll(max(sleep, 0) * 1000):
                 if descriptor in self._crew.children:
                     self._poll.unregister(descriptor)
                     self._crew.ended(self._crew.children.pop(descriptor))
         if self._reaps_strangers:
             strangers.reap({child.process.pid for child in self._crew.children.values()})
-        self._hear()
+        self._control.hear()
         self._handle_signals()
         while self._handed_over:
             self._handed_over.popleft()()
@@ -177,39 +172,7 @@ class Supervisor:
         if self._crew.stopping and not self._crew.children:
             self._due.clear()  # nothing of it matters any more
 
-    # The control socket.
-
-    def _tell(self, identity: bytes, kind: str, **fields: Any) -> None:
-        self._control.send_multipart([identity, control.pack(kind, **fields)], zmq.DONTWAIT)
-
-    def _hear(self) -> None:
-        """Take the messages of children and of the zwoole command."""
-        while int(self._control.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            parts = self._control.recv_multipart(zmq.DONTWAIT)
-            try:
-                self._act_on(parts[0], control.unpack(parts[-1]))
-            except (control.ControlError, KeyError, TypeError) as error:
-                log.warning("a control message could not be understood: %s", error)
-
-    def _act_on(self, sender: bytes, message: dict[str, Any]) -> None:
-        crew = self._crew
-        kind = message["type"]
-        if kind == "hello":
-            crew.greeted_by(sender, bool(message.get("debugged")))
-        elif kind == "ready":
-            crew.worker_ready(message["incarnation"], incarnation_of(sender))
-        elif kind == "served":
-            crew.worker_served(message["incarnation"])
-        elif kind == "recycle":
-            crew.recycle_asked(incarnation_of(sender), str(message["reason"]), str(message["why"]))
-        elif kind == "stopped":
-            self._stop.master_stopped(incarnation_of(sender))
-        elif kind == "answer":
-            self._queries.answered(message["id"], message["result"])
-        elif kind == "request":
-            self._requested(sender, message)
-        else:
-            log.warning("%s said %r, which this supervisor does not know", sender.decode("ascii", "replace"), kind)
+    # What it says to others.
 
     def _is_ready(self) -> bool:
         """Tell whether clients should be sent here; asked from the admin listener's thread."""
@@ -247,27 +210,8 @@ class Supervisor:
         if not self._settings.log_file or not reopen(self._settings.log_file):
             return
         for child in self._crew.children.values():
-            self._tell(child.identity, "reopen_log")
+            self._control.tell(child.identity, "reopen_log")
         log.info("the log file was opened anew")
-
-    def _requested(self, sender: bytes, message: dict[str, Any]) -> None:
-        """Serve the zwoole command."""
-        what = message.get("what")
-        if what == "status":
-            self._queries.ask((sender, message["id"]), self._status.report, what="status")
-        elif what in COMBINE:
-            fields = {name: value for name, value in message.items() if name not in ("type", "id")}
-            self._queries.ask((sender, message["id"]), COMBINE[what], **fields)
-        elif what == "stop":
-            self._tell(sender, "answer", id=message["id"], result={"pid": os.getpid()})
-            self._stop.requested(float(message.get("drain", 0.0)))
-        elif what == "reload":
-            self._crew.reload((sender, message["id"]))
-        elif what == "workers":
-            self._crew.scale(int(message["by"]))
-            self._tell(sender, "answer", id=message["id"], result={"worker_num": self._crew.worker_num})
-        else:
-            self._tell(sender, "answer", id=message["id"], error=f"unknown request {what!r}")
 
     # Signals.
 
@@ -297,9 +241,15 @@ class Supervisor:
             elif number == signal.SIGRTMIN:
                 self._reopen_log()
             elif number in (signal.SIGTTIN, signal.SIGTTOU):
-                self._crew.scale(1 if number == signal.SIGTTIN else -1)
+                self._scale(1 if number == signal.SIGTTIN else -1)
             else:
                 self._stop.asked(signal.Signals(number).name)
+
+    def _scale(self, by: int) -> None:
+        try:
+            self._crew.scale(by=by)
+        except ValueError as error:
+            log.warning("the number of workers stays as it is: %s", error)
 
     def _files_changed(self, names: list[str]) -> None:
         """Reload; called in the watcher's thread, done in this one's."""
@@ -322,7 +272,6 @@ class Supervisor:
         if self._admin is not None:
             self._admin.close()
         self._control.close()
-        self._context.term()
         for descriptor in (self._lifeline_read, self._lifeline_write, self._wake_read, self._wake_write):
             os.close(descriptor)
 
@@ -349,11 +298,6 @@ class Supervisor:
                 asyncio.run(result)
         except Exception:
             log.exception("the %r callback failed", event)
-
-
-def incarnation_of(identity: bytes) -> int:
-    """Return the incarnation in a child's name on the control socket."""
-    return int(identity.split(b"-")[1])
 
 
 def where(listening: socket.socket) -> str:

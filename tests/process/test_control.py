@@ -9,12 +9,15 @@ import signal
 import subprocess
 
 import pytest
+import zmq
 from websockets.exceptions import ConnectionClosed
 
 from tests.process.conftest import Serve
 from tests.process.server_process import ZWOOLE
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole import Control, ControlFailed
+from zwoole.shared import control
+from zwoole.shared.rundir import control_address
 
 APP = """
     from zwoole import Server
@@ -83,7 +86,11 @@ def test_what_cannot_be_is_said(serve: Serve) -> None:
 def test_processes(serve: Serve) -> None:
     server = serve(APP)
     control = Control(server.run_dir)
-    assert control.workers(1) == 2
+    assert control.workers(by=1) == 2
+    assert control.workers(4) == 4
+    server.workers = 4
+    server.wait_ready()
+    assert control.workers(2) == 2
     server.workers = 2
     server.wait_ready()
     assert control.reload() == 2
@@ -95,6 +102,40 @@ def test_processes(serve: Serve) -> None:
     server.family()
     assert control.stop() == server.process.pid
     assert server.wait(1) == 0
+
+
+MALFORMED = [
+    b"",
+    b"\xc1 not msgpack",
+    control.pack("hello", role="worker"),
+    control.pack("ready", incarnation="x"),
+    control.pack("request", what="workers", by="two"),
+    control.pack("request", id=1, what="workers", by="two"),
+    control.pack("request", id=1, what="workers", to=-5),
+    control.pack("request", id=1, what="stop", drain="soon"),
+    control.pack("request", id=1, what="stop", drain=float("nan")),
+    control.pack("request", id=1, what="push", fd=1 << 63, data="x"),
+    control.pack("request", id=1, what="connections", limit=None),
+    control.pack("request", id=1, what="status", identity=b"x"),
+    control.pack("request", id=1, what="who are you"),
+    b"x" * (2 << 20),
+]
+
+
+def test_malformed_messages_are_answered_and_end_nothing(serve: Serve) -> None:
+    server = serve(APP)
+    before = server.pids("worker") + server.pids("master")
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    with context, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.connect(control_address(server.run_dir))
+        for message in MALFORMED:
+            dealer.send(message)
+            assert dealer.poll(PATIENCE_S * 1000), f"no answer to {message[:50]!r}"
+            assert "error" in control.unpack(dealer.recv())
+    assert server.pids("worker") + server.pids("master") == before
+    with pytest.raises(ControlFailed, match="there are 1 worker"):
+        Control(server.run_dir).workers(by=-1)
 
 
 def test_restarts_are_counted(serve: Serve) -> None:

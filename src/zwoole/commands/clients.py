@@ -8,10 +8,14 @@ from zwoole.commands.options import json_option, run_dir_option, show
 from zwoole.commands.table import duration, lines, size
 from zwoole.control import KICK_CODE, LISTED, ConnectionList, Control
 from zwoole.control_client import ControlFailed
+from zwoole.shared.control import MAX_LISTED
+from zwoole.shared.ids import MAX_FD
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1, 2000), default=LISTED, help="List so many of each master at most.")
+@click.option(
+    "--limit", type=click.IntRange(1, MAX_LISTED), default=LISTED, help="List so many of each master at most."
+)
 @run_dir_option
 @json_option
 def connections(limit: int, run_dir: str | None, as_json: bool) -> None:
@@ -37,33 +41,49 @@ def describe(found: ConnectionList) -> str:
     return text + (f"\nand {missing} more" if missing else "")
 
 
-def check_fd(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Check that a value is the number of a connection, or "all"."""
-    if value != "all" and not value.isdecimal():
-        raise click.BadParameter(f"{value!r} is neither the number of a connection nor all", context, parameter)
+def check_fd(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    """Return the number of a connection."""
+    if not (value.isascii() and value.isdecimal() and 0 < int(value[:20]) <= MAX_FD):
+        raise click.BadParameter(
+            f"{value!r} is not the number of a connection; `zwoole connections` lists them", context, parameter
+        )
+    return int(value)
+
+
+def check_fd_or_all(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+    """Return the number of a connection, None for "all"."""
+    return None if value == "all" else check_fd(context, parameter, value)
+
+
+def check_text(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Check that a value can be sent as text."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("the text is not valid UTF-8", context, parameter) from None
     return value
 
 
 @click.command()
-@click.argument("fd", metavar="FD|all", callback=check_fd)
+@click.argument("fd", metavar="FD|all", callback=check_fd_or_all)
 @click.option("--code", type=int, default=KICK_CODE, show_default=True, help="Close code.")
-@click.option("--reason", default="", help="Reason that the client is told.")
+@click.option("--reason", default="", callback=check_text, help="Reason that the client is told.")
 @run_dir_option
 @json_option
-def kick(fd: str, code: int, reason: str, run_dir: str | None, as_json: bool) -> None:
+def kick(fd: int | None, code: int, reason: str, run_dir: str | None, as_json: bool) -> None:
     """Close the connection FD, or all.
 
     Example: zwoole kick 17 --code 4001 --reason "signed out"
     """
-    count = Control(run_dir).kick(None if fd == "all" else int(fd), code, reason)
-    if fd != "all" and not count:
+    count = Control(run_dir).kick(fd, code, reason)
+    if fd is not None and not count:
         raise ControlFailed(f"connection {fd} is not open")
     show({"clients": count}, as_json, f"closed {count} connection(s)")
 
 
 @click.command()
-@click.argument("fd", type=click.IntRange(1))
-@click.argument("text")
+@click.argument("fd", callback=check_fd)
+@click.argument("text", callback=check_text)
 @run_dir_option
 @json_option
 def push(fd: int, text: str, run_dir: str | None, as_json: bool) -> None:
@@ -77,7 +97,7 @@ def push(fd: int, text: str, run_dir: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("text")
+@click.argument("text", callback=check_text)
 @run_dir_option
 @json_option
 def broadcast(text: str, run_dir: str | None, as_json: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from zwoole.commands.options import json_option, run_dir_option, show
@@ -20,16 +22,25 @@ def reload(run_dir: str | None, as_json: bool) -> None:
     show({"workers": count}, as_json, f"reloaded {count} worker(s)")
 
 
+def check_number(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Check that a value is a number of workers, or with a sign a change of it."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,4}", value):
+        raise click.BadParameter(
+            f"{value!r} is neither a number of workers nor a change such as +1", context, parameter
+        )
+    return value
+
+
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("change", type=click.Choice(["+1", "-1"]))
+@click.argument("number", metavar="N|+N|-N", callback=check_number)
 @run_dir_option
 @json_option
-def workers(change: str, run_dir: str | None, as_json: bool) -> None:
-    """Start one worker more (+1), or give one up (-1).
+def workers(number: str, run_dir: str | None, as_json: bool) -> None:
+    """Have N workers in all, or so many more (+1) or fewer (-1).
 
     Example: zwoole workers +1
     """
-    count = Control(run_dir).workers(int(change))
+    count = Control(run_dir).workers(**{"by" if number[0] in "+-" else "number": int(number)})
     show({"worker_num": count}, as_json, f"{count} worker(s)")
 
 
