@@ -37,12 +37,14 @@ class ConnectionClosed(ZwooleError):
     Attributes:
         code: the close code; 1005 where the peer gave none, 1006 where there was no close frame.
         reason: the reason, "" where none was given.
+        fd: the connection's id, None where it is not known.
     """
 
-    def __init__(self, code: int, reason: str) -> None:
+    def __init__(self, code: int, reason: str, fd: int | None = None) -> None:
         super().__init__(code, reason)
         self.code = code
         self.reason = reason
+        self.fd = fd
 
     def __str__(self) -> str:
         return f"closed with code {self.code}" + (f": {self.reason}" if self.reason else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -191,3 +192,57 @@ def test_credit_never_goes_back(master: Master) -> None:
 def test_what_is_no_batch_is_an_error(master: Master, batch: list[bytes]) -> None:
     with pytest.raises(WireError):
         master.dispatcher.take_batch(master.link, batch)
+
+
+# What a plain callback returns.
+
+
+async def answer(*_: Any) -> None: ...
+
+
+@pytest.mark.parametrize("event", ["open", "message", "close"])
+def test_a_callback_that_returns_a_coroutine_fails_and_says_once_what_to_do(
+    event: str, log: pytest.LogCaptureFixture
+) -> None:
+    with Master({event: lambda *arguments: answer(*arguments)}) as master:
+        fd = master.connect()
+        for _ in range(3):
+            master.deliver(opening(fd), message(fd, "a"), closing(fd))
+        assert master.dispatcher.counts.failures == {event: 3}
+        assert (FAIL, fd, end(1011, "callback failed")) in master.sent().others
+    (record,) = log.records
+    assert f"the '{event}' callback returned a coroutine" in record.getMessage()
+    assert "write this one as `async def`" in record.getMessage()
+
+
+@pytest.mark.parametrize("result", [True, False, 0, "text", object()])
+def test_other_results_mean_nothing(result: object, log: pytest.LogCaptureFixture) -> None:
+    with Master({name: lambda *_: result for name in ("open", "message", "close")}) as master:
+        fd = master.connect()
+        master.deliver(opening(fd), message(fd, "a"), closing(fd))
+        assert master.dispatcher.counts.failures == {}
+    assert log.records == []
+
+
+def test_a_callback_that_needs_a_loop_is_told_who_has_one(log: pytest.LogCaptureFixture) -> None:
+    def on_message(*_: Any) -> None:
+        asyncio.get_running_loop()  # as create_task does
+
+    with Master({"message": on_message}) as master:
+        master.deliver(message(master.connect(), "a"))
+    (record,) = log.records
+    assert "closed with 1011: the worker has an asyncio loop only if" in record.getMessage()
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit, BaseException])
+def test_whatever_a_callback_raises_ends_its_connection_only(
+    kind: type[BaseException], log: pytest.LogCaptureFixture
+) -> None:
+    def on_message(*_: Any) -> None:
+        raise kind
+
+    with Master({"message": on_message}) as master:
+        fd = master.connect()
+        master.deliver(message(fd, "a"))
+        assert master.sent().others == [(FAIL, fd, end(1011, "callback failed"))]
+    assert len(log.records) == 1

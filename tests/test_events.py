@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
+from zwoole import Frame, Server
 from zwoole.shared.errors import SettingsError
 from zwoole.workers.events import EVENTS, IN_SUPERVISOR, IN_WORKERS, event_name, fit, is_coroutine
 
@@ -94,6 +95,63 @@ def test_a_callback_that_cannot_be_called_so_is_an_error(callback: Any) -> None:
         fit("message", callback)
 
 
+def generator(server: object) -> Iterator[int]:
+    yield 1
+
+
+async def async_generator(server: object) -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    "callback", [generator, async_generator, functools.partial(generator), functools.wraps(generator)(lambda *_: None)]
+)
+def test_a_callback_that_calling_does_not_run_is_an_error(callback: Callable[..., Any]) -> None:
+    with pytest.raises(SettingsError, match=r"'open' has a `yield`.*generator \(test_events.py:\d+\)"):
+        fit("open", callback)
+
+
+def typed(server: Frame, frame: Server) -> None: ...
+
+
+def typed_with_classes(first: Frame) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("event", "callback", "words"),
+    [
+        ("message", lambda frame: None, "has 'frame' in the place of 'server'"),
+        ("message", lambda frame, server: None, "has 'frame' in the place of 'server'"),
+        ("message", typed, "has 'server', a Frame, in the place of 'server'"),
+        ("message", typed_with_classes, "has 'first', a Frame, in the place of 'server'"),
+        ("open", lambda request: None, "has 'request' in the place of 'server'"),
+        ("close", lambda fd, *others: None, "called with (server, fd, code, reason, initiator)"),
+        ("close", lambda server, code: None, "has 'code' in the place of 'fd'"),
+        ("worker_start", lambda worker_id, server=None: None, "has 'worker_id' in the place of 'server'"),
+        ("message", functools.partial(lambda own, frame: None, "own"), "has 'frame' in the place of 'server'"),
+    ],
+)
+def test_a_callback_whose_parameters_stand_in_another_order_is_an_error(
+    event: str, callback: Callable[..., Any], words: str
+) -> None:
+    with pytest.raises(SettingsError) as info:
+        fit(event, callback)
+    assert words in str(info.value)
+
+
+def annotated(server: Server, frame: Frame) -> None: ...
+
+
+def annotated_otherwise(server: Any, frame: "dict[str, int]") -> None: ...  # noqa: UP037
+
+
+@pytest.mark.parametrize(
+    "callback", [annotated, annotated_otherwise, lambda s, f: None, lambda ws, message: None, lambda *request: None]
+)
+def test_other_names_and_types_are_the_apps_own(callback: Callable[..., Any]) -> None:
+    assert fit("message", callback) is callback
+
+
 def test_a_builtin_without_a_signature_takes_what_it_is_given() -> None:
     assert fit("message", print) is print
     fit("message", dict.fromkeys)
@@ -101,7 +159,13 @@ def test_a_builtin_without_a_signature_takes_what_it_is_given() -> None:
 
 @pytest.mark.parametrize(
     "callback",
-    [coroutine, functools.partial(functools.partial(coroutine, 1), 2), AsyncObject(), AsyncObject().method],
+    [
+        coroutine,
+        functools.partial(functools.partial(coroutine, 1), 2),
+        functools.wraps(coroutine)(lambda *arguments: coroutine(*arguments)),
+        AsyncObject(),
+        AsyncObject().method,
+    ],
 )
 def test_coroutine_functions_are_known_in_any_dress(callback: Callable[..., Any]) -> None:
     assert is_coroutine(callback)

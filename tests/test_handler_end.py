@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from tests.handler_parts import begin, commands, end_connection, say
-from tests.worker_parts import AsyncMaster, closing, end, in_loop, message, opening
-from zwoole.shared.errors import ConnectionClosedError
+from tests.worker_parts import AsyncMaster, closing, end, in_loop, message, opening, settle
+from zwoole.shared.errors import ConnectionClosed, ConnectionClosedError
 from zwoole.shared.wire import DISCONNECT
 from zwoole.workers.handlers import HandlerConnection
 
@@ -52,6 +53,85 @@ async def test_the_closed_connection_of_somebody_else_is_a_failure(log: pytest.L
     with master:
         assert commands(master) == [(DISCONNECT, fd, end(1011, "handler failed"))]
     assert len(log.records) == 1
+
+
+class Group(Exception):
+    """What ExceptionGroup is, which Python 3.10 lacks."""
+
+    def __init__(self, *exceptions: BaseException) -> None:
+        super().__init__(exceptions)
+        self.exceptions = exceptions
+
+
+async def ending(ws: HandlerConnection) -> BaseException:
+    """Return what tells a handler of its connection's end: another object each time."""
+    try:
+        await ws.recv()
+    except ConnectionClosed as closed:
+        return closed
+    raise AssertionError("a message came")
+
+
+async def raise_first(ws: HandlerConnection) -> None:
+    first = await ending(ws)
+    await ending(ws)
+    raise first
+
+
+async def raise_group(ws: HandlerConnection) -> None:
+    raise Group(await ending(ws), Group(await ending(ws)))
+
+
+async def raise_from(ws: HandlerConnection) -> None:
+    raise LookupError("the user has left") from await ending(ws)
+
+
+@pytest.mark.parametrize("code", [1000, 1006])
+@pytest.mark.parametrize("handler", [raise_first, raise_group, raise_from])
+@in_loop
+async def test_the_end_of_the_connection_is_no_failure_in_whatever_dress(
+    log: pytest.LogCaptureFixture, handler: Callable[[HandlerConnection], Awaitable[None]], code: int
+) -> None:
+    master, fd = await begin(handler)
+    with master:
+        await end_connection(master, fd, code)
+        assert master.scheduler.connections == {}
+        assert master.dispatcher.counts.failures == {}
+    assert log.records == []
+
+
+@pytest.mark.parametrize("kind", ["group with another error", "raised while it ended", "of another connection"])
+@in_loop
+async def test_what_only_goes_along_with_the_end_is_a_failure(log: pytest.LogCaptureFixture, kind: str) -> None:
+    async def handler(ws: HandlerConnection) -> None:
+        closed = await ending(ws)
+        if kind == "group with another error":
+            raise Group(closed, ValueError("mine"))
+        if kind == "of another connection":
+            raise ConnectionClosedError(1006, "", ws.fd + 1)
+        try:
+            raise closed
+        except ConnectionClosed:
+            raise ValueError("mine")  # noqa: B904 - a mistake in what cleans up
+
+    master, fd = await begin(handler)
+    with master:
+        await end_connection(master, fd)
+        assert master.dispatcher.counts.failures == {"handler": 1}
+    assert len(log.records) == 1
+
+
+@in_loop
+async def test_a_handler_whose_master_died_has_not_failed(log: pytest.LogCaptureFixture) -> None:
+    async def handler(ws: HandlerConnection) -> None:
+        await asyncio.Event().wait()
+
+    master, _ = await begin(handler)
+    with master:
+        master.scheduler.master_died(master.link)
+        await settle()
+        assert master.dispatcher.counts.failures == {}
+    assert log.records == []
 
 
 @in_loop

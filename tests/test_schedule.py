@@ -62,6 +62,22 @@ async def test_events_of_one_connection_run_one_at_a_time_in_order() -> None:
 
 
 @in_loop
+async def test_whatever_a_coroutine_raises_ends_its_connection_only(log: pytest.LogCaptureFixture) -> None:
+    kinds: dict[int, type[BaseException]] = {}
+
+    async def on_message(_: object, frame: Frame) -> None:
+        raise kinds[frame.fd]
+
+    with AsyncMaster({"message": on_message}) as master:
+        for kind in (KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, BaseException):
+            kinds[master.connect()] = kind
+        master.deliver(*(message(fd, "a") for fd in kinds))
+        await settle()
+        assert master.sent().others == [(FAIL, fd, end(1011, "callback failed")) for fd in kinds]
+    assert len(log.records) == len(kinds)
+
+
+@in_loop
 async def test_connections_interleave_at_await_only() -> None:
     steps = Steps()
     with AsyncMaster({"message": steps}) as master:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import AsyncIterator
 from types import ModuleType
 from typing import Any
 
@@ -47,8 +49,58 @@ def test_callbacks_are_registered_as_decorators_and_at_once(server: Server) -> N
     assert server.on("workerStart", on_message) is on_message
     assert server.callbacks == {"message": on_message, "worker_start": on_message}
     assert not server.has_coroutines
-    server.on("message", handler)
+    server.on("close", handler)
     assert server.has_coroutines
+
+
+def test_a_second_callback_for_an_event_is_an_error_that_names_both(server: Server) -> None:
+    server.on("message")(on_message)
+    server.on("message")(on_message)  # the same again changes nothing
+    words = r"'message' has a callback already: on_message \(test_server.py:\d+\); call the second, handler \(test_"
+    with pytest.raises(SettingsError, match=words):
+        server.on("message")(handler)
+    assert server.callbacks == {"message": on_message}
+
+
+@pytest.mark.parametrize("path", ["/ws/{room}", "/{a}/{b}", "/ws}"])
+def test_a_path_with_parameters_is_an_error(server: Server, path: str) -> None:
+    with pytest.raises(SettingsError, match="there are no path parameters"):
+        server.handler(path)
+
+
+def test_a_handler_with_yield_is_an_error(server: Server) -> None:
+    async def stream(ws: object) -> AsyncIterator[int]:
+        yield 1
+
+    with pytest.raises(SettingsError, match="the handler for '/ws' has a `yield`"):
+        server.handler("/ws")(stream)
+
+
+def test_after_start_nothing_can_be_set_or_registered(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(role, "_starter", lambda _: None)
+    server.on("message", on_message)
+    server.start()
+    for call in (
+        lambda: server.set(worker_num=7),
+        lambda: server.on("open", lambda: None),
+        lambda: server.handler("/ws"),
+    ):
+        with pytest.raises(SettingsError, match=r"after start\(\)"):
+            call()
+    assert server.settings.worker_num == 3
+
+
+def test_start_in_a_running_loop_is_an_error(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Server] = []
+    monkeypatch.setattr(role, "_starter", started.append)
+    server.on("message", on_message)
+
+    async def main() -> None:
+        server.start()
+
+    with pytest.raises(WrongProcess, match="call it from the script itself"):
+        asyncio.run(main())
+    assert started == []
 
 
 @pytest.mark.parametrize("event", ["mesage", 5])

@@ -20,6 +20,7 @@ cdef class Dispatcher:
     cdef Commands _commands
     cdef dict _callbacks
     cdef object _on_message
+    cdef set _never_awaited
     cdef readonly double slow_s
 
     @cython.locals(

@@ -9,6 +9,7 @@ the worker, its acknowledgement leaves behind its pushes, and what waits to be s
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,36 @@ from zwoole.workers.link import MasterLink
 if TYPE_CHECKING:
     from zwoole.workers.schedule import Scheduler
 
+NO_LOOP = ("no running event loop", "There is no current event loop")  # how asyncio says so
+
 log = get_logger("callbacks")
+
+
+class NeverAwaited(TypeError):
+    """A callback of an app without coroutines returned an awaitable, for which there is no asyncio loop."""
+
+
+def check_result(result: object) -> None:
+    """Check what a callback returned in an app without coroutines.
+
+    Raises:
+        NeverAwaited: it must be awaited, and nothing here can.
+    """
+    if result is None or not hasattr(result, "__await__"):
+        return
+    if inspect.iscoroutine(result):
+        result.close()  # or Python warns, later, that it was never awaited
+    raise NeverAwaited(
+        "returned a coroutine, but the worker has no asyncio loop: it has one if some callback or handler is"
+        " `async def`, so write this one as `async def`"
+    )
+
+
+def hint(error: BaseException) -> str:
+    """Return what to add to the log's line about an error: asyncio cannot say why there is no loop."""
+    if isinstance(error, RuntimeError) and str(error).startswith(NO_LOOP):
+        return ": the worker has an asyncio loop only if some callback or handler is `async def`"
+    return ""
 
 
 class Dispatcher:
@@ -49,6 +79,7 @@ class Dispatcher:
     __slots__ = (
         "_callbacks",
         "_commands",
+        "_never_awaited",
         "_on_message",
         "_server",
         "counts",
@@ -77,6 +108,7 @@ class Dispatcher:
         self._commands = commands
         self._callbacks = callbacks
         self._on_message = callbacks.get("message")
+        self._never_awaited: set[str] = set()  # events whose callbacks cannot run, once that has been said
         self.slow_s = slow_callback_s or float("inf")
 
     def take_batch(self, link: MasterLink, parts: list[bytes]) -> None:
@@ -103,7 +135,9 @@ class Dispatcher:
                     if self._on_message is not None and not self._commands.has_ended(fd):
                         link.started(sequence)
                         try:
-                            self._on_message(self._server, frame)
+                            result = self._on_message(self._server, frame)
+                            if result is not None:
+                                check_result(result)
                         except BaseException as error:
                             self.callback_failed("message", fd, error)
                     link.finished(sequence)
@@ -139,7 +173,7 @@ class Dispatcher:
             name, callback, arguments = self.arguments(CLOSE, fd, body)
             if callback is not None:
                 try:
-                    callback(*arguments)
+                    check_result(callback(*arguments))
                 except BaseException as error:
                     self.callback_failed(name, fd, error)
             self.events += 1
@@ -154,15 +188,26 @@ class Dispatcher:
                 self._commands.answer_handshake(fd, Refuse(503, "the server is restarting"))
             return
         self.counts.failures[event] += 1
+        if isinstance(error, NeverAwaited):
+            self._say_never_awaited(event, error)
+        elif event == "handshake":
+            words = "the 'handshake' callback failed for fd %d, which is answered with 500%s"
+            log.error(words, fd, hint(error), exc_info=error)
+        elif fd < 0:
+            log.error("the %r callback failed%s", event, hint(error), exc_info=error)
+        else:
+            words = "the %r callback failed for fd %d, which is closed with 1011%s"
+            log.error(words, event, fd, hint(error), exc_info=error)
         if event == "handshake":
-            log.error("the 'handshake' callback failed for fd %d, which is answered with 500", fd, exc_info=error)
             self._commands.answer_handshake(fd, Refuse(500, "the server could not decide"))
-            return
-        if fd < 0:
-            log.error("the %r callback failed", event, exc_info=error)
-            return
-        log.error("the %r callback failed for fd %d, which is closed with 1011", event, fd, exc_info=error)
-        self._commands.fail(fd, CLOSE_INTERNAL_ERROR, "callback failed")
+        elif fd >= 0:
+            self._commands.fail(fd, CLOSE_INTERNAL_ERROR, "callback failed")
+
+    def _say_never_awaited(self, event: str, error: Exception) -> None:
+        """Say once for each callback that it must be `async def`: every call of it fails in the same way."""
+        if event not in self._never_awaited:
+            self._never_awaited.add(event)
+            log.error("the %r callback %s", event, error)
 
     def report_slow(self, event: str, fd: int, seconds: float) -> None:
         """Say that a callback kept its worker for long."""
@@ -197,6 +242,7 @@ class Dispatcher:
             link.started(sequence)
             try:
                 result = callback(*arguments)
+                check_result(result)
                 if kind == HANDSHAKE:
                     self._commands.answer_handshake(fd, answer_of(result))
             except BaseException as error:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from zwoole.shared.errors import SettingsError
@@ -36,6 +37,9 @@ IN_SUPERVISOR = ("worker_error", "start", "before_shutdown", "shutdown")
 
 Callback = Callable[..., Any]
 
+TYPES = {"server": "Server", "request": "Request", "frame": "Frame"}  # of the arguments that are objects of ours
+MAX_LAYERS = 32  # of decorators around a function
+
 
 def event_name(name: str) -> str:
     """Return the event that `name` means: ours, or Swoole's own spelling of it (workerStart).
@@ -55,33 +59,72 @@ def fit(event: str, callback: Callback) -> Callback:
     """Return `callback` made to take all arguments of its event, whatever trailing ones it leaves off.
 
     Raises:
-        SettingsError: it is no callable, or wants more arguments than the event has.
+        SettingsError: it is no function, could never run, or wants other arguments than the event has.
     """
     if not callable(callback):
         raise SettingsError(f"the callback for {event!r} must be a function, not {callback!r}")
+    check_kind(f"the callback for {event!r}", callback)
     arguments = EVENTS[event]
-    count = _positional(callback, len(arguments))
+    parameters = _parameters(callback)
+    if parameters is None:  # a builtin without a signature takes what it is given
+        return callback
+    count = _positional(parameters, len(arguments))
     if count < 0:
         raise SettingsError(f"the callback for {event!r} wants more than ({', '.join(arguments)})")
+    _check_order(event, parameters[:count])
     if count == len(arguments):
         return callback
     return lambda *given: callback(*given[:count])
 
 
+def check_kind(what: str, function: Callback) -> None:
+    """Check that calling a function runs it, which a generator function only does when it is iterated.
+
+    Raises:
+        SettingsError: it has a `yield`; the message begins with `what`.
+    """
+    for layer in _layers(function):
+        if inspect.isgeneratorfunction(layer) or inspect.isasyncgenfunction(layer):
+            raise SettingsError(f"{what} has a `yield`, so that calling it would run nothing: {where(function)}")
+
+
 def is_coroutine(callback: Callback) -> bool:
-    """Tell whether calling it gives a coroutine, also through functools.partial and objects with __call__."""
-    while hasattr(callback, "func"):
-        callback = callback.func
-    call = getattr(callback, "__call__", None)  # noqa: B004 - asked for its kind, not whether it is there
-    return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(call)
+    """Tell whether calling it gives a coroutine, also through functools.partial, decorators and __call__."""
+    return any(inspect.iscoroutinefunction(layer) for layer in _layers(callback))
 
 
-def _positional(callback: Callback, offered: int) -> int:
-    """Return how many of the offered arguments the callback takes, or -1 where it needs more."""
+def where(function: Callback) -> str:
+    """Return a function's name, and its file and line where they are known."""
+    for layer in reversed(list(_layers(function))):
+        code = getattr(layer, "__code__", None)
+        if code is not None:
+            return f"{layer.__qualname__} ({Path(code.co_filename).name}:{code.co_firstlineno})"
+    return repr(function)
+
+
+def _layers(function: Callback) -> Iterator[Callback]:
+    """Yield a function and those that it calls: what a partial, a decorator, or an object with __call__ holds."""
+    layer: Any = function
+    for _ in range(MAX_LAYERS):
+        yield layer
+        inner = getattr(layer, "func", None) or getattr(layer, "__wrapped__", None)
+        if inner is None and not inspect.isroutine(layer):
+            inner = getattr(layer, "__call__", None)  # noqa: B004 - asked for its kind, not whether it is there
+        if inner is None:
+            return
+        layer = inner
+
+
+def _parameters(callback: Callback) -> list[inspect.Parameter] | None:
+    """Return the parameters of a callback; None for a builtin that does not tell."""
     try:
-        parameters = inspect.signature(callback).parameters.values()
-    except (TypeError, ValueError):  # a builtin without a signature takes what it is given
-        return offered
+        return list(inspect.signature(callback).parameters.values())
+    except (TypeError, ValueError):
+        return None
+
+
+def _positional(parameters: list[inspect.Parameter], offered: int) -> int:
+    """Return how many of the offered arguments the callback takes, or -1 where it needs more."""
     count = required = 0
     for parameter in parameters:
         if parameter.kind is parameter.VAR_POSITIONAL:
@@ -92,3 +135,29 @@ def _positional(callback: Callback, offered: int) -> int:
         elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
             return -1
     return min(count, offered) if required <= offered else -1
+
+
+def _check_order(event: str, parameters: list[inspect.Parameter]) -> None:
+    """Check that no parameter has the name or the type of an argument that stands elsewhere.
+
+    Raises:
+        SettingsError: one has.
+    """
+    arguments = EVENTS[event]
+    for given, parameter in zip(arguments, parameters, strict=False):
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return
+        named = f"{parameter.name!r}" if parameter.name != given and parameter.name in arguments else ""
+        kind = _name_of(parameter.annotation)
+        typed = f"{parameter.name!r}, a {kind}," if kind in TYPES.values() and kind != TYPES.get(given) else ""
+        if named or typed:
+            raise SettingsError(
+                f"the callback for {event!r} is called with ({', '.join(arguments)}), but has {named or typed} in the"
+                f" place of {given!r}"
+            )
+
+
+def _name_of(annotation: Any) -> str:
+    """Return the name of a class in an annotation, which may be a string; "" where it is more than one name."""
+    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return name.strip("'\"").rpartition(".")[2]

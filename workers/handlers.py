@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from zwoole.shared.close_codes import CLOSE_NO_STATUS, CLOSE_NORMAL
+from zwoole.shared.close_codes import CLOSE_ABNORMAL, CLOSE_NO_STATUS, CLOSE_NORMAL
 from zwoole.shared.errors import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from zwoole.shared.request import Request
 from zwoole.workers.commands import Commands, check_close
@@ -51,7 +51,6 @@ class HandlerConnection:
         self._unfinished: int | None = None  # sequence number of the message that was handed out last
         self._ended = False
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._failure: ConnectionClosed | None = None
         self._room: asyncio.Future[None] | None = None  # pending while too much waits to be sent to the client
         self._on_way = 0  # bytes of this connection that the master may not have taken
         self._share = commands.output_limit // 8
@@ -198,7 +197,9 @@ class HandlerConnection:
 
     def ended_by(self, error: BaseException) -> bool:
         """Tell whether `error` only says that this connection was closed, which is no failure of the handler."""
-        return error is self._failure
+        if isinstance(error, asyncio.CancelledError):
+            return self.close_code == CLOSE_ABNORMAL  # the scheduler cancels a handler whose connection's master died
+        return is_end_of(self.fd, error)
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -213,8 +214,19 @@ class HandlerConnection:
         """Return what to raise on a closed connection."""
         code = 1006 if self.close_code is None else self.close_code
         kind = ConnectionClosedOK if code in OK_CODES else ConnectionClosedError
-        self._failure = kind(code, self.close_reason or "")
-        return self._failure
+        return kind(code, self.close_reason or "", self.fd)
+
+
+def is_end_of(fd: int, error: BaseException) -> bool:
+    """Tell whether an error says that a connection was closed, and nothing else: it is its ConnectionClosed, it was
+    raised from one, or it is a group of such errors.
+    """
+    if isinstance(error, ConnectionClosed):
+        return error.fd == fd
+    parts = getattr(error, "exceptions", None)  # of an ExceptionGroup, which Python 3.10 has from a package only
+    if isinstance(parts, tuple) and parts:
+        return all(isinstance(part, BaseException) and is_end_of(fd, part) for part in parts)
+    return error.__cause__ is not None and is_end_of(fd, error.__cause__)
 
 
 async def _join(pieces: Iterable[Data] | AsyncIterable[Data]) -> Data | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
 from zwoole.shared.errors import SettingsError, WrongProcess
 from zwoole.shared.settings import Settings
 from zwoole.workers import role
-from zwoole.workers.events import Callback, event_name, fit, is_coroutine
+from zwoole.workers.events import Callback, check_kind, event_name, fit, is_coroutine, where
 from zwoole.workers.handlers import Handler
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,6 +38,8 @@ class Server:
         self.callbacks: dict[str, Callback] = {}
         self.handlers: dict[str, Handler] = {}
         self.has_coroutines = False
+        self._registered: dict[str, Callable[..., Any]] = {}  # callbacks as they were given to us
+        self._started = False
         self.worker_id: int | None = None
         """This worker's number, from 0; None outside workers."""
 
@@ -46,11 +49,12 @@ class Server:
     # Before start.
 
     def set(self, settings: Mapping[str, Any] | None = None, **more: Any) -> None:
-        """Change settings, as a mapping or by keyword.
+        """Change settings, as a mapping or by keyword, before `start()`.
 
         Raises:
-            SettingsError: an unknown setting, or a value that one cannot have.
+            SettingsError: an unknown setting, a value that one cannot have, or `start()` was called already.
         """
+        self._check_not_started("set")
         self.settings = self.settings.update({**(settings or {}), **more})
 
     @overload
@@ -60,7 +64,7 @@ class Server:
     def on(self, event: str, callback: F) -> F: ...
 
     def on(self, event: str, callback: F | None = None) -> F | Callable[[F], F]:
-        """Register the callback for an event, as a decorator or at once; a later one replaces it.
+        """Register the callback for an event, as a decorator or at once, before `start()`.
 
         Args:
             event: handshake, open, message, adopt, buffer_full, buffer_empty, close, pipe_message, worker_start,
@@ -69,12 +73,20 @@ class Server:
             callback: `def` or `async def`; it may leave off trailing arguments.
 
         Raises:
-            SettingsError: there is no such event, or the callback wants more than it is given.
+            SettingsError: there is no such event, it has a callback already, the callback wants other arguments than
+                it is given or is a generator function, or `start()` was called already.
         """
+        self._check_not_started("on")
         name = event_name(event)
 
         def register(function: F) -> F:
-            self.callbacks[name] = fit(name, function)
+            fitted = fit(name, function)
+            before = self._registered.setdefault(name, function)
+            if before is not function:
+                raise SettingsError(
+                    f"{name!r} has a callback already: {where(before)}; call the second, {where(function)}, from it"
+                )
+            self.callbacks[name] = fitted
             self.has_coroutines = self.has_coroutines or is_coroutine(function)
             return function
 
@@ -84,14 +96,23 @@ class Server:
         """Register a coroutine function that serves each connection to `path`.
 
         Raises:
-            SettingsError: the path does not begin with "/", has a handler already, or the function is no coroutine.
+            SettingsError: the path does not begin with "/", has braces, has a handler already, the function is no
+                coroutine, or `start()` was called already.
         """
+        self._check_not_started("handler")
         if not isinstance(path, str) or not path.startswith("/"):
             raise SettingsError(f"a handler's path must begin with '/', not be {path!r}")
 
+        if "{" in path or "}" in path:
+            raise SettingsError(
+                f"a handler's path is matched as it stands, and {path!r} has braces: there are no path parameters; take"
+                " `request.query`, or a `message` callback, which serves every path that has no handler"
+            )
+
         def register(function: F) -> F:
             if path in self.handlers:
-                raise SettingsError(f"the path {path!r} has a handler already")
+                raise SettingsError(f"the path {path!r} has a handler already: {where(self.handlers[path])}")
+            check_kind(f"the handler for {path!r}", function)
             if not is_coroutine(function):
                 raise SettingsError(f"the handler for {path!r} must be an `async def` function, not {function!r}")
             self.handlers[path] = function
@@ -106,11 +127,21 @@ class Server:
 
         Raises:
             SettingsError: neither a `message` callback nor a handler is registered.
-            WrongProcess: this process must not start a server.
+            WrongProcess: this process must not start a server, or not here: an asyncio loop runs.
         """
+        if asyncio_runs():
+            raise WrongProcess(
+                "start() was called while an asyncio loop runs, as in `asyncio.run(main())`: call it from the script"
+                " itself; each worker has a loop of its own, where `worker_start` can prepare what the app needs"
+            )
         if not self.handlers and "message" not in self.callbacks:
             raise SettingsError("nothing to serve: register a 'message' callback or a handler before start()")
+        self._started = True
         role.start(self)
+
+    def _check_not_started(self, method: str) -> None:
+        if self._started:
+            raise SettingsError(f"{method}() was called after start(): the server runs with what it was given before")
 
     # Commands. In a worker, `bind` puts the compiled ones in their place.
 
@@ -240,3 +271,12 @@ class Server:
 
     def _outside(self, command: str) -> WrongProcess:
         return WrongProcess(f"{command}() works in workers: in callbacks, handlers, and what they start")
+
+
+def asyncio_runs() -> bool:
+    """Tell whether an asyncio loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -67,6 +67,21 @@ MISTAKES = {
         1,
         "the callback for 'message' wants more than (server, frame)",
     ),
+    "callback with other arguments": (
+        app("server.on('message', lambda frame: None)"),
+        1,
+        "the callback for 'message' is called with (server, frame), but has 'frame' in the place of 'server'",
+    ),
+    "second callback": (
+        app(MESSAGE, MESSAGE),
+        1,
+        "'message' has a callback already: <lambda> (app.py:3); call the second, <lambda> (app.py:4), from it",
+    ),
+    "start in a loop": (
+        app("import asyncio", MESSAGE, "async def main():", "    server.start()", "asyncio.run(main())"),
+        1,
+        "start() was called while an asyncio loop runs, as in `asyncio.run(main())`: call it from the script itself",
+    ),
     "handler that is no coroutine": (
         app("server.handler('/')(lambda ws: None)"),
         1,
@@ -88,7 +103,11 @@ def test_mistake_in_the_app(source: str, code: int, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["no callbacks", "unknown setting", "unknown event", "setting out of bounds", "callback that wants more"]
+    "name",
+    [
+        *("no callbacks", "unknown setting", "unknown event", "setting out of bounds", "callback that wants more"),
+        *("second callback", "start in a loop"),
+    ],
 )
 def test_mistake_in_python_app_py(name: str) -> None:
     """Without the zwoole command the same line comes, with the place in the app, and no traceback."""
