@@ -56,15 +56,14 @@ def extensions() -> list[Extension]:
     """Return the extension modules, or none for a pure Python build."""
     if os.environ.get("SKIP_CYTHON"):
         return []
+    sources = {name: "src/" + name.replace(".", "/") + ".py" for name in COMPILED}
+    for name, path in sources.items():
+        if not Path(path).is_file():
+            raise SystemExit(f"setup.py: COMPILED names {name}, but there is no {path}")
     from Cython.Build import cythonize
 
-    sources = {name: "src/" + name.replace(".", "/") + ".py" for name in COMPILED}
     modules = cythonize(
-        [
-            Extension(name, [path], extra_compile_args=["-O3", "-g0"])
-            for name, path in sources.items()
-            if Path(path).exists()
-        ],
+        [Extension(name, [path], extra_compile_args=["-O3", "-g0"]) for name, path in sources.items()],
         compiler_directives=DIRECTIVES,
         nthreads=os.cpu_count() or 1,
         annotate=bool(os.environ.get("CYTHON_ANNOTATE")),

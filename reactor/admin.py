@@ -10,12 +10,11 @@ from zwoole.reactor.closing import Closing
 from zwoole.reactor.connection import OPEN, Connection
 from zwoole.reactor.outbound import Outbound
 from zwoole.reactor.registry import Registry
-from zwoole.shared.close_codes import is_sendable
+from zwoole.shared.close_codes import MAX_REASON_BYTES, is_sendable
 from zwoole.shared.control import MAX_LISTED
 from zwoole.shared.frames import OP_BINARY, OP_TEXT
 from zwoole.shared.request import unpack_request
 
-MAX_REASON_BYTES = 123  # what a close frame has room for behind its code
 MAX_PATH = 200
 
 STAGES = ("handshake", "open", "ending", "closing", "lingering", "gone")

@@ -5,6 +5,8 @@ from zwoole.shared.frames cimport append_header, build_frame
 from zwoole.shared.protocol cimport Protocol
 from zwoole.shared.wire cimport BatchReader
 
+cdef Py_ssize_t _LARGE, _FULL_CHUNK
+
 
 cdef class Connection:
     cdef readonly unsigned long long fd

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LARGE = 16384
 MAX_CHUNKS_PER_WRITE = 64
 FULL_CHUNK = 65536  # not more, since one is moved as a whole when the kernel took a part, and kept until it took all
+_LARGE = LARGE  # C integers in the compiled module
+_FULL_CHUNK = FULL_CHUNK
 CHUNK_COST = 64  # bytes of memory that a chunk takes beside those it holds
 
 # Stages of a connection's life.
@@ -191,11 +193,11 @@ class Connection:
 
     def queue(self, data: bytes) -> None:
         """Queue bytes as they are: a frame that is built, an HTTP response."""
-        if self.framed or len(data) >= LARGE:
+        if self.framed or len(data) >= _LARGE:
             self._queue_chunk(data)
         else:
             out = self._out
-            if out is None or len(out) >= 65536:
+            if out is None or len(out) >= _FULL_CHUNK:
                 out = self._open_chunk()
             out += data
         self.queued += len(data)
@@ -215,10 +217,10 @@ class Connection:
             self.queue(build_frame(opcode, event.data()))
             return
         out = self._out
-        if out is not None and len(out) >= 65536:
+        if out is not None and len(out) >= _FULL_CHUNK:
             out = self._open_chunk()
         before = 0 if out is None else len(out)
-        if size < 16384:
+        if size < _LARGE:
             out = self._out = event.append_frame(out, 0x80 | opcode)
             self.queued += len(out) - before
             return

@@ -25,7 +25,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from zwoole.shared.request import list_elements, split_target
+from zwoole.shared.request import TOKEN, list_elements, split_target
 
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _HTTP2_PREFACE = b"PRI * HTTP/2.0"  # RFC 9113 section 3.4
@@ -33,14 +33,13 @@ _TLS_HANDSHAKE = 0x16  # content type of the record that carries a ClientHello (
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _MAX_QUOTED = 60  # characters of a client's text in a reason
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 section 5.6.2
-_TOKEN_TEXT = re.compile(_TOKEN)
-_REQUEST_LINE = re.compile(rb"[\r\n]*(%b) ([\x21-\x7e]+) HTTP/(\d\.\d)\r\n" % _TOKEN.encode())
+_TOKEN_TEXT = re.compile(TOKEN)
+_REQUEST_LINE = re.compile(rb"[\r\n]*(%b) ([\x21-\x7e]+) HTTP/(\d\.\d)\r\n" % TOKEN.encode())
 _TEXT = rb"[^\x00-\x08\x0a-\x1f\x7f]*"  # of a line: no control character except tab
-_FLAWLESS = re.compile(rb"[\r\n]*%b\r\n(?:%b:%b\r\n)*\r\n" % (_TEXT, _TOKEN.encode(), _TEXT))
+_FLAWLESS = re.compile(rb"[\r\n]*%b\r\n(?:%b:%b\r\n)*\r\n" % (_TEXT, TOKEN.encode(), _TEXT))
 # What is wrong where that does not match: a CR or LF that is not part of a line ending, any other control character
 # except tab, or the place where a line should begin with a name and a colon, and does not.
-_FLAW = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<=\n)(?!%b:|\r\n|\Z)" % _TOKEN.encode())
+_FLAW = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<=\n)(?!%b:|\r\n|\Z)" % TOKEN.encode())
 _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 # Headers which the two answers write themselves, or must not have: a length or a transfer encoding has no place in

@@ -27,9 +27,10 @@ cdef class Limits:
     cpdef void hold(self, Connection connection, Py_ssize_t size) except *
     cpdef void enforce(self, Connection connection, str setting, int code, str reason) except *
     cpdef void forget(self, Connection connection) except *
-    @cython.locals(now=double)
-    cdef double _taken(self, double full_at, double seconds) except? -1
-    cdef double _over(self, double full_at) except? -1
-    @cython.locals(over=double)
+    @cython.locals(too_much=double)
     cdef bint _allow(self, Connection connection, double full_at, str setting, str reason) except -1
     cdef void _pause(self, Connection connection) except *
+
+
+cpdef double taken(double full_at, double seconds, double now) except? -1
+cpdef double over(double full_at, double now) except? -1

@@ -68,22 +68,22 @@ class Limits:
 
     def take_message(self, connection: Connection) -> bool:
         """Count a message; return whether it may be accepted, false where the connection was closed for it."""
-        connection.message_bucket = self._taken(connection.message_bucket, 1.0 / self.message_rate)
+        connection.message_bucket = taken(connection.message_bucket, 1.0 / self.message_rate, self._loop.now)
         return self._allow(connection, connection.message_bucket, "rate_limit_messages", "too many messages a second")
 
     def take_bytes(self, connection: Connection, count: int) -> bool:
         """Count bytes that were read; return whether to act on them, false where the connection was closed for them."""
         if connection.stage != 1:
             return True
-        connection.byte_bucket = self._taken(connection.byte_bucket, count / self.byte_rate)
+        connection.byte_bucket = taken(connection.byte_bucket, count / self.byte_rate, self._loop.now)
         return self._allow(connection, connection.byte_bucket, "rate_limit_bytes", "too many bytes a second")
 
     def take_control(self, connection: Connection) -> bool:
         """Count a ping or pong; return whether to act on it, false where the connection was closed for it."""
         if self._control_rate == 0 or connection.stage != 1:
             return True
-        connection.control_bucket = self._taken(connection.control_bucket, 1.0 / self._control_rate)
-        if self._over(connection.control_bucket) <= ROUNDING_S:
+        connection.control_bucket = taken(connection.control_bucket, 1.0 / self._control_rate, self._loop.now)
+        if over(connection.control_bucket, self._loop.now) <= ROUNDING_S:
             return True
         reason = "too many pings and pongs a second"
         self.enforce(connection, "control_frames_per_second", CLOSE_POLICY_VIOLATION, reason)
@@ -112,22 +112,13 @@ class Limits:
         if connection.throttled and self.resumes is not None:
             self.resumes.stop(connection.fd)
 
-    def _taken(self, full_at: float, seconds: float) -> float:
-        """Return a bucket out of which so many seconds' worth was taken."""
-        now = self._loop.now
-        return (full_at if full_at > now else now) + seconds
-
-    def _over(self, full_at: float) -> float:
-        """Return how many seconds' worth more was taken from a bucket than it held; below 0 it holds some still."""
-        return full_at - self._loop.now - 1.0
-
     def _allow(self, connection: Connection, full_at: float, setting: str, reason: str) -> bool:
         """Act on what a bucket says: an empty one has its connection paused, or one more than empty closed."""
-        over = self._over(full_at)
-        if self._closes and over > ROUNDING_S:
+        too_much = over(full_at, self._loop.now)
+        if self._closes and too_much > ROUNDING_S:
             self.enforce(connection, setting, CLOSE_POLICY_VIOLATION, reason)
             return False
-        if not self._closes and over > -ROUNDING_S:
+        if not self._closes and too_much > -ROUNDING_S:
             self._pause(connection)
         return True
 
@@ -139,11 +130,21 @@ class Limits:
             connection.throttled = True
             self.pauses += 1
         self._router.stop_reading(connection)
-        over = max(self._over(connection.message_bucket), self._over(connection.byte_bucket), 0.0)
-        self.resumes.start(connection.fd, over)
+        full_at = max(connection.message_bucket, connection.byte_bucket)
+        self.resumes.start(connection.fd, max(over(full_at, self._loop.now), 0.0))
 
     def _resume(self, fd: int) -> None:
         connection = self._registry.find(fd)
         if connection is not None:
             connection.throttled = False
             self._router.read_if_allowed(connection)
+
+
+def taken(full_at: float, seconds: float, now: float) -> float:
+    """Return a bucket, which will be full at `full_at`, after as much was taken from it as it gains in `seconds`."""
+    return (full_at if full_at > now else now) + seconds
+
+
+def over(full_at: float, now: float) -> float:
+    """Return how many seconds' worth more was taken from a bucket than it held; below 0 it still holds some."""
+    return full_at - now - 1.0

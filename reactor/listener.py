@@ -8,7 +8,7 @@ import socket
 from functools import partial
 
 from zwoole.reactor.handshake import Refused
-from zwoole.reactor.limits import ROUNDING_S
+from zwoole.reactor.limits import ROUNDING_S, over, taken
 from zwoole.reactor.loop import Loop
 from zwoole.reactor.opening import Opening
 from zwoole.reactor.registry import Registry
@@ -77,7 +77,7 @@ class Listener:
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(ACCEPTS_PER_TURN):
-            if self._rate and self._bucket - self._loop.now > 1.0 - ROUNDING_S:
+            if self._rate and over(self._bucket, self._loop.now) > -ROUNDING_S:
                 self.rests += 1
                 self._rest()
                 return
@@ -96,7 +96,7 @@ class Listener:
     def _welcome(self, accepted: socket.socket, address: tuple[str, int]) -> None:
         self.accepted += 1
         if self._rate:
-            self._bucket = max(self._bucket, self._loop.now) + 1 / self._rate
+            self._bucket = taken(self._bucket, 1 / self._rate, self._loop.now)
         accepted.setblocking(False)
         if self._registry.full:
             self._opening.turn_away(accepted, NO_PLACE)

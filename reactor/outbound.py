@@ -17,6 +17,7 @@ from zwoole.reactor.worker import WorkerLink
 from zwoole.shared.close_codes import is_sendable
 from zwoole.shared.frames import MAX_CONTROL_PAYLOAD, OP_BINARY, OP_PING, OP_TEXT, build_frame
 from zwoole.shared.log import get_logger
+from zwoole.shared.request import MAX_STATE_BYTES
 from zwoole.shared.wire import (
     ACCEPT,
     ACK,
@@ -37,7 +38,6 @@ from zwoole.shared.wire import (
 )
 
 BATCHES_PER_TURN = 16
-MAX_STATE_BYTES = 65536
 
 log = get_logger("outbound")
 

@@ -2,6 +2,8 @@ import cython
 
 from zwoole.reactor.connection cimport Connection
 
+cdef int _FOR_CLOSES, _FOR_COMMANDS, _NOTHING
+
 
 cdef class Window:
     cdef readonly unsigned long long next_sequence

@@ -24,6 +24,8 @@ EVENT_COMMAND = 10
 
 FOR_CLOSES = 1024  # places in the ring that messages leave to closes and to word of full and empty buffers
 FOR_COMMANDS = 64  # places that closes leave to the few commands that are sent without asking
+_FOR_CLOSES = FOR_CLOSES  # C integers in the compiled module
+_FOR_COMMANDS = FOR_COMMANDS
 
 _NOTHING = 255
 
@@ -96,22 +98,22 @@ class Window:
 
     def has_room(self, size: int) -> bool:
         """Tell whether an event with `size` bytes may be sent; one always may when nothing is unfinished."""
-        if self.places >= self._ring - 1024:
+        if self.places >= self._ring - _FOR_CLOSES:
             return False
         return self.events == 0 or (self.events < self.max_events and self.bytes + size <= self.max_bytes)
 
     def has_place(self) -> bool:
         """Tell whether a close, or what else takes no credit, has a place in the ring."""
-        return self.places < self._ring - 64
+        return self.places < self._ring - _FOR_COMMANDS
 
     def is_taken(self) -> bool:
         """Tell whether an event that has not finished has the next number's place."""
-        return self._events[self.next_sequence & (self._ring - 1)] != 255
+        return self._events[self.next_sequence & (self._ring - 1)] != _NOTHING
 
     def skip_taken(self) -> None:
         """Leave out the numbers whose places are taken."""
         at = self.next_sequence & (self._ring - 1)
-        while self._events[at] != 255:
+        while self._events[at] != _NOTHING:
             self._stragglers.setdefault(at, self.next_sequence - self._ring)
             self.next_sequence += 1
             at = self.next_sequence & (self._ring - 1)
@@ -146,7 +148,7 @@ class Window:
             WireError: no such event is unfinished.
         """
         at = sequence & (self._ring - 1)
-        if self._events[at] == 255 or sequence >= self.next_sequence:
+        if self._events[at] == _NOTHING or sequence >= self.next_sequence:
             raise WireError(f"acknowledgement of event {sequence}, which is not outstanding")
         if self._stragglers or self.next_sequence - sequence > self._ring:
             self._check_straggler(at, sequence)
@@ -155,7 +157,7 @@ class Window:
         data = self._data[at]
         size = 0 if data is None else len(data)
         self._connections[at] = None
-        self._events[at] = 255
+        self._events[at] = _NOTHING
         self._data[at] = None
         self.places -= 1
         if event < 8:
@@ -170,7 +172,7 @@ class Window:
             else:
                 if self.next_sequence - sequence > self._ring:  # it was the last straggler
                     sequence = self.next_sequence - self._ring
-                while sequence < self.next_sequence and self._events[sequence & (self._ring - 1)] == 255:
+                while sequence < self.next_sequence and self._events[sequence & (self._ring - 1)] == _NOTHING:
                     sequence += 1
                 self.oldest = sequence
         return connection
@@ -181,7 +183,7 @@ class Window:
         begin = self.next_sequence - min(self._ring, self.next_sequence)
         for sequence in [*sorted(self._stragglers.values()), *range(begin, self.next_sequence)]:
             at = sequence & (self._ring - 1)
-            if self._events[at] != 255 and self._stragglers.get(at, sequence) == sequence:
+            if self._events[at] != _NOTHING and self._stragglers.get(at, sequence) == sequence:
                 found.append(Outstanding(sequence, self._connections[at], self._events[at], self._data[at] or b""))
         return found
 

@@ -19,14 +19,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from zwoole.shared.frames import build_frame
+from zwoole.shared.request import TOKEN
 
 TAIL = b"\x00\x00\xff\xff"  # what a sync flush ends with: left off by senders, appended by receivers (section 7.2)
 RSV1 = 0x40
 MEMORY_LEVEL = 8
 SLICE = 16384  # bytes that are deflated at a time
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PARAMETER = rf'[ \t]*({_TOKEN})[ \t]*(?:=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)")[ \t]*)?'
+_PARAMETER = rf'[ \t]*({TOKEN})[ \t]*(?:=[ \t]*(?:({TOKEN})|"((?:[^"\\]|\\.)*)")[ \t]*)?'
 _EXTENSION = re.compile(rf"{_PARAMETER}(?:;{_PARAMETER})*")
 _PART = re.compile(_PARAMETER)
 _NAME = "permessage-deflate"

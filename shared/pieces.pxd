@@ -1,5 +1,7 @@
 import cython
 
+cdef Py_ssize_t _PIECE
+
 
 cdef class Pieces:
     cdef readonly Py_ssize_t size

@@ -7,6 +7,7 @@ while it grows, and leave holes in memory behind it.
 from __future__ import annotations
 
 PIECE = 16384  # bytes of a part that stays alone
+_PIECE = PIECE  # a C integer in the compiled module
 
 
 class Pieces:
@@ -28,18 +29,18 @@ class Pieces:
         size = len(part)
         self.size += size
         growing = self._growing
-        if size < 16384:
+        if size < _PIECE:
             if growing is None:
                 growing = self._growing = bytearray()
             growing += part
-            if len(growing) < 16384:
+            if len(growing) < _PIECE:
                 return
         if self._kept is None:
             self._kept = []
         if growing is not None:
             self._kept.append(growing)
             self._growing = None
-        if size >= 16384:
+        if size >= _PIECE:
             self._kept.append(part)
 
     def join(self) -> bytes:

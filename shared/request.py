@@ -19,6 +19,8 @@ from urllib.parse import parse_qsl, unquote
 
 import msgpack
 
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 section 5.6.2
+
 # Append only: the position of a name is what records contain.
 _NAMES = (
     "Host",
@@ -50,6 +52,7 @@ _NAMES = (
     "X-Request-ID",
 )
 _NAME_CODES = {name: code for code, name in enumerate(_NAMES)}
+MAX_STATE_BYTES = 65536  # packed, of what callbacks keep with a connection
 _FIXED_FIELDS = 4  # target, remote_addr, remote_port, subprotocol
 
 

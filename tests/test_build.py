@@ -6,6 +6,8 @@ import ast
 import importlib
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,7 +38,7 @@ def source_of(module: str) -> Path:
     return (ROOT / "src" / module.replace(".", "/")).with_suffix(".py")
 
 
-MODULES = [module for module in compiled_modules() if source_of(module).exists()]
+MODULES = compiled_modules()
 
 
 def private_attributes() -> Iterator[tuple[str, str, list[str]]]:
@@ -92,6 +94,18 @@ def test_private_attributes_are_invisible_just_where_types_were_applied(
 def test_the_classes_that_carry_the_bytes_are_among_those() -> None:
     names = {name for _, name, _ in PRIVATE}
     assert names >= {"Protocol", "BatchWriter", "BatchReader", "ConnectionTable", "ProgressMap"}
+
+
+def test_a_module_that_is_not_there_fails_the_build(tmp_path: Path) -> None:
+    script = (ROOT / "setup.py").read_text().replace("COMPILED = [", 'COMPILED = [\n    "zwoole.shared.maks",')
+    (tmp_path / "setup.py").write_text(script)
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    environment = {name: value for name, value in os.environ.items() if name != "SKIP_CYTHON"}
+    run = subprocess.run(
+        [sys.executable, "setup.py", "--version"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode != 0
+    assert "zwoole.shared.maks" in run.stderr
 
 
 @pytest.mark.parametrize("module", MODULES)

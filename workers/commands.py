@@ -20,6 +20,7 @@ from zwoole.shared.errors import BackpressureError, QueueFull
 from zwoole.shared.frames import MAX_CONTROL_PAYLOAD, OP_BINARY, OP_TEXT
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.mask import is_utf8
+from zwoole.shared.request import MAX_STATE_BYTES
 from zwoole.shared.wire import (
     ACCEPT,
     BROADCAST,
@@ -35,7 +36,6 @@ from zwoole.shared.wire import (
 from zwoole.workers.link import FLUSH_BYTES, MasterLink
 
 COROUTINE_FACTOR = 4
-MAX_STATE_BYTES = 65536
 WAIT_MS = 100
 PRUNE_ENDED = 1024
 
