@@ -163,11 +163,17 @@ def meet(offer: Offer, wishes: Wishes) -> Agreement | None:
 class Inflater:
     """Inflates one connection's messages.
 
+    A block may say that it is the last one (BFINAL; RFC 7692 section 7.2.3.4). The sender's next block then refers to
+    nothing before it, so it gets a decompressor with an empty window. Behind such a block a message may end in two ways:
+    with the octet 00, which makes an empty block together with the tail that the receiver appends, or with nothing. In
+    the second case the tail is half a block, and its decompressor must not see the next message.
+
     Attributes:
-        rest: input that was given and not yet looked at, because the output had reached its limit.
+        rest: input that was given and not yet looked at: the output had reached its limit, or a last block ended.
+        taken: bytes of this message that the decompressor has taken, since the message's beginning or a last block.
     """
 
-    __slots__ = ("_bits", "_decoder", "_takeover", "rest")
+    __slots__ = ("_bits", "_decoder", "_takeover", "rest", "taken")
 
     def __init__(self, bits: int, takeover: bool) -> None:
         """Begin with an empty window of 2^`bits` bytes, which outlasts a message where `takeover` says so."""
@@ -175,9 +181,12 @@ class Inflater:
         self._takeover = takeover
         self._decoder: zlib._Decompress | None = None
         self.rest = b""
+        self.taken = 0
 
     def inflate(self, data: bytes, limit: int) -> bytes:
         """Return what the next piece of a message's payload inflates to, at most `limit` bytes at a time.
+
+        To the end of a payload that is not empty TAIL must be appended.
 
         Raises:
             zlib.error: it is not deflated data.
@@ -186,18 +195,20 @@ class Inflater:
         if decoder is None:
             decoder = self._decoder = zlib.decompressobj(-self._bits)
         out = decoder.decompress(data, limit)
-        self.rest = decoder.unconsumed_tail
-        # Section 7.2.3.4: a block may say that it is the last. Its sender's next compressor has an empty window then,
-        # and so has what inflates the rest.
         if decoder.eof:
             self.rest = decoder.unused_data
+            self.taken = 0
             self._decoder = None
+        else:
+            self.rest = decoder.unconsumed_tail
+            self.taken += len(data) - len(self.rest)
         return out
 
     def end_message(self) -> None:
         """The message is whole."""
-        if not self._takeover:
+        if not self._takeover or self.taken == len(TAIL):  # of the message, nothing but the tail
             self._decoder = None
+        self.taken = 0
 
 
 # ---- Sending -----------------------------------------------------------------------------------------------------

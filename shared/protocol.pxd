@@ -68,6 +68,7 @@ cdef class Protocol:
     @cython.locals(partial=Pieces, room=Py_ssize_t, limit=Py_ssize_t, out=bytes, size=Py_ssize_t, more=bint)
     cdef int _inflate(self) except -1
 
+    cdef int _end_compressed(self) except -1
     cdef bint _check_text(self, bytes chunk, bint final) except -1
     cdef int _finish_message(self) except -1
     cdef int _control_frame(self, int opcode, bytes payload) except -1

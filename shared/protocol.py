@@ -44,6 +44,7 @@ YIELD = 6  # inflating has taken its share of this turn: to be called again in t
 FAILED = 5  # the peer broke the protocol: `close_code`, `close_reason` say how; nothing more will be read
 
 INFLATE_BYTES = 262144  # inflated in one turn, for one connection: well below a millisecond
+LAST_BLOCK_COST = 4096  # what a block that says it is the last counts for, since it takes a new decompressor
 
 HEADROOM = 136  # more than a control frame's 6 bytes of header and 125 of payload
 
@@ -277,8 +278,7 @@ class Protocol:
         self._phase = 0
         if length == 0 and self._fin:
             if self._compressed:
-                self._pending = TAIL
-                return NEED_DATA
+                return self._end_compressed()
             return self._finish_message()
         return NEED_DATA
 
@@ -319,18 +319,30 @@ class Protocol:
         size = len(out)
         if size > room:
             return self._fail(CLOSE_MESSAGE_TOO_BIG, "")
+        # Output that filled its limit exactly may have more behind it, though all input is used.
+        more = len(inflater.rest) > 0 or size == limit
         self._inflated += size
+        if more and size < limit:
+            self._inflated += LAST_BLOCK_COST
         if self._message_opcode == 0x1 and not self._check_text(out, False):
             return self._fail(CLOSE_INVALID_DATA, "text that is not UTF-8")
         partial.add(out)
-        # Output that filled its limit exactly may have more behind it, though all input is used.
-        more = len(inflater.rest) > 0 or size == limit
         self._pending = inflater.rest if more else None
         if not more and self._remaining == 0 and self._fin:
-            self._compressed = False
             inflater.end_message()
+            self._compressed = False
             return self._finish_message()
         return NEED_DATA
+
+    def _end_compressed(self) -> int:
+        """A compressed message ends with a frame without a payload."""
+        inflater: Inflater = self._inflater  # type: ignore[assignment]
+        if inflater.taken:
+            self._pending = TAIL
+            return NEED_DATA
+        inflater.end_message()  # there was no payload at all, or its last block is read: there is nothing to inflate
+        self._compressed = False
+        return self._finish_message()
 
     def _check_text(self, chunk: bytes, final: bool) -> bool:
         """Check the text so far: a bad byte ends the connection when it arrives, not when the message is whole."""

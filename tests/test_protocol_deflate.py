@@ -16,6 +16,7 @@ from zwoole.shared.protocol import (
     FAILED,
     HEADROOM,
     INFLATE_BYTES,
+    LAST_BLOCK_COST,
     MESSAGE,
     NEED_DATA,
     PING,
@@ -109,6 +110,73 @@ def test_context_takeover(payloads: list[bytes], cuts: list[int]) -> None:
         data = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
         receiver.feed(client_frame(2, data, reserved=RSV1))
     assert receiver.events == [(MESSAGE, payload) for payload in payloads]
+
+
+def last_block(payload: bytes) -> bytes:
+    """Return a deflated payload whose last block says so (BFINAL), to the end of its byte."""
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return compressor.compress(payload) + compressor.flush(zlib.Z_FINISH)
+
+
+FORMS = {  # of a message that says "Hello" (RFC 7692 section 7.2.3), in frames
+    "no last block": [deflated(b"Hello")],
+    "a last block with the octet that section 7.2.3.4 appends": [last_block(b"Hello") + b"\0"],
+    "a last block and nothing behind it": [last_block(b"Hello")],
+    "the same, and an empty frame": [last_block(b"Hello"), b""],
+    "the octet in a frame of its own": [last_block(b"Hello"), b"\0"],
+    "two last blocks": [last_block(b"Hel") + last_block(b"lo")],
+    "two last blocks with the octet": [last_block(b"Hel") + last_block(b"lo") + b"\0"],
+    "a last block in the middle": [last_block(b"Hel") + deflated(b"lo")],
+    "a last block in the middle, at the end of a frame": [last_block(b"Hel"), deflated(b"lo")],
+    "a last block at the end of a frame, and one behind it": [last_block(b"Hel"), last_block(b"lo")],
+    "an empty last block at the end": [last_block(b"Hello") + last_block(b"")],
+}
+
+
+@pytest.mark.parametrize("takeover", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_messages_end_leaves_the_next_message_whole(form: str, takeover: bool) -> None:
+    pieces = FORMS[form]
+    data = b"".join(
+        client_frame(0 if number else 2, piece, fin=number == len(pieces) - 1, reserved=0 if number else RSV1)
+        for number, piece in enumerate(pieces)
+    )
+    again = client_frame(2, deflated(b"again"), reserved=RSV1)
+    for cut in range(len(data) + 1):
+        receiver = Receiver(takeover=takeover)
+        for part in (again, data[:cut], data[cut:], data, again):
+            receiver.feed(part)
+        texts = [b"again", b"Hello", b"Hello", b"again"]
+        assert receiver.events == [(MESSAGE, text) for text in texts]
+
+
+@pytest.mark.parametrize("takeover", [False, True])
+def test_a_message_without_a_payload_is_empty_and_leaves_the_window_as_it_was(takeover: bool) -> None:
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+    receiver = Receiver(takeover=takeover)
+    empty = client_frame(2, b"", reserved=RSV1)
+    in_frames = client_frame(2, b"", fin=False, reserved=RSV1) + client_frame(0, b"")
+    for data in (empty, in_frames):
+        if not takeover:
+            compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+        text = compressor.compress(b"Hello Hello Hello") + compressor.flush(zlib.Z_SYNC_FLUSH)
+        receiver.feed(data)
+        receiver.feed(client_frame(2, text[:-4], reserved=RSV1))
+    assert receiver.events == [(MESSAGE, b""), (MESSAGE, b"Hello Hello Hello")] * 2
+
+
+def test_what_stands_behind_a_last_block_must_be_deflated_too() -> None:
+    receiver = Receiver(takeover=True)
+    receiver.feed(client_frame(2, last_block(b"Hello") + b"\xff\xff", reserved=RSV1))
+    assert receiver.events == [(FAILED, 1007)]
+
+
+def test_last_blocks_without_end_never_hold_the_loop() -> None:
+    """Each of them takes a new decompressor, though it inflates to nothing."""
+    receiver = Receiver(takeover=True)
+    receiver.feed(client_frame(2, last_block(b"") * 1000 + last_block(b"Hello"), reserved=RSV1))
+    assert receiver.events == [(MESSAGE, b"Hello")]
+    assert receiver.yields == 1001 * LAST_BLOCK_COST // INFLATE_BYTES
 
 
 @pytest.mark.parametrize(
