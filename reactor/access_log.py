@@ -1,4 +1,4 @@
-"""The access log: one line for every connection that opens, and one for its end."""
+"""The access log: one line for every connection that opens, one for its end, and one for every client refused."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ class AccessLog:
         """A handshake has succeeded, for the request target `target`."""
         self._opened[connection.fd] = time.monotonic()
         log.info("open fd=%d %s:%d %s", connection.fd, connection.remote_addr, connection.remote_port, target)
+
+    def refused(self, address: str, port: int, target: str, status: int) -> None:
+        """A client was refused, with this HTTP status, whatever it had asked for."""
+        log.info("refuse %s:%d status=%d %a", address, port, status, target)
 
     def gone(self, connection: Connection) -> None:
         """A connection's socket is closed; where it never opened there is nothing to say."""

@@ -32,6 +32,7 @@ _HTTP2_PREFACE = b"PRI * HTTP/2.0"  # RFC 9113 section 3.4
 _TLS_HANDSHAKE = 0x16  # content type of the record that carries a ClientHello (RFC 8446 section 5.1)
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _MAX_QUOTED = 60  # characters of a client's text in a reason
+_MAX_TARGET = 200  # and of a request target in a log
 
 _TOKEN_TEXT = re.compile(TOKEN)
 _REQUEST_LINE = re.compile(rb"[\r\n]*(%b) ([\x21-\x7e]+) HTTP/(\d\.\d)\r\n" % TOKEN.encode())
@@ -112,6 +113,20 @@ def find_head_end(buffer: bytearray | bytes, start: int) -> int:
     return -1 if end < 0 else end + 4
 
 
+def request_target(head: bytes | bytearray) -> str:
+    """Return the target of the request whose `head` has come in part or whole, cut short, as it is: not fit for a log.
+
+    Of what is no request it is the first words.
+    """
+    words = head.lstrip(b"\r\n").partition(b"\r\n")[0].split(b" ", 2)
+    return words[min(1, len(words) - 1)][:_MAX_TARGET].decode("latin-1")
+
+
+def asks_for_head_only(head: bytes | bytearray) -> bool:
+    """Tell whether the answer to a request must not have a body (RFC 9110 section 9.3.2)."""
+    return head.lstrip(b"\r\n").startswith(b"HEAD ")
+
+
 def early_refusal(prefix: bytes | bytearray) -> Refused | None:
     """Return the refusal for a client whose first bytes `prefix` cannot begin an HTTP/1.1 request, or None so far."""
     begin = bytes(prefix.lstrip(b"\r\n")[: len(_HTTP2_PREFACE)])
@@ -133,21 +148,22 @@ def parse_upgrade(head: bytes) -> Upgrade:
     """Return the upgrade that the request `head` asks for; `head` reaches up to and including its empty line.
 
     Raises:
-        Refused: it is not HTTP/1.1, or asks for no WebSocket, or not in the way RFC 6455 section 4.2.1 wants.
+        Refused: it is not HTTP, or asks for no WebSocket, or not in the way RFC 6455 section 4.2.1 wants.
     """
     if (refused := early_refusal(head)) is not None:
         raise refused
     _check_lines(head)
-    _check_request_line(head)
+    method, version = _check_request_line(head)
     target, headers = _read_head(head)
 
     fields: dict[str, list[str]] = {}
     for name, value in headers:
         fields.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
     _check_target(target)
-    _check_host(fields)
+    _check_host(fields, version)
     _check_no_body(fields)
     _check_upgrade(fields)
+    _check_method(method, version)
     _check_version(fields)
     raw_path, _ = split_target(target.decode("latin-1"))
     return Upgrade(
@@ -198,10 +214,11 @@ def switching_protocols(
     return _encode_head(lines)
 
 
-def refusal(refused: Refused) -> bytes:
+def refusal(refused: Refused, head_only: bool = False) -> bytes:
     """Return the whole response that tells a client why it was `refused`; the connection closes after it.
 
-    Connection options among `refused.headers` join the ``close`` that it has anyway.
+    Connection options among `refused.headers` join the ``close`` that it has anyway. The answer to a HEAD request is
+    `head_only`: it says how long the body would be.
 
     Raises:
         ValueError: a header of `refused` is malformed or not the caller's to set.
@@ -215,7 +232,7 @@ def refusal(refused: Refused) -> bytes:
         f"Content-Length: {len(body)}",
         *_header_lines([("Connection", ", ".join(options)), *others], _RESERVED_IN_REFUSAL),
     ]
-    return _encode_head(lines) + body
+    return _encode_head(lines) + (b"" if head_only else body)
 
 
 def _header_lines(headers: Iterable[tuple[str, str]], reserved: frozenset[str]) -> list[str]:
@@ -292,16 +309,29 @@ def _check_lines(head: bytes) -> None:
     raise Refused(400, f"malformed HTTP: a header line must begin with a name and a colon, got {_quote(line)}")
 
 
-def _check_request_line(head: bytes) -> None:
-    """Refuse what is not ``GET target HTTP/1.1`` (RFC 6455 section 4.2.1 item 1)."""
+def _check_request_line(head: bytes) -> tuple[bytes, bytes]:
+    """Return method and version; refuse what is no GET or HEAD of HTTP/1.1 or HTTP/1.0.
+
+    Load balancers look with HEAD and HTTP/1.0 whether the server is there: they are told what it is, as all who want no
+    WebSocket. `_check_method` knows what an upgrade must have.
+    """
     # httptools passes RTSP, ICE and a line without a version, and does not name a method that it does not know.
     line = _REQUEST_LINE.match(head)
     if line is None:
         got = _quote(_first_line(head))
         raise Refused(400, f"malformed HTTP: the request line must read 'GET /path HTTP/1.1', got {got}")
     method, _, version = line.groups()
+    if method not in (b"GET", b"HEAD"):
+        _check_method(method, version)
+    if version not in (b"1.1", b"1.0"):
+        _check_method(b"GET", version)
+    return method, version
+
+
+def _check_method(method: bytes, version: bytes) -> None:
+    """Refuse an upgrade that is not ``GET target HTTP/1.1`` (RFC 6455 section 4.2.1 item 1)."""
     if method != b"GET":
-        raise Refused(405, f"the method must be GET, got {_quote(method)}", [("Allow", "GET")])
+        raise Refused(405, f"the method must be GET, got {_quote(method)}", [("Allow", "GET, HEAD")])
     if version != b"1.1":
         raise Refused(400, f"the request must be HTTP/1.1, got HTTP/{version.decode()}")
 
@@ -315,9 +345,9 @@ def _check_target(target: bytes) -> None:
         raise Refused(400, f"the request target must be a path or a URL, got {_quote(target)}")
 
 
-def _check_host(fields: dict[str, list[str]]) -> None:
-    """Refuse anything but one Host (RFC 9112 section 3.2, RFC 6455 section 4.2.1 item 2)."""
-    if not _single(fields, "Host"):
+def _check_host(fields: dict[str, list[str]], version: bytes) -> None:
+    """Refuse anything but one Host (RFC 9112 section 3.2, RFC 6455 section 4.2.1 item 2); HTTP/1.0 needs none."""
+    if not _single(fields, "Host") and version != b"1.0":
         raise Refused(400, "the Host header is missing or empty")
 
 

@@ -99,10 +99,10 @@ class Listener:
             self._bucket = taken(self._bucket, 1 / self._rate, self._loop.now)
         accepted.setblocking(False)
         if self._registry.full:
-            self._opening.turn_away(accepted, NO_PLACE)
+            self._opening.turn_away(accepted, address, NO_PLACE)
             return
         if self._per_address and self._registry.count_from(address[0]) >= self._per_address:
-            self._opening.turn_away(accepted, TOO_MANY)
+            self._opening.turn_away(accepted, address, TOO_MANY)
             return
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = self._registry.add(accepted.detach(), address[0], address[1])

@@ -114,6 +114,7 @@ class Master:
         if settings.access_log:
             access = AccessLog()
             self._opening.on_upgrade = access.opened
+            self._opening.on_refused = access.refused
             self._closing.on_gone = access.gone
         self._outbound.on_served = lambda incarnation: self._tell("served", incarnation=incarnation)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

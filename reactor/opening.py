@@ -10,10 +10,12 @@ from zwoole.reactor.connection import HANDSHAKE, OPEN, Connection
 from zwoole.reactor.handshake import (
     Refused,
     Upgrade,
+    asks_for_head_only,
     early_refusal,
     find_head_end,
     parse_upgrade,
     refusal,
+    request_target,
     switching_protocols,
 )
 from zwoole.reactor.inbound import READ_BYTES, Inbound
@@ -56,6 +58,8 @@ class Opening:
         refused: handshakes that did not, by HTTP status.
         on_open: called with a connection that was just opened.
         on_upgrade: called with a connection whose handshake succeeds, and its request target.
+        on_refused: called with address and port of a client that is refused, what it asked for (unescaped), and the
+            HTTP status.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Opening:
         self.refused: dict[int, int] = {}
         self.on_open: Callable[[Connection], None] | None = None
         self.on_upgrade: Callable[[Connection, str], None] | None = None
+        self.on_refused: Callable[[str, int, str, int], None] | None = None
         self._loop = loop
         self._registry = registry
         self._inbound = inbound
@@ -109,19 +114,32 @@ class Opening:
             self.refuse(connection, refused)
 
     def refuse(self, connection: Connection, refused: Refused) -> None:
-        """Answer with an HTTP error and end the connection."""
+        """Answer with an HTTP error and end the connection.
+
+        Raises:
+            ValueError: the answer cannot be sent: a header of it is malformed.
+        """
+        head = connection.head or b""
+        asked = self._asked.get(connection.fd)
+        answer = refusal(refused, asks_for_head_only(head))
         self._forget(connection)
-        self.refused[refused.status] = self.refused.get(refused.status, 0) + 1
-        connection.queue(refusal(refused))
+        target = request_target(head) if asked is None else asked[0].target.decode("latin-1")
+        self._note_refusal(connection.remote_addr, connection.remote_port, target, refused)
+        connection.queue(answer)
         self._closing.refused(connection)
 
-    def turn_away(self, accepted: socket.socket, refused: Refused) -> None:
-        """Answer a client that there is no place for before its request is read, and let it go."""
-        self.refused[refused.status] = self.refused.get(refused.status, 0) + 1
+    def turn_away(self, accepted: socket.socket, address: tuple[str, int], refused: Refused) -> None:
+        """Answer a client that there is no place for, whether its request has come or not, and let it go."""
+        head = b""
         try:
-            accepted.send(refusal(refused))
+            head = accepted.recv(READ_BYTES)  # else the kernel would send a reset after the answer
+        except OSError:
+            pass
+        self._note_refusal(*address[:2], request_target(head), refused)
+        try:
+            accepted.send(refusal(refused, asks_for_head_only(head)))
             accepted.shutdown(socket.SHUT_WR)
-            accepted.recv(READ_BYTES)  # closed with its request unread, the socket would send a reset after the answer
+            accepted.recv(READ_BYTES)
         except OSError:
             pass
         accepted.close()
@@ -153,6 +171,14 @@ class Opening:
         """A client has left before its handshake was answered."""
         self._forget(connection)
 
+    def _note_refusal(self, address: str, port: int, target: str, refused: Refused) -> None:
+        """Count and log a refusal. Of what was asked for the log has the path only: a query may hold secrets."""
+        self.refused[refused.status] = self.refused.get(refused.status, 0) + 1
+        path = target.partition("?")[0]
+        log.info("refused %s:%d: %d, %a (path %a)", address, port, refused.status, refused.reason, path)
+        if self.on_refused is not None:
+            self.on_refused(address, port, target, refused.status)
+
     def _open(self, connection: Connection, head: bytes, rest: bytes) -> None:
         """Judge a whole head: accept the upgrade, or ask a worker first, and go on with what came behind it."""
         upgrade = parse_upgrade(head)
@@ -170,7 +196,8 @@ class Opening:
             self._router.ask(connection)
             return
         self._timeouts.stop(connection.fd)
-        self._switch(connection, agreement, switching_protocols(upgrade, subprotocol, (), response_of(agreement)))
+        response = switching_protocols(upgrade, subprotocol, (), response_of(agreement))
+        self._switch(connection, upgrade, agreement, response)
         self._router.open(connection)
         if self.on_open is not None:
             self.on_open(connection)
@@ -185,22 +212,22 @@ class Opening:
         self._timeouts.stop(connection.fd)
         del self._asked[connection.fd]
         self._record(connection, upgrade, subprotocol)
-        self._switch(connection, agreement, response)
+        self._switch(connection, upgrade, agreement, response)
         self._router.open_asked(connection)
         self._router.read_on(connection)
         if self.on_open is not None:
             self.on_open(connection)
 
     def _record(self, connection: Connection, upgrade: Upgrade, subprotocol: str | None) -> None:
-        if self.on_upgrade is not None:
-            self.on_upgrade(connection, upgrade.target.decode("latin-1"))
         connection.record = pack_request(
             upgrade.target, upgrade.headers, connection.remote_addr, connection.remote_port, subprotocol
         )
 
-    def _switch(self, connection: Connection, agreement: Agreement | None, response: bytes) -> None:
+    def _switch(self, connection: Connection, upgrade: Upgrade, agreement: Agreement | None, response: bytes) -> None:
         """Answer 101: from here on the connection speaks frames, compressed as agreed."""
         self.accepted += 1
+        if self.on_upgrade is not None:
+            self.on_upgrade(connection, upgrade.target.decode("latin-1"))
         connection.framed = self._framed
         inflater = None
         if agreement is not None:

@@ -164,9 +164,9 @@ class Inflater:
     """Inflates one connection's messages.
 
     A block may say that it is the last one (BFINAL; RFC 7692 section 7.2.3.4). The sender's next block then refers to
-    nothing before it, so it gets a decompressor with an empty window. Behind such a block a message may end in two ways:
-    with the octet 00, which makes an empty block together with the tail that the receiver appends, or with nothing. In
-    the second case the tail is half a block, and its decompressor must not see the next message.
+    nothing before it, so it gets a decompressor with an empty window. Behind such a block a message ends in one of two
+    ways: with the octet 00, which makes an empty block together with the tail that the receiver appends, or with
+    nothing. In the second case the tail is half a block, and its decompressor must not see the next message.
 
     Attributes:
         rest: input that was given and not yet looked at: the output had reached its limit, or a last block ended.

@@ -152,7 +152,9 @@ class Settings:
     log_level: str = _setting("info", "how much is logged", choices=LOG_LEVELS)
     log_format: str = _setting("text", "lines for people, or JSON objects", choices=LOG_FORMATS)
     log_file: str = _setting("", "file for the log and all that workers print; SIGRTMIN opens it anew; empty: none")
-    access_log: bool = _setting(False, "True: a line for every connection that opens and that ends")
+    access_log: bool = _setting(
+        False, "True: a line for every connection that opens or ends, and for every client that is refused"
+    )
     pid_file: str = _setting("", "file with the supervisor's process id, as long as the server runs; empty: none")
     daemonize: bool = _setting(False, "True: serve in the background, as soon as it serves; needs log_file")
     user: str = _setting("", "user to become after the port was opened; empty: stay")

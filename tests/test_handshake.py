@@ -24,6 +24,7 @@ from zwoole.reactor.handshake import (
     find_head_end,
     parse_upgrade,
     refusal,
+    request_target,
     switching_protocols,
 )
 
@@ -234,11 +235,12 @@ class TestMalformed:
 
 
 class TestRules:
+    @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
     @pytest.mark.parametrize("method", [b"POST", b"HEAD", b"OPTIONS", b"CONNECT", b"get", b"BREW"])
-    def test_method(self, method: bytes) -> None:
-        error = refused(head(line=method + b" / HTTP/1.1"))
+    def test_method(self, method: bytes, version: bytes) -> None:
+        error = refused(head(line=method + b" / HTTP/" + version))
         assert error.status == 405
-        assert error.headers == (("Allow", "GET"),)
+        assert error.headers == (("Allow", "GET, HEAD"),)
         assert f"got '{method.decode()}'" in error.reason
 
     @pytest.mark.parametrize("version", [b"1.0", b"0.9", b"2.0", b"1.2"])
@@ -246,6 +248,33 @@ class TestRules:
         error = refused(head(line=b"GET / HTTP/" + version))
         assert error.status == 400
         assert f"must be HTTP/1.1, got HTTP/{version.decode()}" in error.reason
+
+    @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+    @pytest.mark.parametrize(
+        "rest", [b"HTTP/1.1\r\nHost: a\r\n", b"HTTP/1.0\r\n", b"HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n"]
+    )
+    def test_a_plain_request_is_told_what_this_is(self, method: bytes, rest: bytes) -> None:
+        """As proxies and load balancers send it, to see whether the server is there."""
+        error = refused(method + b" /health " + rest + b"\r\n")
+        assert error.status == 426
+        assert ("Upgrade", "websocket") in error.headers
+
+    @pytest.mark.parametrize(
+        ("request_bytes", "target"),
+        [
+            (b"", ""),
+            (b"\r\nGET /chat?a=b HTTP/1.1\r\nHost: a\r\n", "/chat?a=b"),
+            (b"GET /ch", "/ch"),
+            (b"GE", "GE"),
+            (b"\x16\x03\x01", "\x16\x03\x01"),
+            (b"GET /" + b"x" * 5000, "/" + "x" * 199),
+        ],
+    )
+    def test_what_was_asked_for_is_read_from_any_beginning(self, request_bytes: bytes, target: str) -> None:
+        assert request_target(request_bytes) == target
+
+    def test_a_repeated_host_is_refused_in_any_version(self) -> None:
+        assert refused(b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n").status == 400
 
     @pytest.mark.parametrize("target", [b"/chat#part", b"/#", b"ws://server.example.com/chat#part"])
     def test_fragment(self, target: bytes) -> None:

@@ -208,6 +208,29 @@ def test_past_its_share_an_address_is_turned_away_with_429_until_one_of_its_clie
     assert (len(house.reactor.registry), house.reactor.opening.refused) == (3, {429: 2})
 
 
+def test_a_client_that_is_turned_away_is_logged(two_each: House, log: pytest.LogCaptureFixture) -> None:
+    refused: list[tuple[str, int, str, int]] = []
+    two_each.reactor.opening.on_refused = lambda *refusal: refused.append(refusal)
+    two_each.connect(3)
+    two_each.reactor.turn()
+    port = two_each.clients[2].getsockname()[1]
+    assert refused == [("127.0.0.1", port, "", 429)]
+    assert [record.getMessage() for record in log.records] == [
+        f"refused 127.0.0.1:{port}: 429, 'there are too many connections from your address' (path '')"
+    ]
+
+
+def test_an_answer_to_head_has_no_body_either(two_each: House) -> None:
+    two_each.connect(3)
+    two_each.clients[2].sendall(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+    two_each.reactor.turn()
+    received = b""
+    while data := two_each.clients[2].recv(4096):
+        received += data
+    assert received.startswith(b"HTTP/1.1 429 ")
+    assert received.endswith(b"\r\n\r\n")
+
+
 def test_addresses_without_a_connection_are_forgotten(two_each: House) -> None:
     registry = two_each.reactor.registry
     two_each.connect(2)

@@ -134,6 +134,28 @@ def test_what_is_no_upgrade_is_answered_with_the_reason(
     assert refused_with(reactor, worker, client, status)
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", 426),
+        (b"\r\nHEAD / HTTP/1.0\r\n\r\n", 426),
+        (HEAD.replace(b"GET", b"HEAD"), 405),
+        (b"HEAD / HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"HEAD /" + b"a" * 1100, 431),
+        (b"HEAD / HTTP/1.1\r\n", 408),
+    ],
+)
+def test_an_answer_to_head_says_how_long_its_body_would_be_and_has_none(
+    reactor: Reactor, worker: Worker, client: Client, sent: bytes, status: int
+) -> None:
+    client.send(sent)
+    reactor.pass_time(6.0 if status == 408 else 0.0)
+    answer = client.socket.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert answer.endswith(b"\r\n\r\n")
+    assert int(answer.partition(b"Content-Length: ")[2].partition(b"\r\n")[0]) > 0
+
+
 def test_a_head_that_does_not_arrive_in_time_is_408(reactor: Reactor, worker: Worker, client: Client) -> None:
     client.send(HEAD[:50])
     reactor.pass_time(4.9)
@@ -169,6 +191,76 @@ def test_a_refused_client_that_stays_is_let_go_in_time(reactor: Reactor, worker:
     reactor.pass_time(1.0)
     assert len(reactor.registry) == 0
     assert reactor.opening.refused == {400: 1}
+
+
+# What is told of a handshake.
+
+
+class Told:
+    """Notes what the access log would be told."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self.opened: list[str] = []
+        self.refused: list[tuple[str, str, int]] = []
+        reactor.opening.on_upgrade = lambda _, target: self.opened.append(target)
+        reactor.opening.on_refused = lambda address, _, target, status: self.refused.append((address, target, status))
+
+
+@pytest.fixture
+def told(reactor: Reactor) -> Told:
+    return Told(reactor)
+
+
+@pytest.mark.parametrize(
+    ("sent", "target", "status"),
+    [
+        (HEAD.replace(b"Version: 13", b"Version: 8"), "/chat?room=1", 426),
+        (HEAD.replace(b"\r\n\r\n", b"\r\nOrigin: https://other.example\r\n\r\n"), "/chat?room=1", 403),
+        (b"GET /\x1b[2J HTTP/1.1\r\nHost: a\r\n\r\n", "/\x1b[2J", 400),
+        (b"\x16\x03\x01\x02\x00\x01", "\x16\x03\x01\x02\x00\x01", 400),
+        (b"GET /late", "/late", 408),
+        (b"", "", 408),
+    ],
+)
+def test_a_refusal_is_logged_once_with_who_what_and_why(
+    reactor: Reactor, client: Client, told: Told, log: pytest.LogCaptureFixture, sent: bytes, target: str, status: int
+) -> None:
+    client.send(sent)
+    reactor.pass_time(6.0 if status == 408 else 0.0)
+    assert (told.opened, told.refused) == ([], [("192.0.2.1", target, status)])
+    (record,) = [record for record in log.records if record.levelname == "INFO"]
+    line = record.getMessage()
+    assert line.startswith(f"refused 192.0.2.1:40000: {status}, ")
+    assert ascii(target.partition("?")[0]) in line
+    assert "room=1" not in line, "what stands in a query may be a secret"
+    assert line.isprintable()
+
+
+def test_a_client_that_an_app_is_asked_about_opens_once(
+    asking: Reactor, worker: Worker, client: Client, told: Told
+) -> None:
+    client.send(HEAD)
+    assert told.opened == []
+    answer(worker, Accept())
+    assert (told.opened, told.refused) == (["/chat?room=1"], [])
+
+
+def test_a_client_that_an_app_refuses_never_opens(
+    asking: Reactor, worker: Worker, client: Client, told: Told, log: pytest.LogCaptureFixture
+) -> None:
+    client.send(HEAD)
+    answer(worker, Refuse(401, "no\n[forged] line"))
+    assert (told.opened, told.refused) == ([], [("192.0.2.1", "/chat?room=1", 401)])
+    assert [r"no\n[forged] line" in record.getMessage() for record in log.records] == [True]
+
+
+def test_an_answer_that_cannot_be_sent_is_one_refusal(
+    asking: Reactor, worker: Worker, client: Client, told: Told
+) -> None:
+    client.send(HEAD)
+    answer(worker, Refuse(403, "", {"a": "b\n"}))
+    assert [status for *_, status in told.refused] == [500]
+    assert asking.opening.refused == {500: 1}
 
 
 # An app that has a word in the handshake.

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.process.conftest import Serve
+from tests.process.raw_client import RawClient
 from tests.process.server_process import ServerProcess
 from tests.process.waiting import wait_for
 
@@ -151,7 +152,13 @@ def test_access_log(serve: Serve) -> None:
     with server.connect("/path?q=1") as client:
         port = client.socket.getsockname()[1]
         client.close(4001, "enough")
-    log = server.wait_log("close fd=1")
+    with RawClient(server.port) as plain:
+        plain.send(b"GET /plain\x1b?q=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        plain.read_rest()
+        plain_port = plain.socket.getsockname()[1]
+    server.wait_log("close fd=1")
+    log = server.wait_log("refuse ")
+    assert f"INFO refuse 127.0.0.1:{plain_port} status=400 '/plain\\x1b?q=1'\n" in log
     assert f"INFO open fd=1 127.0.0.1:{port} /path?q=1\n" in log
     assert re.search(rf"INFO close fd=1 127\.0\.0\.1:{port} code=4001 by=client after=\d+\.\ds enough\n", log)
 

@@ -194,6 +194,9 @@ PLAIN = "GET / HTTP/1.1\r\nHost: localhost\r\n"
 REFUSALS = {
     "version 12": (HEAD.replace("Version: 13", "Version: 12"), 426, "Sec-WebSocket-Version: 13"),
     "no upgrade": (PLAIN + "\r\n", 426, "Upgrade: websocket"),
+    "no upgrade, HTTP/1.0": ("GET /health HTTP/1.0\r\n\r\n", 426, "Upgrade: websocket"),
+    "an upgrade in HTTP/1.0": (HEAD.replace("HTTP/1.1", "HTTP/1.0"), 400, "must be HTTP/1.1"),
+    "a health check of HAProxy": ("OPTIONS / HTTP/1.0\r\n\r\n", 405, "Allow: GET, HEAD"),
     "head too long": (PLAIN + "X-Long: " + "x" * 17000, 431, "longer than 16384 bytes"),
     "no complete head": (PLAIN, 408, "did not arrive in time"),
     "nothing at all": ("", 408, "did not arrive in time"),

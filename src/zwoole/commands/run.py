@@ -35,7 +35,9 @@ DEBUG_SETTINGS = {
 @click.option("--daemon", is_flag=True, help="Serve in the background; needs --log-file.")
 @click.option("--log-file", metavar="FILE", help="Write the log, and what the app prints, to a file.")
 @click.option("--log-format", type=click.Choice(LOG_FORMATS), help="Log lines of text, or JSON objects.")
-@click.option("--access-log", is_flag=True, help="Log every connection that opens and that ends.")
+@click.option(
+    "--access-log", is_flag=True, help="Log every connection that opens or ends, and every client that is refused."
+)
 @click.option("--pid-file", metavar="FILE", help="Keep the process id in a file.")
 @click.option("--user", help="Become this user after the port was opened.")
 @click.option("--group", help="Become this group.")
