@@ -171,8 +171,8 @@ class Master:
                 self._pool.expect(message["slot"], message["incarnation"], message["pid"], message["standby"])
             elif kind == "switch":
                 self._pool.switch(message["incarnations"])
-            elif kind == "remove_slot":
-                self._pool.remove_slot()
+            elif kind == "places":
+                self._pool.set_places(message["number"])
             elif kind == "stop":
                 self._begin_stop(message["seconds"], message["spread"])
             elif kind == "reopen_log":

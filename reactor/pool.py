@@ -103,9 +103,8 @@ class Pool:
             pid: its process.
             standby: whether it waits for `switch`, or takes its place as soon as it says hello.
         """
-        while len(self._router.slots) <= slot:
-            self._router.slots.append(WorkerSlot(len(self._router.slots)))
-            self._pipes.open_place(self._router.slots[-1])
+        if slot >= len(self._router.slots):
+            self.set_places(slot + 1)
         progress = ProgressMap(progress_path(self._run_dir, incarnation, self._epoch), RING)
         socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
@@ -130,9 +129,17 @@ class Pool:
                 self._handover.activate(link)
         self._ticks.start(0)
 
-    def remove_slot(self) -> None:
-        """Give up the last place: its connections go to the others, its worker retires."""
-        slot = self._router.slots.pop()
+    def set_places(self, number: int) -> None:
+        """Have places for so many workers."""
+        slots = self._router.slots
+        while len(slots) < number:
+            slots.append(WorkerSlot(len(slots)))
+            self._pipes.open_place(slots[-1])
+        while len(slots) > number:
+            self._give_up(slots.pop())
+
+    def _give_up(self, slot: WorkerSlot) -> None:
+        """Give up a place that is not among the router's any more: its connections go to the others."""
         self._pipes.close_place(slot)
         for booting in self.links:
             if booting.slot is slot and not booting.active:  # it has nothing to finish: its hello is its goodbye

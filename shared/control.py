@@ -1,6 +1,6 @@
 """Messages between the supervisor and everybody else: rare, small, one msgpack map each, over its ROUTER socket.
 
-Supervisor to master: worker {slot, incarnation, pid, standby}, switch {incarnations}, remove_slot {},
+Supervisor to master: worker {slot, incarnation, pid, standby}, switch {incarnations}, places {number},
 stop {seconds, spread}, query {id, what, ...}, reopen_log {}.
 Supervisor to worker: masters {epochs}, stop {}, reopen_log {}.
 Master to supervisor: hello {role}, ready {incarnation}, served {incarnation}, stopped {}, answer {id, result}.

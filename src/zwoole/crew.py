@@ -134,6 +134,7 @@ class Crew:
         if child.role == "master":
             child.ready_at = time.monotonic()
             self.greeted.add(child.incarnation)
+            self._tell_places(child.incarnation)
             for worker in self.of("worker"):
                 if not worker.retiring:
                     self._introduce(worker, child.incarnation)
@@ -212,12 +213,11 @@ class Crew:
     def _scale(self, number: int) -> None:
         before, self.worker_num = self.worker_num, number
         log.info("workers: %d -> %d", before, number)
+        for epoch in self.epochs:
+            self._tell_places(epoch)
         for slot in range(before, number):
             self._failures.pop(slot, None)
             self._start_worker(slot)
-        for _ in range(number, before):
-            for epoch in self.epochs:
-                self._tell(f"master-{epoch}".encode(), "remove_slot")
         for child in self.of("worker"):
             if child.index >= number and not child.retiring:
                 self._retire(child)
@@ -261,6 +261,11 @@ class Crew:
         self.children[child.pidfd] = child
         self._ledger.began(child)
         self._watch(child.pidfd)
+
+    def _tell_places(self, epoch: int) -> None:
+        """Tell a master how many workers there are to be; one that has not said hello yet is told then."""
+        if epoch in self.greeted:
+            self._tell(f"master-{epoch}".encode(), "places", number=self.worker_num)
 
     def _introduce(self, worker: Child, epoch: int) -> None:
         """Tell a master of a worker process."""

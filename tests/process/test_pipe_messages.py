@@ -9,6 +9,7 @@ import pytest
 
 from tests.process.conftest import Serve
 from tests.process.waiting import wait_for
+from zwoole.control_client import request
 
 APP = """
     import os
@@ -57,6 +58,17 @@ def test_a_message_reaches_the_other_worker_and_its_own(serve: Serve, kind: str)
             assert client.recv(10) == f"{target} heard from {here}: hello {target}"
         client.send("tell 2 nobody")
         assert client.recv(10) == "there is no worker 2"
+
+
+def test_a_new_master_has_no_place_for_a_worker_that_was_given_up(serve: Serve) -> None:
+    server = serve(APP.format(kind="def"), workers=2)
+    server.workers = request(server.run_dir, "workers", by=-1)["worker_num"]
+    (master,) = server.pids("master")
+    os.kill(master, signal.SIGKILL)
+    wait_for(lambda: server.is_ready() and server.pids("master") not in ([], [master]), "a new master")
+    with server.connect() as client:
+        client.send("tell 1 nobody")
+        assert client.recv(10) == "there is no worker 1"
 
 
 def test_a_full_queue_is_told_at_once_and_empties_when_its_worker_goes_on(serve: Serve) -> None:
