@@ -81,6 +81,7 @@ class Pool:
         self._links: dict[int, WorkerLink] = {}
         self._fates: dict[int, Fate] = {}
         self._standby: set[int] = set()  # incarnations that take their place only when told
+        self._routes: dict[int, Routes] = {}  # what each incarnation serves, as it said
         self._ticks = loop.add_deadlines(TICK_S, self._tick)
         outbound.on_event = self._event
         outbound.on_wire_error = self._wire_error
@@ -126,7 +127,7 @@ class Pool:
             self._standby.discard(incarnation)
             link = self._links.get(incarnation)
             if link is not None and link.ready:
-                self._handover.activate(link)
+                self._activate(link)
         self._ticks.start(0)
 
     def set_places(self, number: int) -> None:
@@ -199,16 +200,21 @@ class Pool:
             self._wire_error(link, f"it speaks version {version} of the wire, this master {PROTOCOL_VERSION}")
             return
         hello = msgpack.unpackb(body)
-        self._opening.routes = Routes(hello["callbacks"], hello["handlers"], hello["handshake"])
+        self._routes[link.incarnation] = Routes(hello["callbacks"], hello["handlers"], hello["handshake"])
         memory = None if link.memory is None else [os.getpid(), link.memory.descriptor]
         welcome = {"up_window": self._settings.up_window_bytes, "memory": memory}
         link.send_command(WELCOME, PROTOCOL_VERSION, msgpack.packb(welcome))
         link.ready = True
         self._loop.touch(link)
         if not link.retiring and (link.incarnation not in self._standby or link.slot.link is None):
-            self._handover.activate(link)
+            self._activate(link)
             self._ticks.start(0)
         self.on_ready(link.incarnation)
+
+    def _activate(self, link: WorkerLink) -> None:
+        """Give a worker its place; what it serves is what the server serves from here on."""
+        self._opening.routes = self._routes[link.incarnation]
+        self._handover.activate(link)
 
     # Deaths.
 
@@ -261,6 +267,7 @@ class Pool:
     def _forget(self, link: WorkerLink) -> None:
         self._links.pop(link.incarnation, None)
         self._standby.discard(link.incarnation)
+        self._routes.pop(link.incarnation, None)
         self._router.forget_line(link)
         self._loop.remove_link(link)
         fate = self._fates.pop(link.incarnation, None)
