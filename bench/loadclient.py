@@ -38,7 +38,7 @@ ERROR_KINDS = (
     }
 )
 
-CLOSE_TIMEOUT_S = 2.0
+CLOSE_TIMEOUT_S = 30.0
 
 _POLL_NS = 50_000_000  # how late a deadline may be noticed when nothing arrives
 _AT_ONCE = 128  # connections that one turn serves, so that no turn takes long
@@ -62,6 +62,26 @@ class Window:
         return min(self.opens_ns + self.intervals * self.interval_ns, FOREVER_NS)
 
 
+class Clock:
+    """The time of a run, and waiting in it."""
+
+    def now_ns(self) -> int:
+        """Return the time in nanoseconds."""
+        return clock_ns()
+
+    def poll(self, epoll: select.epoll, nanoseconds: int) -> list[tuple[int, int]]:
+        """Return what epoll reports, which is waited for so long at most; epoll counts whole milliseconds."""
+        return epoll.poll(nanoseconds / 1e9, _AT_ONCE)
+
+    def poll_exactly(self, epoll: select.epoll, nanoseconds: int) -> list[tuple[int, int]]:
+        """Return the same, and be late by microseconds at most."""
+        events = epoll.poll(0, _AT_ONCE)
+        if not events and nanoseconds > 0:
+            wait_readable(epoll.fileno(), nanoseconds)
+            events = epoll.poll(0, _AT_ONCE)
+        return events
+
+
 class LoadClient:
     """The connections of one process.
 
@@ -73,18 +93,27 @@ class LoadClient:
         ended_ns: when it was, or when the last connection was gone before that.
     """
 
-    def __init__(self, plan: Plan, opened: Sequence[Attempt], exchange: Callable[[Sent], Sent] = dict) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        opened: Sequence[Attempt],
+        exchange: Callable[[Sent], Sent] = dict,
+        clock: Clock | None = None,
+    ) -> None:
         """Take over connections.
 
         Args:
             plan: the terms.
             opened: connections whose handshake is done; ``close()`` closes them.
             exchange: fan-out: called once, with what this process has sent; returns what all have.
+            clock: what tells the time in the place of CLOCK_MONOTONIC.
         """
+        self._clock = clock or Clock()
         self._plan = plan
         self._exchange = exchange
         self._spacing_ps = int(1e12 / plan.rate) if plan.rate else 0
-        self.tally = Tally(Contents(plan.sizes, plan.binary), plan.depth, self._spacing_ps * plan.sending)
+        contents = Contents(plan.sizes, plan.binary)
+        self.tally = Tally(contents, plan.depth, self._spacing_ps * plan.sending, clock.now_ns if clock else None)
         self._judge = Judge(self.tally)
         self.errors = self._judge.errors
         self.first_error = ""
@@ -111,18 +140,18 @@ class LoadClient:
         tally = self.tally
         tally.begin(window.start_ns, window.opens_ns, window.interval_ns, window.intervals)
         tally.limit = self._plan.messages or _UNLIMITED
-        tally.now_ns = tally.last_reply_ns = clock_ns()
+        tally.now_ns = tally.last_reply_ns = self._clock.now_ns()
         pace = self._pace(window)
         if self._plan.messages:
             self._expect(dict.fromkeys(range(self._plan.senders), self._plan.messages))
         for connection in list(self._by_fd.values()):
             self._attend(connection, connection.proceed())
             self._serve_pending(connection)
-        while self._by_fd and not self._plan.messages and clock_ns() < window.closes_ns:
+        while self._by_fd and not self._plan.messages and self._clock.now_ns() < window.closes_ns:
             self._turn(pace, report)
         self._send_due(pace)
         self.still_open = len(self._by_fd)
-        self.ended_ns = clock_ns()
+        self.ended_ns = self._clock.now_ns()
         self._drain(report)
         if self._plan.messages:
             self.ended_ns = tally.last_reply_ns
@@ -139,12 +168,12 @@ class LoadClient:
             connection.close_sent = True
             self._queue(connection, CLOSE_FRAME)
         left = len(self._by_fd)
-        deadline_ns = clock_ns() + int(timeout_s * 1e9)
-        while left and clock_ns() < deadline_ns:
+        deadline_ns = self._clock.now_ns() + int(timeout_s * 1e9)
+        while left and self._clock.now_ns() < deadline_ns:
             self._turn(None, lambda: None)
             if len(self._by_fd) < left:
                 left = len(self._by_fd)
-                deadline_ns = clock_ns() + int(timeout_s * 1e9)
+                deadline_ns = self._clock.now_ns() + int(timeout_s * 1e9)
         for connection in list(self._by_fd.values()):
             connection.close_received = False  # a close frame without the end of the stream is half a farewell
             self._end(connection)
@@ -195,12 +224,12 @@ class LoadClient:
         if not self._plan.messages:
             if not self._plan.rate:
                 tally.limit = 0  # in an open loop, what was due and could not be sent yet goes out still
-            tally.last_reply_ns = clock_ns()
+            tally.last_reply_ns = self._clock.now_ns()
             if self._plan.mode == FANOUT:
                 own = [connection.own for connection in self._by_fd.values() if connection.own]
                 self._expect(self._exchange({stream.number: stream.sent for stream in own}))
         patience_ns = int(self._plan.patience_s * 1e9)
-        while self._by_fd and tally.unanswered and clock_ns() - tally.last_reply_ns < patience_ns:
+        while self._by_fd and tally.unanswered and self._clock.now_ns() - tally.last_reply_ns < patience_ns:
             self._turn(None, report)
         for connection in self._by_fd.values():
             self._judge.give_up(connection)
@@ -209,13 +238,10 @@ class LoadClient:
 
     def _turn(self, pace: Pace | None, report: Callable[[], None]) -> None:
         if pace is None:
-            events = self._epoll.poll(_POLL_NS / 1e9, _AT_ONCE)
+            events = self._clock.poll(self._epoll, _POLL_NS)
         else:
-            events = self._epoll.poll(0, _AT_ONCE)
-            idle_ns = min(pace.next_due_ns - clock_ns(), _POLL_NS)
-            if not events and idle_ns > 0:
-                wait_readable(self._epoll.fileno(), idle_ns)
-                events = self._epoll.poll(0, _AT_ONCE)
+            idle_ns = min(pace.next_due_ns - self._clock.now_ns(), _POLL_NS)
+            events = self._clock.poll_exactly(self._epoll, idle_ns)
         for fd, event in events:
             connection = self._by_fd[fd]
             result = connection.send() if event == select.EPOLLOUT else connection.serve()
@@ -224,13 +250,13 @@ class LoadClient:
             if self._plan.target.secure:
                 self._serve_pending(connection)
         self._send_due(pace)
-        now_ns = clock_ns()
+        now_ns = self._clock.now_ns()
         if now_ns >= self.tally.interval_end_ns:
             self.tally.end_intervals(now_ns)
         report()
 
     def _send_due(self, pace: Pace | None) -> None:
-        for connection in pace.release(clock_ns()) if pace else ():
+        for connection in pace.release(self._clock.now_ns()) if pace else ():
             if not connection.writing:
                 self._attend(connection, connection.send())
 

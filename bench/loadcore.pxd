@@ -19,6 +19,8 @@ cdef Py_ssize_t receive_into(int fd, bytearray buffer, Py_ssize_t start, Py_ssiz
 @cy.locals(count=Py_ssize_t)
 cdef Py_ssize_t send_from(int fd, bytearray buffer, Py_ssize_t start, Py_ssize_t end) except -3
 
+cdef long long moment(Tally tally) except -1
+
 
 cdef class Stream:
     cdef public long long expected

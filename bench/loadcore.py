@@ -124,6 +124,11 @@ def send_from(fd: int, buffer: bytearray, start: int, end: int) -> int:
             return _BROKEN
 
 
+def moment(tally: Tally) -> int:
+    """Return the time of a run in nanoseconds."""
+    return clock_ns() if tally.clock is None else tally.clock()
+
+
 class Stream:
     """The messages of one sender, as one connection receives them."""
 
@@ -233,7 +238,7 @@ class Connection:
         if count == 0 or count == _BROKEN:
             return GONE
         if count > 0:
-            tally.now_ns = clock_ns()
+            tally.now_ns = moment(tally)
             if tally.now_ns >= tally.interval_end_ns:
                 tally.end_intervals(tally.now_ns)
             self.inbox_end += count
@@ -315,7 +320,7 @@ class Connection:
         tally = self._tally
         tally.unanswered += own.sent - first
         if not tally.gap_ps:
-            now_ns = clock_ns()
+            now_ns = moment(tally)
             for sequence in range(first, own.sent):
                 self._sent_at[sequence & tally.ring] = now_ns
         return True

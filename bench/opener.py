@@ -31,7 +31,7 @@ from zwoole.bench.handshake import (
 from zwoole.bench.plan import Plan
 
 AT_ONCE = 64  # below the backlog of 100 that asyncio's servers have
-TIMEOUT_S = 10.0
+TIMEOUT_S = 30.0
 BODY_TIMEOUT_S = 1.0  # for the rest of a refusal whose status is known
 POLL_S = 0.05  # how late a deadline may be noticed when nothing arrives
 REPORT_S = 0.1

@@ -16,8 +16,8 @@ import psutil
 from zwoole.bench.peer import ECHO, NPM_FOLDER, Peer
 
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
 
 _PORTS = range(20000, 32768)
 _PSS = re.compile(rb"^Pss: +(\d+) kB$", re.MULTILINE)  # of proc_pid_smaps(5)
@@ -36,7 +36,7 @@ class PeerProcess:
     def __init__(self, peer: Peer, mode: str = ECHO) -> None:
         self._peer = peer
         self._mode = mode
-        self.port = _free_port()
+        self.port, self._claim = claim_port()
         self.killed = False
 
     def __enter__(self) -> "PeerProcess":
@@ -124,16 +124,22 @@ class PeerProcess:
         psutil.wait_procs(alive, timeout=STOP_TIMEOUT_S)
         self._process.wait()
         self._log.close()
+        self._claim.close()
 
 
-def _free_port() -> int:
-    """Return a port below those that the kernel gives to clients, as these may all be in use for a while."""
+def claim_port() -> tuple[int, socket.socket]:
+    """Return a port that nobody listens on, and what keeps it from other callers, in all processes, until it is closed.
+
+    The kernel gives it to no client: it is below those that are meant for them.
+    """
     while True:
-        with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
-            port = random.choice(_PORTS)
-            try:
+        port = random.choice(_PORTS)
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0zwoole-port-{port}")
+            with socket.socket() as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
                 sock.bind((HOST, port))
-                return port
-            except OSError:
-                continue
+            return port, claim
+        except OSError:
+            claim.close()

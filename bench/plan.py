@@ -71,7 +71,7 @@ class Plan:
     messages: int = 0
     """Messages on each connection that sends; when not 0, neither a duration nor a warm-up applies."""
     binary: bool = False
-    patience_s: float = 5.0
+    patience_s: float = 30.0
     """How long after the end replies are waited for before they are given up as missing."""
     mode: str = ECHO
     senders: int = 1

@@ -14,6 +14,7 @@ cdef class Tally:
     cdef long long _interval_ns
     cdef long long _intervals
     cdef unsigned long long[::1] _latencies
+    cdef readonly object clock
     cdef readonly Contents contents
     cdef readonly long long depth
     cdef readonly long long gap_ps

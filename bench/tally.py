@@ -4,6 +4,7 @@ Types come from tally.pxd. Without a compiler the same source runs as it is.
 """
 
 from array import array
+from collections.abc import Callable
 
 from zwoole.bench.content import Contents
 
@@ -35,6 +36,7 @@ class Tally:
         "_interval_ns",
         "_intervals",
         "_latencies",
+        "clock",
         "contents",
         "depth",
         "gap_ps",
@@ -50,14 +52,18 @@ class Tally:
         "unanswered",
     )
 
-    def __init__(self, contents: Contents, depth: int, gap_ps: int = 0) -> None:
+    def __init__(
+        self, contents: Contents, depth: int, gap_ps: int = 0, clock: "Callable[[], int] | None" = None
+    ) -> None:
         """Arrange for messages with these contents.
 
         Args:
             contents: what they say.
             depth: closed loop: messages outstanding per connection.
             gap_ps: open loop: the picoseconds between two messages of one connection.
+            clock: returns the time in nanoseconds; None for loadcore.clock_ns(), which compiled code calls directly.
         """
+        self.clock = clock
         self.contents = contents
         self.depth = 0 if gap_ps else depth
         self.gap_ps = gap_ps

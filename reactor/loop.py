@@ -49,7 +49,13 @@ class Loop:
         on_queue: called with a connection whose queue has changed.
     """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, epoll: select.epoll | None = None) -> None:
+        """Prepare to turn.
+
+        Args:
+            registry: the connections.
+            epoll: what tells which descriptors are ready; a test may have its own.
+        """
         self.clock = Clock()
         self.now = self.clock.now
         self.lag = 0.0
@@ -62,7 +68,7 @@ class Loop:
         self.on_batch: Callable[[WorkerLink], bool]
         self.on_serve: Callable[[WorkerLink], None]
         self.on_queue: Callable[[Connection], None]
-        self._epoll = select.epoll()
+        self._epoll = epoll or select.epoll()
         self._registry = registry
         self._sources: dict[int, Callable[[], None]] = {}
         self._last_sources: dict[int, Callable[[], None]] = {}

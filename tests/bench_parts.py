@@ -17,14 +17,18 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.utils import accept_key
 
-from zwoole.bench.loadclient import LoadClient, Window
+from zwoole.bench.loadclient import Clock, LoadClient, Window
 from zwoole.bench.loadcore import clock_ns
 from zwoole.bench.opener import Address, Door, Opened, open_connections
 from zwoole.bench.plan import Plan, Target
 from zwoole.bench.tally import FOREVER_NS
 
-DEADLINE_S = 10
+DEADLINE_S = 60
+OVER_NS = 10**15
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
+
+_closed = socket.socket()
+_closed.bind(("127.0.0.1", 0))
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 RawHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -54,7 +58,8 @@ def in_thread(server: Callable[[], AbstractAsyncContextManager[int]], secure: bo
 
 def websocket_server(handler: Handler, secure: bool = False, **options: Any) -> AbstractContextManager[Target]:
     """Return a server of the websockets library; ``options`` are those of its serve()."""
-    given = {"compression": None, "ping_interval": None, "max_size": 2**21, **options}
+    patience = {"open_timeout": DEADLINE_S, "close_timeout": DEADLINE_S}
+    given = {"compression": None, "ping_interval": None, "max_size": 2**21, **patience, **options}
 
     @asynccontextmanager
     async def server() -> AsyncIterator[int]:
@@ -81,9 +86,8 @@ def server_context() -> ssl.SSLContext:
 
 
 def closed_port() -> Target:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return Target("127.0.0.1", sock.getsockname()[1], "/")
+    """Return a port that refuses connections: this process has it, and does not listen."""
+    return Target("127.0.0.1", _closed.getsockname()[1], "/")
 
 
 async def echo(connection: ServerConnection) -> None:
@@ -189,13 +193,30 @@ def window(opens_in_s: float = 0.0, duration_s: float = 0.0) -> Window:
     return Window(now_ns, now_ns + int(opens_in_s * 1e9), length_ns, 1)
 
 
+class Until(Clock):
+    """Real time until a condition holds; then all that is waited for is over."""
+
+    def __init__(self, condition: Callable[[LoadClient], bool]) -> None:
+        self.client: LoadClient
+        self._condition = condition
+        self._over = False
+
+    def now_ns(self) -> int:
+        self._over = self._over or self._condition(self.client)
+        return clock_ns() + OVER_NS * self._over
+
+
 class Run:
     """What a LoadClient has counted on a plan, in the window and, ``later``, behind it."""
 
-    def __init__(self, plan: Plan, when: Window | None = None) -> None:
+    def __init__(
+        self, plan: Plan, when: Window | None = None, until: Callable[[LoadClient], bool] = lambda _: False
+    ) -> None:
+        """Run it; nothing more is waited for when ``until`` is true of the client."""
         opened = open_to(plan)
         assert not opened.errors, opened.first_error
-        self.client = LoadClient(plan, opened.attempts)
+        clock = Until(until)
+        self.client = clock.client = LoadClient(plan, opened.attempts, clock=clock)
         self.client.run(when or window())
         self.client.close()
         self.errors = dict(self.client.errors)

@@ -14,6 +14,25 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile("zwoole")
 
 
+class Time:
+    """Monotonic time that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    """Return the time by which callbacks are timed."""
+    time = Time()
+    for module in ("dispatch", "schedule"):
+        monkeypatch.setattr(f"zwoole.workers.{module}.monotonic", time)
+    return time
+
+
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
     """Return what zwoole logs, also where a test before has set logging up."""

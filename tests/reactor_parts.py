@@ -8,18 +8,19 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import select
 import socket
 import struct
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgpack
 import zmq
 
 from tests.client_frames import client_frame
+from tests.conftest import Time
 from zwoole.reactor.backlog import Backlog
 from zwoole.reactor.closing import Closing
 from zwoole.reactor.compression import Compression
@@ -44,19 +45,29 @@ from zwoole.shared.table import ESTABLISHED, ConnectionTable
 from zwoole.shared.wire import ACK, BODY_TEXT, BatchReader, BatchWriter
 
 STEP_S = 0.5  # of the clock at a time: more than a second at once would count as a pause of the whole process
-SLEEP_S = 0.1  # real seconds
+SLEEP_S = 0.1  # the longest sleep, in real seconds
 
 _names = itertools.count()
 
 
-class Time:
-    """Monotonic time that goes when it is told to."""
+class Epoll:
+    """An epoll that keeps what it was asked last.
+
+    Attributes:
+        timeout: how long it was to wait.
+        found: what was ready.
+    """
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self._epoll = select.epoll()
+        self.register, self.modify, self.unregister = self._epoll.register, self._epoll.modify, self._epoll.unregister
+        self.timeout = 0.0
+        self.found: list[tuple[int, int]] = []
 
-    def __call__(self) -> float:
-        return self.now
+    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+        self.timeout = timeout
+        self.found = self._epoll.poll(min(timeout, SLEEP_S), most)
+        return self.found
 
 
 class Event(NamedTuple):
@@ -77,7 +88,8 @@ class Reactor:
         self.settings = Settings().update({"worker_num": 1, **settings})
         self.table = ConnectionTable.create(self.run_dir / "table.0", 256, 1)
         self.registry = Registry(self.table, 0, 1)
-        self.loop = Loop(self.registry)
+        self.epoll = Epoll()
+        self.loop = Loop(self.registry, cast(select.epoll, self.epoll))
         self.loop.busy_poll_s = self.settings.busy_poll_us / 1e6
         self.time = Time()
         self.loop.clock = Clock(self.time)
@@ -148,11 +160,9 @@ class Reactor:
     def sleeps(self) -> bool:
         """Tell whether the next turn finds nothing to do."""
         self.loop.remove_source(self._ready_read)
-        self.loop.add_deadlines(SLEEP_S, lambda _: None).start(0)
-        before = time.monotonic()
         self.loop.turn()
         self.loop.add_source(self._ready_read, lambda: None)
-        return time.monotonic() - before >= SLEEP_S / 2
+        return self.epoll.timeout > 0 and not self.epoll.found
 
     def worker(self, slot: int = 0, ready: bool = True) -> Worker:
         """Return a new worker, at home in the slot where it is ready."""

@@ -99,7 +99,7 @@ def test_a_browsers_head_has_the_origin_of_its_server() -> None:
 @needs_echo
 def test_measure_loads_a_peer_and_its_processes_are_gone_afterwards() -> None:
     before = set(psutil.Process().children(recursive=True))
-    run = measure(ECHO, SMALL, 0.2)
+    run = measure(ECHO, SMALL, 3.0)
     assert run.problem == ""
     assert run.result is not None
     assert run.result.messages > 0
@@ -113,7 +113,7 @@ def test_measure_loads_a_peer_and_its_processes_are_gone_afterwards() -> None:
 @needs_echo
 @pytest.mark.parametrize("name", ["fanout-4", "slow-readers", "deflate", "cpu", "connect"])
 def test_a_peer_does_what_the_scenario_asks(name: str) -> None:
-    run = measure(ECHO, replace(BY_NAME[name].small(), connections=5), 0.2)
+    run = measure(ECHO, replace(BY_NAME[name].small(), connections=5), 3.0)
     assert run.problem == ""
     assert run.result is not None
     assert run.result.messages > 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +9,9 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
+from tests import bench_world
 from tests.bench_parts import Run, echo, echo_but, open_to, raw_server, upgrading_only, websocket_server, window
-from zwoole.bench import histogram
+from tests.bench_world import MS, NOWHERE, World
 from zwoole.bench.loadclient import LoadClient
 from zwoole.bench.plan import Plan, Target
 
@@ -20,10 +19,10 @@ CONNECTIONS = 3
 MESSAGES = 20
 
 
-def load(target: Target, **terms: Any) -> Run:
-    """Run MESSAGES on each of CONNECTIONS connections."""
-    given = {"connections": CONNECTIONS, "messages": MESSAGES, "depth": 4, "patience_s": 0.5, **terms}
-    return Run(Plan(target, **given))
+def load(target: Target, right: int = 0, **terms: Any) -> Run:
+    """Run MESSAGES on each of CONNECTIONS connections; after ``right`` right replies nothing more is waited for."""
+    given = {"connections": CONNECTIONS, "messages": MESSAGES, "depth": 4, "patience_s": 60, **terms}
+    return Run(Plan(target, **given), until=lambda client: bool(right) and client.tally.messages >= right)
 
 
 # Right replies.
@@ -55,26 +54,19 @@ def test_binary_messages_longer_than_the_socket_buffers() -> None:
 
 
 def test_only_the_window_is_counted_and_timed() -> None:
-    with websocket_server(echo) as target:
-        when = window(opens_in_s=0.1, duration_s=0.1)
-        run = Run(Plan(target, connections=2, depth=2), when)
+    world = World(2, work_ns=MS)
+    run = bench_world.Run(world, 100, opens_ms=50, depth=2)
     assert run.errors == {}
-    assert 0 < run.messages == sum(run.latencies)
-    assert run.client.tally.last_reply_ns >= when.closes_ns
-    assert when.closes_ns <= run.client.ended_ns < when.closes_ns + 1e9
+    assert run.messages == 100
+    assert run.later == 1 + 2 * 2  # one that came at its very end, and those under way then
+    assert (run.ended_ms, run.last_reply_ms) == (150, 154)
 
 
 def test_latency_is_the_time_from_write_to_read() -> None:
-    async def slow_echo(connection: ServerConnection) -> None:
-        async for message in connection:
-            await asyncio.sleep(0.05)
-            await connection.send(message)
-
-    with websocket_server(slow_echo) as target:
-        run = load(target, depth=1, messages=3)
-    latencies = histogram.empty()
-    histogram.add_counts(latencies, array("Q", run.latencies))
-    assert 50e6 <= latencies.get_min_value() <= latencies.get_max_value() <= 1e9
+    run = bench_world.Run(World(1, work_ns=50 * MS), 1000, depth=1)
+    assert [run.percentile_ms(of) for of in (0, 50, 100)] == pytest.approx([50, 50, 50], rel=0.01)
+    run = bench_world.Run(World(3, work_ns=50 * MS), 1000, depth=1)
+    assert [run.percentile_ms(of) for of in (0, 50, 100)] == pytest.approx([50, 150, 150], rel=0.01)
 
 
 def test_pings_are_answered() -> None:
@@ -204,14 +196,14 @@ async def drop(connection: ServerConnection, message: str | bytes) -> None:
 @pytest.mark.parametrize("depth", [1, 4])
 def test_a_dropped_reply(depth: int) -> None:
     with websocket_server(echo_but(MESSAGES - 1, drop)) as target:
-        run = load(target, depth=depth)
+        run = load(target, right=CONNECTIONS * (MESSAGES - 1), depth=depth)
     assert run.errors == {"missing": CONNECTIONS}
     assert run.messages == CONNECTIONS * (MESSAGES - 1)
 
 
 def test_a_reply_dropped_early_is_one_missing_and_the_rest_goes_on() -> None:
     with websocket_server(echo_but(3, drop)) as target:
-        run = load(target)
+        run = load(target, right=CONNECTIONS * (MESSAGES - 1))
     assert run.errors == {"missing": CONNECTIONS}
     assert run.messages == CONNECTIONS * (MESSAGES - 1)
 
@@ -340,20 +332,12 @@ def test_a_closing_handshake_that_is_not_answered() -> None:
 
 
 def test_closing_takes_as_long_as_it_goes_on() -> None:
-    turn = 0
-
-    async def one_after_the_other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal turn
-        turn += 1
-        delay_s = 0.15 * turn
-        await reader.readexactly(8)  # the close frame
-        await asyncio.sleep(delay_s)
-        writer.write(b"\x88\x02\x03\xe8")
-
-    with raw_server(upgrading_only(after=one_after_the_other)) as target:
-        client = LoadClient(plan := Plan(target, connections=4), open_to(plan).attempts)
-        client.close(timeout_s=0.4)
+    world = World(4, work_ns=300 * MS)
+    client = LoadClient(Plan(NOWHERE, connections=4), [end.attempt for end in world.ends], clock=world)
+    client.close(timeout_s=0.4)
+    world.close()
     assert client.errors == {}
+    assert world.arrivals == [0, 300 * MS, 600 * MS, 900 * MS]
 
 
 def test_a_frame_that_comes_with_the_response() -> None:

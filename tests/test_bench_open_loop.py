@@ -1,18 +1,19 @@
-"""The open loop: messages leave when it is their time, and what a stall makes wait is in the latencies."""
+"""The open loop: messages leave when it is their time, and what a stall makes wait is in the latencies.
+
+Time is part of these tests: it goes on when the client has nothing to do, and as long as the server works.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import time
-from array import array
 from collections.abc import Iterator
 
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from tests.bench_parts import Handler, Run, echo, websocket_server, window
-from zwoole.bench import histogram
+from tests.bench_parts import websocket_server
+from tests.bench_world import MS, Run, World
 from zwoole.bench.content import Contents
 from zwoole.bench.load import run_load
 from zwoole.bench.loadcore import Connection, Stream, clock_ns, wait_readable
@@ -20,108 +21,95 @@ from zwoole.bench.pace import Pace
 from zwoole.bench.plan import Plan
 from zwoole.bench.tally import Tally
 
-STALL_S = 0.4
-
-
-def percentile_s(run: Run, percentile: float) -> float:
-    latencies = histogram.empty()
-    histogram.add_counts(latencies, array("Q", run.latencies))
-    return float(latencies.get_value_at_percentile(percentile)) / 1e9
-
-
-def stalling_echo(after_s: float) -> Handler:
-    """Return an echo that stands still once, all of it, for STALL_S, so long after its first message."""
-    stalled = False
-    began = 0.0
-
-    async def handler(connection: ServerConnection) -> None:
-        nonlocal stalled, began
-        async for message in connection:
-            began = began or time.monotonic()
-            if not stalled and time.monotonic() - began > after_s:
-                stalled = True
-                time.sleep(STALL_S)
-            await connection.send(message)
-
-    return handler
+STALL_MS = 400
+ALWAYS_MS = 10**9
 
 
 def test_the_rate_is_the_one_asked_for() -> None:
-    with websocket_server(echo) as target:
-        run = Run(Plan(target, connections=7, rate=400.0), window(duration_s=0.5))
+    world = World(7)
+    run = Run(world, 500, rate=400.0)
     assert run.errors == {}
-    assert run.messages + run.later == 200
-    assert run.messages > 150
+    assert (run.messages, run.later) == (200, 0)
+    assert world.arrivals[:200] == [2_500_000 * number for number in range(200)]
 
 
 def test_a_stall_shows_in_the_percentiles() -> None:
-    with websocket_server(stalling_echo(after_s=0.2)) as target:
-        run = Run(Plan(target, connections=4, rate=200.0), window(duration_s=1.0))
+    run = Run(World(4, stall_ms=(200, 200 + STALL_MS)), 1000, rate=200.0)
     assert run.errors == {}
-    # of the 200 messages 80 were due in the stall, one every 5 ms: the first waited for all of it, the last not at all
-    assert percentile_s(run, 25) < STALL_S / 4
-    assert percentile_s(run, 90) > STALL_S / 2
-    assert percentile_s(run, 100) > STALL_S * 0.9
+    assert (run.messages, run.later) == (200, 0)
+    # 80 of the 200 messages were due in the stall, one every 5 ms: the first waited for all of it, the last 5 ms
+    assert run.percentile_ms(60) == 0
+    assert run.percentile_ms(61) == pytest.approx(10, rel=0.01)
+    assert run.percentile_ms(80) == pytest.approx(STALL_MS / 2, rel=0.01)
+    assert run.percentile_ms(100) == pytest.approx(STALL_MS, rel=0.01)
 
 
 def test_a_closed_loop_hides_the_same_stall() -> None:
-    with websocket_server(stalling_echo(after_s=0.2)) as target:
-        run = Run(Plan(target, connections=4, depth=1), window(duration_s=1.0))
+    run = Run(World(4, stall_ms=(200, 200 + STALL_MS), work_ns=MS), 1000, depth=1)
     assert run.errors == {}
-    assert percentile_s(run, 90) < STALL_S / 4  # 4 slow messages of thousands
-    assert percentile_s(run, 100) > STALL_S * 0.9
+    assert run.messages == pytest.approx(600, abs=4)  # one each ms that the server did not stand still
+    assert run.percentile_ms(99) <= 4 * 1.01  # 4 slow messages of 600
+    assert run.percentile_ms(100) >= STALL_MS
 
 
 def test_what_was_due_at_the_end_is_waited_for() -> None:
-    with websocket_server(stalling_echo(after_s=0.2)) as target:
-        run = Run(Plan(target, connections=4, rate=200.0), window(duration_s=0.4))
+    run = Run(World(4, stall_ms=(200, 200 + STALL_MS)), 400, rate=200.0)
     assert run.errors == {}
-    assert run.client.tally.last_reply_ns - run.client.ended_ns > 0.1e9
+    assert run.ended_ms == 400
+    assert run.last_reply_ms == 200 + STALL_MS
+    assert (run.messages, run.later) == (40, 40)
+    assert run.percentile_ms(100) == pytest.approx(STALL_MS, rel=0.01)
 
 
 def test_what_was_due_at_the_end_is_in_the_percentiles() -> None:
-    with websocket_server(stalling_echo(after_s=0.3)) as target:
-        result = run_load(Plan(target, connections=4, rate=200.0, duration_s=0.5, warmup_s=0.0))
+    due = 100
+    seen = 0
+    all_came = asyncio.Event()
+
+    async def answers_when_all_is_over(connection: ServerConnection) -> None:
+        nonlocal seen
+        messages: list[str | bytes] = []
+        async for message in connection:
+            messages.append(message)
+            seen += 1
+            if len(messages) == due // 4:
+                break
+        if seen == due:
+            all_came.set()
+        await all_came.wait()
+        await asyncio.sleep(0.1)  # the last was due 5 ms before the window closed
+        for message in messages:
+            await connection.send(message)
+        await connection.wait_closed()
+
+    with websocket_server(answers_when_all_is_over) as target:
+        result = run_load(Plan(target, connections=4, rate=200.0, duration_s=0.5, warmup_s=0.0, patience_s=60))
     assert result.errors == {}
-    assert result.messages < 90
-    assert result.latency_us["p90"] > STALL_S * 1e6 * 0.5
+    assert result.messages == 0
+    assert result.latency_us["p50"] > 250e3  # due in the first half, answered after the second
 
 
 def test_what_could_not_be_sent_in_time_is_sent_later() -> None:
-    async def late(connection: ServerConnection) -> None:
-        connection.transport.pause_reading()
-        await asyncio.sleep(0.7)
-        connection.transport.resume_reading()
-        await echo(connection)
-
-    size = 2**20  # so that the socket buffers are soon full and nothing more can be sent
-    with websocket_server(late) as target:
-        run = Run(Plan(target, connections=1, size=size, rate=40.0), window(duration_s=0.5))
+    world = World(1, stall_ms=(0, 700))
+    run = Run(world, 500, rate=40.0, size=2**20)  # soon the buffers are full and nothing more can be sent
     assert run.errors == {}
-    assert run.client.tally.last_reply_ns - run.client.ended_ns > 0.15e9
+    assert run.ended_ms == 500
+    assert run.last_reply_ms >= 700
+    assert (run.messages, run.later) == (0, 20)
 
 
 def test_what_never_comes_is_missing() -> None:
-    async def silence(connection: ServerConnection) -> None:
-        await connection.wait_closed()
-
-    with websocket_server(silence) as target:
-        run = Run(Plan(target, connections=3, rate=100.0, patience_s=0.2), window(duration_s=0.3))
-    assert set(run.errors) == {"missing"}
-    assert run.errors["missing"] == pytest.approx(30, abs=3)
-    assert run.messages == 0
+    run = Run(World(3, stall_ms=(0, ALWAYS_MS)), 300, rate=100.0, patience_s=0.2)
+    assert run.errors == {"missing": 30, "close": 3}
+    assert (run.messages, run.later) == (0, 0)
+    assert run.ended_ms == 300
 
 
 def test_a_server_that_takes_nothing_has_all_it_was_due_missing() -> None:
-    async def deaf(connection: ServerConnection) -> None:
-        connection.transport.pause_reading()
-        await asyncio.sleep(1.2)
-        connection.transport.abort()
-
-    size = 2**20  # so that the socket buffers are soon full and nothing more can be sent
-    with websocket_server(deaf) as target:
-        run = Run(Plan(target, connections=1, size=size, rate=100.0, patience_s=0.2), window(duration_s=0.5))
-    assert run.errors["missing"] == pytest.approx(50, abs=3)
+    run = Run(
+        World(1, stall_ms=(0, ALWAYS_MS)), 500, rate=100.0, size=2**20, patience_s=0.2
+    )  # soon the buffers are full
+    assert run.errors == {"missing": 50, "close": 1}
 
 
 @pytest.fixture
@@ -157,9 +145,9 @@ def test_waiting_ends_in_time_or_when_something_comes() -> None:
     here, there = socket.socketpair()
     with here, there:
         began_ns = clock_ns()
-        wait_readable(here.fileno(), 2_000_000)
-        assert 2_000_000 <= clock_ns() - began_ns < 500_000_000
+        wait_readable(here.fileno(), 2 * MS)
+        assert clock_ns() - began_ns >= 2 * MS
         there.send(b"!")
         began_ns = clock_ns()
-        wait_readable(here.fileno(), 5_000_000_000)
-        assert clock_ns() - began_ns < 500_000_000
+        wait_readable(here.fileno(), 60_000 * MS)
+        assert clock_ns() - began_ns < 60_000 * MS

@@ -29,12 +29,14 @@ def test_a_child_says_who_it_is() -> None:
     assert child().identity == b"worker-17"
 
 
-def test_a_death_is_early_before_or_just_behind_its_hello() -> None:
+def test_a_death_is_early_before_or_just_behind_its_hello(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     worker = child()
     assert worker.died_early
-    worker.ready_at = time.monotonic()
+    worker.ready_at = now
     assert worker.died_early
-    worker.ready_at -= EARLY_DEATH_S
+    worker.ready_at = now - EARLY_DEATH_S
     assert not worker.died_early
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.worker_parts import Master, closing, end, message
+from tests.worker_parts import PATIENCE_MS, Master, closing, end, message
 from zwoole.shared.close_codes import MAX_REASON_BYTES
 from zwoole.shared.errors import BackpressureError
 from zwoole.shared.ids import MAX_FD
@@ -264,7 +264,7 @@ def test_a_push_that_waited_says_whether_the_connection_is_still_there(master: M
     master.link.up_window = 100
     assert master.commands.push(fd, b"x" * 1000)
     master.send(credit=10_000)
-    master.link.socket.poll(5000)
+    assert master.link.socket.poll(PATIENCE_MS)
     master.table.set_state(fd, CLOSING)
     assert not master.commands.push(fd, "a")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.conftest import Time
 from tests.worker_parts import SERVER, Master, closing, end, message, opening
 from zwoole.shared.progress import FINISHED, STARTED, WAITING
 from zwoole.shared.wire import DRAIN, FAIL, PUSH, WireError
@@ -142,10 +142,10 @@ def test_system_exit_asks_for_the_end_of_the_worker_and_closes_nobody(log: pytes
         assert sent.others == []
 
 
-def test_a_slow_callback_is_reported(log: pytest.LogCaptureFixture) -> None:
+def test_a_slow_callback_is_reported(log: pytest.LogCaptureFixture, time: Time) -> None:
     def slow(_: object, frame: Frame) -> None:
         if frame.data == "slow":
-            time.sleep(0.06)
+            time.now += 0.06
 
     with Master({"message": slow}) as master:
         master.deliver(message(1, "a"), message(2, "slow"), message(3, "a"))
@@ -161,10 +161,10 @@ def test_replies_leave_during_a_batch_when_they_are_much() -> None:
         assert sent.acknowledged == list(range(10))
 
 
-def test_replies_leave_during_a_batch_when_they_are_old() -> None:
+def test_replies_leave_during_a_batch_when_they_are_old(time: Time) -> None:
     def slow(_: object, frame: Frame) -> None:
         master.commands.push(frame.fd, "a")
-        time.sleep(0.002)
+        time.now += 0.002
 
     with Master({"message": slow}) as master:
         fd = master.connect()

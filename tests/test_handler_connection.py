@@ -161,7 +161,8 @@ async def test_recv_with_a_timeout_can_be_tried_again() -> None:
 
     master, fd = await begin(handler)
     with master:
-        await asyncio.sleep(0.03)
+        while not received:
+            await asyncio.sleep(0.01)
         await say(master, message(fd, "a"))
         assert received == ["timeout", "a"]
 

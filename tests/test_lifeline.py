@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 
 import pytest
 
+from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.shared import lifeline
 
 
@@ -23,11 +25,13 @@ def test_the_end_of_the_pipe_is_told_and_then_ends_the_process(monkeypatch: pyte
     monkeypatch.setattr(os, "_exit", leave)
     read_end, write_end = os.pipe()
     lifeline.watch(read_end, lambda: order.append("told"), 0.0)
-    os.write(write_end, wrote)
-    assert not exited.wait(0.02)
+    for byte in wrote:
+        os.write(write_end, bytes([byte]))
+        wait_for(lambda: not select.select([read_end], [], [], 0)[0], "it to be read")
+    order.append("closed")
     os.close(write_end)
-    assert exited.wait(5)
-    assert order == ["told", lifeline.ORPHANED_EXIT]
+    assert exited.wait(PATIENCE_S)
+    assert order == ["closed", "told", lifeline.ORPHANED_EXIT]
     os.close(read_end)
 
 
@@ -38,7 +42,7 @@ def test_a_process_that_ends_in_time_is_left_alone(monkeypatch: pytest.MonkeyPat
 
     def sleep(seconds: float) -> None:
         slept.append(seconds)
-        gate.wait(5)
+        gate.wait(PATIENCE_S)
 
     exited = threading.Event()
     monkeypatch.setattr(time, "sleep", sleep)
@@ -46,9 +50,9 @@ def test_a_process_that_ends_in_time_is_left_alone(monkeypatch: pytest.MonkeyPat
     read_end, write_end = os.pipe()
     lifeline.watch(read_end, told.set, 3.0)
     os.close(write_end)
-    assert told.wait(5)
+    assert told.wait(PATIENCE_S)
     assert not exited.is_set()
     gate.set()
-    assert exited.wait(5)
+    assert exited.wait(PATIENCE_S)
     assert slept == [3.0]
     os.close(read_end)

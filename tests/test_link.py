@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.worker_parts import Master, message
+from tests.worker_parts import PATIENCE_MS, Master, message
 from zwoole.shared.progress import FINISHED, STARTED
 from zwoole.shared.wire import ACK, PUSH
 
@@ -112,13 +112,13 @@ def test_batches_are_taken_in_order_and_the_inbox_first(master: Master) -> None:
     link = master.link
     master.send(message(1, "first"))
     master.send(message(1, b"x" * 40_000), message(1, "y"))
-    link.socket.poll(5000)
+    assert link.socket.poll(PATIENCE_MS)
     first = link.receive_new()
     assert first is not None
     link.inbox.append(first)
     assert link.readable()
     assert link.receive() is first
-    link.socket.poll(5000)
+    assert link.socket.poll(PATIENCE_MS)
     second = link.receive()
     assert second is not None
     assert len(second) == 2

@@ -72,7 +72,7 @@ def test_queued_records_reach_the_stream_from_another_thread() -> None:
     setup("x", "info", io.StringIO())
     start_queue(Handler())
     get_logger("part").info("text %d", 5)
-    assert arrived.get(timeout=5) == "MainThread text 5"
+    assert arrived.get(timeout=60) == "MainThread text 5"
 
 
 def test_what_does_not_fit_the_queue_is_dropped_and_counted() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
-import time
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
 from tests.client_frames import client_frame
-from tests.reactor_parts import Reactor
+from tests.conftest import Time
+from tests.reactor_parts import Epoll, Reactor
 from zwoole.reactor.connection import Connection
+from zwoole.reactor.deadlines import Clock
 from zwoole.reactor.loop import IN, OUT, Loop
 from zwoole.shared.frames import build_frame
 from zwoole.shared.wire import ACK, CLOSE, PUSH
@@ -150,22 +153,43 @@ def test_an_idle_loop_sleeps_until_its_next_timer(reactor: Reactor) -> None:
     assert reactor.sleeps()
 
 
-def cpu_s_of_a_wait(loop: Loop, seconds: float) -> float:
-    """Return the CPU time of a turn in which nothing comes for so long."""
-    loop.add_deadlines(seconds, lambda _: None).start(0)
-    before = time.process_time()
-    loop.turn()
-    return time.process_time() - before
+class Looks(Epoll):
+    """An epoll that counts how often it was asked, in whose time a wait is over at once, and a look takes 1 ms."""
+
+    def __init__(self, time: Time) -> None:
+        super().__init__()
+        self.count = 0
+        self._time = time
+
+    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+        self.count += 1
+        found = super().poll(0, most)
+        if not found:
+            self._time.now += timeout or 0.001
+        return found
 
 
-def test_a_loop_looks_again_and_again_only_after_short_waits_that_found_little(reactor: Reactor) -> None:
-    loop = Loop(reactor.registry)
-    assert cpu_s_of_a_wait(loop, 0.1) < 0.02
+def test_a_loop_looks_again_and_again_only_after_short_waits_that_found_little(
+    reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoll = Looks(reactor.time)
+    monkeypatch.setattr("zwoole.reactor.loop.monotonic", reactor.time)
+    loop = Loop(reactor.registry, cast(select.epoll, epoll))
+    loop.clock = Clock(reactor.time)
+
+    def looks_of_a_wait() -> int:
+        """Return how often a turn looks in which nothing comes for 0.3 s."""
+        loop.add_deadlines(0.3, lambda _: None).start(0)
+        before = epoll.count
+        loop.turn()
+        return epoll.count - before
+
+    assert looks_of_a_wait() == 1
     loop.busy_poll_s = 0.1
-    assert cpu_s_of_a_wait(loop, 0.3) > 0.02, "no wait was long yet"
+    assert looks_of_a_wait() == pytest.approx(101, abs=1), "no wait was long yet"
     for _ in range(3):
-        cpu_s_of_a_wait(loop, 0.3)
-    assert cpu_s_of_a_wait(loop, 0.3) < 0.02, "the last ones were"
+        looks_of_a_wait()
+    assert looks_of_a_wait() == 1, "the last ones were"
     pipes = [os.pipe() for _ in range(10)]
     for read_end, write_end in pipes:
         os.write(write_end, b"x")
@@ -176,7 +200,7 @@ def test_a_loop_looks_again_and_again_only_after_short_waits_that_found_little(r
         loop.remove_source(read_end)
         os.close(read_end)
         os.close(write_end)
-    assert cpu_s_of_a_wait(loop, 0.3) < 0.02, "the last ones found much"
+    assert looks_of_a_wait() == 1, "the last ones found much"
 
 
 def test_what_came_up_while_flushing_does_not_wait_for_the_sleep_to_end(reactor: Reactor) -> None:

@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.shared.errors import BackpressureError
 from zwoole.workers import mailbox
 from zwoole.workers.mailbox import Mailbox
-
-PATIENCE_S = 10.0
 
 
 def always() -> bool:
@@ -73,6 +72,7 @@ def test_a_thread_waits_while_there_is_no_room() -> None:
             put.append(number)
 
     thread = in_thread(hurry)
+    wait_for(lambda: len(put) > 1, "commands to be put while none runs")
     highest = 0
     while len(ran) < 200:
         assert select.select([box.descriptor], [], [], PATIENCE_S)[0]

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Time
+from tests.process.waiting import PATIENCE_S
 from tests.worker_parts import AsyncMaster, closing, end, in_loop, message, opening, settle
 from zwoole.shared.progress import FINISHED, STARTED, WAITING
 from zwoole.shared.wire import FAIL, PUSH
@@ -319,22 +321,27 @@ async def test_a_stop_ends_though_a_callback_swallows_its_cancellation() -> None
     with AsyncMaster({"message": callback}) as master:
         master.deliver(message(1, "a"), message(1, "behind"), message(2, "b"))
         await settle()
-        await asyncio.wait_for(master.scheduler.stop(), 5)
+        await asyncio.wait_for(master.scheduler.stop(), PATIENCE_S)
         assert sorted(ran) == ["a", "b"]
         assert sorted(master.sent().acknowledged) == [0, 2]
 
 
 @in_loop
 async def test_a_slow_step_of_a_def_callback_is_reported_and_an_awaiting_coroutine_is_not(
-    log: pytest.LogCaptureFixture,
+    log: pytest.LogCaptureFixture, time: Time
 ) -> None:
+    gate = asyncio.Event()
+
     async def waits(*_: object) -> None:
-        await asyncio.sleep(0.07)
+        await gate.wait()
 
     with AsyncMaster({"message": waits}) as master:
         master.deliver(message(1, "a"))
-        while master.scheduler.busy():
-            await asyncio.sleep(0.01)
+        await settle()
+        time.now += 0.07
+        gate.set()
+        await settle()
+        assert not master.scheduler.busy()
     assert log.records == []
 
 

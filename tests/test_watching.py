@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole import watching
 from zwoole.shared.errors import StartError
 
@@ -24,6 +24,7 @@ def test_the_folders_are_the_current_one_and_the_scripts(tmp_path: Path, monkeyp
 
 def test_changes_of_python_files_are_told_until_it_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(watching, "JOIN_S", PATIENCE_S)
     told: queue.Queue[list[str]] = queue.Queue()
     watcher = watching.Watcher([tmp_path], told.put)
 

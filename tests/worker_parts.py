@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgpack
 import zmq
 
+from tests.process.waiting import PATIENCE_S
 from zwoole.shared.progress import RING, ProgressMap
 from zwoole.shared.request import pack_request
 from zwoole.shared.rundir import endpoint, progress_path, table_path
@@ -25,6 +26,7 @@ from zwoole.workers.schedule import Scheduler
 
 Command = tuple[int, int, Any]  # kind, number, body
 SERVER = object()
+PATIENCE_MS = int(1000 * PATIENCE_S)
 M = TypeVar("M", bound="Master")
 
 
@@ -122,7 +124,7 @@ class Master:
         commands: list[Command] = []
         batches = 0
         while self.received < self.link.sent:
-            assert self.socket.poll(5000)
+            assert self.socket.poll(PATIENCE_MS)
             parts = self.socket.recv_multipart()
             self.received += sum(len(part) for part in parts)
             batches += 1
@@ -158,7 +160,7 @@ def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     @functools.wraps(test)
     def run(*arguments: Any, **keywords: Any) -> None:
         async def scenario() -> None:
-            await asyncio.wait_for(test(*arguments, **keywords), 30)
+            await asyncio.wait_for(test(*arguments, **keywords), PATIENCE_S)
 
         asyncio.run(scenario())
 

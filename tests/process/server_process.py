@@ -21,10 +21,12 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole import control_client
+from zwoole.bench.peerprocess import claim_port
 from zwoole.testing import Serving
 from zwoole.testing import is_alive as is_alive
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+_claims: list[tuple[int, socket.socket]] = []
 ZWOOLE = Path(sys.executable).with_name("zwoole")
 
 
@@ -153,9 +155,7 @@ class ServerProcess(Serving):
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+    """Return ports that nobody listens on, nor will, but for servers of this test; no client is given one."""
+    claims = [claim_port() for _ in range(count)]
+    _claims.extend(claims)  # until this process ends
+    return [port for port, _ in claims]

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
-PATIENCE_S = 15.0  # shared cores are slow at times; what takes longer has gone wrong
+PATIENCE_S = 60.0  # shared cores are slow at times; what takes longer has gone wrong
 POLL_S = 0.01
 
 
