@@ -67,7 +67,7 @@ cdef class Connection:
     cpdef void queue_message(self, int opcode, BatchReader event) except *
 
     @cython.locals(out=bytearray, count=Py_ssize_t)
-    cpdef int flush(self) except -1
+    cpdef int flush(self, Py_ssize_t most=*) except -1
 
     @cython.locals(size=Py_ssize_t)
     cpdef Py_ssize_t held(self) except -1
@@ -76,4 +76,5 @@ cdef class Connection:
     @cython.locals(out=bytearray)
     cdef bytearray _open_chunk(self)
     cdef void _queue_chunk(self, bytes data) except *
-    cpdef int _flush_chunks(self) except -1
+    @cython.locals(count=Py_ssize_t, size=Py_ssize_t, batch=list)
+    cpdef int _flush_chunks(self, Py_ssize_t most) except -1

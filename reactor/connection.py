@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LARGE = 16384
 MAX_CHUNKS_PER_WRITE = 64
+WRITE_BYTES = 1 << 20  # of one connection in a turn, so that a fast reader of much does not hold up the others
+ALL_BYTES = 1 << 62
 FULL_CHUNK = 65536  # not more, since one is moved as a whole when the kernel took a part, and kept until it took all
 _LARGE = LARGE  # C integers in the compiled module
 _FULL_CHUNK = FULL_CHUNK
@@ -230,13 +232,13 @@ class Connection:
         self.queued += len(out) - before + size
         self._queue_chunk(event.data())
 
-    def flush(self) -> int:
-        """Send what the kernel takes; return 0, or the errno of a connection that is broken.
+    def flush(self, most: int = WRITE_BYTES) -> int:
+        """Send what the kernel takes, up to `most` bytes; return 0, or the errno of a connection that is broken.
 
-        After it, `queued` tells whether EPOLLOUT is needed.
+        After it, `queued` tells whether EPOLLOUT is needed. Small frames, at most FULL_CHUNK bytes, leave as a whole.
         """
         if self._chunks is not None:
-            return self._flush_chunks()
+            return self._flush_chunks(most)
         out = self._out
         if out is None:
             return 0
@@ -305,8 +307,8 @@ class Connection:
             self._out = None
         self._chunks.append(data)
 
-    def _flush_chunks(self) -> int:
-        """Send from the queue of chunks, many in a call, until the kernel is full or nothing is left."""
+    def _flush_chunks(self, most: int) -> int:
+        """Send from the queue of chunks, many in a call, until the kernel is full, `most` have left or nothing is."""
         chunks = self._chunks
         if chunks is None:
             return 0
@@ -316,7 +318,14 @@ class Connection:
                     break
                 chunks.append(self._out)  # not before: small frames behind a full kernel go on growing in one buffer
                 self._out = None
-            batch = [chunks[i] for i in range(min(len(chunks), MAX_CHUNKS_PER_WRITE))]
+            if most <= 0:
+                return 0
+            batch: list[bytes | bytearray | memoryview] = []
+            size = 0
+            while size < most and len(batch) < min(len(chunks), MAX_CHUNKS_PER_WRITE):
+                chunk = chunks[len(batch)]
+                size += len(chunk)
+                batch.append(chunk if size <= most else memoryview(chunk)[: len(chunk) - (size - most)])
             try:
                 count = os.writev(self.descriptor, batch)
             except (BlockingIOError, InterruptedError):
@@ -324,6 +333,7 @@ class Connection:
             except OSError as error:
                 return error.errno or errno.EIO
             self.queued -= count
+            most -= count
             while chunks and count >= len(chunks[0]):
                 count -= len(chunks.popleft())
             if count:

@@ -40,7 +40,7 @@ cdef class Loop:
     cpdef void listen(self, Connection connection, unsigned int mask) except *
     cpdef void flush_later(self, Connection connection) except *
     @cython.locals(connection=Connection)
-    cpdef void flush_connections(self) except *
+    cpdef void flush_connections(self, Py_ssize_t most=*) except *
     cpdef void touch(self, WorkerLink link) except *
     cpdef void read_later(self, Connection connection) except *
     cpdef void serve_later(self, WorkerLink link) except *
@@ -59,4 +59,4 @@ cdef class Loop:
     @cython.locals(link=WorkerLink)
     cdef void _flush(self) except *
     @cython.locals(error=int, mask="unsigned int")
-    cdef void _flush_connection(self, Connection connection) except *
+    cdef void _flush_connection(self, Connection connection, Py_ssize_t most) except *

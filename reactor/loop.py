@@ -14,7 +14,7 @@ import select
 from collections.abc import Callable
 from time import monotonic
 
-from zwoole.reactor.connection import Connection
+from zwoole.reactor.connection import WRITE_BYTES, Connection
 from zwoole.reactor.deadlines import Clock, Deadlines, Wheel
 from zwoole.reactor.registry import Registry
 from zwoole.reactor.worker import WorkerLink
@@ -150,13 +150,13 @@ class Loop:
             connection.dirty = True
             self._dirty.append(connection)
 
-    def flush_connections(self) -> None:
-        """Send what connections have queued by now."""
+    def flush_connections(self, most: int = WRITE_BYTES) -> None:
+        """Send what connections have queued by now, of each at most so many bytes: the rest leaves in the next turn."""
         dirty = self._dirty
         self._dirty = []
         for connection in dirty:
             connection.dirty = False
-            self._flush_connection(connection)
+            self._flush_connection(connection, most)
 
     def touch(self, link: WorkerLink) -> None:
         """Send the link's batch at the end of this turn."""
@@ -313,10 +313,10 @@ class Loop:
             if link.owes_credit():
                 self.touch(link)
 
-    def _flush_connection(self, connection: Connection) -> None:
+    def _flush_connection(self, connection: Connection, most: int) -> None:
         if connection.descriptor < 0:
             return
-        error = connection.flush()
+        error = connection.flush(most)
         if error:
             self.on_broken(connection, error)
             return

@@ -9,7 +9,7 @@ import msgpack
 from zwoole.reactor.backlog import Backlog
 from zwoole.reactor.closing import Closing
 from zwoole.reactor.compression import Compression
-from zwoole.reactor.connection import OPEN, Connection
+from zwoole.reactor.connection import ALL_BYTES, OPEN, Connection
 from zwoole.reactor.loop import Loop
 from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
@@ -207,7 +207,7 @@ class Outbound:
         self.bytes += size
         self._room -= size + 10
         if self._room < 0:
-            self._loop.flush_connections()
+            self._loop.flush_connections(ALL_BYTES)
             self._room = self._backlog.room()
 
     def _acknowledge(self, link: WorkerLink, event: BatchReader) -> None:

@@ -149,6 +149,19 @@ def test_small_frames_behind_a_slow_reader_keep_their_order(client: Client, tota
     client.read_all()
 
 
+@pytest.mark.parametrize("sizes", [[150_000], [LARGE] * 6 + [100], [50_000, 50_000, 50_000]])
+def test_no_more_leaves_than_the_turn_allows_though_the_kernel_has_room(sizes: list[int]) -> None:
+    with Client() as client:
+        client.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        for size in sizes:
+            client.queue(content(size))
+        for most in (1, 70_000, 13):
+            before = client.connection.queued
+            assert client.connection.flush(most) == 0
+            assert before - client.connection.queued == most
+        client.read_all()
+
+
 def test_small_and_large_payloads_keep_their_order(client: Client) -> None:
     for size in (10, LARGE, 20, LARGE + 1, LARGE - 1, 0, 70_000, 70_000, 5):
         client.queue_message(OP_BINARY, content(size))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from tests.client_frames import client_frame
 from tests.conftest import Time
 from tests.reactor_parts import Epoll, Reactor
-from zwoole.reactor.connection import Connection
+from zwoole.reactor.connection import ALL_BYTES, WRITE_BYTES, Connection
 from zwoole.reactor.deadlines import Clock
 from zwoole.reactor.loop import IN, OUT, Loop
 from zwoole.shared.frames import build_frame
@@ -117,6 +117,33 @@ def test_out_is_listened_to_only_while_something_is_left_over(reactor: Reactor) 
     assert len(client.read()) == 2_000_005
     assert connection.interest == IN
     assert reactor.table.queued(connection.fd) == 0
+
+
+def test_a_fast_reader_of_much_gets_a_share_in_each_turn(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernel buffer has room for everything, and still the others have their turn in between."""
+    fast, other = reactor.open_client(), reactor.open_client()
+    sent: list[int] = []
+
+    def take_all(descriptor: int, parts: Sequence[bytes]) -> int:
+        assert descriptor == fast.connection.descriptor
+        sent.append(sum(len(part) for part in parts))
+        return sent[-1]
+
+    monkeypatch.setattr(os, "writev", take_all)
+    for size in (WRITE_BYTES // 2, 3 * WRITE_BYTES, 100):
+        fast.connection.queue(bytes(size))
+    for left in (WRITE_BYTES * 5 // 2 + 100, WRITE_BYTES * 3 // 2 + 100, WRITE_BYTES // 2 + 100, 0):
+        other.connection.queue(b"small")
+        for client in (fast, other):
+            reactor.loop.flush_later(client.connection)
+        reactor.turn(1)
+        assert fast.connection.queued == left
+        assert fast.connection.interest == (IN | OUT if left else IN), "the next turn goes on"
+        assert other.socket.recv(100) == b"small"
+    fast.connection.queue(bytes(2 * WRITE_BYTES))
+    reactor.loop.flush_later(fast.connection)
+    reactor.loop.flush_connections(ALL_BYTES)
+    assert fast.connection.queued == 0, "where memory is short all is offered to the kernel at once"
 
 
 def test_timers_run_only_in_turns_in_which_one_may_be_due(reactor: Reactor) -> None:
