@@ -10,6 +10,7 @@ from rich.text import Text
 from zwoole.bench import loadcore
 from zwoole.bench.load import ERROR_KINDS, LoadResult
 from zwoole.bench.plan import CONNECT, ECHO, FANOUT, IDLE, SENDING_MODES, Plan
+from zwoole.shared.printable import printable
 
 KEPT_UP_SHARE = 0.99  # of the rate that an open loop was asked for
 
@@ -97,7 +98,7 @@ def notes(plan: Plan, result: LoadResult) -> list[str]:
     if result.connections and not result.still_open and result.seconds < plan.duration_s and not plan.messages:
         lines.append(f"The server ended all connections {result.seconds:.2f} s into the run.")
     if result.first_error:
-        lines.append(f"The first connection that failed: {result.first_error}.")
+        lines.append(f"The first connection that failed: {printable(result.first_error)}.")
     if result.client_was_the_limit:
         lines.append("The client was the bottleneck: its CPU was busy. The server may be faster than this.")
     if not loadcore.COMPILED:

@@ -12,7 +12,7 @@ import socket
 from pathlib import Path
 
 from zwoole.reactor.master import Master
-from zwoole.shared import allocator, lifeline, log, plan, signals, title
+from zwoole.shared import allocator, lifeline, log, outlet, plan, signals, title
 from zwoole.shared.rundir import turns_path
 from zwoole.shared.turns import TurnCounter
 
@@ -33,11 +33,12 @@ def main() -> None:
     signals.leave_to_supervisor()
     # systemd and `timeout` send TERM to the whole group; the supervisor's word is what stops the master.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    faulthandler.enable()
+    faulthandler.enable(outlet.of(2).descriptor)
     allocator.keep_freed_memory()
     settings = plan.read(options.run_dir).settings
     title.set_name(f"zwoole master {options.index}")
-    log.start_queue(log.setup(f"master {options.index}", settings.log_level, as_json=settings.log_format == "json"))
+    as_json = settings.log_format == "json"
+    log.start(f"master {options.index}", settings.log_level, as_json, at_once=False)
     sockets = [socket.socket(fileno=descriptor) for descriptor in options.listen]
     for descriptor in (options.lifeline, *options.listen):
         os.set_inheritable(descriptor, False)

@@ -35,7 +35,7 @@ from zwoole.reactor.pipes import Pipes
 from zwoole.reactor.pool import Pool
 from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
-from zwoole.shared import control, stats
+from zwoole.shared import control, outlet, stats
 from zwoole.shared.close_codes import CLOSE_GOING_AWAY
 from zwoole.shared.log import get_logger, reopen
 from zwoole.shared.rundir import control_address, snapshot_path, table_path
@@ -216,6 +216,7 @@ class Master:
             "worker_deaths": self._handover.deaths,
             "replays": self._router.replays,
             "handovers": self._router.adoptions,
+            "log_lines_lost": outlet.lost_lines(),
         }
 
     def _gauges(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def test_every_counter_and_gauge_is_on_the_page(tmp_path: Path) -> None:
     counts.ran(60.0)
     counts.taken(2)
     counts.failures["close"] += 1
-    record(tmp_path, worker, counts.as_dict(), {key: 1 for key, *_ in WORKER_GAUGES})
+    record(tmp_path, worker, {**counts.as_dict(), "log_lines_lost": 4}, {key: 1 for key, *_ in WORKER_GAUGES})
     ledger.restarted("reload", 2)
     page = render(tmp_path)
     assert page.endswith("# EOF\n")
@@ -55,6 +55,7 @@ def test_every_counter_and_gauge_is_on_the_page(tmp_path: Path) -> None:
         assert samples(families[f"zwoole_{name}"]) == {(f"zwoole_{name}", "3"): 1}
     assert samples(families["zwoole_events"])["zwoole_events_total", "3", "message"] == 1
     assert samples(families["zwoole_callback_failures"]) == {("zwoole_callback_failures_total", "3", "close"): 1}
+    assert samples(families["zwoole_worker_log_lines_lost"]) == {("zwoole_worker_log_lines_lost_total", "3"): 4}
     assert samples(families["zwoole_restarts"]) == {("zwoole_restarts_total", "reload"): 2}
     times = samples(families["zwoole_callback_seconds"])
     assert [times["zwoole_callback_seconds_bucket", "3", bound] for bound in ("0.0001", "0.1", "0.25", "10.0")] == [
@@ -77,7 +78,7 @@ def test_a_number_goes_on_counting_where_its_process_was_replaced(tmp_path: Path
         ledger.began(worker)
         counts = Counts()
         counts.taken(2)
-        record(tmp_path, worker, counts.as_dict(), {key: 1 for key, *_ in WORKER_GAUGES})
+        record(tmp_path, worker, {**counts.as_dict(), "log_lines_lost": 4}, {key: 1 for key, *_ in WORKER_GAUGES})
         if incarnation == 1:
             ledger.ended(worker)
     families = parse(render(tmp_path))

@@ -10,7 +10,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from zwoole.shared import allocator, lifeline, log, signals, title
+from zwoole.shared import allocator, lifeline, log, outlet, signals, title
 from zwoole.shared import plan as plans
 from zwoole.shared.traces import print_users_part
 from zwoole.workers import role
@@ -31,17 +31,13 @@ def main() -> None:
     options = parser.parse_args()
 
     signals.leave_to_supervisor()
-    faulthandler.enable()
+    faulthandler.enable(outlet.of(2).descriptor)
     allocator.keep_freed_memory()
     plan = plans.read(options.run_dir)
     title.set_name(f"zwoole worker {options.slot}")
-    log.setup(f"worker {options.slot}", plan.settings.log_level, as_json=plan.settings.log_format == "json")
+    log.start(f"worker {options.slot}", plan.settings.log_level, as_json=plan.settings.log_format == "json")
     os.set_inheritable(options.lifeline, False)
     lifeline.watch(options.lifeline, lambda: None, ORPHAN_GRACE_S)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # Whole lines, for workers share it. PYTHONUNBUFFERED would write each argument of a print by itself.
-            stream.reconfigure(line_buffering=True, write_through=False)
 
     runtime = Runtime(options.run_dir, options.slot, options.incarnation, options.masters, plan.settings)
     role.set_starter(runtime.run)
@@ -73,7 +69,7 @@ def run_app(plan: plans.Plan) -> None:
 def boot_failure(why: str) -> None:
     """End a worker that will never serve."""
     log.get_logger("worker").error("%s", why)
-    sys.stdout.flush()
+    log.flush()
     os._exit(BOOT_FAILED)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
-from zwoole.shared import stats
+from zwoole.shared import outlet, stats
 from zwoole.shared.rundir import snapshot_path
 from zwoole.shared.snapshot import Snapshot
 from zwoole.workers.commands import Commands
@@ -43,7 +43,8 @@ class Recorder:
             "in_flight_bytes": sum(link.in_flight() for link in links),
         }
         times = {"started": self._started, "written": time.time()}
-        self._snapshot.write({**self._named, **times, "counters": counts.as_dict(), "gauges": gauges})
+        counters = {**counts.as_dict(), "log_lines_lost": outlet.lost_lines()}
+        self._snapshot.write({**self._named, **times, "counters": counters, "gauges": gauges})
         self._written = counts.total + dispatcher.events
         dispatcher.record_at = time.monotonic() + RECORD_S
 

@@ -17,7 +17,7 @@ import msgpack
 import zmq
 
 from zwoole.shared import control
-from zwoole.shared.log import get_logger, reopen
+from zwoole.shared.log import flush, get_logger, reopen
 from zwoole.shared.rundir import control_address, turns_path
 from zwoole.shared.settings import Settings
 from zwoole.shared.traces import print_users_part
@@ -109,7 +109,6 @@ class Runtime:
             self._serve()
         self._control.close()
         self._context.term()
-        sys.stdout.flush()
         raise SystemExit(0)
 
     # The loop of an app without coroutines.
@@ -185,7 +184,7 @@ class Runtime:
         """Say why the worker cannot serve, and end it."""
         print_users_part(error)
         log.error("worker_start failed: this worker cannot serve")
-        sys.stdout.flush()
+        flush()
         os._exit(BOOT_FAILED)
 
     def say_hello(self) -> None:

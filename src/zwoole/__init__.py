@@ -19,6 +19,7 @@ if sys.platform != "linux":
 from zwoole import excepthook as _excepthook
 from zwoole.control import Control
 from zwoole.control_client import ControlFailed
+from zwoole.shared import descriptors as _descriptors
 from zwoole.shared.answers import Accept, Refuse
 from zwoole.shared.errors import (
     BackpressureError,
@@ -73,5 +74,6 @@ def _supervise(server: Server) -> None:
     supervise(server)
 
 
+_descriptors.open_missing()  # before anything that stays open is given one of their numbers
 _role.set_starter(_supervise)
 _excepthook.install()

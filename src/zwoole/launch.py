@@ -60,13 +60,15 @@ def supervise(
         detach(settings.log_file)
     if settings.log_file:
         open_log(settings.log_file)
-    log.setup("supervisor", settings.log_level, as_json=settings.log_format == "json")
+    console = log.start("supervisor", settings.log_level, settings.log_format == "json", at_once=False)
     try:
         code = run_here(server, plan, run_dir, watched)
     except ZwooleError as error:
         if settings.daemonize or settings.log_file:  # nobody reads a terminal
             log.get_logger("supervisor").error("%s", error)
         raise
+    finally:
+        console.stop()
     if code != EXIT_OK:
         raise SystemExit(code)
 

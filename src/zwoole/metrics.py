@@ -39,6 +39,7 @@ MASTER_COUNTERS = (
     ("worker_deaths", "worker_deaths", "Workers that died in service", ""),
     ("replays", "replays", "Messages sent again after a worker's death", ""),
     ("handovers", "handovers", "Connections handed to another worker", ""),
+    ("log_lines_lost", "master_log_lines_lost", "Lines of a master's log that could not be written", ""),
 )
 MASTER_GAUGES = (
     ("connections", "connections", "Connections now"),
@@ -51,6 +52,7 @@ MASTER_GAUGES = (
 WORKER_COUNTERS = (
     ("events", "events", "Events that workers took, by event", "event"),
     ("failures", "callback_failures", "Callbacks that raised, by event", "event"),
+    ("log_lines_lost", "worker_log_lines_lost", "Lines that a worker logged or printed and could not write", ""),
 )
 WORKER_GAUGES = (
     ("unfinished", "unfinished_events", "Events that were taken and have not finished"),

@@ -11,7 +11,7 @@ import psutil
 
 from zwoole.children import Child
 from zwoole.crew import Crew
-from zwoole.shared import stats
+from zwoole.shared import outlet, stats
 
 
 class Status:
@@ -35,6 +35,7 @@ class Status:
             "run_dir": self._run_dir,
             "processes": [self._describe(child) for child in crew.children.values()],
             "masters": masters,
+            "log_lines_lost": outlet.lost_lines(),
             "stats": stats.gather(Path(self._run_dir)),
         }
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from zwoole.shared.printable import printable
+
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def lines(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
-    """Return rows of cells as lines with aligned columns; the columns in `right` end together."""
+    """Return rows of cells as lines with aligned columns; the columns in `right` end together.
+
+    A cell may have any text, also a client's: its control characters are escaped.
+    """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
