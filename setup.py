@@ -31,6 +31,7 @@ COMPILED = [
     "zwoole.reactor.inbound",
     "zwoole.reactor.outbound",
     "zwoole.workers.frame",
+    "zwoole.workers.flusher",
     "zwoole.workers.link",
     "zwoole.workers.commands",
     "zwoole.workers.counts",

@@ -87,7 +87,7 @@ def test_data_that_is_no_message_is_said_to_the_caller(
     assert isinstance(in_thread(lambda: master.commands.push(fd, data, opcode)), error)
     assert isinstance(in_thread(lambda: master.commands.broadcast(data, opcode)), error)
     assert master.sent().commands == []
-    assert master.handed_over == []
+    assert not master.commands.mailbox.waits()
 
 
 @pytest.mark.parametrize("data", ["p" * 125, b"", bytearray(b"p"), memoryview(b"p")])
@@ -106,7 +106,7 @@ def test_what_a_ping_cannot_carry_is_said_to_the_caller(master: Master, data: An
         master.commands.ping(fd, data)
     assert isinstance(in_thread(lambda: master.commands.ping(fd, data)), error)
     assert master.sent().commands == []
-    assert master.handed_over == []
+    assert not master.commands.mailbox.waits()
 
 
 @pytest.mark.parametrize("fd", [0, -1, 999, MAX_FD, MAX_FD - 1, 1 << 60])
@@ -210,8 +210,7 @@ def test_commands_from_another_thread_are_handed_over(master: Master) -> None:
     assert in_thread(lambda: master.commands.disconnect(fd, 4000))
     assert master.sent().commands == []
     data[:] = b"behind"
-    for function in master.handed_over:
-        function()
+    master.commands.flush()
     assert master.sent().others == [
         (PUSH, fd, b"before"),
         (PING, fd, b"before"),

@@ -70,31 +70,31 @@ def test_progress_is_marked(master: Master) -> None:
 
 def test_nothing_to_send_is_no_batch(master: Master) -> None:
     assert not master.link.has_output()
-    assert not master.link.flush_due(1e9)
+    assert not master.link.flush_due()
     assert master.sent().batches == 0
 
 
-def test_a_batch_is_due_a_millisecond_after_its_oldest_content_was_first_seen(master: Master) -> None:
+def test_a_batch_is_due_when_the_flusher_has_seen_its_oldest_content_twice(master: Master) -> None:
     link = master.link
-    link.finished(0)
-    assert link.has_output()
-    assert not link.flush_due(100.0)
-    link.writer.add_text(PUSH, 1, b"a")
-    assert not link.flush_due(100.0005)
-    assert link.flush_due(100.0011)
-    link.flush()
-    assert not link.has_output()
-    assert not link.flush_due(200.0)
-    link.finished(1)
-    assert not link.flush_due(200.0)
-    assert link.flush_due(200.002)
+    flusher = master.commands.flusher
+    for sequence in range(2):
+        link.finished(sequence)
+        assert link.has_output()
+        flusher.tick()
+        assert not link.flush_due()
+        link.writer.add_text(PUSH, 1, b"a")
+        flusher.tick()
+        assert link.flush_due()
+        master.commands.flush()
+        assert not link.has_output()
+        assert not link.flush_due()
 
 
 def test_a_batch_of_64_kib_is_due_at_once(master: Master) -> None:
     for _ in range(3):
-        assert not master.link.flush_due(100.0)
+        assert not master.link.flush_due()
         master.link.writer.add_bytes(PUSH, 1, b"x" * 30_000)
-    assert master.link.flush_due(100.0)
+    assert master.link.flush_due()
 
 
 def test_what_was_pushed_is_in_flight_until_the_master_has_taken_it(master: Master) -> None:

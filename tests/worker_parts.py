@@ -61,13 +61,11 @@ class Master:
         self.socket.bind(endpoint(run_dir, 1, 1))
         self.progress = ProgressMap(progress_path(run_dir, 1, 1), RING)
         self.table = ConnectionTable.create(table_path(run_dir, 0), 4096, 1)
-        self.link = MasterLink(self.context, run_dir, 1, 1)
+        self.commands = Commands(1, up_window)
+        self.link = MasterLink(self.context, run_dir, 1, 1, self.commands.flusher)
         self.up_window = up_window
         self.link.welcome(up_window, 0)
-        self.commands = Commands(1)
         self.commands.links[0] = self.link
-        self.handed_over: list[Callable[[], object]] = []
-        self.commands.hand_over = lambda function, size: self.handed_over.append(function)
         self.commands.on_wait = lambda: None
         self.dispatcher = Dispatcher(SERVER, callbacks or {}, self.commands, 0.05)
         self.rare: list[Command] = []

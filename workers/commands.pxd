@@ -2,7 +2,9 @@ import cython
 
 from zwoole.shared.mask cimport is_utf8
 from zwoole.shared.table cimport ConnectionTable
+from zwoole.shared.turns cimport TurnCounter
 from zwoole.shared.wire cimport BatchReader, BatchWriter
+from zwoole.workers.flusher cimport Flusher
 from zwoole.workers.link cimport MasterLink
 
 
@@ -11,16 +13,20 @@ cdef class Commands:
     cdef public bint may_block
     cdef public object on_output
     cdef public object on_wait
-    cdef public object hand_over
+    cdef readonly Flusher flusher
+    cdef readonly object mailbox
     cdef public Py_ssize_t output_limit
     cdef public Py_ssize_t pipe_queue_bytes
+    cdef public TurnCounter turns
     cdef readonly set ended
     cdef Py_ssize_t _prune_at
     cdef unsigned long long _reactor_num
-    cdef object _thread
+
+    @cython.locals(flusher=Flusher, before=int, taken=bint)
+    cpdef bint push(self, long long fd, object data, object opcode=*) except -1
 
     @cython.locals(link=MasterLink, text=str)
-    cpdef bint push(self, long long fd, object data, object opcode=*) except -1
+    cdef bint _push(self, long long fd, object data, object opcode) except -1
 
     cpdef bint has_ended(self, long long fd) except -1
 
@@ -36,8 +42,11 @@ cdef class Commands:
     @cython.locals(link=MasterLink)
     cpdef bint congested(self) except -1
 
-    @cython.locals(link=MasterLink)
+    @cython.locals(link=MasterLink, flusher=Flusher, before=int)
     cpdef void flush(self) except *
+
+    @cython.locals(link=MasterLink)
+    cdef void _send_waiting(self) except *
 
     @cython.locals(link=MasterLink)
     cdef MasterLink _link(self, long long fd)
@@ -48,5 +57,6 @@ cdef class Commands:
     @cython.locals(link=MasterLink)
     cdef bint _end(self, int kind, long long fd, int code, str reason) except -1
 
+    cdef void _note(self) except *
     cdef void _press(self, MasterLink link) except *
     cdef void _wait_for_credit(self, MasterLink link) except *

@@ -4,13 +4,16 @@ Backpressure: what was pushed and not yet taken by the master is counted in byte
 `def` callback waits inside `push`, reading its socket meanwhile into a list that the down window bounds, because the
 credit it waits for may lie behind messages it has not read. A coroutine never waits inside `push`: no further event is
 started, `drain` waits, and past four times the mark `push` raises BackpressureError. Another thread waits inside `push`
-until the worker's own has taken enough of what it wants done (mailbox.py).
+until enough of what it wants done is taken (mailbox.py).
+
+Each command has two halves. The first is what the app calls, in any thread: it checks the arguments and, outside the
+worker's own thread, puts the second half into the mailbox. The second half writes to the links. It runs in the own
+thread, or in the flusher's while a callback goes on for long (flusher.py), with the links held.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import get_ident
 
 import msgpack
 
@@ -21,6 +24,7 @@ from zwoole.shared.frames import MAX_CONTROL_PAYLOAD, OP_BINARY, OP_TEXT
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.mask import is_utf8
 from zwoole.shared.request import MAX_STATE_BYTES
+from zwoole.shared.turns import TurnCounter
 from zwoole.shared.wire import (
     ACCEPT,
     BROADCAST,
@@ -33,7 +37,9 @@ from zwoole.shared.wire import (
     SET_STATE,
     BatchReader,
 )
+from zwoole.workers.flusher import Flusher
 from zwoole.workers.link import FLUSH_BYTES, MasterLink
+from zwoole.workers.mailbox import Mailbox
 
 COROUTINE_FACTOR = 4
 WAIT_MS = 100
@@ -45,47 +51,67 @@ class Commands:
 
     Attributes:
         links: the wire to each reactor's master, None where there is none.
+        flusher: sends output while a callback goes on for long.
+        mailbox: commands of other threads.
         may_block: whether a push may wait here: a `def` callback runs.
         on_output: called when something waits to be sent while nothing else would send it; set by the runtime.
         on_wait: called again and again while a push waits: the supervisor's word must not wait with it.
-        hand_over: called with a function to run it in the worker's own thread, and the bytes that it carries; set by
-            the runtime.
         output_limit: bytes that may wait to be sent to one client; set by the runtime.
         pipe_queue_bytes: most bytes of messages that may wait for one worker; set by the runtime.
+        turns: counts this process's turns, None if nobody looks: a batch of slow callbacks is no turn that hangs.
         ended: fds whose connections this worker has ended: their further messages are not run.
     """
 
     __slots__ = (
         "_prune_at",
         "_reactor_num",
-        "_thread",
         "ended",
-        "hand_over",
+        "flusher",
         "links",
+        "mailbox",
         "may_block",
         "on_output",
         "on_wait",
         "output_limit",
         "pipe_queue_bytes",
+        "turns",
     )
 
-    def __init__(self, reactor_num: int) -> None:
+    def __init__(self, reactor_num: int, up_window: int) -> None:
+        """Prepare the commands of a worker; they belong to the thread that calls this.
+
+        Args:
+            reactor_num: number of masters.
+            up_window: bytes of commands of other threads that may wait.
+        """
+        self.flusher = Flusher()
+        self.mailbox = Mailbox(up_window)
         self.links: list[MasterLink | None] = [None] * reactor_num
         self.may_block = True
         self.on_output: Callable[[], None] | None = None
         self.on_wait: Callable[[], None]
-        self.hand_over: Callable[[Callable[[], object], int], None]
         self.output_limit = 2 << 20
         self.pipe_queue_bytes = 4 << 20
+        self.turns: TurnCounter | None = None
         self.ended: set[int] = set()
         self._prune_at = PRUNE_ENDED
         self._reactor_num = reactor_num
-        self._thread = get_ident()
 
     def push(self, fd: int, data: str | bytes | bytearray | memoryview, opcode: int | None = None) -> bool:
         """See Server.push."""
-        if get_ident() != self._thread:
+        flusher = self.flusher
+        if not flusher.is_own_thread():
             return self._push_from_thread(fd, data, opcode)
+        before = flusher.enter()
+        try:
+            taken = self._push(fd, data, opcode)
+        finally:
+            flusher.leave(before)
+        if taken:
+            self._note()
+        return taken
+
+    def _push(self, fd: int, data: str | bytes | bytearray | memoryview, opcode: int | None) -> bool:
         link = self._link(fd)
         if link is None or link.table.state(fd) != 2 or self.has_ended(fd):
             return False
@@ -94,7 +120,7 @@ class Commands:
             if not link.ready or link.table.state(fd) != 2:
                 return False
         if link.writer.size >= 65536:  # on its way while the callback runs, and never there twice as a whole
-            link.flush()
+            link.send_waiting()
         if opcode is None:
             if type(data) is str:
                 text = data
@@ -105,8 +131,6 @@ class Commands:
                 self._add(link, PUSH, fd, data, None)
         else:
             self._add(link, PUSH, fd, data, opcode)
-        if self.on_output is not None:
-            self.on_output()
         return True
 
     def ping(self, fd: int, data: str | bytes | bytearray | memoryview = b"") -> bool:
@@ -114,11 +138,14 @@ class Commands:
         payload, _ = encode(data, None)
         if len(payload) > MAX_CONTROL_PAYLOAD:
             raise ValueError(f"a ping carries at most {MAX_CONTROL_PAYLOAD} bytes, not {len(payload)}")
-        if get_ident() != self._thread:
+        if not self.flusher.is_own_thread():
             if not self.is_established(fd):
                 return False
-            self.hand_over(lambda: self.ping(fd, payload), len(payload))
+            self._hand_over(lambda: self._ping(fd, payload), len(payload))
             return True
+        return bool(self._run(lambda: self._ping(fd, payload)))
+
+    def _ping(self, fd: int, payload: bytes) -> bool:
         link = self._link(fd)
         if link is None or link.table.state(fd) != 2 or self.has_ended(fd):
             return False
@@ -127,40 +154,45 @@ class Commands:
             if not link.ready or link.table.state(fd) != 2:
                 return False
         link.writer.add_bytes(PING, fd, payload)
-        if self.on_output is not None:
-            self.on_output()
         return True
 
     def broadcast(self, data: str | bytes | bytearray | memoryview, opcode: int | None = None) -> None:
         """See Server.broadcast."""
-        if get_ident() != self._thread:
-            body, opcode = encode(data, opcode)  # here: what is wrong is said to the caller, and a buffer may change
-            self.hand_over(lambda: self.broadcast(body, opcode), len(body))
-            return
+        body, kind = encode(data, opcode)  # here: what is wrong is said to the caller, and a buffer may change
+        if not self.flusher.is_own_thread():
+            self._hand_over(lambda: self._broadcast(body, kind), len(body))
+        else:
+            self._run(lambda: self._broadcast(body, kind))
+
+    def _broadcast(self, body: bytes, opcode: int) -> None:
         for link in self.links:
             if link is not None and link.ready:
                 if link.in_flight() > link.up_window:
                     self._press(link)
                 if link.writer.size >= FLUSH_BYTES:
-                    link.flush()
-                self._add(link, BROADCAST, 0, data, opcode)
-        if self.on_output is not None:
-            self.on_output()
+                    link.send_waiting()
+                if opcode == OP_TEXT:
+                    link.writer.add_text(BROADCAST, 0, body)
+                else:
+                    link.writer.add_bytes(BROADCAST, 0, body)
 
     def disconnect(self, fd: int, code: int = 1000, reason: str = "") -> bool:
         """See Server.disconnect."""
         check_close(code, reason)
-        if get_ident() != self._thread:
-            self.hand_over(lambda: self._end(DISCONNECT, fd, code, reason), 0)
+        if not self.flusher.is_own_thread():
+            self._hand_over(lambda: self._end(DISCONNECT, fd, code, reason), 0)
             return self.is_established(fd)
-        return self._end(DISCONNECT, fd, code, reason)
+        return bool(self._run(lambda: self._end(DISCONNECT, fd, code, reason)))
 
     def fail(self, fd: int, code: int, reason: str) -> None:
         """Have a connection closed because its callback failed."""
-        self._end(FAIL, fd, code, reason)
+        self._run(lambda: self._end(FAIL, fd, code, reason))
 
     def answer_handshake(self, fd: int, answer: Answer) -> None:
         """Tell the master whether a client may connect."""
+        self._run(lambda: self._answer_handshake(fd, answer))
+
+    def _answer_handshake(self, fd: int, answer: Answer) -> None:
         link = self._link(fd)
         if link is not None:
             link.writer.add_bytes(ACCEPT if isinstance(answer, Accept) else REFUSE, fd, answer.pack())
@@ -170,17 +202,18 @@ class Commands:
         packed: bytes = msgpack.packb(value)
         if len(packed) > MAX_STATE_BYTES:
             raise ValueError(f"a connection's state has at most {MAX_STATE_BYTES} bytes packed, not {len(packed)}")
-        if get_ident() != self._thread:
-            self.hand_over(lambda: self.set_state(fd, value), len(packed))
+        if not self.flusher.is_own_thread():
+            self._hand_over(lambda: self._set_state(fd, packed), len(packed))
             return self.exists(fd)
+        return bool(self._run(lambda: self._set_state(fd, packed)))
+
+    def _set_state(self, fd: int, packed: bytes) -> bool:
         link = self._link(fd)
         if link is None or link.table.state(fd) == 0:
             return False
         if link.in_flight() > link.up_window:
             self._press(link)
         link.writer.add_bytes(SET_STATE, fd, packed)
-        if self.on_output is not None:
-            self.on_output()
         return True
 
     def send_message(self, message: object, worker_id: int) -> None:
@@ -198,15 +231,10 @@ class Commands:
             raise ValueError(f"there is no worker {worker_id!r}")
         if waiting + len(packed) > self.pipe_queue_bytes or link.in_flight() > link.up_window:
             raise QueueFull(f"{waiting} bytes wait for worker {worker_id}")
-        if get_ident() != self._thread:
-            self.hand_over(lambda: self._send_message(link, packed, worker_id), len(packed))
+        if not self.flusher.is_own_thread():
+            self._hand_over(lambda: link.writer.add_bytes(SEND_MESSAGE, worker_id, packed), len(packed))
         else:
-            self._send_message(link, packed, worker_id)
-
-    def _send_message(self, link: MasterLink, packed: bytes, worker_id: int) -> None:
-        link.writer.add_bytes(SEND_MESSAGE, worker_id, packed)
-        if self.on_output is not None:
-            self.on_output()
+            self._run(lambda: link.writer.add_bytes(SEND_MESSAGE, worker_id, packed))
 
     def has_ended(self, fd: int) -> bool:
         """Tell whether a callback of this worker has closed a connection: its further messages are not run."""
@@ -235,10 +263,39 @@ class Commands:
         return False
 
     def flush(self) -> None:
-        """Send all that waits."""
+        """Run what other threads want done, as far as the masters take it, and send all that waits."""
+        flusher = self.flusher
+        before = flusher.enter()
+        try:
+            self._send_waiting()
+        finally:
+            flusher.leave(before)
+        if self.turns is not None:
+            self.turns.tick()
+
+    def start_flusher(self) -> None:
+        """From now on, send output in time also while a callback runs."""
+        self.flusher.start(self._send_in_time)
+
+    def stop_flusher(self) -> None:
+        """Let the own thread send all of it from now on."""
+        self.flusher.stop()
+
+    def _send_in_time(self) -> None:
+        """Called by the flusher, in its thread."""
+        self._send_waiting()
+        self.mailbox.wake()  # sending may have used up the edge of a descriptor: the own thread must look at its links
+
+    def _send_waiting(self) -> None:
+        self.flusher.sent()  # first: what is noted meanwhile is noted anew
+        if self.mailbox.waits():
+            self.mailbox.run(self._may_push)
         for link in self.links:
             if link is not None:
-                link.flush()
+                link.send_waiting()
+
+    def _may_push(self) -> bool:
+        return not self.congested()
 
     def _link(self, fd: int) -> MasterLink | None:
         """Return the ready link to the master that has this connection."""
@@ -265,16 +322,35 @@ class Commands:
             self.ended = {fd for fd in self.ended if self.exists(fd)}
             self._prune_at = 2 * len(self.ended) + PRUNE_ENDED
         link.writer.add_bytes(kind, fd, msgpack.packb([code, reason]))
-        if self.on_output is not None:
-            self.on_output()
         return True
 
     def _push_from_thread(self, fd: int, data: str | bytes | bytearray | memoryview, opcode: int | None) -> bool:
         body, opcode = encode(data, opcode)
         if not self.is_established(fd):
             return False
-        self.hand_over(lambda: self.push(fd, body, opcode), len(body))
+        self._hand_over(lambda: self._push(fd, body, opcode), len(body))
         return True
+
+    def _hand_over(self, command: Callable[[], object], size: int) -> None:
+        """Leave a command of another thread to the own thread, or to the flusher if that one is busy for long."""
+        self.mailbox.put(command, size)
+        self.flusher.note()
+
+    def _run(self, command: Callable[[], object]) -> object:
+        """Run the second half of a command in the own thread, and return its result."""
+        before = self.flusher.enter()
+        try:
+            result = command()
+        finally:
+            self.flusher.leave(before)
+        self._note()
+        return result
+
+    def _note(self) -> None:
+        """Output waits: have it sent."""
+        self.flusher.note()
+        if self.on_output is not None:
+            self.on_output()
 
     def _press(self, link: MasterLink) -> None:
         """Too much is on its way to a master: wait here, or refuse."""
@@ -287,7 +363,7 @@ class Commands:
 
     def _wait_for_credit(self, link: MasterLink) -> None:
         """Read the link's batches into its inbox until the master has taken enough."""
-        link.flush()
+        link.send_waiting()
         while link.ready and link.in_flight() > link.up_window:
             parts = link.receive_new()
             if parts is None:

@@ -147,8 +147,8 @@ class Dispatcher:
                     if now - before > self.slow_s:
                         self.report_slow("message", fd, now - before)
                     before = now
-                    if link.flush_due(now):
-                        link.flush()
+                    if link.flush_due():
+                        self._commands.flush()
                         if now >= self.record_at:
                             self.on_record()
                         before = monotonic()
@@ -257,8 +257,8 @@ class Dispatcher:
             self._commands.ended.discard(fd)
         link.finished(sequence)
         self.events += 1
-        if link.flush_due(monotonic()):
-            link.flush()
+        if link.flush_due():
+            self._commands.flush()
 
     def _body(self, link: MasterLink, kind: int, fd: int, event: BatchReader) -> Any:
         """Return what an event carries, and keep the account of whose connection it is."""

@@ -2,8 +2,8 @@ import cython
 
 from zwoole.shared.progress cimport ProgressMap
 from zwoole.shared.table cimport ConnectionTable
-from zwoole.shared.turns cimport TurnCounter
 from zwoole.shared.wire cimport BatchWriter
+from zwoole.workers.flusher cimport Flusher
 
 
 cdef class MasterLink:
@@ -12,7 +12,6 @@ cdef class MasterLink:
     cdef readonly object socket
     cdef readonly int descriptor
     cdef readonly BatchWriter writer
-    cdef public TurnCounter turns
     cdef readonly ConnectionTable table
     cdef public unsigned long long credit
     cdef readonly unsigned long long sent
@@ -24,21 +23,32 @@ cdef class MasterLink:
     cdef public list inbox
     cdef readonly object memory
     cdef ProgressMap _progress
+    cdef Flusher _flusher
     cdef object _run_dir
     cdef unsigned long long _batches
     cdef unsigned long long _ack_first
     cdef unsigned long long _ack_count
-    cdef double _unsent_since
     cdef int _flags
     cdef int _more
 
     cpdef list receive(self)
+    @cython.locals(before=int)
     cpdef list receive_new(self)
+
+    cdef list _receive(self)
     cpdef void started(self, unsigned long long sequence) except *
+    @cython.locals(flusher=Flusher, before=int)
     cpdef void finished(self, unsigned long long sequence) except *
     cpdef Py_ssize_t in_flight(self) except? -1
     cpdef bint has_output(self) except -1
-    cpdef bint flush_due(self, double now) except -1
+    cpdef bint flush_due(self) except -1
+
+    @cython.locals(before=int)
     cpdef void flush(self) except *
+
+    cpdef void send_waiting(self) except *
+
+    @cython.locals(before=int)
     cpdef bint readable(self) except -1
+
     cdef void _write_ack(self) except *

@@ -3,8 +3,11 @@
 Operations: take batches; gather pushes and acknowledgements; send them as one batch, soon; know how much the master
 has not taken yet.
 
-An acknowledgement is held back while the next event may extend its range, and always leaves in the batch behind the
-pushes of the callback it is for, or a later one, never an earlier one.
+An acknowledgement is held back while the next event may extend its range. It leaves in the batch that has the last
+pushes of its callback, behind them, or in a later one; never in an earlier one.
+
+The worker's own thread uses a link, and the flusher (flusher.py) while a callback goes on for long. So every method that
+touches the socket or the writer takes the links first; `send_waiting` is for those that have them already.
 """
 
 from __future__ import annotations
@@ -18,11 +21,10 @@ from zwoole.shared.progress import FINISHED, STARTED, ProgressMap
 from zwoole.shared.ring import SharedMemory
 from zwoole.shared.rundir import endpoint, progress_path, table_path
 from zwoole.shared.table import ConnectionTable
-from zwoole.shared.turns import TurnCounter
 from zwoole.shared.wire import ACK, RINGS, SYNC, BatchWriter
+from zwoole.workers.flusher import Flusher
 
-FLUSH_BYTES = 65536
-FLUSH_S = 0.001
+FLUSH_BYTES = 65536  # output of this size does not wait for more
 
 log = get_logger("wire")
 
@@ -46,7 +48,6 @@ class MasterLink:
         owned: fds of the connections that this worker was told of, and not of their end.
         inbox: batches that were read while a push waited for credit.
         memory: the payload rings, None where there are none.
-        turns: counts this process's turns, None where nobody looks: a batch of slow callbacks is no turn that hangs.
     """
 
     __slots__ = (
@@ -54,10 +55,10 @@ class MasterLink:
         "_ack_first",
         "_batches",
         "_flags",
+        "_flusher",
         "_more",
         "_progress",
         "_run_dir",
-        "_unsent_since",
         "closed",
         "credit",
         "descriptor",
@@ -71,12 +72,13 @@ class MasterLink:
         "sent",
         "socket",
         "table",
-        "turns",
         "up_window",
         "writer",
     )
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], run_dir: Path, incarnation: int, epoch: int) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], run_dir: Path, incarnation: int, epoch: int, flusher: Flusher
+    ) -> None:
         self.epoch = epoch
         self.incarnation = incarnation
         self.socket = context.socket(zmq.DEALER)
@@ -97,13 +99,12 @@ class MasterLink:
         self.owned: set[int] = set()
         self.inbox: list[list[bytes]] = []
         self.memory: SharedMemory | None = None
-        self.turns: TurnCounter | None = None
         self._progress: ProgressMap | None = None
+        self._flusher = flusher
         self._run_dir = run_dir
         self._batches = 0
         self._ack_first = 0
         self._ack_count = 0
-        self._unsent_since = 0.0
         self._flags = int(zmq.DONTWAIT)
         self._more = int(zmq.DONTWAIT | zmq.SNDMORE)
 
@@ -140,9 +141,16 @@ class MasterLink:
 
     def receive_new(self) -> list[bytes] | None:
         """Take one batch from the socket, past what lies in the inbox."""
-        socket = self.socket
         if self.closed:
             return None
+        before = self._flusher.enter()
+        try:
+            return self._receive()
+        finally:
+            self._flusher.leave(before)
+
+    def _receive(self) -> list[bytes] | None:
+        socket = self.socket
         if not int(socket.getsockopt(zmq.EVENTS)) & _POLLIN:
             return None
         try:
@@ -166,12 +174,16 @@ class MasterLink:
         """Note that an event is done with: its acknowledgement leaves with the next batch."""
         if self._progress is not None:
             self._progress.mark(sequence, FINISHED)
+        flusher = self._flusher
+        before = flusher.enter()
         if self._ack_count and sequence == self._ack_first + self._ack_count:
             self._ack_count += 1
-            return
-        self._write_ack()
-        self._ack_first = sequence
-        self._ack_count = 1
+        else:
+            self._write_ack()
+            self._ack_first = sequence
+            self._ack_count = 1
+        flusher.leave(before)
+        flusher.note()
 
     def in_flight(self) -> int:
         """Return how many bytes the master has not taken yet, those not yet sent included."""
@@ -181,23 +193,23 @@ class MasterLink:
         """Tell whether something waits to be sent."""
         return self._ack_count > 0 or self.writer.events > 0
 
-    def flush_due(self, now: float) -> bool:
+    def flush_due(self) -> bool:
         """Tell whether what waits has become much, or old."""
         if not self._ack_count and not self.writer.events:
             return False
-        if self.writer.size >= 65536:
-            return True
-        if self._unsent_since == 0.0:
-            self._unsent_since = now
-            return False
-        return now - self._unsent_since >= 0.001
+        return self.writer.size >= 65536 or self._flusher.is_due()
 
     def flush(self) -> None:
         """Send what waits as one ZeroMQ message. Never blocks."""
+        before = self._flusher.enter()
+        try:
+            self.send_waiting()
+        finally:
+            self._flusher.leave(before)
+
+    def send_waiting(self) -> None:
+        """Do what `flush` does, in a thread that has the links."""
         self._write_ack()
-        self._unsent_since = 0.0
-        if self.turns is not None:
-            self.turns.tick()
         if self.closed or not self.writer.events:
             return
         self.sent += self.writer.ring_bytes
@@ -214,20 +226,36 @@ class MasterLink:
 
     def sync(self) -> int:
         """Send what waits and ask for the credit for it; return how much will have been sent when that is given."""
-        self.writer.add(SYNC, 0)
-        self.flush()
+        before = self._flusher.enter()
+        try:
+            self.writer.add(SYNC, 0)
+            self.send_waiting()
+        finally:
+            self._flusher.leave(before)
         return self.sent
 
     def readable(self) -> bool:
         """Tell whether a batch lies ready: to be asked before sleeping, since the descriptor tells only once."""
-        return bool(self.inbox) or (not self.closed and bool(int(self.socket.getsockopt(zmq.EVENTS)) & _POLLIN))
+        if self.inbox:
+            return True
+        if self.closed:
+            return False
+        before = self._flusher.enter()
+        try:
+            return bool(int(self.socket.getsockopt(zmq.EVENTS)) & _POLLIN)
+        finally:
+            self._flusher.leave(before)
 
     def close(self, linger_s: float) -> None:
         """Close the socket; what was sent has `linger_s` seconds to leave."""
         self.closed = True
         self.ready = False
-        self.writer.ring = None  # the memory stays: batches that were read before may lie in it
-        self.socket.close(linger=int(linger_s * 1000))
+        before = self._flusher.enter()
+        try:
+            self.writer.ring = None  # the memory stays: batches that were read before may lie in it
+            self.socket.close(linger=int(linger_s * 1000))
+        finally:
+            self._flusher.leave(before)
 
     def _write_ack(self) -> None:
         if self._ack_count:

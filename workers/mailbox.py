@@ -1,4 +1,4 @@
-"""What other threads of a worker want done by the thread that runs its callbacks: commands, in order.
+"""What other threads of a worker want done: commands, in order, for the thread that runs its callbacks or the flusher.
 
 A thread that is too fast waits in `put`, so that what lies here is bounded. It cannot wait for ever: where the worker's
 own thread waits for that one in a callback, neither would go on.
@@ -38,6 +38,7 @@ class Mailbox:
         self._size = 0
         self._room = Condition()
         self._closed = False
+        self._woken = False
         self.descriptor, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def put(self, command: Callable[[], object], size: int) -> None:
@@ -63,13 +64,20 @@ class Mailbox:
             os.write(self._write_end, b"\0")
         except BlockingIOError:  # it is awake, with a pipe full of reasons
             pass
+        self._woken = True  # behind the write: a look at the pipe before it would find nothing, and not look again
+
+    def waits(self) -> bool:
+        """Tell whether `run` has something to do."""
+        return self._woken or bool(self._commands)
 
     def run(self, may_go_on: Callable[[], bool]) -> None:
         """Run the commands, as long as `may_go_on` says so."""
-        try:
-            os.read(self.descriptor, 4096)
-        except BlockingIOError:
-            pass
+        if self._woken:
+            self._woken = False
+            try:
+                os.read(self.descriptor, 4096)
+            except BlockingIOError:
+                pass
         while self._commands and may_go_on():
             with self._room:
                 size, command = self._commands.popleft()

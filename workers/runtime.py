@@ -26,7 +26,6 @@ from zwoole.shared.wire import BYE, DRAIN, HELLO, PROTOCOL_VERSION, WELCOME
 from zwoole.workers.commands import Commands
 from zwoole.workers.dispatch import Dispatcher
 from zwoole.workers.link import MasterLink
-from zwoole.workers.mailbox import Mailbox
 from zwoole.workers.recorder import RECORD_S, Recorder
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ BOOT_FAILED = 3  # exit code of a worker whose app or `worker_start` failed
 BATCHES_PER_TURN = 16
 SLEEP_S = 1.0  # the supervisor sees by it that the loop turns
 NEVER = float("inf")
+SWITCH_INTERVAL_S = 0.0005  # Python's 5 ms would keep the flusher waiting while a callback computes
 GOODBYE_S = 1.0  # how long the last batch has to leave
 
 log = get_logger("worker")
@@ -65,13 +65,13 @@ class Runtime:
         self._settings = settings
         self._epochs = epochs
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._commands = Commands(settings.reactor_num)
-        self._mailbox = Mailbox(settings.up_window_bytes)
-        self._commands.hand_over = self._mailbox.put
+        self._commands = Commands(settings.reactor_num, settings.up_window_bytes)
+        self._mailbox = self._commands.mailbox
         self._commands.output_limit = settings.output_limit
         self._commands.pipe_queue_bytes = settings.pipe_queue_bytes
         self._commands.on_wait = self.obey
         self._turns = TurnCounter(turns_path(run_dir, incarnation))
+        self._commands.turns = self._turns
         self._dispatcher: Dispatcher
         self.recorder: Recorder
         self._server: Server
@@ -120,7 +120,6 @@ class Runtime:
             poller.register(descriptor, select.EPOLLIN)
         while not self.stopping:
             self._take_batches()
-            self.run_handed_over()
             self._commands.flush()
             self.obey()
             if self._new_epochs is not None:
@@ -192,6 +191,8 @@ class Runtime:
         gc.collect()
         gc.freeze()
         self._links = [self._connect(reactor, epoch) for reactor, epoch in enumerate(self._epochs)]
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._commands.start_flusher()
 
     def _connect(self, reactor: int, epoch: int) -> MasterLink:
         """Connect to a master and tell it what the app serves."""
@@ -201,8 +202,7 @@ class Runtime:
             "handlers": sorted(self._server.handlers),
             "settings": self._server.settings.as_dict(),
         }
-        link = MasterLink(self._context, self._run_dir, self._incarnation, epoch)
-        link.turns = self._turns
+        link = MasterLink(self._context, self._run_dir, self._incarnation, epoch, self._commands.flusher)
         link.writer.add_bytes(HELLO, PROTOCOL_VERSION, msgpack.packb(hello))
         link.flush()
         self._commands.links[reactor] = link
@@ -280,16 +280,11 @@ class Runtime:
         """Whether `follow_masters` has something to do."""
         return self._new_epochs is not None
 
-    def run_handed_over(self) -> None:
-        """Run what other threads handed over, as far as the masters take what it pushes."""
-        self._mailbox.run(self._may_push)
-
-    def _may_push(self) -> bool:
-        return not self._commands.congested()
-
     def goodbye(self) -> None:
         """Send what waits, and the word that nothing follows, to masters that are still there to read it."""
         self.recorder.write()
+        self._commands.stop_flusher()
+        self._commands.flush()
         self._mailbox.close()
         for link in self._links:
             link.writer.add(BYE, 0)
@@ -379,7 +374,6 @@ class AsyncLoop:
             else:
                 again = True
         self._scheduler.resume()
-        runtime.run_handed_over()
         if runtime.masters_changed:
             self._follow_masters()
         if runtime.stopping:

@@ -222,9 +222,9 @@ class Scheduler:
         now = monotonic()
         if now >= self._dispatcher.record_at:
             self._dispatcher.on_record()
-        if link.flush_due(now):
-            link.flush()
-        elif self._commands.on_output is not None:
+        if link.flush_due():
+            self._commands.flush()
+        if self._commands.on_output is not None:
             self._commands.on_output()
 
     # Handlers.

@@ -1,0 +1,25 @@
+# flusher.py has two bodies and imports cython, so this file must not.
+
+cdef class Flusher:
+    cdef readonly bint waiting
+    cdef int _age
+    cdef int _idle
+    cdef int _holder
+    cdef bint _parked
+    cdef bint _stopped
+    cdef unsigned long _own_thread
+    cdef object _mutex
+    cdef int _wake
+    cdef object _send
+    cdef object _thread
+
+    cpdef bint is_own_thread(self) noexcept
+    cpdef int enter(self) except -1
+    cpdef void leave(self, int before) except *
+    cpdef void note(self) except *
+    cpdef bint is_due(self) noexcept
+    cpdef void sent(self) noexcept
+    cpdef bint is_sending(self) noexcept
+    cdef int _wait(self) except -1
+    cpdef bint tick(self) noexcept
+    cdef bint _tick(self) noexcept nogil

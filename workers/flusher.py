@@ -1,0 +1,214 @@
+"""The flusher: a thread that sends what callbacks have pushed while the worker's own thread is busy.
+
+The worker's own thread sends its output at the end of a turn, and between two events if the output is old. A callback
+that goes on for long after a push, in Python, in C or asleep, does neither. So a thread of its own looks at the output
+every TICK_US microseconds. It ages the output: after two ticks the output is *due*, and the own thread sends it at the
+end of the callback that runs; after three ticks the flusher sends it.
+
+Operations: note that output waits; enter and leave the links (the ZeroMQ sockets and the batches that are gathered for
+them), which one thread may use at a time; tick.
+
+Goals: nothing on the hot path but a few instructions. Looking costs the worker no interpreter lock: compiled, the
+thread takes the lock only to send or to park. It parks when nothing has waited for a while, so that an idle worker
+sleeps.
+
+Compiled, `enter` needs no mutex: the interpreter lock already lets one thread at a time run it, and nothing in it lets
+go of that lock between looking and taking. Uncompiled there is no such guarantee, so a mutex does it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from zwoole.shared.log import get_logger
+
+try:
+    import cython
+except ImportError:
+    from zwoole.shared.uncompiled import cython  # type: ignore[assignment, no-redef, unused-ignore]
+
+if cython.compiled:
+    from cython.cimports.cpython.pythread import (  # type: ignore[import-not-found, unused-ignore]
+        PyThread_get_thread_ident,
+    )
+    from cython.cimports.posix.unistd import usleep  # type: ignore[import-not-found, unused-ignore]
+
+TICK_US = 500
+IDLE_TICKS = 200  # ticks without output after which the flusher parks
+PAUSE_S = 0.00002  # between two looks at links that the flusher is using, which takes it some microseconds
+
+# Where the links are, as `_holder` has it. Compiled code uses the numbers.
+FREE = 0
+OWN_THREAD = 1
+FLUSHER = 2
+
+log = get_logger("wire")
+
+
+class Flusher:
+    """Sends a worker's output in time. It belongs to the thread that makes it.
+
+    Attributes:
+        waiting: whether output waits that was noted since the last `sent`.
+    """
+
+    __slots__ = (
+        "_age",
+        "_holder",
+        "_idle",
+        "_mutex",
+        "_own_thread",
+        "_parked",
+        "_send",
+        "_stopped",
+        "_thread",
+        "_wake",
+        "waiting",
+    )
+
+    def __init__(self) -> None:
+        self.waiting = False
+        self._age = 0
+        self._idle = 0
+        self._holder = 0
+        self._parked = False
+        self._stopped = False
+        self._own_thread = threading.get_ident()
+        self._mutex = threading.RLock()
+        self._wake = -1
+        self._send: Callable[[], None]
+        self._thread: threading.Thread | None = None
+
+    def start(self, send: Callable[[], None]) -> None:
+        """Start the thread.
+
+        Args:
+            send: sends the output; called in the flusher's thread while that holds the links.
+        """
+        self._send = send
+        self._wake = os.eventfd(0)
+        self._thread = threading.Thread(target=self._run, name="flusher", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; what waits now is for the own thread to send. Nothing if it was never started."""
+        if self._thread is None:
+            return
+        self._stopped = True
+        os.eventfd_write(self._wake, 1)
+        self._thread.join()
+        os.close(self._wake)
+        self._thread = None
+
+    # The own thread.
+
+    def is_own_thread(self) -> bool:
+        """Tell whether the worker's own thread asks."""
+        if cython.compiled:
+            return PyThread_get_thread_ident() == self._own_thread  # type: ignore[no-any-return, unused-ignore]
+        return threading.get_ident() == self._own_thread
+
+    def enter(self) -> int:
+        """Take the links for the own thread, which may have them already; returns what `leave` is to be given."""
+        if cython.compiled:
+            if self._holder == 2:
+                self._wait()
+            before = cython.declare(cython.int, self._holder)
+            self._holder = 1
+            return before  # type: ignore[no-any-return, unused-ignore]
+        self._mutex.acquire()
+        before = self._holder
+        self._holder = OWN_THREAD
+        return before
+
+    def leave(self, before: int) -> None:
+        """Give the links back, unless the own thread had them already before that `enter`."""
+        self._holder = before
+        if not cython.compiled:
+            self._mutex.release()
+
+    def note(self) -> None:
+        """Note that output waits. Any thread may call it."""
+        self.waiting = True
+        if self._parked:
+            self._parked = False
+            os.eventfd_write(self._wake, 1)
+
+    def is_due(self) -> bool:
+        """Tell whether output has waited so long that the next moment is the time to send it."""
+        return self._age >= 2
+
+    def sent(self) -> None:
+        """Note that all output is being sent. Output that is noted from now on is new."""
+        self.waiting = False
+        self._age = 0
+
+    def is_sending(self) -> bool:
+        """Tell whether the flusher holds the links."""
+        return self._holder == 2
+
+    def _wait(self) -> None:
+        while self._holder == 2:
+            time.sleep(PAUSE_S)
+
+    # The thread.
+
+    def tick(self) -> bool:
+        """Age the output by one tick; tell whether the flusher must act: send, or park."""
+        return self._tick()
+
+    def _tick(self) -> bool:
+        if not self.waiting:
+            self._age = 0
+            self._idle += 1
+            return self._idle >= 200
+        self._idle = 0
+        self._age += 1
+        return self._age >= 3
+
+    def act(self) -> None:
+        """Send the output that is too old, unless the own thread is using the links: then the next tick tries again."""
+        if not self.waiting:
+            return
+        if not cython.compiled and not self._mutex.acquire(blocking=False):
+            return
+        if self._holder == 0:
+            self._holder = 2
+            try:
+                self._send()
+            except Exception:
+                log.exception("output could not be sent while a callback runs")
+            finally:
+                self._holder = 0
+        if not cython.compiled:
+            self._mutex.release()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            if self._idle >= 200:
+                self._park()
+            self._sleep()
+            self.act()
+
+    def _sleep(self) -> None:
+        """Let ticks pass until there is something to do."""
+        if cython.compiled:
+            with cython.nogil:
+                usleep(500)
+                while not self._tick() and not self._stopped:
+                    usleep(500)
+            return
+        time.sleep(TICK_US / 1e6)
+        while not self._tick() and not self._stopped:
+            time.sleep(TICK_US / 1e6)
+
+    def _park(self) -> None:
+        """Sleep until output is noted or the end is near."""
+        self._idle = 0
+        self._parked = True
+        if not self.waiting and not self._stopped:
+            os.eventfd_read(self._wake)
+        self._parked = False
