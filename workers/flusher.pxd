@@ -20,6 +20,7 @@ cdef class Flusher:
     cpdef bint is_due(self) noexcept
     cpdef void sent(self) noexcept
     cpdef bint is_sending(self) noexcept
+    cpdef bint is_parked(self) noexcept
     cdef int _wait(self) except -1
     cpdef bint tick(self) noexcept
     cdef bint _tick(self) noexcept nogil

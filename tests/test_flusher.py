@@ -1,0 +1,137 @@
+"""The thread that sends output while a callback runs: when output is due, who may use the links, and the parking."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.process.waiting import wait_for
+from zwoole.workers.flusher import IDLE_TICKS, Flusher
+
+DUE_TICKS = 2
+SEND_TICKS = 3
+
+
+@pytest.fixture
+def flusher() -> Iterator[Flusher]:
+    flusher = Flusher()
+    yield flusher
+    flusher.stop()
+
+
+def in_thread(function: Callable[[], object]) -> object:
+    """Return what a function returns in another thread."""
+    results: list[object] = []
+    thread = threading.Thread(target=lambda: results.append(function()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def test_output_is_due_after_two_ticks_and_the_flushers_after_three(flusher: Flusher) -> None:
+    flusher.note()
+    assert [(flusher.tick(), flusher.is_due()) for _ in range(SEND_TICKS)] == [
+        (False, False),
+        (False, True),
+        (True, True),
+    ]
+
+
+@pytest.mark.parametrize("ticks", [1, DUE_TICKS, SEND_TICKS])
+def test_output_that_is_noted_after_a_send_is_new(flusher: Flusher, ticks: int) -> None:
+    for _ in range(3):
+        flusher.note()
+        for _ in range(ticks):
+            flusher.tick()
+        flusher.sent()
+        assert not flusher.waiting
+        assert not flusher.is_due()
+
+
+def test_without_output_it_only_ever_has_parking_to_do(flusher: Flusher) -> None:
+    assert [flusher.tick() for _ in range(IDLE_TICKS)] == [False] * (IDLE_TICKS - 1) + [True]
+    assert not flusher.is_due()
+
+
+def test_one_thread_at_a_time_has_the_links(flusher: Flusher) -> None:
+    sent: list[bool] = []
+    flusher.start(lambda: sent.append(flusher.is_sending()))
+    before = flusher.enter()
+    nested = flusher.enter()
+    flusher.note()
+    in_thread(flusher.act)
+    flusher.leave(nested)
+    in_thread(flusher.act)
+    assert sent == []
+    flusher.leave(before)
+    flusher.note()
+    wait_for(lambda: sent, "the flusher to send")
+    assert all(sent)
+    assert not flusher.is_sending()
+
+
+def test_the_own_thread_waits_for_the_links(flusher: Flusher) -> None:
+    sending, may_end = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def send() -> None:
+        flusher.sent()
+        sending.set()
+        may_end.wait()
+        order.append("sent")
+
+    flusher.start(send)
+    flusher.note()
+    assert sending.wait(60)
+    threading.Timer(0.05, may_end.set).start()
+    before = flusher.enter()
+    order.append("entered")
+    flusher.leave(before)
+    assert order == ["sent", "entered"]
+
+
+def test_a_send_that_fails_is_logged_and_the_links_are_given_back(
+    flusher: Flusher, log: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        flusher.sent()
+        raise OSError("broken")
+
+    flusher.start(fail)
+    for count in range(1, 3):
+        flusher.note()
+        wait_for(lambda: log.text.count("OSError: broken") == count, "the failure in the log")  # noqa: B023
+    before = flusher.enter()
+    flusher.leave(before)
+
+
+def test_it_wakes_when_output_is_noted_while_it_is_parked(flusher: Flusher) -> None:
+    sent: list[int] = []
+
+    def send() -> None:
+        flusher.sent()
+        sent.append(1)
+
+    flusher.start(send)
+    for count in range(1, 4):
+        wait_for(flusher.is_parked, "the flusher to park")
+        flusher.note()
+        wait_for(lambda: len(sent) == count, "the flusher to send")  # noqa: B023
+
+
+def test_it_ends_parked_or_not() -> None:
+    for parked in (False, True):
+        flusher = Flusher()
+        flusher.start(lambda: None)
+        if parked:
+            wait_for(flusher.is_parked, "the flusher to park")
+        flusher.stop()
+        flusher.stop()
+        assert not any(thread.name == "flusher" for thread in threading.enumerate())
+
+
+def test_it_knows_the_thread_that_made_it(flusher: Flusher) -> None:
+    assert flusher.is_own_thread()
+    assert in_thread(flusher.is_own_thread) is False
