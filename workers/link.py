@@ -6,8 +6,8 @@ has not taken yet.
 An acknowledgement is held back while the next event may extend its range. It leaves in the batch that has the last
 pushes of its callback, behind them, or in a later one; never in an earlier one.
 
-The worker's own thread uses a link, and the flusher (flusher.py) while a callback goes on for long. So every method that
-touches the socket or the writer takes the links first; `send_waiting` is for those that have them already.
+The worker's own thread uses a link, and so does the flusher (flusher.py) while a callback goes on for long. Every method
+that touches the socket or the writer takes the links first; `send_waiting` is for callers that have them already.
 """
 
 from __future__ import annotations
