@@ -6,7 +6,7 @@ has not taken yet.
 An acknowledgement is held back while the next event may extend its range. It leaves in the batch that has the last
 pushes of its callback, behind them, or in a later one; never in an earlier one.
 
-The worker's own thread uses a link, and so does the flusher (flusher.py) while a callback goes on for long. Every method
+The worker's own thread uses a link, and so does the flusher (flusher.py) while a callback goes on for long. A method
 that touches the socket or the writer takes the links first; `send_waiting` is for callers that have them already.
 """
 
