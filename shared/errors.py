@@ -19,6 +19,10 @@ class WrongProcess(ZwooleError):
     """A call that this process cannot serve, such as start() in a process that a multiprocessing pool spawned."""
 
 
+class NotServing(ZwooleError):
+    """A command before its worker is connected to the masters, as in `worker_start`, or after its goodbye to them."""
+
+
 class BackpressureError(ZwooleError):
     """A coroutine pushed far past what the master has taken; `await server.drain()` waits until it has."""
 

@@ -28,6 +28,25 @@ TIME_BOUNDS = (
 
 Counters = dict[str, Any]  # of numbers, lists of numbers, and such dicts
 
+# What masters and workers count and measure. A total has each of them, also before the first process has written any.
+EMPTY: dict[str, tuple[Counters, Counters]] = {  # by role: counters, gauges
+    MASTER: (
+        {
+            **dict.fromkeys(("accepted", "opened", "opened_compressed"), 0),
+            **{name: {} for name in ("refused", "closed", "closed_for_limits")},
+            **dict.fromkeys(("rate_pauses", "accept_rests", "pings", "messages_in", "bytes_in"), 0),
+            **dict.fromkeys(("messages_out", "bytes_out", "pushes_dropped", "messages_dropped"), 0),
+            **dict.fromkeys(("slow_readers_closed", "pipe_messages", "pipe_messages_dropped"), 0),
+            **dict.fromkeys(("worker_deaths", "replays", "handovers"), 0),
+        },
+        dict.fromkeys(("connections", "queued_bytes", "parked_bytes", "partial_bytes", *LARGEST), 0),
+    ),
+    WORKER: (
+        {"events": {}, "callback_times": [0] * (len(TIME_BOUNDS) + 1), "callback_seconds": 0, "failures": {}},
+        dict.fromkeys(("unfinished", "in_flight_bytes"), 0),
+    ),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -100,6 +119,9 @@ def add(sums: Counters, counters: Counters) -> Counters:
 
 def _total(reading: Reading) -> dict[str, Any]:
     total: dict[str, Any] = {}
+    for counters, gauges in EMPTY.values():
+        add(total, counters)
+        add(total, gauges)
     for role in (MASTER, WORKER):
         for counters in counters_by_index(reading, role).values():
             add(total, counters)

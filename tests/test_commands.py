@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 import pytest
 
 from tests.worker_parts import PATIENCE_MS, Master, closing, end, message
 from zwoole.shared.close_codes import MAX_REASON_BYTES
-from zwoole.shared.errors import BackpressureError
+from zwoole.shared.errors import BackpressureError, NotServing, QueueFull
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.table import CLOSING, FREE, HANDSHAKE
-from zwoole.shared.wire import BROADCAST, DISCONNECT, FAIL, PING, PUSH
+from zwoole.shared.wire import BROADCAST, DISCONNECT, FAIL, PING, PUSH, WELCOME
 from zwoole.workers.commands import PRUNE_ENDED, encode
 
 BAD_DATA: list[tuple[Any, int | None, type[Exception]]] = [
@@ -142,16 +144,77 @@ def test_the_table_says_how_much_waits(master: Master) -> None:
     assert master.commands.buffered_amount(fd) == 12345
 
 
-def test_without_a_link_to_its_master_a_connection_is_gone(master: Master) -> None:
+def test_a_connection_whose_master_died_is_gone(master: Master) -> None:
     fd = master.connect()
-    master.link.ready = False
+    master.link.close(0)
     assert not master.commands.push(fd, "a")
     assert not master.commands.exists(fd)
-    master.commands.links[0] = None
-    assert not master.commands.push(fd, "a")
     master.commands.broadcast("a")
+    with pytest.raises(QueueFull, match="no master is there"):
+        master.commands.send_message("a", 0)
     assert not master.commands.congested()
     master.commands.flush()
+
+
+def every_command(master: Master, fd: int) -> list[Callable[[], object]]:
+    """Return a call of each command that needs the link to a master."""
+    commands = master.commands
+    return [
+        *(lambda: commands.push(fd, "a"), lambda: commands.ping(fd), lambda: commands.broadcast("a")),
+        *(lambda: commands.disconnect(fd), lambda: commands.set_state(fd, "a"), lambda: commands.exists(fd)),
+        *(lambda: commands.is_established(fd), lambda: commands.buffered_amount(fd)),
+        lambda: commands.send_message("a", 0),
+    ]
+
+
+def test_a_worker_that_is_not_connected_refuses_every_command(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is lost without a word. Another thread waits first."""
+    fd = master.connect()
+    master.commands.links[0] = None
+    for call in every_command(master, fd):
+        with pytest.raises(NotServing, match="does not serve yet"):
+            call()
+    monkeypatch.setattr("zwoole.workers.commands.THREAD_WAIT_S", 0.01)
+    assert isinstance(in_thread(lambda: master.commands.push(fd, "a")), NotServing)
+    master.commands.said_goodbye = True
+    for call in every_command(master, fd):
+        with pytest.raises(NotServing, match="said goodbye"):
+            call()
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_a_command_waits_for_the_welcome_and_loses_nothing_that_came_with_it(master: Master, number: int) -> None:
+    fd = master.connect()
+    master.link.ready = False
+    welcomed: list[bytes] = []
+
+    def welcome(link: object, body: bytes) -> None:
+        welcomed.append(body)
+        master.link.ready = True
+
+    master.table.set_waiting(0, 0)
+    master.commands.on_welcome = welcome
+    master.commands.on_wait = lambda: master.send((WELCOME, 1, b"words"), message(fd, "behind it"))
+    every_command(master, fd)[number]()
+    assert welcomed == [b"words"]
+    assert master.link.receive() is not None, "the loop takes the batch again, for what else is in it"
+
+
+def test_another_thread_waits_for_the_welcome(master: Master) -> None:
+    fd = master.connect()
+    master.link.ready = False
+    with ThreadPoolExecutor(1) as executor:
+        pushed = executor.submit(master.commands.push, fd, "a")
+        with pytest.raises(FutureTimeout):
+            pushed.result(0.05)
+        master.link.ready = True
+        assert pushed.result(10)
+
+
+def test_messages_are_carried_by_nobody_when_the_masters_have_ended(master: Master) -> None:
+    master.commands.masters_ended = True
+    with pytest.raises(QueueFull, match="no master is there"):
+        master.commands.send_message("a", 0)
 
 
 def test_a_connection_is_disconnected_once_and_gets_nothing_behind_it(master: Master) -> None:

@@ -13,7 +13,15 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "troubleshooting.md"
 ROOMS = ("reactor", "workers", "shared", "src/zwoole", "src/zwoole/commands")
 LEVELS = {"warning", "error", "critical", "exception"}
-EXPLAIN = {"describe_exit", "explain", "look", "held_by", "_outside"}  # functions whose results stand in messages
+EXPLAIN = {
+    "describe_exit",
+    "explain",
+    "look",
+    "held_by",
+    "_outside",
+    "_why_not",
+    "hint",
+}  # functions whose results stand in messages
 RAISED_BY = {"fail", "_failed", "boot_failure"}  # functions that are given a message to say
 
 # Exceptions that end inside zwoole: as a close code, an HTTP answer, or in a message of the log.

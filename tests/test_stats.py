@@ -20,6 +20,11 @@ from zwoole.shared.snapshot import Snapshot
 from zwoole.shared.turns import TurnCounter
 from zwoole.workers.server import Server
 
+NOTHING: dict[str, Any] = {"restarts": {}}
+for counters_and_gauges in stats.EMPTY.values():
+    for names in counters_and_gauges:
+        NOTHING.update(names)
+
 
 def child(role: str, index: int, incarnation: int) -> Child:
     process = subprocess.Popen([sys.executable, "-c", ""])
@@ -48,7 +53,7 @@ def test_the_total_is_the_sum_over_processes_and_the_largest_of_their_lags(tmp_p
         ledger.began(master)
         record(tmp_path, master, {"messages_in": messages}, {"connections": connections, "lag_s": lag})
     gathered = stats.gather(tmp_path)
-    assert gathered["total"] == {"messages_in": 15, "connections": 7, "lag_s": 0.5, "restarts": {}}
+    assert gathered["total"] == {**NOTHING, "messages_in": 15, "connections": 7, "lag_s": 0.5}
     assert [master["messages_in"] for master in gathered["masters"]] == [10, 5]
     assert gathered["workers"] == []
     assert gathered["uptime_s"] >= 0
@@ -66,7 +71,7 @@ def test_what_a_process_counted_stays_when_it_has_ended_and_its_file_goes(tmp_pa
     ledger.restarted("SIGKILL")
     assert not snapshot_path(tmp_path, "worker", 1).exists()
     gathered = stats.gather(tmp_path)
-    assert gathered["total"] == {"events": {"message": 11}, "unfinished": 0, "restarts": {"SIGKILL": 1}}
+    assert gathered["total"] == {**NOTHING, "events": {"message": 11}, "restarts": {"SIGKILL": 1}}
     assert [worker["incarnation"] for worker in gathered["workers"]] == [2]
     assert stats.counters_by_index(stats.read_all(tmp_path), stats.WORKER) == {0: {"events": {"message": 11}}}
 
@@ -77,7 +82,7 @@ def test_a_process_that_has_written_nothing_yet_is_left_out(tmp_path: Path) -> N
     ledger.began(worker)
     assert stats.gather(tmp_path)["workers"] == []
     ledger.ended(worker)
-    assert stats.gather(tmp_path)["total"] == {"restarts": {}}
+    assert stats.gather(tmp_path)["total"] == NOTHING
 
 
 def test_the_file_of_a_process_that_has_been_counted_as_ended_is_not_counted_again(tmp_path: Path) -> None:
@@ -90,6 +95,13 @@ def test_the_file_of_a_process_that_has_been_counted_as_ended_is_not_counted_aga
     ledger.ended(worker)
     copy.rename(snapshot_path(tmp_path, "worker", 1))  # as if it had not been removed yet
     assert stats.gather(tmp_path)["total"]["events"] == {"message": 10}
+
+
+def test_a_server_of_which_no_process_has_written_anything_has_all_totals(tmp_path: Path) -> None:
+    total = stats.gather(tmp_path)["total"]
+    assert total == NOTHING
+    total["closed"]["1000"] = 1  # what is given away is the caller's
+    assert stats.gather(tmp_path)["total"] == NOTHING
 
 
 def test_stats_needs_a_running_server() -> None:

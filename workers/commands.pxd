@@ -18,6 +18,9 @@ cdef class Commands:
     cdef public Py_ssize_t output_limit
     cdef public Py_ssize_t pipe_queue_bytes
     cdef public TurnCounter turns
+    cdef public object on_welcome
+    cdef public bint said_goodbye
+    cdef public bint masters_ended
     cdef readonly set ended
     cdef Py_ssize_t _prune_at
     cdef unsigned long long _reactor_num
@@ -48,8 +51,14 @@ cdef class Commands:
     @cython.locals(link=MasterLink)
     cdef void _send_waiting(self) except *
 
-    @cython.locals(link=MasterLink)
+    @cython.locals(link=MasterLink, place="unsigned long long")
     cdef MasterLink _link(self, long long fd)
+
+    @cython.locals(link=MasterLink, before=int)
+    cdef MasterLink _ready(self, unsigned long long place)
+
+    @cython.locals(batch=BatchReader)
+    cdef void _wait_for_welcome(self, MasterLink link) except *
 
     @cython.locals(body=bytes)
     cdef void _add(self, MasterLink link, int kind, long long fd, object data, object opcode) except *

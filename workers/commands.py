@@ -14,12 +14,13 @@ thread, or in the flusher's while a callback goes on for long (flusher.py), with
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic, sleep
 
 import msgpack
 
 from zwoole.shared.answers import Accept, Answer
 from zwoole.shared.close_codes import MAX_REASON_BYTES, is_sendable
-from zwoole.shared.errors import BackpressureError, QueueFull
+from zwoole.shared.errors import BackpressureError, NotServing, QueueFull
 from zwoole.shared.frames import MAX_CONTROL_PAYLOAD, OP_BINARY, OP_TEXT
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.mask import is_utf8
@@ -35,6 +36,7 @@ from zwoole.shared.wire import (
     REFUSE,
     SEND_MESSAGE,
     SET_STATE,
+    WELCOME,
     BatchReader,
 )
 from zwoole.workers.flusher import Flusher
@@ -43,6 +45,8 @@ from zwoole.workers.mailbox import Mailbox
 
 COROUTINE_FACTOR = 4
 WAIT_MS = 100
+THREAD_WAIT_S = 30.0  # for which another thread waits until the worker serves
+THREAD_POLL_S = 0.001
 PRUNE_ENDED = 1024
 
 
@@ -50,7 +54,7 @@ class Commands:
     """The commands of one worker, all masters included.
 
     Attributes:
-        links: the wire to each reactor's master, None where there is none.
+        links: the wire to each reactor's master, None before it is connected and after the worker's goodbye.
         flusher: sends output while a callback goes on for long.
         mailbox: commands of other threads.
         may_block: whether a push may wait here: a `def` callback runs.
@@ -59,6 +63,10 @@ class Commands:
         output_limit: bytes that may wait to be sent to one client; set by the runtime.
         pipe_queue_bytes: most bytes of messages that may wait for one worker; set by the runtime.
         turns: counts this process's turns, None if nobody looks: a batch of slow callbacks is no turn that hangs.
+        on_welcome: called with a link and the master's answer to its hello, if a command needs that before the loop has
+            read it; set by the runtime.
+        said_goodbye: whether the worker has closed its links, for good.
+        masters_ended: whether the supervisor said that the masters have ended: nobody carries messages any more.
         ended: fds whose connections this worker has ended: their further messages are not run.
     """
 
@@ -69,11 +77,14 @@ class Commands:
         "flusher",
         "links",
         "mailbox",
+        "masters_ended",
         "may_block",
         "on_output",
         "on_wait",
+        "on_welcome",
         "output_limit",
         "pipe_queue_bytes",
+        "said_goodbye",
         "turns",
     )
 
@@ -90,9 +101,12 @@ class Commands:
         self.may_block = True
         self.on_output: Callable[[], None] | None = None
         self.on_wait: Callable[[], None]
+        self.on_welcome: Callable[[MasterLink, bytes], None]
         self.output_limit = 2 << 20
         self.pipe_queue_bytes = 4 << 20
         self.turns: TurnCounter | None = None
+        self.said_goodbye = False
+        self.masters_ended = False
         self.ended: set[int] = set()
         self._prune_at = PRUNE_ENDED
         self._reactor_num = reactor_num
@@ -165,8 +179,9 @@ class Commands:
             self._run(lambda: self._broadcast(body, kind))
 
     def _broadcast(self, body: bytes, opcode: int) -> None:
-        for link in self.links:
-            if link is not None and link.ready:
+        for place in range(self._reactor_num):
+            link = self._ready(place)
+            if link is not None:
                 if link.in_flight() > link.up_window:
                     self._press(link)
                 if link.writer.size >= FLUSH_BYTES:
@@ -223,7 +238,7 @@ class Commands:
             raise ValueError(
                 f"a message to a worker has at most {self.pipe_queue_bytes} bytes packed (pipe_queue_bytes)"
             )
-        link = next((link for link in self.links if link is not None and link.ready), None)
+        link = self._any_link()
         if link is None:
             raise QueueFull("no master is there to carry a message")
         waiting = link.table.waiting(worker_id)
@@ -295,14 +310,91 @@ class Commands:
                 link.send_waiting()
 
     def _may_push(self) -> bool:
+        """Tell whether commands of other threads may be run: every master that lives has welcomed this worker."""
+        for link in self.links:
+            if link is None or not (link.ready or link.closed):
+                return False
         return not self.congested()
 
     def _link(self, fd: int) -> MasterLink | None:
-        """Return the ready link to the master that has this connection."""
+        """Return the ready link to the master that has this connection; None if it is gone, or went with its master.
+
+        Raises:
+            NotServing: see `_ready`.
+        """
         if not 0 < fd < MAX_FD:
             return None
-        link = self.links[(fd - 1) % self._reactor_num]
-        return link if link is not None and link.ready else None
+        place = (fd - 1) % self._reactor_num
+        link = self.links[place]
+        if link is not None and link.ready:
+            return link
+        return self._ready(place)
+
+    def _any_link(self) -> MasterLink | None:
+        """Return the link to some master that carries messages; None where all have ended."""
+        if self.masters_ended:
+            return None
+        for place in range(self._reactor_num):
+            link = self._ready(place)
+            if link is not None:
+                return link
+        return None
+
+    def _ready(self, place: int) -> MasterLink | None:
+        """Return the link to a reactor's master if commands can go over it, None if that master is gone.
+
+        One that is connected has its welcome on the way: that takes a millisecond, and is waited for. Another thread
+        waits also until the worker is connected.
+
+        Raises:
+            NotServing: this worker is not connected yet, or not any more.
+        """
+        link = self.links[place]
+        if link is not None and link.ready:
+            return link
+        if not self.flusher.is_own_thread():
+            return self._wait_in_thread(place)
+        if link is None:
+            raise NotServing(self._why_not())
+        before = self.flusher.enter()
+        try:
+            self._wait_for_welcome(link)
+        finally:
+            self.flusher.leave(before)
+        return link if link.ready else None
+
+    def _wait_for_welcome(self, link: MasterLink) -> None:
+        """Read the link's batches into its inbox until the master's answer to our hello is there."""
+        while not link.ready and not link.closed:
+            parts = link.receive_new()
+            if parts is None:
+                link.socket.poll(WAIT_MS)
+                self.on_wait()
+                continue
+            batch = BatchReader(parts)
+            if batch.next() and batch.kind == WELCOME:
+                self.on_welcome(link, batch.data())
+            link.inbox.append(parts)
+
+    def _wait_in_thread(self, place: int) -> MasterLink | None:
+        """Wait while the own thread connects to a master; not in the flusher, which holds what that needs."""
+        deadline = monotonic() + THREAD_WAIT_S
+        while not self.said_goodbye and monotonic() < deadline:
+            link = self.links[place]
+            if link is not None and (link.ready or link.closed):
+                return link if link.ready else None
+            if self.flusher.is_here():
+                return None
+            sleep(THREAD_POLL_S)
+        raise NotServing(self._why_not())
+
+    def _why_not(self) -> str:
+        if self.said_goodbye:
+            return "this worker does not serve any more: it has said goodbye to the masters"
+        return (
+            "this worker does not serve yet: it is connected to the masters when worker_start has ended. Do this in a"
+            " callback such as `open`, in a thread, or in a task that begins with `await server.drain()`"
+        )
 
     def _add(self, link: MasterLink, kind: int, fd: int, data: object, opcode: int | None) -> None:
         body, opcode = encode(data, opcode)

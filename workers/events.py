@@ -22,6 +22,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "close": ("server", "fd", "code", "reason", "initiator"),
     "pipe_message": ("server", "worker_id", "message"),
     "worker_start": ("server", "worker_id"),
+    "retire": ("server", "worker_id"),
     "worker_stop": ("server", "worker_id"),
     "worker_error": ("server", "worker_id", "pid", "exit_code", "signal"),
     "start": ("server",),
@@ -31,7 +32,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
 
 IN_WORKERS = (
     *("handshake", "open", "message", "adopt", "buffer_full", "buffer_empty", "close"),
-    *("pipe_message", "worker_start", "worker_stop"),
+    *("pipe_message", "worker_start", "retire", "worker_stop"),
 )
 IN_SUPERVISOR = ("worker_error", "start", "before_shutdown", "shutdown")
 

@@ -146,6 +146,10 @@ class Flusher:
         self.waiting = False
         self._age = 0
 
+    def is_here(self) -> bool:
+        """Tell whether the flusher's thread asks."""
+        return threading.current_thread() is self._thread
+
     def is_sending(self) -> bool:
         """Tell whether the flusher holds the links."""
         return self._holder == 2

@@ -23,8 +23,9 @@ from zwoole.shared.settings import Settings
 from zwoole.shared.traces import print_users_part
 from zwoole.shared.turns import TurnCounter
 from zwoole.shared.wire import BYE, DRAIN, HELLO, PROTOCOL_VERSION, WELCOME
+from zwoole.workers.background import Tasks, name_threads, watch_threads
 from zwoole.workers.commands import Commands
-from zwoole.workers.dispatch import Dispatcher
+from zwoole.workers.dispatch import Dispatcher, check_result
 from zwoole.workers.link import MasterLink
 from zwoole.workers.recorder import RECORD_S, Recorder
 
@@ -38,6 +39,8 @@ SLEEP_S = 1.0  # the supervisor sees by it that the loop turns
 NEVER = float("inf")
 SWITCH_INTERVAL_S = 0.0005  # Python's 5 ms would keep the flusher waiting while a callback computes
 GOODBYE_S = 1.0  # how long the last batch has to leave
+LOOP_FAILED = 1  # exit code of a worker whose loop an exception has ended
+NO_CONNECTION = -1
 
 log = get_logger("worker")
 
@@ -70,6 +73,7 @@ class Runtime:
         self._commands.output_limit = settings.output_limit
         self._commands.pipe_queue_bytes = settings.pipe_queue_bytes
         self._commands.on_wait = self.obey
+        self._commands.on_welcome = self._welcomed
         self._turns = TurnCounter(turns_path(run_dir, incarnation))
         self._commands.turns = self._turns
         self._dispatcher: Dispatcher
@@ -78,6 +82,7 @@ class Runtime:
         self._links: list[MasterLink] = []
         self._control: zmq.Socket[bytes]
         self._stopping = False
+        self._retire_due = False
         self._linger_s = GOODBYE_S
         self._recycle: tuple[str, str] | None = None  # why this worker is to be replaced: as it is counted, in words
         self._recycle_told = False
@@ -103,18 +108,31 @@ class Runtime:
         self._control.connect(control_address(self._run_dir))
         signal.signal(signal.SIGTERM, self._terminated)
         self._control.send(control.pack("hello", role="worker", debugged=sys.gettrace() is not None))
-        if server.has_coroutines:
-            asyncio.run(AsyncLoop(self).serve())
-        else:
-            self._serve()
+        watch_threads()
+        try:
+            if server.has_coroutines:
+                AsyncLoop(self).run()
+            else:
+                self._serve()
+        except SystemExit:
+            raise
+        except BaseException as error:
+            self.loop_failed(error)
         self._control.close()
         self._context.term()
+        name_threads()
         raise SystemExit(0)
+
+    def loop_failed(self, error: BaseException) -> None:
+        """End a worker whose loop was left by an exception: what it had begun cannot be trusted any more."""
+        log.error("an exception ended this worker's loop, such as one that a signal handler raises", exc_info=error)
+        sys.stdout.flush()
+        os._exit(LOOP_FAILED)
 
     # The loop of an app without coroutines.
 
     def _serve(self) -> None:
-        self.boot(lambda: self.run_callback("worker_start"))
+        self.boot(lambda: check_result(self.run_callback("worker_start")))
         poller = select.epoll()
         for descriptor in (*(link.descriptor for link in self._links), self.wake_descriptor, self.control_descriptor):
             poller.register(descriptor, select.EPOLLIN)
@@ -122,14 +140,25 @@ class Runtime:
             self._take_batches()
             self._commands.flush()
             self.obey()
+            if self.is_to_retire():
+                self._tell("retire")
             if self._new_epochs is not None:
                 for link in self.follow_masters():
                     poller.register(link.descriptor, select.EPOLLIN)
             if not self.stopping and not any(link.readable() for link in self._links):
                 poller.poll(self.recorder.turn(SLEEP_S))
         self._take_batches()
-        self.run_callback("worker_stop")
+        if self.is_to_retire():
+            self._tell("retire")
+        self._tell("worker_stop")
         self.goodbye()
+
+    def _tell(self, event: str) -> None:
+        """Run a callback about the worker's own end."""
+        try:
+            check_result(self.run_callback(event))
+        except BaseException as error:
+            self.callback_failed(event, error)
 
     def _take_batches(self) -> None:
         for link in self._links:
@@ -213,6 +242,20 @@ class Runtime:
         callback = self._server.callbacks.get(event)
         return None if callback is None else callback(self._server, self._slot)
 
+    def callback_failed(self, event: str, error: BaseException) -> None:
+        """Log the failure of a callback about the worker's own end, which nothing else comes of."""
+        if not isinstance(error, SystemExit):
+            self._dispatcher.callback_failed(event, NO_CONNECTION, error)
+
+    def is_to_retire(self) -> bool:
+        """Tell, once, whether the `retire` callback is to run."""
+        due, self._retire_due = self._retire_due, False
+        return due
+
+    def _begin_to_retire(self) -> None:
+        if not self._server.retiring:
+            self._server.retiring = self._retire_due = True
+
     @property
     def stopping(self) -> bool:
         """Whether the worker is to stop: the supervisor or the master said so."""
@@ -225,8 +268,12 @@ class Runtime:
         while int(self._control.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             message = control.unpack(self._control.recv(zmq.DONTWAIT))
             if message["type"] == "stop":
+                self._begin_to_retire()
                 self._stopping = True
                 self._linger_s = 0.0  # the masters have ended: nobody is there to hear the rest
+                self._commands.masters_ended = True
+            elif message["type"] == "retire":
+                self._begin_to_retire()
             elif message["type"] == "masters":
                 self._masters_changed(message["epochs"])
             elif message["type"] == "reopen_log":
@@ -248,7 +295,16 @@ class Runtime:
             self._control.send(control.pack("recycle", reason=reason, why=why), zmq.DONTWAIT)
 
     def _terminated(self, number: int, frame: object) -> None:
-        self._recycle = "SIGTERM", "it was sent SIGTERM"
+        self.ask_for_successor("SIGTERM", "it was sent SIGTERM")
+
+    def ask_for_successor(self, reason: str, why: str) -> None:
+        """Have the supervisor replace this worker; may be called by a signal handler.
+
+        Args:
+            reason: why, as it is counted.
+            why: the same in words.
+        """
+        self._recycle = reason, why
         self._mailbox.wake()
 
     def _masters_changed(self, epochs: list[int]) -> None:
@@ -291,16 +347,24 @@ class Runtime:
             link.flush()
             if not link.closed:
                 link.close(self._linger_s)
+        self._commands.said_goodbye = True
+        self._commands.links[:] = [None] * len(self._commands.links)
 
     def _take_command(self, link: MasterLink, kind: int, number: int, body: bytes) -> bool:
         if kind == WELCOME:
-            welcome = msgpack.unpackb(body)
-            link.welcome(welcome["up_window"], self._links.index(link), welcome["memory"])
+            self._welcomed(link, body)
         elif kind == DRAIN:
+            self._begin_to_retire()  # the supervisor's word of it may come later
             self._stopping = True
         else:
             return False
         return True
+
+    def _welcomed(self, link: MasterLink, body: bytes) -> None:
+        """A master took our hello; a command that waited for that may have read its answer already."""
+        if not link.ready:
+            welcome = msgpack.unpackb(body)
+            link.welcome(welcome["up_window"], self._commands.links.index(link), welcome["memory"])
 
 
 def jittered(events: int) -> int:
@@ -316,8 +380,31 @@ class AsyncLoop:
         self._flushing = False
         self._recording = False
         self._stop = asyncio.Event()
+        self._retired: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
         self._scheduler: Scheduler
+        self._tasks: Tasks
+
+    def run(self) -> None:
+        """Serve until told to stop.
+
+        SystemExit and KeyboardInterrupt of a task leave the loop; the loop is in order then, and goes on.
+        """
+        self._loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        main = self._loop.create_task(self.serve(), name="zwoole")
+        self._tasks = Tasks(self._loop)
+        while not main.done():
+            try:
+                self._loop.run_until_complete(main)
+            except SystemExit:
+                self._runtime.ask_for_successor("SystemExit", "a task raised SystemExit")
+            except KeyboardInterrupt as error:
+                log.error("a task raised KeyboardInterrupt", exc_info=error)
+        main.result()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
 
     async def serve(self) -> None:
         """Serve until told to stop."""
@@ -325,7 +412,6 @@ class AsyncLoop:
 
         runtime = self._runtime
         server = runtime.server
-        self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(runtime.dispatcher, runtime.commands, server.handlers)
         runtime.dispatcher.scheduler = self._scheduler
         runtime.commands.may_block = False
@@ -343,7 +429,12 @@ class AsyncLoop:
         self._beat()
         await self._stop.wait()
         await self._scheduler.stop()
-        await self._callback("worker_stop")
+        if runtime.is_to_retire():
+            await self._tell("retire")
+        if self._retired is not None:
+            await self._retired
+        await self._tell("worker_stop")
+        await self._tasks.end()
         for link in runtime.links:
             self._loop.remove_reader(link.descriptor)
         self._loop.remove_reader(runtime.control_descriptor)
@@ -355,6 +446,13 @@ class AsyncLoop:
         if result is not None and hasattr(result, "__await__"):
             await result
 
+    async def _tell(self, event: str) -> None:
+        """Run a callback about the worker's own end."""
+        try:
+            await self._callback(event)
+        except BaseException as error:
+            self._runtime.callback_failed(event, error)
+
     def _beat(self) -> None:
         """Turn at least once a second, also where all coroutines wait."""
         self._read()
@@ -362,6 +460,12 @@ class AsyncLoop:
 
     def _read(self) -> None:
         """Take what has come, from whomever: ZeroMQ's descriptors do not tell twice, so all are asked."""
+        try:
+            self._take()
+        except BaseException as error:
+            self._runtime.loop_failed(error)
+
+    def _take(self) -> None:
         runtime = self._runtime
         runtime.obey()
         again = False
@@ -376,6 +480,8 @@ class AsyncLoop:
         self._scheduler.resume()
         if runtime.masters_changed:
             self._follow_masters()
+        if runtime.is_to_retire():
+            self._retired = self._loop.create_task(self._tell("retire"), name="retire")
         if runtime.stopping:
             self._stop.set()
         if again:

@@ -102,8 +102,8 @@ class Scheduler:
             self._kick()
 
     async def drain(self) -> None:
-        """Wait until pushes may go on."""
-        while self._commands.congested():
+        """Wait until pushes may go on, and until the worker is connected."""
+        while self._commands.links[0] is None or self._commands.congested():
             waiter = self._loop.create_future()
             self._drained.append(waiter)
             await waiter

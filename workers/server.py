@@ -23,6 +23,13 @@ class Server:
     callbacks, handlers, and threads and tasks that they start.
     """
 
+    worker_id: int | None = None
+    """This worker's number, from 0; None outside workers."""
+
+    retiring: bool = False
+    """Whether this worker is to end: it was replaced, or the server stops. Connections may keep it alive for a while,
+    but timers and listeners of the app must end now; the event `retire` tells of it."""
+
     def __init__(self, host: str = "127.0.0.1", port: int = 8080, **settings: Any) -> None:
         """Make a server that is to listen on `host` and `port`.
 
@@ -40,8 +47,6 @@ class Server:
         self.has_coroutines = False
         self._registered: dict[str, Callable[..., Any]] = {}  # callbacks as they were given to us
         self._started = False
-        self.worker_id: int | None = None
-        """This worker's number, from 0; None outside workers."""
 
     def __repr__(self) -> str:
         return f"<Server {self.settings.host}:{self.settings.port} worker_num={self.settings.worker_num}>"
@@ -68,8 +73,8 @@ class Server:
 
         Args:
             event: handshake, open, message, adopt, buffer_full, buffer_empty, close, pipe_message, worker_start,
-                worker_stop (run in workers), worker_error, start, before_shutdown or shutdown (run in the supervisor);
-                Swoole's spelling is accepted.
+                retire, worker_stop (run in workers), worker_error, start, before_shutdown or shutdown (run in the
+                supervisor); Swoole's spelling is accepted.
             callback: `def` or `async def`; it may leave off trailing arguments.
 
         Raises:
@@ -248,7 +253,9 @@ class Server:
         raise self._outside("buffered_amount")
 
     async def drain(self) -> None:
-        """Wait, in a coroutine, until the master has taken what was pushed."""
+        """Wait, in a coroutine, until the master has taken what was pushed; in a task that `worker_start` has started,
+        also until this worker is connected, so that it can push at all.
+        """
         raise self._outside("drain")
 
     def stats(self) -> dict[str, Any]:

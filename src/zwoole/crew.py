@@ -140,6 +140,8 @@ class Crew:
                     self._introduce(worker, child.incarnation)
         else:
             self._tell(child.identity, "masters", epochs=self.epochs)
+            if child.retiring:  # it was told before it could hear
+                self._tell(child.identity, "retire")
 
     def worker_ready(self, incarnation: int, epoch: int) -> None:
         """A master took a worker's hello; when all have, the worker is ready."""
@@ -378,8 +380,9 @@ class Crew:
         self._go_on()
 
     def _retire(self, child: Child) -> None:
-        """Give a worker whose place is taken the time to finish, and no more."""
+        """Tell a worker that its place is taken; give it the time to finish, and no more."""
         child.retiring = True
+        self._tell(child.identity, "retire")
         patience = self._settings.handover_timeout + self._settings.max_wait_time
         self._later(patience, lambda: self._end_patience(child))
 

@@ -11,6 +11,7 @@ import psutil
 from tests.process.conftest import Serve
 from tests.process.waiting import wait_for
 from zwoole.metrics import MASTER_COUNTERS, MASTER_GAUGES, WORKER_COUNTERS, WORKER_GAUGES
+from zwoole.shared.stats import EMPTY
 
 APP = """
 import json, threading, time
@@ -116,8 +117,12 @@ def test_a_known_load_is_counted_exactly(serve: Serve) -> None:
     assert [worker["pid"] for worker in sorted(workers, key=lambda worker: worker["index"])] == server.pids("worker")
     assert server.stop() == 0
     assert printed(server, "start")["total"]["opened"] == 0
-    last = printed(server, "shutdown")["total"]  # nobody runs any more: counters without gauges
-    assert last == {name: total[name] for name in last}
+    last = printed(server, "shutdown")["total"]
+    gauges = {name for name, *_ in (*MASTER_GAUGES, *WORKER_GAUGES)}
+    assert {name: last[name] for name in gauges} == dict.fromkeys(gauges, 0), "nobody runs any more"
+    assert {name: last[name] for name in last if name not in gauges} == {
+        name: total[name] for name in total if name not in gauges
+    }
     assert last["messages_in"] == 201
 
 
@@ -195,8 +200,12 @@ def test_a_master_that_was_replaced_keeps_its_counters(serve: Serve) -> None:
     assert total_of(server)["messages_in"] == 1
 
 
-def test_every_number_is_a_metric_too(serve: Serve) -> None:
+def test_every_number_is_a_metric_too_and_in_every_total(serve: Serve) -> None:
     stats = serve(APP).status()["stats"]
+    for role in ("master", "worker"):
+        for names in EMPTY[role]:
+            assert set(names) <= set(stats[f"{role}s"][0])
+    assert set(stats["total"]) == {name for parts in EMPTY.values() for names in parts for name in names} | {"restarts"}
     common = {"index", "pid", "incarnation", "uptime_s", "written_s_ago"}
     assert set(stats["masters"][0]) == common | {spec[0] for spec in (*MASTER_COUNTERS, *MASTER_GAUGES)}
     times = {"callback_times", "callback_seconds"}

@@ -1,0 +1,133 @@
+"""What the app runs beside its callbacks: tasks and threads.
+
+Python tells of a task that failed when the task is collected, which is never while something refers to it; and of a
+thread that failed in several lines without time and process. Here both are logged as the failure of a callback is. A
+task that is left when the worker ends is cancelled, and named, so that no job disappears without a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import weakref
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from zwoole.shared.errors import ConnectionClosed
+from zwoole.shared.log import get_logger
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+RETRIEVE_S = 1.0  # for which a failed task may wait for someone to ask for its result
+END_S = 1.0  # for which a cancelled task may clean up
+NAMED = 10  # tasks and threads that a line of the log names
+
+log = get_logger("callbacks")
+
+
+def watch_threads() -> None:
+    """Log what fails in threads, and where Python can raise nothing, unless the app has hooks of its own for that."""
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _thread_failed
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _unraisable
+
+
+def name_threads() -> None:
+    """Say which threads of the app keep this process from ending."""
+    main = threading.main_thread()
+    left = [thread.name for thread in threading.enumerate() if thread is not main and not thread.daemon]
+    if left:
+        log.info("this worker has ended but for %d thread(s), which are waited for: %s", len(left), _list(left))
+
+
+class Tasks:
+    """The tasks of one asyncio loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Watch the tasks that are made from now on."""
+        self._loop = loop
+        loop.set_task_factory(self._make)
+        loop.set_exception_handler(_loop_failed)
+
+    def _make(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(coroutine, loop=loop, **more)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        """Look at a failed task again, when those that await it have had the time to."""
+        if task._log_traceback:  # failed, and nothing has asked for its result
+            self._loop.call_later(RETRIEVE_S, self._look, weakref.ref(task))
+
+    def _look(self, reference: weakref.ref[asyncio.Task[Any]]) -> None:
+        task = reference()
+        if task is not None:
+            self._report(task)
+
+    def _report(self, task: asyncio.Task[Any]) -> None:
+        if not task._log_traceback:
+            return
+        context = {"message": "a task failed, and nothing awaits it", "exception": task.exception(), "task": task}
+        self._loop.call_exception_handler(context)
+
+    async def end(self) -> None:
+        """Cancel the tasks that still run, and wait for them, END_S at most."""
+        running = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in running:
+            task.cancel()
+        if not running:
+            return
+        names = _list(_describe(task) for task in running)
+        log.info("%d task(s) of the app still ran when this worker ended, and were cancelled: %s", len(running), names)
+        done, left = await asyncio.wait(running, timeout=END_S)
+        for task in done:
+            if not task.cancelled():
+                self._report(task)
+        if left:
+            log.warning("%d task(s) went on after they were cancelled: %s", len(left), _list(map(_describe, left)))
+
+
+def is_end_of_some_connection(error: BaseException | None) -> bool:
+    """Tell whether an error only says that a client has left, which is no failure of a task that talked to it."""
+    parts = getattr(error, "exceptions", None)
+    if isinstance(parts, tuple) and parts:
+        return all(map(is_end_of_some_connection, parts))
+    return isinstance(error, ConnectionClosed)
+
+
+def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what asyncio tells of: a task that failed, a callback of its loop that raised."""
+    error = context.get("exception")
+    task = context.get("task") or context.get("future")
+    if isinstance(error, SystemExit) or is_end_of_some_connection(error):
+        return
+    if isinstance(task, asyncio.Task) and error is not None:
+        log.error("the task %s failed", _describe(task), exc_info=error)
+    else:
+        log.error("asyncio: %s", context["message"], exc_info=error)
+
+
+def _thread_failed(arguments: threading.ExceptHookArgs) -> None:
+    if not isinstance(arguments.exc_value, SystemExit) and not is_end_of_some_connection(arguments.exc_value):
+        name = arguments.thread.name if arguments.thread is not None else "that has ended"
+        log.error("the thread %s failed", name, exc_info=arguments.exc_value)
+
+
+def _unraisable(arguments: UnraisableHookArgs) -> None:
+    where = arguments.err_msg or "Exception ignored in"
+    log.error("an exception could not be raised: %s: %r", where, arguments.object, exc_info=arguments.exc_value)
+
+
+def _describe(task: asyncio.Task[Any]) -> str:
+    """Return a task's name, and the function that it runs."""
+    coroutine: Any = task.get_coro()
+    return f"{task.get_name()} ({getattr(coroutine, '__qualname__', repr(coroutine))})"
+
+
+def _list(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
