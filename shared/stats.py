@@ -53,8 +53,8 @@ class Reading:
     """All snapshots of one moment.
 
     Attributes:
-        supervisor: the supervisor's: `pid`, `started`, `restarts`, `processes`, and `past`, the counters of processes
-            that have ended, by role and index.
+        supervisor: the supervisor's: `pid`, `started`, `restarts`, `workers`, `failed_boots` by worker, `processes`,
+            and `past`, the counters of processes that have ended, by role and index.
         processes: those of the masters and workers that run: `role`, `index`, `pid`, `incarnation`, `started`,
             `written`, `counters`, `gauges`.
     """
@@ -78,6 +78,8 @@ def _read_supervisor(run_dir: Path) -> dict[str, Any]:
     return snapshot.read(snapshot_path(run_dir, SUPERVISOR, 0)) or {
         "started": time.time(),
         "restarts": {},
+        "workers": {"wanted": 0, "ready": 0},
+        "failed_boots": {},
         "processes": [],
         "past": {MASTER: {}, WORKER: {}},
     }
@@ -128,7 +130,13 @@ def _total(reading: Reading) -> dict[str, Any]:
     for fields in reading.processes:
         for name, value in fields["gauges"].items():
             total[name] = max(total.get(name, 0), value) if name in LARGEST else total.get(name, 0) + value
-    return {**total, "restarts": reading.supervisor["restarts"]}
+    return {
+        **total,
+        "restarts": reading.supervisor["restarts"],
+        "workers_wanted": reading.supervisor["workers"]["wanted"],
+        "workers_ready": reading.supervisor["workers"]["ready"],
+        "failed_boots": sum(reading.supervisor["failed_boots"].values()),
+    }
 
 
 def _flat(fields: dict[str, Any], now: float) -> dict[str, Any]:

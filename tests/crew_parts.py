@@ -80,7 +80,7 @@ class Parts:
             watch=lambda pidfd: None,
             run_callback=lambda *event: self.events.append(event),
             give_up=self.exit_codes.append,
-            first_ready=self._announce,
+            on_complete=self._announce,
         )
         self.stop = Stop(
             self.crew, effective, [], Notifier(), tell=self.tell, later=self.later, before_shutdown=lambda: None

@@ -14,6 +14,15 @@ from zwoole.children import EARLY_DEATH_S, Child, backoff, describe_exit, interp
 class Process:
     pid = 4242
 
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+
+    def send_signal(self, number: int) -> None:
+        self.sent.append(number)
+
+    def kill(self) -> None:
+        self.sent.append(signal.SIGKILL)
+
 
 class Turns:
     def read(self) -> int:
@@ -52,6 +61,16 @@ def test_a_death_is_early_before_or_just_behind_its_hello(monkeypatch: pytest.Mo
 )
 def test_an_exit_is_described(status: int, words: str) -> None:
     assert describe_exit(status) == words
+    assert child().describe_end(status) == words
+
+
+def test_a_child_that_we_have_killed_is_not_said_to_have_crashed() -> None:
+    worker = child()
+    worker.abort("it hangs")
+    worker.kill("it is killed, at last")
+    assert worker.process.sent == [signal.SIGABRT, signal.SIGKILL]  # type: ignore[attr-defined]
+    assert worker.describe_end(-9) == "was ended by zwoole with SIGKILL: it hangs"
+    assert worker.describe_end(3) == "exited with code 3"  # before the signal came
 
 
 def test_the_wait_doubles_up_to_its_limit_however_often_it_fails() -> None:

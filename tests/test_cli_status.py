@@ -21,6 +21,7 @@ REPORT: dict[str, Any] = {
     "state": "serving",
     "listening": ["127.0.0.1:8080"],
     "run_dir": "/run/zwoole",
+    "missing": [],
     "processes": [
         {**PROCESS, "role": "worker", "index": 1, "pid": 103, "cpu_s": 1.0, "ready": False},
         {**PROCESS, "role": "worker", "index": 0, "pid": 102, "cpu_s": 1.0, "restarts": 2},
@@ -82,6 +83,26 @@ def test_a_terminal_is_shown_the_same_numbers() -> None:
         " worker 0  102  ready     2h05m   0%  30.0 MiB        3      5               2",
         " worker 1  103  starting  2h05m   0%  30.0 MiB        0      0               0",
     ]
+
+
+MISSING: dict[str, Any] = {
+    "role": "worker",
+    "index": 2,
+    "starting": False,
+    "failed_boots": 4,
+    "next_try_s": 1.6,
+    "last": "exit 3",
+}
+
+
+def test_a_worker_that_is_missing_has_a_line() -> None:
+    starting = {**MISSING, "index": 3, "starting": True, "failed_boots": 0, "next_try_s": None, "last": ""}
+    report = {**REPORT, "missing": [MISSING, starting]}
+    line = "worker 2: not running, 4 failed boots, next try in 1.6 s, last: exit 3"
+    assert describe(report, report, 0.5).splitlines()[-2:] == ["", line]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(page(report, report, 0.5))
+    assert console.file.getvalue().splitlines()[-1] == line  # type: ignore[attr-defined]
 
 
 def test_what_is_not_as_it_should_be_has_a_colour() -> None:

@@ -15,6 +15,8 @@ ROOMS = ("reactor", "workers", "shared", "src/zwoole", "src/zwoole/commands")
 LEVELS = {"warning", "error", "critical", "exception"}
 EXPLAIN = {
     "describe_exit",
+    "describe_end",
+    "awaited",
     "explain",
     "look",
     "held_by",

@@ -43,6 +43,8 @@ def test_every_counter_and_gauge_is_on_the_page(tmp_path: Path) -> None:
     counts.failures["close"] += 1
     record(tmp_path, worker, {**counts.as_dict(), "log_lines_lost": 4}, {key: 1 for key, *_ in WORKER_GAUGES})
     ledger.restarted("reload", 2)
+    ledger.workers(4, 3)
+    ledger.boot_failed(3)
     page = render(tmp_path)
     assert page.endswith("# EOF\n")
     families = parse(page)
@@ -57,6 +59,9 @@ def test_every_counter_and_gauge_is_on_the_page(tmp_path: Path) -> None:
     assert samples(families["zwoole_callback_failures"]) == {("zwoole_callback_failures_total", "3", "close"): 1}
     assert samples(families["zwoole_worker_log_lines_lost"]) == {("zwoole_worker_log_lines_lost_total", "3"): 4}
     assert samples(families["zwoole_restarts"]) == {("zwoole_restarts_total", "reload"): 2}
+    assert samples(families["zwoole_workers_wanted"]) == {("zwoole_workers_wanted",): 4}
+    assert samples(families["zwoole_workers_ready"]) == {("zwoole_workers_ready",): 3}
+    assert samples(families["zwoole_failed_boots"]) == {("zwoole_failed_boots_total", "3"): 1}
     times = samples(families["zwoole_callback_seconds"])
     assert [times["zwoole_callback_seconds_bucket", "3", bound] for bound in ("0.0001", "0.1", "0.25", "10.0")] == [
         *(1, 1, 2, 2)

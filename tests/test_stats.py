@@ -20,7 +20,7 @@ from zwoole.shared.snapshot import Snapshot
 from zwoole.shared.turns import TurnCounter
 from zwoole.workers.server import Server
 
-NOTHING: dict[str, Any] = {"restarts": {}}
+NOTHING: dict[str, Any] = {"restarts": {}, "workers_wanted": 0, "workers_ready": 0, "failed_boots": 0}
 for counters_and_gauges in stats.EMPTY.values():
     for names in counters_and_gauges:
         NOTHING.update(names)
@@ -83,6 +83,15 @@ def test_a_process_that_has_written_nothing_yet_is_left_out(tmp_path: Path) -> N
     assert stats.gather(tmp_path)["workers"] == []
     ledger.ended(worker)
     assert stats.gather(tmp_path)["total"] == NOTHING
+
+
+def test_workers_that_are_missing_and_boots_that_failed_are_counted(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.workers(4, 3)
+    for index in (2, 2, 0):
+        ledger.boot_failed(index)
+    expected = {**NOTHING, "workers_wanted": 4, "workers_ready": 3, "failed_boots": 3}
+    assert stats.gather(tmp_path)["total"] == expected
 
 
 def test_the_file_of_a_process_that_has_been_counted_as_ended_is_not_counted_again(tmp_path: Path) -> None:

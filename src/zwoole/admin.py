@@ -25,19 +25,21 @@ IDLE_S = 5.0  # a client that sends or takes nothing for so long is let go
 WHOLE_S = 15.0  # so is one that has not finished by then
 POLL_S = 0.1  # how soon the thread notices that it is to end
 
+Readiness = Callable[[], tuple[bool, str]]  # whether clients should be sent here, and in words
+
 log = get_logger("admin")
 
 
 class AdminListener:
     """Listens for whoever watches the server."""
 
-    def __init__(self, settings: Settings, run_dir: Path, is_ready: Callable[[], bool]) -> None:
+    def __init__(self, settings: Settings, run_dir: Path, readiness: Readiness) -> None:
         """Open the socket.
 
         Args:
             settings: the effective settings.
             run_dir: the run directory.
-            is_ready: tells whether clients should be sent here; called in another thread.
+            readiness: tells whether clients should be sent here, and says why not; called in other threads.
 
         Raises:
             StartError: the address cannot be had, or may not without a token.
@@ -46,7 +48,7 @@ class AdminListener:
         if not settings.admin_token and not is_loopback(host):
             raise StartError(f"admin_host {host} can be reached from other machines: set admin_token too")
         try:
-            self._server = _HttpServer((host, port), settings.admin_token, run_dir, is_ready)
+            self._server = _HttpServer((host, port), settings.admin_token, run_dir, readiness)
         except OSError as error:
             raise StartError(f"cannot listen on {host}:{port} (admin_port): {explain(error)}") from None
         self._thread = threading.Thread(target=self._serve, name="admin", daemon=True)
@@ -73,11 +75,11 @@ class _HttpServer(ThreadingTCPServer):
     block_on_close = False
     allow_reuse_address = True
 
-    def __init__(self, address: tuple[str, int], token: str, run_dir: Path, is_ready: Callable[[], bool]) -> None:
+    def __init__(self, address: tuple[str, int], token: str, run_dir: Path, readiness: Readiness) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.token = token
         self.run_dir = run_dir
-        self.is_ready = is_ready
+        self.readiness = readiness
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__(address, _Handler)
 
@@ -123,8 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/healthz":
             self._answer(200, "ok\n")
         elif self.path == "/readyz":
-            ready = self.server.is_ready()
-            self._answer(200 if ready else 503, "ready\n" if ready else "not ready\n")
+            ready, words = self.server.readiness()
+            self._answer(200 if ready else 503, f"{words}\n")
         else:
             self._answer(404, "there are /metrics, /healthz and /readyz\n")
 

@@ -16,6 +16,7 @@ from zwoole.shared.turns import TurnCounter
 EARLY_DEATH_S = 1.0  # a worker that dies sooner after its hello counts as one that cannot serve
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
+FIRST_NOTICE_S = 5.0  # a process that takes longer to start is spoken of in the log
 
 
 @dataclass
@@ -35,7 +36,8 @@ class Child:
         served: whether it has finished an event.
         retiring: whether a successor took its place, or its place is given up.
         max_age_s: seconds after its start at which it is to be replaced; 0: never.
-        killed: whether we have killed it.
+        killed: why we have killed it, "" where we have not.
+        next_notice_s: seconds after its start at which it is said what it is still waited for.
         debugged: whether it said that a debugger traces it, so that it may take any time.
         liveness: what is known of its turns.
     """
@@ -52,7 +54,8 @@ class Child:
     served: bool = False
     retiring: bool = False
     max_age_s: float = 0.0
-    killed: bool = False
+    killed: str = ""
+    next_notice_s: float = FIRST_NOTICE_S
     debugged: bool = False
     liveness: Liveness = field(init=False)
 
@@ -72,15 +75,25 @@ class Child:
         """Whether it ended before it had served anybody, and soon: starting it again at once will not help."""
         return not self.served and (self.ready_at is None or time.monotonic() - self.ready_at < EARLY_DEATH_S)
 
-    def kill(self) -> None:
-        """End it at once."""
-        self.killed = True
+    def kill(self, why: str) -> None:
+        """End it at once; `why` is said in the log, where it was not killed before."""
+        self.killed = self.killed or why
         self.process.kill()
 
-    def abort(self) -> None:
+    def abort(self, why: str) -> None:
         """End it with the stacks of its threads on stderr, as faulthandler writes them at SIGABRT."""
-        self.killed = True
+        self.killed = self.killed or why
         self.process.send_signal(signal.SIGABRT)
+
+    def ended_by_us(self, status: int) -> bool:
+        """Tell whether it ended because we have killed it."""
+        return bool(self.killed) and status < 0
+
+    def describe_end(self, status: int) -> str:
+        """Say how it ended; where we ended it, why."""
+        if self.ended_by_us(status):
+            return f"was ended by zwoole with {exit_name(status)}: {self.killed}"
+        return describe_exit(status)
 
     def reap(self) -> int:
         """Take the status of a process that has ended, and return it as Popen does: negative for a signal."""
@@ -131,11 +144,11 @@ def interpreter_flags() -> list[str]:
     return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined, no-any-return]
 
 
-def describe_exit(status: int, killed: bool = False) -> str:
-    """Say how a process ended, with the signal's name, and a hint where it was not `killed` by us."""
+def describe_exit(status: int) -> str:
+    """Say how a process ended by itself, with the signal's name and a hint."""
     if status >= 0:
         return f"exited with code {status}"
-    hint = ": out of memory?" if -status == signal.SIGKILL and not killed else ""
+    hint = ": out of memory?" if -status == signal.SIGKILL else ""
     return f"was ended by {exit_name(status)} ({-status}){hint}"
 
 

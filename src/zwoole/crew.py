@@ -18,6 +18,7 @@ from typing import Any
 from zwoole.change import Change, change_of
 from zwoole.children import Child, backoff, describe_exit, exit_name, spawn
 from zwoole.ledger import Ledger
+from zwoole.missing import Missing
 from zwoole.rounds import Rounds
 from zwoole.shared.log import get_logger
 from zwoole.shared.rundir import turns_path
@@ -47,7 +48,7 @@ class Crew:
         epochs: the incarnation of each reactor's master.
         greeted: the masters, by incarnation, that said hello.
         worker_num: how many workers there are to be.
-        served: whether a worker has ever been ready.
+        complete: whether every worker has been ready once: the start is over.
         restarts: how often the process of a role and place has died and was replaced.
         stopping: whether nobody is to be started any more.
     """
@@ -63,7 +64,7 @@ class Crew:
         watch: Callable[[int], None],
         run_callback: Callable[..., None],
         give_up: Callable[[int], None],
-        first_ready: Callable[[], None],
+        on_complete: Callable[[], None],
     ) -> None:
         """Prepare.
 
@@ -77,13 +78,13 @@ class Crew:
             watch: has the loop look at a pidfd.
             run_callback: runs one of the app's callbacks: (event, arguments).
             give_up: ends the server with an exit code.
-            first_ready: called when the first worker is ready.
+            on_complete: called once, when every worker is ready.
         """
         self.children: dict[int, Child] = {}
         self.epochs: list[int] = []
         self.greeted: set[int] = set()
         self.worker_num = settings.worker_num
-        self.served = False
+        self.complete = False
         self.restarts: collections.Counter[tuple[str, int]] = collections.Counter()
         self.stopping = False
         self._settings = settings
@@ -95,7 +96,7 @@ class Crew:
         self._watch = watch
         self._run_callback = run_callback
         self._give_up = give_up
-        self._first_ready = first_ready
+        self._on_complete = on_complete
         self._rounds = Rounds(self, settings, later, self._recycle)
         self._ledger = Ledger(run_dir)
         self._incarnations = 0
@@ -104,6 +105,9 @@ class Crew:
         self._reload_wanted: list[Sender | None] = []  # reloads asked for while a change is under way
         self._scaling_wanted: int | None = None  # how many workers were asked for meanwhile
         self._failures: collections.Counter[int] = collections.Counter()  # worker slot: early deaths in a row
+        self._started_once: set[int] = set()  # worker slots that have had a process which was ready
+        self._last_ends: dict[tuple[str, int], str] = {}  # role, place: how its last process ended
+        self._next_tries: dict[tuple[str, int], float] = {}  # role, place: when the next starts, in monotonic seconds
 
     def start_all(self) -> None:
         """Start the masters and the workers."""
@@ -111,6 +115,7 @@ class Crew:
             self._start_master(index)
         for slot in range(self.worker_num):
             self._start_worker(slot)
+        self._count_workers()
         self._rounds.begin()
 
     def of(self, role: str) -> list[Child]:
@@ -121,6 +126,31 @@ class Crew:
     def reloading(self) -> bool:
         """Whether a reload is under way."""
         return any(change.why == RELOAD for change in self._changes)
+
+    def ready(self, role: str) -> set[int]:
+        """Return the numbers of the masters, or workers, that are ready."""
+        return {child.index for child in self.of(role) if child.ready_at is not None and not child.retiring}
+
+    def missing(self) -> list[Missing]:
+        """Return the masters and workers that are wanted and not ready."""
+        now = time.monotonic()
+        found = []
+        for role, wanted in (("master", self._settings.reactor_num), ("worker", self.worker_num)):
+            starting = {child.index for child in self.of(role) if not child.retiring}
+            for index in sorted(set(range(wanted)) - self.ready(role)):
+                place = (role, index)
+                due = None if index in starting else self._next_tries.get(place)
+                wait = None if due is None else round(max(due - now, 0.0), 1)
+                failures = self._failures[MASTER if role == "master" else index]
+                found.append(Missing(role, index, index in starting, failures, wait, self._last_ends.get(place, "")))
+        return found
+
+    def _count_workers(self) -> None:
+        """See whether the start is over, and note how many workers are ready where metrics are read from."""
+        self._ledger.workers(self.worker_num, len(self.ready("worker") & set(range(self.worker_num))))
+        if not self.complete and not self.stopping and self._started_once >= set(range(self.worker_num)):
+            self.complete = True
+            self._on_complete()
 
     # What the control socket brings.
 
@@ -152,12 +182,11 @@ class Crew:
         for child in self.of("worker"):
             if child.incarnation == incarnation:
                 child.ready_at = time.monotonic()
+                self._started_once.add(child.index)
         change = change_of(self._changes, incarnation)
         if change is not None and change.is_ready(incarnation):
             self._take_over(change)
-        if not self.served and not self.stopping:
-            self.served = True
-            self._first_ready()
+        self._count_workers()
 
     def worker_served(self, incarnation: int) -> None:
         """A worker has finished its first event: if it ends, that is no failed boot."""
@@ -166,7 +195,7 @@ class Crew:
 
     def reload(self, sender: Sender | None) -> None:
         """Replace all workers by new ones that have read the code again; one reload at a time."""
-        if self.stopping or not self.served:
+        if self.stopping or not self.complete:
             log.warning("no reload: the server is starting or stopping")
             self._answer(sender, error="the server is starting or stopping")
         elif len(self._reload_wanted) >= MAX_WAITING:
@@ -219,10 +248,13 @@ class Crew:
             self._tell_places(epoch)
         for slot in range(before, number):
             self._failures.pop(slot, None)
+            self._last_ends.pop(("worker", slot), None)
+            self._started_once.discard(slot)
             self._start_worker(slot)
         for child in self.of("worker"):
             if child.index >= number and not child.retiring:
                 self._retire(child)
+        self._count_workers()
 
     # Starting.
 
@@ -243,6 +275,7 @@ class Crew:
         """Start a worker: for its place at once, or as a successor in a change."""
         if self.stopping or slot >= self.worker_num:
             return
+        self._next_tries.pop(("worker", slot), None)
         incarnation = self._next_incarnation()
         arguments = ["--run-dir", str(self._run_dir), "--slot", str(slot), "--incarnation", str(incarnation)]
         arguments += ["--lifeline", str(self._lifeline), "--masters", *map(str, self.epochs)]
@@ -283,29 +316,36 @@ class Crew:
         self._ledger.ended(child)
         if self.stopping:
             if status != 0 and child.greeted and not child.killed:
-                log.warning("%s %s while stopping", child, describe_exit(status, child.killed))
+                log.warning("%s %s while stopping", child, describe_exit(status))
         elif child.role == "master":
             self._master_ended(child, status)
         else:
             self._worker_ended(child, status)
+            self._count_workers()
 
     def _worker_ended(self, child: Child, status: int) -> None:
         """Replace a worker, later each time it ends before it has served."""
         self._ready_on.pop(child.incarnation, None)
         if child.retiring and status == 0:
             return
-        if status != 0:
-            log.error("%s %s", child, describe_exit(status, child.killed))
+        if child.ended_by_us(status):
+            log.info("%s %s", child, child.describe_end(status))
+        elif status != 0:
+            log.error("%s %s", child, child.describe_end(status))
             signal_number = -status if status < 0 else 0
             self._run_callback("worker_error", child.index, child.process.pid, max(status, 0), signal_number)
         change = change_of(self._changes, child.incarnation)
         if change is not None:
-            self._change_failed(change, f"{child} {describe_exit(status)}")
+            self._ledger.boot_failed(child.index)
+            self._change_failed(change, f"{child} {child.describe_end(status)}")
         if change is not None or child.retiring:
             return
-        self._failures[child.index] = self._failures[child.index] + 1 if child.died_early and status != 0 else 0
-        failures = self._failures[child.index]
-        if not self.served and failures >= BOOT_TRIES:
+        failed = child.died_early and (status != 0 or child.ready_at is None)
+        failures = self._failures[child.index] = self._failures[child.index] + 1 if failed else 0
+        self._last_ends["worker", child.index] = child.killed or exit_name(status)
+        if failed:
+            self._ledger.boot_failed(child.index)
+        if not self.complete and failures >= BOOT_TRIES:
             log.error("the app does not boot: giving up after %d tries; the reason stands above", failures)
             self._give_up(EXIT_BOOT_FAILED)
             return
@@ -313,7 +353,8 @@ class Crew:
         self._ledger.restarted(exit_name(status))
         wait = backoff(failures)
         if wait:
-            log.info("worker %d is started again in %.1f s", child.index, wait)
+            log.info("worker %d is started again in %.1f s, %d boot(s) have failed", child.index, wait, failures)
+        self._next_tries["worker", child.index] = time.monotonic() + wait
         self._later(wait, lambda: self._fill(child.index))
 
     def _fill(self, slot: int) -> None:
@@ -326,10 +367,10 @@ class Crew:
 
     def _master_ended(self, child: Child, status: int) -> None:
         """Replace a master; its clients have seen the TCP close."""
-        log.error("%s %s", child, describe_exit(status, child.killed))
+        log.error("%s %s", child, child.describe_end(status))
         if child.died_early:
             self._failures[MASTER] += 1
-            if not self.served and self._failures[MASTER] >= BOOT_TRIES:
+            if not self.complete and self._failures[MASTER] >= BOOT_TRIES:
                 log.error("the master does not boot: giving up; the reason stands above")
                 self._give_up(EXIT_CANNOT_START)
                 return
@@ -340,7 +381,10 @@ class Crew:
         for left in self._run_dir.glob(f"w*.m{child.incarnation}*"):  # its endpoints and progress maps
             left.unlink(missing_ok=True)
         self._ledger.restarted(exit_name(status))
-        self._later(backoff(self._failures[MASTER]), lambda: self._replace_master(child.index))
+        wait = backoff(self._failures[MASTER])
+        self._last_ends["master", child.index] = child.killed or exit_name(status)
+        self._next_tries["master", child.index] = time.monotonic() + wait
+        self._later(wait, lambda: self._replace_master(child.index))
 
     def _replace_master(self, index: int) -> None:
         """Start a master on the same listening sockets, and send the workers to it."""
@@ -389,7 +433,7 @@ class Crew:
     def _end_patience(self, child: Child) -> None:
         if child.pidfd in self.children and self.children[child.pidfd] is child:
             log.warning("%s did not finish in time after it was replaced: killed", child)
-            child.kill()
+            child.kill("it did not finish in time after it was replaced")
 
     def _change_failed(self, change: Change, why: str) -> None:
         """A successor ended before all were ready: the old workers stay."""
@@ -398,7 +442,7 @@ class Crew:
         for child in self.of("worker"):
             if child.incarnation in change.members:
                 child.retiring = True
-                child.kill()
+                child.kill(f"{change.why} failed")
         self._answer(change.sender, error=f"{change.why} failed, the old workers stay in service: {why}")
         self._go_on()
 

@@ -25,6 +25,8 @@ class Ledger:
         self._started = time.time()
         self._restarts: collections.Counter[str] = collections.Counter()
         self._processes: list[tuple[str, int]] = []
+        self._workers = {"wanted": 0, "ready": 0}
+        self._failed_boots: collections.Counter[str] = collections.Counter()
         self._past: dict[str, dict[str, Any]] = {stats.MASTER: {}, stats.WORKER: {}}
         self._write()
 
@@ -48,12 +50,26 @@ class Ledger:
         self._restarts[reason] += processes
         self._write()
 
+    def boot_failed(self, index: int) -> None:
+        """Count a process of a worker's place that ended before it served anybody."""
+        self._failed_boots[str(index)] += 1
+        self._write()
+
+    def workers(self, wanted: int, ready: int) -> None:
+        """Note how many workers there are to be, and how many are ready."""
+        counts = {"wanted": wanted, "ready": ready}
+        if counts != self._workers:
+            self._workers = counts
+            self._write()
+
     def _write(self) -> None:
         self._snapshot.write(
             {
                 "pid": os.getpid(),
                 "started": self._started,
                 "restarts": dict(self._restarts),
+                "workers": self._workers,
+                "failed_boots": dict(self._failed_boots),
                 "processes": self._processes,
                 "past": self._past,
             }

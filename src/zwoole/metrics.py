@@ -89,6 +89,12 @@ class SnapshotCollector(Collector):
         for reason, count in reading.supervisor["restarts"].items():
             restarts.add_metric([reason], count)
         yield restarts
+        yield _gauge("workers_wanted", "Workers that there are to be", reading.supervisor["workers"]["wanted"])
+        yield _gauge("workers_ready", "Workers that are ready", reading.supervisor["workers"]["ready"])
+        failed = CounterMetricFamily("zwoole_failed_boots", "Workers that ended before they served", labels=["worker"])
+        for index, count in reading.supervisor["failed_boots"].items():
+            failed.add_metric([index], count)
+        yield failed
         masters = stats.counters_by_index(reading, stats.MASTER)
         workers = stats.counters_by_index(reading, stats.WORKER)
         yield from (_counter(*spec, "reactor", masters) for spec in MASTER_COUNTERS)

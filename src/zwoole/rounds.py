@@ -54,6 +54,7 @@ class Rounds:
         now = time.monotonic()
         for child in list(self._crew.children.values()):
             self._look_whether_it_hangs(child, now)
+            self._look_whether_it_is_slow_to_start(child, now)
             if child.role == "worker" and child.ready_at is not None and not child.retiring:
                 self._look_whether_it_is_worn(child, now)
         self._later(ROUND_S, self._go)
@@ -67,12 +68,21 @@ class Rounds:
             log.warning("%s does not answer, and is left alone: %s", child, child.liveness.held)
         if why:
             log.error("%s is ended, %s; its stacks:", child, why)
-            child.abort()
-            self._later(DUMP_S, lambda: self._end(child))
+            child.abort(why)
+            self._later(DUMP_S, lambda: self._end(child, why))
 
-    def _end(self, child: Child) -> None:
+    def _end(self, child: Child, why: str) -> None:
         if self._crew.children.get(child.pidfd) is child:
-            child.kill()
+            child.kill(why)
+
+    def _look_whether_it_is_slow_to_start(self, child: Child, now: float) -> None:
+        """Say what is waited for, each time after twice as long."""
+        if child.ready_at is not None or child.killed or child.debugged or child.liveness.held or self._settings.debug:
+            return
+        if now - child.started >= child.next_notice_s:
+            log.warning("%s is still starting after %.0f s: %s", child, child.next_notice_s, awaited(child))
+        while now - child.started >= child.next_notice_s:
+            child.next_notice_s *= 2
 
     def _look_whether_it_is_worn(self, child: Child, now: float) -> None:
         limit = self._settings.max_memory
@@ -80,6 +90,17 @@ class Rounds:
             self._recycle(child.index, "max_age", f"it is {now - child.started:.0f} s old")
         elif limit and (size := resident_bytes(child.process.pid)) > limit:
             self._recycle(child.index, "max_memory", f"it has {size} bytes of memory")
+
+
+def awaited(child: Child) -> str:
+    """Return what a process that starts has not done yet."""
+    if child.role == "master":
+        return "it has not said hello"
+    if not child.greeted:
+        return "its app has not reached start(): an import takes long, or what stands before start()"
+    if not child.turns.read():
+        return "worker_start has not returned; what is to run for long belongs in a task or a thread"
+    return "no master has answered it"
 
 
 def resident_bytes(pid: int) -> int:

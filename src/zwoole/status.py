@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -30,9 +31,11 @@ class Status:
         return {
             "pid": os.getpid(),
             "uptime_s": round(time.time() - self._started, 1),
-            "state": "stopping" if crew.stopping else "serving" if crew.served else "starting",
+            "state": "stopping" if crew.stopping else "serving" if crew.complete else "starting",
             "listening": self._listening,
             "run_dir": self._run_dir,
+            "worker_num": crew.worker_num,
+            "missing": [dataclasses.asdict(missing) for missing in crew.missing()],
             "processes": [self._describe(child) for child in crew.children.values()],
             "masters": masters,
             "log_lines_lost": outlet.lost_lines(),

@@ -15,6 +15,7 @@ EXIT_OK = 0
 EXIT_FORCED = 4
 
 KILL_GRACE_S = 1.0  # beyond the time a stop may take, before what is left is killed
+STOPS = "the server stops"
 SECOND_SIGNAL_S = 1.0  # a wrapper that forwards a signal sends it twice at once; a person waits
 
 log = get_logger("supervisor")
@@ -87,13 +88,13 @@ class Stop:
         self.since = time.monotonic()
         self._crew.stopping = True
         self._notifier.send(STOPPING)
-        if self._crew.served:
+        if self._crew.complete:
             self._before_shutdown()
         self.close_listeners()
         seconds = self._settings.max_wait_time + drain
         for child in self._crew.children.values():
             if not child.greeted:
-                child.kill()
+                child.kill(STOPS)
             elif child.role == "master":
                 self._tell(child.identity, "stop", seconds=seconds, spread=drain)
         self._later(seconds + KILL_GRACE_S, self._kill_the_rest)
@@ -103,14 +104,17 @@ class Stop:
         self._stopped_masters.add(incarnation)
 
     def go_on(self) -> None:
-        """Stop the workers when the masters are done with them."""
+        """Stop the workers when the masters are done with them; one that has never been ready has nothing to finish."""
         if self.since is None:
             return
         if all(child.incarnation in self._stopped_masters for child in self._crew.of("master")):
             for child in self._crew.of("worker"):
                 if child.identity not in self._told:
                     self._told.add(child.identity)
-                    self._tell(child.identity, "stop")
+                    if child.ready_at is None:
+                        child.kill(STOPS)
+                    else:
+                        self._tell(child.identity, "stop")
 
     def give_up(self, exit_code: int) -> None:
         """End a server that cannot be started."""
@@ -139,6 +143,6 @@ class Stop:
     def _kill_all(self) -> None:
         """Kill every child that is left; what it had accepted is lost, and the exit code says so."""
         for child in self._crew.children.values():
-            child.kill()
+            child.kill(STOPS)
         if self._crew.children and self.exit_code == EXIT_OK:
             self.exit_code = EXIT_FORCED

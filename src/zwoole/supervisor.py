@@ -22,6 +22,7 @@ from zwoole import strangers
 from zwoole.admin import AdminListener
 from zwoole.control_server import ControlServer
 from zwoole.crew import Crew
+from zwoole.missing import describe
 from zwoole.notify import READY, WATCHDOG, Notifier
 from zwoole.queries import Queries
 from zwoole.run_directory import RunDirectory
@@ -98,7 +99,7 @@ class Supervisor:
         """
         title.set_name("zwoole")
         if self._settings.admin_port:
-            self._admin = AdminListener(self._settings, self._directory.path, self._is_ready)
+            self._admin = AdminListener(self._settings, self._directory.path, self._readiness)
         plans.write(self._directory.path, self._plan)
         self._control = ControlServer(self._directory.path)
         self._crew = self._make_crew()
@@ -122,7 +123,7 @@ class Supervisor:
             if watcher is not None:
                 watcher.stop()
             self._clean_up(handlers)
-        if self._crew.served:
+        if self._crew.complete:
             self._run_callback("shutdown")
         return self._stop.exit_code
 
@@ -137,7 +138,7 @@ class Supervisor:
             watch=lambda pidfd: self._poll.register(pidfd, select.POLLIN),
             run_callback=self._run_callback,
             give_up=lambda exit_code: self._stop.give_up(exit_code),
-            first_ready=self._announce,
+            on_complete=self._announce,
         )
 
     def _make_stop(self) -> Stop:
@@ -174,15 +175,22 @@ class Supervisor:
 
     # What it says to others.
 
-    def _is_ready(self) -> bool:
-        """Tell whether clients should be sent here; asked from the admin listener's thread."""
-        return self._crew.served and not self._crew.stopping and any(c.ready_at for c in self._crew.of("worker"))
+    def _readiness(self) -> tuple[bool, str]:
+        """Tell whether clients should be sent here, and why not, or who is missing; asked from the admin listener's
+        threads.
+        """
+        crew = self._crew
+        missing = describe(crew.missing())
+        if crew.stopping:
+            return False, "not ready: the server is stopping"
+        if not crew.complete or not crew.ready("master") or not crew.ready("worker"):
+            return False, f"not ready: {missing or 'the server is starting'}"
+        return True, f"ready, but not complete: {missing}" if missing else "ready"
 
     def _announce(self) -> None:
         """Say that the server serves, where, and with what."""
-        settings = self._settings
         addresses = ", ".join(f"ws://{where(listening)}" for listening in self._listeners[0])
-        log.info("listening on %s with %d worker(s)", addresses, settings.worker_num)
+        log.info("listening on %s with %d worker(s)", addresses, self._crew.worker_num)
         log.info("run directory %s", self._directory.path)
         if not COMPILED:
             log.warning("zwoole runs uncompiled, several times slower: install a C compiler, then install zwoole again")
@@ -263,7 +271,7 @@ class Supervisor:
 
     def _clean_up(self, handlers: dict[int, Any]) -> None:
         for child in self._crew.children.values():  # only where something of ours went wrong
-            child.kill()
+            child.kill("the supervisor has failed")
             child.reap()
         signal.set_wakeup_fd(-1)
         for number, handler in handlers.items():

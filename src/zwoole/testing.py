@@ -180,7 +180,8 @@ class Serving:
             status = self.status()
         except ZwooleError:
             return False
-        return status["state"] == "serving" and all(process["ready"] for process in status["processes"])
+        ready = all(process["ready"] for process in status["processes"])
+        return ready and status["state"] == "serving" and not status["missing"]
 
     def wait_for_end(self, within_s: float) -> int:
         """Wait for the supervisor's end and return its exit code.

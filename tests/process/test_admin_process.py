@@ -77,14 +77,15 @@ def test_ready_follows_the_servers_state() -> None:
     with ServerProcess(SLOW_START, admin_port=port) as server:
         server.start()
         wait_for(lambda: get(port, "/healthz")[0] == 200, "the supervisor to live")
-        assert get(port, "/readyz") == (503, "not ready\n")  # starting
+        assert get(port, "/readyz")[0] == 503  # starting
+        wait_for(lambda: get(port, "/readyz")[1] == "not ready: worker 0: starting\n", "the master to be ready")
         (server.folder / "go").touch()
         wait_for(lambda: get(port, "/readyz") == (200, "ready\n"), "the worker to serve")
         with server.connect() as client:
             client.send("x")
             wait_for((server.folder / "running").exists, "the callback to begin")
             server.send_signal(15)
-            wait_for(lambda: get(port, "/readyz") == (503, "not ready\n"), "the stop to begin")
+            wait_for(lambda: get(port, "/readyz") == (503, "not ready: the server is stopping\n"), "the stop to begin")
             assert get(port, "/healthz") == (200, "ok\n")  # stopping
             (server.folder / "finish").touch()
         assert server.wait() == 0
@@ -97,7 +98,10 @@ def test_without_its_worker_a_server_is_not_ready(serve: Serve) -> None:
     assert get(port, "/readyz")[0] == 200
     (server.folder / "wait").touch()
     psutil.Process(server.pids("worker")[0]).kill()
-    wait_for(lambda: get(port, "/readyz")[0] == 503, "the worker to be missed")
+    wait_for(lambda: "last: SIGKILL" in get(port, "/readyz")[1], "the worker to be missed")
+    status, body = get(port, "/readyz")
+    assert status == 503
+    assert body.startswith("not ready: worker 0: ")
     (server.folder / "wait").unlink()
     wait_for(lambda: get(port, "/readyz")[0] == 200, "its successor to serve")
 

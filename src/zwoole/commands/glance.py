@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from zwoole.commands.status import HEAD, Process, processes, rates, totals
+from zwoole.commands.status import HEAD, Process, notes, processes, rates, totals
 from zwoole.commands.table import duration, size
 
 BUSY_CPU = 0.9  # of a core
@@ -35,7 +35,8 @@ def page(first: dict[str, Any], second: dict[str, Any], seconds: float) -> Group
         )
     for process in processes(first, second, seconds):
         table.add_row(*(Text(cell, style) for cell, style in zip(process.cells(), styles(process), strict=True)))
-    return Group(title(second), summary(second, rates(first, second, seconds)), table)
+    warnings = [Text(note, FAILS) for note in notes(second)]
+    return Group(title(second), summary(second, rates(first, second, seconds)), table, *warnings)
 
 
 def title(report: dict[str, Any]) -> Text:

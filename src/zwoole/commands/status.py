@@ -11,6 +11,7 @@ import click
 from zwoole.commands.options import json_option, run_dir_option, show
 from zwoole.commands.table import duration, lines, size
 from zwoole.control import Control
+from zwoole.missing import Missing
 
 SAMPLE_S = 0.5  # between the two looks that rates are made from
 HEAD = ["PROCESS", "PID", "STATE", "UP", "CPU", "MEMORY", "CONNECTIONS", "QUEUE", "LAG", "RESTARTS"]
@@ -78,7 +79,15 @@ def describe(first: dict[str, Any], second: dict[str, Any], seconds: float) -> s
         f"run directory {second['run_dir']}",
     ]
     rows = [process.cells() for process in processes(first, second, seconds)]
-    return "\n".join([*head, "", lines([HEAD, *rows], right={1, 3, 4, 5, 6, 7, 8, 9})])
+    table = lines([HEAD, *rows], right={1, 3, 4, 5, 6, 7, 8, 9})
+    warnings = notes(second)
+    return "\n".join([*head, "", table, *([""] if warnings else []), *warnings])
+
+
+def notes(report: dict[str, Any]) -> list[str]:
+    """Return a line for each process that is missing and that the table does not explain."""
+    missing = [Missing(**fields) for fields in report["missing"]]
+    return [str(one) for one in missing if one.failed_boots or not one.starting]
 
 
 def totals(report: dict[str, Any]) -> dict[str, int]:
