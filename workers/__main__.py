@@ -46,9 +46,14 @@ def main() -> None:
     os.chdir(plan.cwd)
     try:
         run_app(plan)
-    except Exception as error:
+    except SystemExit as error:
+        if runtime.ended:
+            raise
+        boot_failure(f"the app exited before it reached start(): SystemExit({error.code!r})")
+    except BaseException as error:
         print_users_part(error)
-        boot_failure("the app failed before it reached start()")
+        when = "in what follows start()" if runtime.ended else "before it reached start()"
+        boot_failure(f"the app failed {when}")
     boot_failure("the app ended without reaching start()")
 
 

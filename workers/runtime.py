@@ -50,6 +50,7 @@ class Runtime:
 
     Attributes:
         recorder: who writes its counters where others can read them.
+        ended: whether it has served, and what is left of the app's script is to end.
     """
 
     def __init__(self, run_dir: Path, slot: int, incarnation: int, epochs: list[int], settings: Settings) -> None:
@@ -62,6 +63,7 @@ class Runtime:
             epochs: the incarnation of each reactor's master.
             settings: the effective settings.
         """
+        self.ended = False
         self._run_dir = run_dir
         self._slot = slot
         self._incarnation = incarnation
@@ -121,12 +123,13 @@ class Runtime:
         self._control.close()
         self._context.term()
         name_threads()
+        self.ended = True
         raise SystemExit(0)
 
     def loop_failed(self, error: BaseException) -> None:
         """End a worker whose loop was left by an exception: what it had begun cannot be trusted any more."""
         log.error("an exception ended this worker's loop, such as one that a signal handler raises", exc_info=error)
-        sys.stdout.flush()
+        flush()
         os._exit(LOOP_FAILED)
 
     # The loop of an app without coroutines.

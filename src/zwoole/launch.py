@@ -6,7 +6,7 @@ import importlib
 import runpy
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -165,7 +165,7 @@ def run_app(
     _app = (plans.ATTRIBUTE, target) if is_attribute else (plans.SCRIPT, str(Path(target).absolute()))
     sys.argv = [target, *arguments]
     try:
-        run_target(target, is_attribute)
+        run_target(target, is_attribute, lambda: reached)
     except ZwooleError as error:
         if reached or not reload:
             raise
@@ -176,8 +176,13 @@ def run_app(
         raise SystemExit(EXIT_BOOT_FAILED)
 
 
-def run_target(target: str, is_attribute: bool) -> None:
+def run_target(target: str, is_attribute: bool, reached: Callable[[], bool]) -> None:
     """Run a script, or start the server of "module:attribute".
+
+    Args:
+        target: the script's path, or "module:attribute".
+        is_attribute: whether it is the latter.
+        reached: tells whether `start()` was called.
 
     Raises:
         ZwooleError: it cannot be; the message is for the user.
@@ -195,7 +200,8 @@ def run_target(target: str, is_attribute: bool) -> None:
         raise
     except BaseException as error:
         print_users_part(error)
-        raise StartError(f"{target} failed before it reached start()") from None
+        when = "after start() had returned" if reached() else "before it reached start()"
+        raise StartError(f"{target} failed {when}") from None
 
 
 def folder_of(script: Path) -> Path:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import inspect
 import os
 import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -302,10 +301,15 @@ class Supervisor:
             return
         try:
             result = callback(self._server, *arguments)
-            if inspect.iscoroutine(result):
-                asyncio.run(result)
-        except Exception:
+            if hasattr(result, "__await__"):
+                asyncio.run(waited_for(result))
+        except BaseException:  # SystemExit too: only a signal or `zwoole stop` ends the supervisor in good order
             log.exception("the %r callback failed", event)
+
+
+async def waited_for(result: Awaitable[object]) -> None:
+    """Await what a callback returned, a coroutine or another awaitable."""
+    await result
 
 
 def where(listening: socket.socket) -> str:

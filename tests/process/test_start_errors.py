@@ -269,6 +269,79 @@ def test_app_that_fails_in_workers_only() -> None:
     assert "the app failed before it reached start()" in log
 
 
+def test_app_that_exits_in_workers_only() -> None:
+    """It is tried again as seldom as one that raises, also where its code says that all is well."""
+    source = """
+        import os
+        import sys
+        from zwoole import Server
+
+        if os.path.exists("second time"):
+            sys.exit(0)
+        open("second time", "w").close()
+        server = Server()
+        server.on("message", lambda server, frame: None)
+        server.start()
+    """
+    with ServerProcess(source) as server:
+        log = fails(server, EXIT_BOOT_FAILED)
+    assert log.count("the app exited before it reached start(): SystemExit(0)") == 3
+
+
+BEHIND = """
+    import sys
+    from zwoole import Server
+
+    server = Server()
+
+    @server.on("message")
+    def on_message(server, frame):
+        pass
+
+    @server.on({event!r})
+    {kind} callback(server):
+        raise {error}
+
+    try:
+        server.start()
+    finally:
+        {behind}
+"""
+
+
+def test_what_fails_behind_start_is_not_said_to_have_failed_before_it() -> None:
+    with ServerProcess(
+        BEHIND.format(event="open", kind="def", error="ValueError", behind="raise ValueError('mine')")
+    ) as server:
+        server.serve()
+        server.stop()
+        log = server.log()
+    assert log.splitlines()[-1] == f"zwoole: {server.app} failed after start() had returned"
+    assert "the app failed in what follows start()" in log
+    assert "before" not in log
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "error"),
+    [
+        ("start", "def", "SystemExit(7)"),
+        ("start", "async def", "KeyboardInterrupt"),
+        ("before_shutdown", "def", "KeyboardInterrupt"),
+        ("before_shutdown", "async def", "SystemExit(7)"),
+        ("shutdown", "async def", "ValueError('mine')"),
+        ("shutdown", "def", "SystemExit(7)"),
+    ],
+)
+def test_a_callback_that_fails_in_the_supervisor_ends_nothing(event: str, error: str, kind: str) -> None:
+    with ServerProcess(BEHIND.format(event=event, kind=kind, error=error, behind="print('the end')")) as server:
+        server.serve()
+        assert server.stop() == 0
+        log = server.log()
+        assert "the end" in server.lines()
+    assert log.count(f"the {event!r} callback failed") == 1
+    assert error.split("(")[0] in log
+
+
 def test_start_in_a_process_of_a_pool(serve: Serve) -> None:
     """A spawned process runs the script again; there start() says what to do instead of serving."""
     server = serve(
