@@ -36,7 +36,11 @@ def _setting(
 class Settings:
     """The effective settings of a server. `update` checks what it is given."""
 
-    host: str = _setting("127.0.0.1", "address to listen on: an IPv4 or IPv6 address or a host name")
+    host: str = _setting(
+        "127.0.0.1",
+        "address to listen on: an IPv4 or IPv6 address or a host name; `0.0.0.0`: all IPv4 addresses; `::`: all IPv6"
+        " and IPv4 addresses",
+    )
     port: int = _setting(8080, "TCP port to listen on; 0 takes a free one", 0, 65535)
     worker_num: int = _setting(os.cpu_count() or 1, "worker processes", 1, MAX_WORKERS)
     reactor_num: int = _setting(1, "master processes, each with its own reactor", 1, 64)

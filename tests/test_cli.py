@@ -125,6 +125,34 @@ def test_run_passes_on_what_was_given_and_nothing_else(command: Command, monkeyp
     assert ran == [("app.py", [], {}, None, False), ("m:server", ["-v", "--port", "1"], overrides, "/r", False)]
 
 
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        *((f"access_log={word}", ("access_log", True)) for word in ("true", "True", "TRUE", "1", "yes", "on")),
+        *((f"access_log={word}", ("access_log", False)) for word in ("false", "False", "0", "No", "off")),
+        ("access_log=maybe", ("access_log", "maybe")),
+        ("access_log=2", ("access_log", 2)),
+        ("admin_token=12345", ("admin_token", "12345")),
+        ("admin_token=true", ("admin_token", "true")),
+        ("admin_token=1e5", ("admin_token", "1e5")),
+        ('admin_token="12345"', ("admin_token", "12345")),
+        ("admin_token=a=b", ("admin_token", "a=b")),
+        ("user=", ("user", "")),
+        ("worker_num=1", ("worker_num", 1)),
+        ("worker_num=two", ("worker_num", "two")),
+        ("slow_callback_s=0.5", ("slow_callback_s", 0.5)),
+        ("allowed_origins=https://a,https://b", ("allowed_origins", "https://a,https://b")),
+        ('allowed_origins=["https://a"]', ("allowed_origins", ["https://a"])),
+        ("unknown=1", ("unknown", 1)),
+        ("worker_num=" + "[" * 100_000, ("worker_num", "[" * 100_000)),
+    ],
+)
+def test_a_setting_on_the_command_line_has_its_type(text: str, setting: tuple[str, Any]) -> None:
+    found = run_command.parse_setting(text)
+    assert found == setting
+    assert type(found[1]) is type(setting[1])
+
+
 @pytest.mark.parametrize("error", [StartError("why not"), SettingsError("why not")])
 def test_what_goes_wrong_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*_: object) -> None:

@@ -56,6 +56,27 @@ def test_a_port_in_use_is_found_and_said(opened: list[socket.socket], reactor_nu
         open_all(opened, port=port, reactor_num=reactor_num)
 
 
+@pytest.mark.parametrize("reactor_num", [1, 2])
+def test_two_colons_are_all_addresses_of_both_kinds(opened: list[socket.socket], reactor_num: int) -> None:
+    assert resolve("::", 80) == [(socket.AF_INET6, ("::", 80)), (socket.AF_INET, ("0.0.0.0", 80))]
+    groups = open_all(opened, host="::", reactor_num=reactor_num)
+    families = {each.family for group in groups for each in group}
+    assert families == {socket.AF_INET, *({socket.AF_INET6} if has_ipv6() else ())}
+    (port,) = {each.getsockname()[1] for group in groups for each in group}
+    for family in families:
+        host = "127.0.0.1" if family == socket.AF_INET else "::1"
+        with socket.create_connection((host, port)) as client:
+            assert client.getpeername()[0] == host
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
 def test_an_address_of_another_machine_is_said() -> None:
     with pytest.raises(StartError, match="does not have that address"):
         listen(Settings().update({"host": "192.0.2.1", "port": 0}))

@@ -14,13 +14,15 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingTCPServer
+from typing import Any
 
 from zwoole.listening import explain
 from zwoole.shared.errors import StartError
 from zwoole.shared.log import get_logger
 from zwoole.shared.settings import Settings
 
-MAX_CONNECTIONS = 8  # what comes beyond is closed at once
+METHODS = ("GET", "HEAD")
+MAX_CONNECTIONS = 8  # if one more comes, the oldest is closed: silent clients keep nobody out
 IDLE_S = 5.0  # a client that sends or takes nothing for so long is let go
 WHOLE_S = 15.0  # so is one that has not finished by then
 POLL_S = 0.1  # how soon the thread notices that it is to end
@@ -80,22 +82,32 @@ class _HttpServer(ThreadingTCPServer):
         self.token = token
         self.run_dir = run_dir
         self.readiness = readiness
-        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._clients: dict[socket.socket, None] = {}  # the oldest first
+        self._lock = threading.Lock()
         super().__init__(address, _Handler)
 
-    def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
-        if self._places.acquire(blocking=False):
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            if len(self._clients) >= MAX_CONNECTIONS:
+                oldest = next(iter(self._clients))
+                del self._clients[oldest]
+                cut_off(oldest)
+            self._clients[request] = None
+        try:
             super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        except BaseException:  # no thread to be had
+            self._forget(request)
+            raise
 
-    def process_request_thread(
-        self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
-    ) -> None:
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            self._forget(request)
+
+    def _forget(self, request: socket.socket) -> None:
+        with self._lock:
+            self._clients.pop(request, None)
 
     def handle_error(self, request: object, client_address: object) -> None:
         log.debug("a request to the admin listener failed", exc_info=True)
@@ -105,9 +117,22 @@ class _Handler(BaseHTTPRequestHandler):
     server: _HttpServer
     timeout = IDLE_S
 
+    def version_string(self) -> str:
+        """Return what stands in `Server`: nothing that helps to choose an attack."""
+        return "zwoole"
+
+    def parse_request(self) -> bool:
+        """Read the head; answer a method that nothing here has."""
+        if not super().parse_request():
+            return False
+        if self.command in METHODS:
+            return True
+        self._answer(405, f"there are {' and '.join(METHODS)}\n", Allow=", ".join(METHODS))
+        return False
+
     def handle(self) -> None:
         """Answer one request, in a bounded time whatever the client does."""
-        limit = threading.Timer(WHOLE_S, self._cut_off)
+        limit = threading.Timer(WHOLE_S, cut_off, [self.connection])
         limit.daemon = True
         limit.start()
         try:
@@ -130,6 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, "there are /metrics, /healthz and /readyz\n")
 
+    do_HEAD = do_GET  # _answer leaves the body out
+
     def log_message(self, format: str, *arguments: object) -> None:
         log.debug(format, *arguments)
 
@@ -145,13 +172,16 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
-    def _cut_off(self) -> None:
-        try:
-            self.connection.shutdown(socket.SHUT_RDWR)
-        except OSError:  # it has gone by itself
-            pass
+
+def cut_off(client: socket.socket) -> None:
+    """End a connection, whatever its thread waits for: that ends too."""
+    try:
+        client.shutdown(socket.SHUT_RDWR)
+    except OSError:  # it has gone by itself
+        pass
 
 
 def is_loopback(host: str) -> bool:

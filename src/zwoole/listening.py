@@ -92,7 +92,9 @@ def bind_all(addresses: list[Address], settings: Settings) -> list[socket.socket
 
 
 def resolve(host: str, port: int) -> list[Address]:
-    """Return family and address of each address that the host has."""
+    """Return family and address of each address that the host has; "::" stands for all of IPv6 and of IPv4."""
+    if host == "::":
+        return [(socket.AF_INET6, ("::", port)), (socket.AF_INET, ("0.0.0.0", port))]
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:

@@ -134,22 +134,3 @@ def test_a_port_in_use_is_said_at_the_start() -> None:
             expected = f"zwoole: cannot listen on 127.0.0.1:{port} (admin_port): the port is in use; "
             assert server.log().startswith(expected)
             assert server.log().count("\n") == 1
-
-
-def test_more_connections_than_there_are_places_do_not_hold_it_up(serve: Serve) -> None:
-    port = free_ports(1)[0]
-    serve(EXAMPLES / "echo.py", admin_port=port)
-    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(12)]
-    try:
-        closed = 0
-        for client in idle:
-            client.settimeout(0.3)
-            try:
-                closed += client.recv(1) == b""
-            except TimeoutError:
-                pass
-        assert closed == 4
-    finally:
-        for client in idle:
-            client.close()
-    wait_for(lambda: get(port, "/healthz")[0] == 200, "the places to be free again")

@@ -11,7 +11,12 @@ from zwoole import watching
 from zwoole.commands.options import run_dir_option
 from zwoole.launch import run_app
 from zwoole.shared.errors import SettingsError
-from zwoole.shared.settings import LOG_FORMATS
+from zwoole.shared.settings import LOG_FORMATS, Settings
+
+BOOLEANS = {
+    **dict.fromkeys(("true", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
+}
 
 DEBUG_SETTINGS = {
     "debug": True,
@@ -98,7 +103,18 @@ def parse_setting(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator:
         raise SettingsError(f"--set takes NAME=VALUE, not {text!r}")
+    return name, value_of(value, type(getattr(Settings(), name, None)))
+
+
+def value_of(text: str, kind: type) -> Any:
+    """Return the value of a setting of that type: JSON, a text without quotes, or a word for True and False."""
+    value: Any
     try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = text
+    if kind is bool and not isinstance(value, bool):
+        return BOOLEANS.get(text.strip().lower(), value)
+    if kind is str and not isinstance(value, str):  # a token or a host name of digits is a text
+        return text
+    return value
