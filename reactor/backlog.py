@@ -95,7 +95,8 @@ class Backlog:
 
     def _relieve(self) -> None:
         """Cut off those with the most waiting until a tenth of the limit is free again."""
-        largest = sorted(self._registry, key=lambda connection: connection.noted, reverse=True)
+        waiting = [connection for connection in self._registry if connection.noted]
+        largest = sorted(waiting, key=lambda connection: connection.noted, reverse=True)
         log.warning("%d bytes are held to be sent: cutting off the connections with the most", self.total)
         for connection in largest:
             if self.total <= self._total_limit * 9 // 10:

@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 
 LATE_S = 1.0
 TICK_S = 0.05
+MOST_ENDS = 128  # timeouts of one kind that may run out in a turn; the next turn goes on at once
 
 
 class Clock:
@@ -76,8 +77,10 @@ class Deadlines:
         return next(iter(self._ends.values())) if self._ends else None
 
     def run(self) -> None:
-        """Call `expired` for each that has run out."""
-        while self._ends:
+        """Call `expired` for each that has run out, for MOST_ENDS of them at most."""
+        for _ in range(MOST_ENDS):
+            if not self._ends:
+                return
             fd, end = next(iter(self._ends.items()))
             if end > self._clock.now:
                 return
@@ -124,10 +127,15 @@ class Wheel:
         return self._ticks[0] * TICK_S if self._ticks else None
 
     def run(self) -> None:
-        """Call `expired` for each that has run out."""
+        """Call `expired` for each that has run out, for MOST_ENDS of them at most."""
+        left = MOST_ENDS
         while self._ticks and self._ticks[0] * TICK_S <= self._clock.now:
-            ending = self._ending.pop(heappop(self._ticks))
+            ending = self._ending[self._ticks[0]]
             while ending:
+                if not left:
+                    return
+                left -= 1
                 fd = ending.pop()
                 del self._set_of[fd]
                 self._expired(fd)
+            del self._ending[heappop(self._ticks)]

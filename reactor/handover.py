@@ -4,9 +4,14 @@ A worker's place goes to a successor that is ready (`activate`); the one that ha
 worker that died has its unfinished events judged (`judge`), and its connections go on, with the next worker, or end
 (`bury`). A place without a worker for long, or given up, has its connections spread over the others. The connections
 themselves change hands in one way, `Router.settle`, whichever of these it was.
+
+Where there are many connections they are gone through in slices, turn by turn. Until its turn comes a connection waits:
+its owner takes no event of it any more, so its messages are parked.
 """
 
 from __future__ import annotations
+
+import itertools
 
 from zwoole.reactor.closing import Closing
 from zwoole.reactor.connection import ENDING, HANDSHAKE, OPEN, Connection
@@ -14,6 +19,7 @@ from zwoole.reactor.loop import Loop
 from zwoole.reactor.outbound import Outbound
 from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import OPENINGS, Router
+from zwoole.reactor.slices import Slices
 from zwoole.reactor.verdict import Verdict
 from zwoole.reactor.worker import WorkerLink, WorkerSlot
 from zwoole.shared.close_codes import CLOSE_INTERNAL_ERROR, CLOSE_SERVICE_RESTART, CLOSE_TRY_AGAIN_LATER
@@ -47,7 +53,9 @@ class Handover:
         self._outbound = outbound
         self._adopt_timeout = settings.adopt_timeout
         self._handover_timeout = settings.handover_timeout
-        self._farewells: list[tuple[float, int]] = []  # when to close which handler connection of a retiring worker
+        self._farewells = loop.add_wheel(self._part)  # handler connections of retiring workers
+        self._spreading: set[WorkerSlot] = set()  # places whose connections are being given to others
+        self._sending_away: Slices[Connection] | None = None
 
     def activate(self, link: WorkerLink) -> None:
         """Give a worker its place, and its slot's connections."""
@@ -63,18 +71,18 @@ class Handover:
         """Let a worker finish what it has; its connections go to its successor as they become free."""
         link.active = False
         link.retiring = True
-        handlers = []
         self._router.forget_line(link)
-        for connection in self._registry.all():
+        step = self._handover_timeout / (link.handlers or 1)
+        ends = itertools.count(step, step)
+
+        def leave(connection: Connection) -> None:
             if connection.owner is link:
                 if connection.handler:
-                    handlers.append(connection.fd)
+                    self._farewells.start(connection.fd, next(ends))
                 else:
                     self._router.settle(connection)
-        step = self._handover_timeout / (len(handlers) or 1)
-        now = self._loop.clock.now
-        self._farewells += [(now + step * (i + 1), fd) for i, fd in enumerate(handlers)]
-        self._farewells.sort()
+
+        Slices(self._loop, self._owned(link), leave)
         self._outbound.drain_if_done(link)
 
     def judge(self, link: WorkerLink) -> Verdict:
@@ -88,22 +96,22 @@ class Handover:
 
     def bury(self, link: WorkerLink, verdict: Verdict) -> None:
         """Do what the verdict says with every connection that was the dead worker's."""
-        owned = [connection for connection in self._registry.all() if connection.owner is link]
-        for connection in {*owned, *verdict.failed, *verdict.replay}:
+        failed = set(verdict.failed)
+        for connection in verdict.unfinished:
             connection.outstanding = 0
             connection.outstanding_bytes = 0
             connection.waiting = False
-        for connection in owned:
-            link.disown(connection)
-        failed = set(verdict.failed)
-        for connection, events in verdict.replay.items():
-            if connection.stage in (HANDSHAKE, OPEN, ENDING):
-                self._router.replay(connection, events)
+            if connection in verdict.replay and connection.stage in (HANDSHAKE, OPEN, ENDING):
+                self._router.replay(connection, verdict.replay[connection])
         slot = link.slot
         if slot not in self._router.slots:  # given up meanwhile
             slot = min(self._router.slots, key=lambda other: (other.link is None, other.connections))
         slot.pending_closes.extend(verdict.closes)
-        for connection in owned:
+
+        def go_on(connection: Connection) -> None:
+            if connection.owner is not link:
+                return
+            link.disown(connection)
             never_began = connection.parked is not None and connection.parked[0][0] in OPENINGS
             if connection in verdict.unopened and connection.stage not in (HANDSHAKE, OPEN, ENDING):
                 self._router.abandon(connection)  # it is closing, and nobody has heard that it was open
@@ -115,27 +123,39 @@ class Handover:
                 self._closing.finish_ending(connection)
             else:
                 self._router.settle(connection)
+
+        Slices(self._loop, self._owned(link), go_on)
         if slot.link is not None:
             self._loop.serve_later(slot.link)
 
     def give_up(self, slot: WorkerSlot) -> None:
         """Give up a place that is not among the router's any more: its connections go to the others."""
+        link, slot.link = slot.link, None
         self._spread(slot)
-        if slot.link is not None:
-            link, slot.link = slot.link, None
+        if link is not None:
             self.retire(link)
 
     def look_after(self) -> bool:
-        """See to handlers that linger and places without a worker; answer whether there are any left."""
+        """See to places without a worker; answer whether there are any."""
         now = self._loop.clock.now
-        while self._farewells and self._farewells[0][0] <= now:
-            connection = self._registry.find(self._farewells.pop(0)[1])
-            if connection is not None:
-                self._closing.server_close(connection, CLOSE_SERVICE_RESTART, "the server was updated")
         missing = [slot for slot in self._router.slots if slot.link is None]
-        for slot in missing:
-            self._look_after_place(slot, now - slot.gone_since if slot.gone_since else 0.0)
-        return bool(missing or self._farewells)
+        empty = {slot: now - slot.gone_since for slot in missing if slot.gone_since and slot.connections}
+        if len(missing) < len(self._router.slots):
+            for slot, seconds in empty.items():
+                if seconds >= self._adopt_timeout:
+                    self._spread(slot)
+        elif late := {slot for slot, seconds in empty.items() if seconds >= NO_WORKER_S}:
+            self._send_waiting_away(late)
+        return bool(missing)
+
+    def _owned(self, link: WorkerLink) -> list[Connection]:
+        return [connection for connection in self._registry.all() if connection.owner is link]
+
+    def _part(self, fd: int) -> None:
+        """A coroutine handler has stayed with its retiring worker as long as it may."""
+        connection = self._registry.find(fd)
+        if connection is not None:
+            self._closing.server_close(connection, CLOSE_SERVICE_RESTART, "the server was updated")
 
     def _lose(self, connection: Connection, code: int, reason: str) -> None:
         """Close a connection that its worker's death has cost a callback or its coroutine."""
@@ -145,32 +165,54 @@ class Handover:
         else:
             self._closing.server_close(connection, code, reason)
 
-    def _look_after_place(self, slot: WorkerSlot, seconds: float) -> None:
-        """A place has had no worker for so long."""
-        if seconds < self._adopt_timeout or not slot.connections:
+    def _send_waiting_away(self, slots: set[WorkerSlot]) -> None:
+        """Close the connections of these places that wait for a worker, where there has been none at all for long."""
+        if self._sending_away is not None and not self._sending_away.done:
             return
-        if any(other.link is not None for other in self._router.slots):
-            self._spread(slot)
-        elif seconds >= NO_WORKER_S:
-            for connection in self._registry.all():
-                if connection.slot is slot and connection.parked is not None:
-                    self._closing.server_close(connection, CLOSE_TRY_AGAIN_LATER, "the server has no worker now")
+
+        def send_away(connection: Connection) -> None:
+            slot: WorkerSlot | None = connection.slot
+            if connection.parked is not None and slot is not None and slot.link is None:
+                self._closing.server_close(connection, CLOSE_TRY_AGAIN_LATER, "the server has no worker now")
+
+        waiting = [it for it in self._registry.all() if it.parked is not None and it.slot in slots]
+        self._sending_away = Slices(self._loop, waiting, send_away)
 
     def _spread(self, slot: WorkerSlot) -> None:
-        """Let the connections of a place belong to the other places."""
-        others = [other for other in self._router.slots if other is not slot]
-        staffed = [other for other in others if other.link is not None] or others
-        for connection in self._registry.all():
-            if connection.slot is slot and not connection.closed_down:
-                self._router.move(connection, min(staffed, key=lambda other: other.connections))
-                if connection.adopting:
-                    connection.adopting = False
+        """Let the connections of a place belong to the other places, unless it gets a worker meanwhile."""
+        if slot in self._spreading:
+            return
+        self._spreading.add(slot)
+
+        def move(connection: Connection) -> None:
+            if connection.slot is not slot or connection.closed_down or slot.link is not None:
+                return
+            self._router.move(connection, self._least_busy(slot))
+            connection.adopting = False
+            owner: WorkerLink | None = connection.owner
+            if owner is not None and owner.closed:
+                return  # its worker's death is still to be acted on, which settles it
+            if not connection.handler or connection.stage <= ENDING:  # else its coroutine is lost, and it is closing
                 self._router.settle(connection)
-        slot.adoptions.clear()
-        while slot.held_back:
-            self._router.read_if_allowed(slot.held_back.popleft())  # or it is held back again, in its new place
-        while slot.pending_closes:
-            min(staffed, key=lambda other: other.connections).pending_closes.append(slot.pending_closes.popleft())
-        for other in staffed:
+
+        def finish() -> None:
+            self._spreading.discard(slot)
+            if slot.link is not None:
+                return
+            slot.adoptions.clear()
+            held_back = list(slot.held_back)
+            slot.held_back.clear()
+            Slices(self._loop, held_back, self._router.read_if_allowed)  # or it is held back again, in its new place
+            other = self._least_busy(slot)
+            other.pending_closes.extend(slot.pending_closes)
+            slot.pending_closes.clear()
             if other.link is not None:
                 self._loop.serve_later(other.link)
+
+        mine = [connection for connection in self._registry.all() if connection.slot is slot]
+        Slices(self._loop, mine, move, finish)
+
+    def _least_busy(self, slot: WorkerSlot) -> WorkerSlot:
+        """Return the place with the fewest connections beside one, of those with a worker where there are any."""
+        others = [other for other in self._router.slots if other is not slot]
+        return min(others, key=lambda other: (other.link is None, other.connections))

@@ -1,8 +1,4 @@
-"""The master: builds the reactor's parts, obeys the supervisor, and ends in good order.
-
-Stopping has three steps, each with a share of the time it is given: no new connection and no new message; what was
-accepted is finished; every client is told 1001 and waited for, so that its `close` callback runs.
-"""
+"""The master: builds the reactor's parts, and obeys the supervisor."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +17,8 @@ from zwoole.reactor.admin import Admin
 from zwoole.reactor.backlog import Backlog
 from zwoole.reactor.closing import Closing
 from zwoole.reactor.compression import Compression
-from zwoole.reactor.connection import HANDSHAKE, OPEN
+from zwoole.reactor.graceful_stop import GracefulStop
 from zwoole.reactor.handover import Handover
-from zwoole.reactor.handshake import Refused
 from zwoole.reactor.heartbeat import Heartbeat
 from zwoole.reactor.inbound import Inbound
 from zwoole.reactor.limits import Limits
@@ -36,17 +31,14 @@ from zwoole.reactor.pool import Pool
 from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
 from zwoole.shared import control, outlet, stats
-from zwoole.shared.close_codes import CLOSE_GOING_AWAY
 from zwoole.shared.log import get_logger, reopen
 from zwoole.shared.rundir import control_address, snapshot_path, table_path
 from zwoole.shared.settings import Settings
 from zwoole.shared.snapshot import Snapshot
 from zwoole.shared.table import ConnectionTable
 
-FINISH_SHARE = 0.7  # of the time for a stop, that accepted messages may take before 1001 is sent anyway
 ORPHANED_STOP_S = 2.5
 RECORD_S = 0.5  # how often what is counted is written where every process can read it
-STOP_STEP_S = 0.02  # how often a stop looks whether its step is done
 
 POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
 
@@ -58,7 +50,6 @@ class Master:
 
     Attributes:
         loop: its event loop.
-        stopping: whether a stop has begun.
     """
 
     def __init__(
@@ -78,7 +69,6 @@ class Master:
         self._run_dir = run_dir
         self._index = index
         self._settings = settings
-        self.stopping = False
         self._started = time.time()
         self._registry = Registry(table, index, settings.reactor_num)
         self.loop = Loop(self._registry)
@@ -98,7 +88,7 @@ class Master:
         self._outbound.on_answer = self._opening.answered
         self._pipes = Pipes(self.loop, table, self._router, settings)
         self._handover = Handover(self.loop, self._registry, self._router, self._closing, self._outbound, settings)
-        self._admin = Admin(self._registry, self._closing, self._outbound, self.status)
+        self._admin = Admin(self.loop, self._registry, self._closing, self._outbound, self.status)
         self._pool = Pool(
             self.loop,
             self._router,
@@ -119,11 +109,16 @@ class Master:
         self._outbound.on_served = lambda incarnation: self._tell("served", incarnation=incarnation)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._control = self._connect(epoch)
-        self._steps: list[Callable[[float], bool]] = []
-        self._step_timer = self.loop.add_deadlines(STOP_STEP_S, self._step)
-        self._spread_ends = 0.0
-        self._step_ends = 0.0
-        self._stop_ends = 0.0
+        self._stopping = GracefulStop(
+            self.loop,
+            self._registry,
+            self._router,
+            self._opening,
+            self._closing,
+            settings,
+            links=lambda: self._pool.links,
+            done=self._stopped,
+        )
         self._orphaned = False
         self._named = {"role": stats.MASTER, "index": index, "pid": os.getpid(), "incarnation": epoch}
         self._snapshot = Snapshot(snapshot_path(run_dir, stats.MASTER, epoch))
@@ -178,12 +173,15 @@ class Master:
             elif kind == "reopen_log":
                 reopen(self._settings.log_file)
             elif kind == "query":
-                self._tell("answer", id=message["id"], result=self._admin.answer(message))
+                self._admin.answer(message, partial(self._answer, message["id"]))
             else:
                 log.warning("the supervisor said %r, which this master does not know", kind)
 
+    def _answer(self, query: int, result: dict[str, Any]) -> None:
+        self._tell("answer", id=query, result=result)
+
     def _worker_ready(self, incarnation: int) -> None:
-        if not self.stopping:
+        if not self._stopping.begun:
             self._listener.start()
         self._tell("ready", incarnation=incarnation)
 
@@ -253,88 +251,16 @@ class Master:
             ],
         }
 
-    # Stopping.
+    # The end.
 
     def _begin_stop(self, seconds: float, spread: float = 0.0) -> None:
-        """Begin to stop; a second word only shortens the time.
-
-        Args:
-            seconds: the time it may take in all.
-            spread: seconds over which clients are told goodbye.
-        """
-        now = time.monotonic()
-        self._stop_ends = now + seconds
-        if self.stopping:
-            return
-        self.stopping = True
+        """Accept nobody any more, and stop; see GracefulStop.begin."""
         self._listener.close()
-        self._spread_ends = now + spread
-        self._step_ends = now + spread + (seconds - spread) * FINISH_SHARE
-        self._steps = [
-            self._leave_slowly,
-            self._stop_reading,
-            self._finish_accepted,
-            self._say_goodbye,
-            self._wait_for_clients,
-            self._wait_for_workers,
-        ]
-        self._step_timer.start(0)
+        self._stopping.begin(seconds, spread)
 
-    def _step(self, _: int) -> None:
-        """Go on with the stop as far as it goes now."""
-        while self._steps and self._steps[0](time.monotonic()):
-            self._steps.pop(0)
-        if self._steps:
-            self._step_timer.start(0)
-        else:
-            if self._orphaned:
-                self._pool.dismiss()
-            self._tell("stopped")
-            self.loop.stop()
-
-    def _leave_slowly(self, now: float) -> bool:
-        """Tell some clients goodbye, so many that at the end of the spread all have been; the others are served on."""
-        steps_left = max(int((self._spread_ends - now) / STOP_STEP_S), 0)
-        if not steps_left:
-            return True
-        staying = [connection for connection in self._registry if connection.stage == OPEN]
-        for connection in staying[: -(-len(staying) // steps_left)]:
-            self._closing.server_close(connection, CLOSE_GOING_AWAY, "the server is stopping")
-        return not staying
-
-    def _stop_reading(self, now: float) -> bool:
-        """Accept no further message, and no further handshake."""
-        self._router.draining = True
-        for connection in self._registry:
-            if connection.stage == HANDSHAKE:
-                self._opening.refuse(connection, Refused(503, "the server is stopping"))
-            elif connection.stage == OPEN:
-                self._router.stop_reading(connection)
-        return True
-
-    def _finish_accepted(self, now: float) -> bool:
-        """Wait until every accepted message has been answered."""
-        if now >= min(self._step_ends, self._stop_ends):
-            return True
-        return all(connection.stage > OPEN or self._router.is_idle(connection) for connection in self._registry)
-
-    def _say_goodbye(self, now: float) -> bool:
-        for connection in self._registry:
-            self._closing.server_close(connection, CLOSE_GOING_AWAY, "the server is stopping")
-        return True
-
-    def _wait_for_clients(self, now: float) -> bool:
-        """Wait until every client has gone; force those that have not in time."""
-        if len(self._registry) == 0:
-            return True
-        if now < self._stop_ends - 0.2:
-            return False
-        for connection in self._registry:
-            self._closing.force(connection)
-        return True
-
-    def _wait_for_workers(self, now: float) -> bool:
-        """Wait until the workers have run what they were told last, the `close` callbacks above all."""
-        if now >= self._stop_ends:
-            return True
-        return all(link.window.places == 0 for link in self._pool.links if link.ready)
+    def _stopped(self) -> None:
+        """Nobody is left to be served."""
+        if self._orphaned:
+            self._pool.dismiss()
+        self._tell("stopped")
+        self.loop.stop()

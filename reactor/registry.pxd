@@ -8,6 +8,7 @@ cdef class Registry:
     cdef readonly ConnectionTable table
     cdef readonly dict by_descriptor
     cdef dict _by_address
+    cdef dict _finishing
     cdef list _slots
     cdef Py_ssize_t _places_taken
     cdef int _reactor

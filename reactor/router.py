@@ -31,7 +31,7 @@ from zwoole.shared.settings import Settings
 from zwoole.shared.wire import BUFFER_EMPTY, BUFFER_FULL
 
 OPENINGS = (EVENT_OPEN, EVENT_HANDSHAKE)  # a worker that hears one of them has not heard of the connection before
-ADOPTIONS_PER_TURN = 256  # a few microseconds each: hand-overs of thousands go in slices
+ADOPTIONS_PER_TURN = 256  # and ends that are told late; a few microseconds each: those of thousands go in slices
 READ_ON_PER_TURN = 64  # held back connections that are read again at a time; what they send may fill everything anew
 STALE = 1024  # that many who are gone may stand in a line, and as many as are there
 
@@ -215,9 +215,8 @@ class Router:
         """Send what the windows have room for now: ends that found no place, adoptions, those in the line."""
         slot = link.slot
         if slot.link is link:
-            while slot.pending_closes and link.window.has_place():
-                link.send_close(slot.pending_closes.popleft())
-                self._loop.touch(link)
+            if slot.pending_closes:
+                self._tell_ends(slot)
             if slot.adoptions:
                 self._serve_adoptions(slot)
         if slot.notices and link.window.has_place():
@@ -268,6 +267,19 @@ class Router:
         slot.connections += 1
         connection.slot = slot
 
+    def _tell_ends(self, slot: WorkerSlot) -> None:
+        """Tell the slot's worker of ends that could not be told, as far as its window and this turn allow."""
+        link = slot.link
+        if link is None:
+            return
+        for _ in range(ADOPTIONS_PER_TURN):
+            if not slot.pending_closes or not link.window.has_place():
+                break
+            link.send_close(slot.pending_closes.popleft())
+            self._loop.touch(link)
+        else:
+            self._loop.serve_later(link)
+
     def _serve_adoptions(self, slot: WorkerSlot) -> None:
         """Tell the slot's worker to adopt those in line, as far as its window and this turn allow."""
         link = slot.link
@@ -277,11 +289,10 @@ class Router:
             if not slot.adoptions or not link.window.has_room(0):
                 break
             connection = slot.adoptions.popleft()
+            if connection.slot is not slot or not connection.adopting:  # it was given to another place meanwhile
+                continue
             connection.adopting = False
             if connection.closed_down:
-                continue
-            if connection.slot is not slot:
-                self.settle(connection)
                 continue
             if connection.parked is not None and connection.parked[0][0] in OPENINGS:
                 self._send_parked(link, connection)

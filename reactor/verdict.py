@@ -27,6 +27,7 @@ class Verdict:
         replay: connection, and the (event, data) of it to be sent again, in order.
         closes: connections whose `close` nobody has begun.
         unopened: connections whose `open` nobody has begun.
+        unfinished: connections with an event, other than a close, that has no acknowledgement.
     """
 
     def __init__(self, unfinished: Iterable[Outstanding], progress: Callable[[int], int]) -> None:
@@ -40,11 +41,14 @@ class Verdict:
         self.replay: dict[Connection, list[tuple[int, bytes]]] = {}
         self.closes: list[Connection] = []
         self.unopened: set[Connection] = set()
+        self.unfinished: set[Connection] = set()
         failed: set[Connection] = set()
         for item in unfinished:
             connection = item.connection
             if connection is None or item.event == EVENT_COMMAND:
                 continue
+            if item.event != EVENT_CLOSE:
+                self.unfinished.add(connection)
             if item.event == EVENT_HANDSHAKE and connection.stage != HANDSHAKE:  # its answer is here
                 continue
             waiting = progress(item.sequence) == WAITING

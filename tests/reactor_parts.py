@@ -191,7 +191,7 @@ class Reactor:
     def bare_connection(self) -> Connection:
         """Return an open connection that has no socket."""
         connection = self.registry.add(-1, "127.0.0.1", 40000)
-        self.registry.by_descriptor.clear()
+        self.registry.forget_socket(connection)
         establish(self, connection)
         return connection
 

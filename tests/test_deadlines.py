@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zwoole.reactor.deadlines import LATE_S, TICK_S, Clock, Deadlines, Wheel
+from zwoole.reactor.deadlines import LATE_S, MOST_ENDS, TICK_S, Clock, Deadlines, Wheel
 
 
 class Monotonic:
@@ -229,3 +229,27 @@ def test_what_runs_out_of_a_wheel_may_start_and_stop_others_of_its_tick() -> Non
     clock.turn(monotonic.time)
     wheel.run()
     assert expired == expired[:1] * 2
+
+
+@pytest.mark.parametrize("kind", ["deadlines", "wheel"])
+def test_no_turn_ends_more_than_its_share_and_the_next_goes_on_at_once(loop: Loop, kind: str) -> None:
+    wheel = Wheel(loop.clock, loop.expired.append)
+    timer: Deadlines | Wheel = wheel if kind == "wheel" else loop.deadlines
+    count = 2 * MOST_ENDS + 5
+    for fd in range(1, count + 1):
+        if isinstance(timer, Wheel):
+            timer.start(fd, 10.0)
+        else:
+            timer.start(fd)
+    timer.stop(7)
+    loop.monotonic.time += 11.0
+    loop.clock.turn(loop.clock.now + 11.0)
+    ended: list[int] = []
+    for left in (count - 1 - MOST_ENDS, count - 1 - 2 * MOST_ENDS, 0):
+        loop.expired.clear()
+        timer.run()
+        ended += loop.expired
+        assert len(timer) == left
+        end = timer.next_end()
+        assert end is None if not left else end is not None and end <= loop.clock.now
+    assert sorted(ended) == [fd for fd in range(1, count + 1) if fd != 7]

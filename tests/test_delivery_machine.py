@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from tests.delivery_parts import Actor, Peer, Story
 from tests.reactor_parts import Client, Reactor, establish
+from zwoole.reactor import slices
 from zwoole.reactor.connection import OPEN
 from zwoole.reactor.worker import WorkerSlot
 from zwoole.shared.wire import DISCONNECT
@@ -26,6 +28,8 @@ def chosen(among: Sequence[Chosen], pick: int) -> Chosen:
 
 class DeliveryMachine(RuleBasedStateMachine):
     """Two places for workers, any number of clients, and all that may happen to them."""
+
+    turns = 4  # of the loop after each step, so that what was sent has arrived
 
     def __init__(self) -> None:
         super().__init__()
@@ -254,7 +258,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """Turn the loop until everything sent has arrived."""
-        self.reactor.turn(4)
+        self.reactor.turn(self.turns)
         for actor in self.living():
             actor.take()
         for peer in self.peers.values():
@@ -269,3 +273,23 @@ class DeliveryMachine(RuleBasedStateMachine):
 
 DeliveryMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestDelivery = DeliveryMachine.TestCase
+
+
+class SlicedMachine(DeliveryMachine):
+    """The same where each turn acts on one connection, and the next step comes before it has acted on all."""
+
+    turns = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(slices, "SLICE", 1)
+
+    def teardown(self) -> None:
+        self.turns = 50
+        super().teardown()
+        self.patch.undo()
+
+
+SlicedMachine.TestCase.settings = DeliveryMachine.TestCase.settings
+TestDeliveryInSlices = SlicedMachine.TestCase

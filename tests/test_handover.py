@@ -8,6 +8,9 @@ import pytest
 
 from tests.delivery_parts import Actor, Story
 from tests.reactor_parts import Client, Reactor
+from zwoole.reactor import slices
+from zwoole.reactor.connection import OPEN as STAGE_OPEN
+from zwoole.shared.frames import build_frame
 from zwoole.shared.wire import ADOPT, CLOSE, OPEN
 
 
@@ -83,6 +86,85 @@ def test_an_end_that_a_given_up_place_was_to_hear_is_told_to_another(
     reactor.handover.give_up(reactor.router.slots.pop())
     goes.die()
     assert (CLOSE, fd) in [(event.kind, event.fd) for event in stays.worker.take()]
+
+
+def test_a_handler_whose_worker_died_is_not_handed_over_though_its_place_is_given_up_meanwhile(
+    reactor: Reactor, stories: dict[int, Story], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place is given up before all of its connections have had their turn."""
+    monkeypatch.setattr(slices, "SLICE", 1)
+    stays = actor_at(reactor, 0, stories)
+    reactor.router.slots[0].connections += 100  # so that all go to the other place
+    goes = actor_at(reactor, 1, stories)
+    clients = [client_of(reactor, stories, stays, goes) for _ in range(5)]
+    for client in clients:
+        fd = client.connection.fd
+        client.connection.handler = True
+        goes.link.handlers += 1
+        goes.begin(fd)
+        goes.finish(fd)
+    goes.flush()
+    reactor.turn()
+    goes.die()
+    reactor.handover.give_up(reactor.router.slots.pop())
+    reactor.turn(20)
+    assert ADOPT not in [event.kind for event in stays.worker.take()]
+    assert [client.read() for client in clients] == [
+        build_frame(8, b"\x03\xf4the server process was restarted") for _ in clients
+    ]
+
+
+def test_a_worker_that_comes_while_its_place_is_given_to_others_adopts_what_is_left_once(
+    reactor: Reactor, stories: dict[int, Story], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "SLICE", 1)
+    other = actor_at(reactor, 0, stories)
+    reactor.router.slots[0].connections += 100
+    first = actor_at(reactor, 1, stories)
+    clients = [client_of(reactor, stories, other, first) for _ in range(6)]
+    for client in clients:
+        first.begin(client.connection.fd)
+        first.finish(client.connection.fd)
+    first.flush()
+    reactor.turn()
+    first.die()
+    reactor.turn(20)
+    reactor.time.now += 2.0
+    reactor.turn(1)
+    assert reactor.handover.look_after()
+    reactor.turn(2)
+    second = actor_at(reactor, 1, stories)
+    reactor.turn(20)
+    adopted = {actor: [event.fd for event in actor.worker.take() if event.kind == ADOPT] for actor in (other, second)}
+    assert all(adopted.values()), "some went before the worker came"
+    assert sorted([*adopted[other], *adopted[second]]) == sorted(client.connection.fd for client in clients)
+    assert reactor.router.slots[1].connections == len(adopted[second])
+    assert second.link.connections == len(adopted[second])
+
+
+def test_where_no_worker_is_left_those_that_wait_are_sent_away_and_the_others_stay(
+    reactor: Reactor, stories: dict[int, Story], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "SLICE", 1)
+    actors = [actor_at(reactor, place, stories) for place in range(2)]
+    clients = [client_of(reactor, stories, *actors) for _ in range(6)]
+    for actor in actors:
+        for fd in actor.idle_lanes():
+            actor.begin(fd)
+            actor.finish(fd)
+        actor.flush()
+    reactor.turn()
+    for actor in actors:
+        actor.die()
+    reactor.turn(20)
+    for client in clients[:4]:
+        client.send_message(b"waits")
+    for _ in range(70):
+        reactor.pass_time(0.5)
+        reactor.handover.look_after()
+    reactor.turn(20)
+    assert [client.connection.stage == STAGE_OPEN for client in clients] == [False] * 4 + [True] * 2
+    assert clients[0].read() == build_frame(8, b"\x03\xf5the server has no worker now")
 
 
 def test_adopt_comes_before_what_had_not_begun(reactor: Reactor, stories: dict[int, Story]) -> None:

@@ -160,6 +160,29 @@ def test_a_client_that_never_answers_does_not_hold_it(serve: Serve) -> None:
 # Not so good order.
 
 
+def test_a_client_that_keeps_the_connection_open_leaves_workers_time_for_their_end(serve: Serve) -> None:
+    """It has answered the close frame; its silence must not cost `worker_stop` its time."""
+    app = SYNC.replace(
+        "    server.start()",
+        """
+    @server.on("worker_stop")
+    def on_worker_stop(server, worker_id):
+        time.sleep(3)
+        print("worker_stop ended", flush=True)
+
+    server.start()""",
+    )
+    server = serve(app, max_wait_time=8.0)
+    with RawClient(server.port) as client:
+        client.upgrade()
+        server.send_signal(signal.SIGTERM)
+        assert client.read_frame().close_code == 1001
+        client.send_frame(CLOSE, b"\x03\xe9")
+        server.wait_line("worker_stop ended")
+        assert server.wait() == 0
+    server.assert_nothing_left()
+
+
 def test_second_signal_forces(serve: Serve) -> None:
     server = serve(SYNC)
     with server.connect() as client:
