@@ -21,7 +21,6 @@ import io
 import os
 import select
 import stat
-import sys
 import threading
 import time
 from typing import Any
@@ -47,16 +46,20 @@ class Outlet:
         """Prepare to write to a standard descriptor, which is open."""
         self.lost = 0
         self.untold = 0
-        self.at_once = at_once
         self.descriptor = os.dup(standard)
         self._standard = standard
         self._leads_to: tuple[int, int] | None = None
-        self._piece = select.PIPE_BUF  # how much to write in one go
+        self._asks = False  # whether to ask before each write if there is room
         self.forget()
+        self.at_once = at_once
         self.follow()
 
     def forget(self) -> None:
-        """Forget what waits, and the thread: in a child process that was forked, these belong to the parent."""
+        """Forget what waits, and the thread: in a child process that was forked, these belong to the parent.
+
+        The child may end without a word, so it writes at once.
+        """
+        self.at_once = True
         self._changed = threading.Condition(threading.RLock())  # a signal handler may print in the middle of a print
         self._waiting: collections.deque[bytes] = collections.deque()
         self._bytes = 0
@@ -80,8 +83,7 @@ class Outlet:
             if opened is not None:
                 os.close(opened)
             self._leads_to = leads_to
-            waits = opened is None and not stat.S_ISREG(found.st_mode)
-            self._piece = select.PIPE_BUF if waits else sys.maxsize
+            self._asks = opened is None and not stat.S_ISREG(found.st_mode)
 
     def write(self, data: bytes) -> bool:
         """Write `data`, now or as soon as it is taken; return False if it is lost."""
@@ -101,12 +103,16 @@ class Outlet:
         """Write what can be written without waiting; return how many bytes."""
         self.follow()
         written = 0
-        while written < len(data) and self._poll.poll(0):
+        while written < len(data) and (not self._asks or self._poll.poll(0)):
             try:
-                written += os.write(self.descriptor, data[written : written + self._piece])
+                written += self._write_some(data, written)
             except BlockingIOError:
                 break
         return written
+
+    def _write_some(self, data: bytes, begin: int) -> int:
+        end = begin + select.PIPE_BUF if self._asks else len(data)
+        return os.write(self.descriptor, data[begin:end])
 
     def _queue(self, data: bytes) -> bool:
         full = len(self._waiting) >= QUEUED_WRITES or self._bytes + len(data) > QUEUED_BYTES
@@ -164,7 +170,7 @@ class Outlet:
             self.follow()
             if self._poll.poll(LOOK_MS):
                 with contextlib.suppress(BlockingIOError):
-                    written += os.write(self.descriptor, data[written : written + self._piece])
+                    written += self._write_some(data, written)
 
 
 def reopened(descriptor: int, mode: int) -> int | None:

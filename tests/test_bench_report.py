@@ -240,6 +240,11 @@ def test_the_page_is_whole_and_stands_alone() -> None:
         assert number in text
 
 
+def test_what_a_server_says_commands_no_terminal() -> None:
+    told = "\n".join(report.notes(PLAN, replace(FAILED, first_error="HTTP status 400: \x1b[2J\n[red]")))
+    assert r"HTTP status 400: \x1b[2J\n[red]." in told
+
+
 def test_the_page_shows_errors_and_notes() -> None:
     text, _ = checked(PLAN, FAILED)
     assert "a message was never answered" in text

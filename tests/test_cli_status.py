@@ -22,6 +22,8 @@ REPORT: dict[str, Any] = {
     "listening": ["127.0.0.1:8080"],
     "run_dir": "/run/zwoole",
     "missing": [],
+    "log_lines_lost": 0,
+    "stats": {"total": {"log_lines_lost": 0}},
     "processes": [
         {**PROCESS, "role": "worker", "index": 1, "pid": 103, "cpu_s": 1.0, "ready": False},
         {**PROCESS, "role": "worker", "index": 0, "pid": 102, "cpu_s": 1.0, "restarts": 2},
@@ -39,6 +41,13 @@ REPORT: dict[str, Any] = {
 }
 
 
+def printed(first: dict[str, Any], second: dict[str, Any]) -> str:
+    """Return what a terminal shows."""
+    file = io.StringIO()
+    Console(file=file, width=100).print(page(first, second, 0.5))
+    return file.getvalue()
+
+
 def test_a_page_has_totals_rates_and_a_line_for_each_process() -> None:
     later = copy.deepcopy(REPORT)
     later["masters"][0].update(messages_in=150, messages_out=300, bytes_in=2024, bytes_out=4048, queued_bytes=2048)
@@ -54,6 +63,15 @@ def test_a_page_has_totals_rates_and_a_line_for_each_process() -> None:
         "worker 0  102  ready     2h05m   0%  30.0 MiB            3      5               2",
         "worker 1  103  starting  2h05m   0%  30.0 MiB            0      0               0",
     ]
+
+
+def test_lines_that_were_lost_are_told_of() -> None:
+    told = "1,234 lines of the log, or of what the app printed, were lost: nobody took them"
+    later = {**REPORT, "log_lines_lost": 1000, "stats": {"total": {"log_lines_lost": 234}}}
+    assert told in describe(REPORT, later, 0.5)
+    assert told not in describe(REPORT, REPORT, 0.5)
+    assert told in printed(REPORT, later)
+    assert told not in printed(REPORT, REPORT)
 
 
 def test_a_process_and_a_master_that_are_new_have_no_rates_yet() -> None:

@@ -7,6 +7,7 @@ import sys
 import click
 
 from zwoole.commands.group import Group
+from zwoole.shared.complaint import say
 from zwoole.shared.errors import ZwooleError
 from zwoole.version import VERSION
 
@@ -35,5 +36,5 @@ def main() -> None:
     except click.Abort:
         sys.exit(INTERRUPTED)
     except ZwooleError as error:
-        print(f"zwoole: {error}", file=sys.stderr)
+        say(str(error))
         sys.exit(1)

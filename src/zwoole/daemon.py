@@ -8,6 +8,7 @@ import socket
 import sys
 
 from zwoole.notify import READY
+from zwoole.shared.complaint import say
 
 MAX_STATE_BYTES = 4096
 
@@ -43,9 +44,9 @@ def wait(pid: int, listening: socket.socket, log_file: str) -> int:
     while True:
         ready = [descriptor for descriptor, _ in poll.poll()]
         if listening.fileno() in ready and READY.encode() in listening.recv(MAX_STATE_BYTES).split(b"\n"):
-            print(f"zwoole: serving in the background (pid {pid}), log in {log_file}", file=sys.stderr)
+            say(f"serving in the background (pid {pid}), log in {log_file}")
             return 0
         if pidfd in ready:
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            print(f"zwoole: the server has not started (exit code {code}); {log_file} says why", file=sys.stderr)
+            say(f"the server has not started (exit code {code}); {log_file} says why")
             return code if code > 0 else 1

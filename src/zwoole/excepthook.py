@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
+from zwoole.shared.complaint import say
 from zwoole.shared.errors import SettingsError, StartError, WrongProcess
 from zwoole.shared.traces import is_users
 
@@ -17,7 +18,7 @@ def install() -> None:
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, SettingsError | StartError | WrongProcess):
-            print(f"zwoole: {place(trace)}{error}", file=sys.stderr)
+            say(f"{place(trace)}{error}")
         else:
             previous(kind, error, trace)
 

@@ -19,6 +19,7 @@ from zwoole.privileges import check_python, drop
 from zwoole.run_directory import RunDirectory, choose
 from zwoole.shared import log
 from zwoole.shared import plan as plans
+from zwoole.shared.complaint import say
 from zwoole.shared.errors import StartError, ZwooleError
 from zwoole.shared.settings import Settings
 from zwoole.shared.suggest import did_you_mean
@@ -169,10 +170,10 @@ def run_app(
     except ZwooleError as error:
         if reached or not reload:
             raise
-        print(f"zwoole: {error}; waiting for a change", file=sys.stderr, flush=True)
+        say(f"{error}; waiting for a change")
         restart_at_change(watched)
     if not reached:
-        print(f"zwoole: {target} ended without reaching server.start()", file=sys.stderr)
+        say(f"{target} ended without reaching server.start()")
         raise SystemExit(EXIT_BOOT_FAILED)
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from zwoole.shared.complaint import say
 from zwoole.shared.errors import StartError
 
 try:
@@ -67,5 +68,5 @@ def watch(folders: Sequence[Path], stop: threading.Event | None = None) -> Itera
 def restart_at_change(folders: Sequence[Path]) -> None:
     """Wait for a change, then run this command again from its beginning."""
     changes = next(iter(watch(folders)))
-    print(f"zwoole: changed: {', '.join(changes)}", file=sys.stderr, flush=True)
+    say(f"changed: {', '.join(changes)}")
     os.execv(sys.executable, sys.orig_argv)

@@ -182,7 +182,7 @@ def test_zwoole_stop_works_where_nobody_reads() -> None:
 
 def test_stacks_that_nobody_reads_hold_up_no_end() -> None:
     """A worker that hangs is ended by SIGABRT, whose handler writes its stacks."""
-    with pipe_that_nobody_reads() as (descriptor, _), Unread(CHATTY.format("def"), worker_timeout=1) as server:
+    with pipe_that_nobody_reads() as (descriptor, _), Unread(CHATTY.format("def"), worker_timeout=3) as server:
         server.descriptor = descriptor
         server.start().wait_ready()
         with server.connect() as client:
@@ -272,6 +272,43 @@ def test_a_forked_child_writes_too(serve: Serve) -> None:
         client.send("?")
         server.wait_log("logged by the child")
         server.wait_line("printed by the child")
+
+
+SPEAKS_IN_THE_SUPERVISOR = """
+    import logging, os
+    from zwoole import Server
+
+    server = Server()
+    server.on("message", lambda server, frame: None)
+
+    @server.on("start")
+    def on_start(server):
+        print("start")
+        if os.fork() == 0:
+            print("child")
+            os._exit(0)
+
+    @server.on("shutdown")
+    def on_shutdown(server):
+        for number in range(1000):
+            print("shutdown", number)
+            logging.getLogger("myapp").info("logged %d", number)
+
+    server.start()
+    print("after")
+"""
+
+
+def test_what_the_supervisor_wrote_before_it_ended_is_there(serve: Serve) -> None:
+    """Though a thread writes it."""
+    server = serve(SPEAKS_IN_THE_SUPERVISOR)
+    server.wait_line("start")
+    server.wait_line("child")
+    assert server.stop() == 0
+    last = [f"shutdown {number}" for number in range(1000)]
+    assert sorted(server.lines()[:2]) == ["child", "start"]
+    assert server.lines()[2:] == [*last, "after"]
+    assert re.findall(r" supervisor\] INFO logged (\d+)\n", server.log()) == list(map(str, range(1000)))
 
 
 FAILS_TO_BOOT = """
@@ -375,6 +412,28 @@ def kill_what_is_left(daemon: psutil.Process) -> None:
 def run_dir_below(folder: Path) -> Path | None:
     """Return the run directory of a server that has chosen it itself."""
     return next((path.parent for path in folder.glob("zwoole-*/*/plan*")), None)
+
+
+@pytest.mark.parametrize(
+    ("options", "code"), [(["app.py", "--daemon", "--log-file", "log"], 0), (["ends.py"], 3), (["none.py"], 1)]
+)
+def test_a_pipe_that_is_closed_changes_no_exit_code(options: list[str], code: int) -> None:
+    """Of a command that says one line there."""
+    with pipe_that_is_closed() as (descriptor, spoil), Unread(CHATTY.format("def")) as server:
+        server.write("ends.py", "")
+        server.command = [str(ZWOOLE), "run", *options, "--port", "0", "--pid-file", "pid"]
+        server.descriptor = descriptor
+        spoil()
+        server.start()
+        try:
+            assert server.wait() == code
+        finally:
+            pid_file = server.folder / "pid"
+            if code == 0:
+                daemon = psutil.Process(int(pid_file.read_text()))
+                daemon.terminate()
+                psutil.wait_procs([daemon], 30)
+                kill_what_is_left(daemon)
 
 
 # Apps that configure logging.

@@ -85,9 +85,13 @@ def describe(first: dict[str, Any], second: dict[str, Any], seconds: float) -> s
 
 
 def notes(report: dict[str, Any]) -> list[str]:
-    """Return a line for each process that is missing and that the table does not explain."""
+    """Return a line for each process that is missing and that the table does not explain, and one for lost output."""
     missing = [Missing(**fields) for fields in report["missing"]]
-    return [str(one) for one in missing if one.failed_boots or not one.starting]
+    told = [str(one) for one in missing if one.failed_boots or not one.starting]
+    lost = report["log_lines_lost"] + report["stats"]["total"].get("log_lines_lost", 0)
+    if lost:
+        told.append(f"{lost:,} lines of the log, or of what the app printed, were lost: nobody took them")
+    return told
 
 
 def totals(report: dict[str, Any]) -> dict[str, int]:
