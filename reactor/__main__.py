@@ -7,7 +7,6 @@ import faulthandler
 import gc
 import os
 import resource
-import signal
 import socket
 from pathlib import Path
 
@@ -30,9 +29,7 @@ def main() -> None:
     parser.add_argument("--listen", type=int, nargs="+", required=True)
     options = parser.parse_args()
 
-    signals.leave_to_supervisor()
-    # systemd and `timeout` send TERM to the whole group; the supervisor's word is what stops the master.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signals.ignore()  # the supervisor's word is what stops a master
     faulthandler.enable(outlet.of(2).descriptor)
     allocator.keep_freed_memory()
     settings = plan.read(options.run_dir).settings

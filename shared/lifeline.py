@@ -14,13 +14,16 @@ from collections.abc import Callable
 ORPHANED_EXIT = 70
 
 
-def watch(descriptor: int, orphaned: Callable[[], None], grace_s: float) -> None:
+def watch(
+    descriptor: int, orphaned: Callable[[], None], grace_s: float, last: Callable[[], None] = lambda: None
+) -> None:
     """Start the thread.
 
     Args:
         descriptor: the read end of the pipe.
         orphaned: called in that thread when the supervisor is gone.
         grace_s: seconds after which the process is ended whatever it does then.
+        last: called in that thread just before.
     """
 
     def wait() -> None:
@@ -28,6 +31,7 @@ def watch(descriptor: int, orphaned: Callable[[], None], grace_s: float) -> None
             pass
         orphaned()
         time.sleep(grace_s)
+        last()
         os._exit(ORPHANED_EXIT)
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()

@@ -139,6 +139,12 @@ class Settings:
     boot_timeout: float = _setting(
         60.0, "seconds until a new worker has said hello, or it is ended likewise; 0: any time", 0, 86400
     )
+    orphan_timeout: float = _setting(
+        5.0,
+        "seconds for processes that a worker started and left behind to end after SIGTERM, before they are killed",
+        0,
+        3600,
+    )
     debug: bool = _setting(
         False, "True: workers read the terminal's input, so that `breakpoint()` works; `zwoole run --debug` sets it"
     )

@@ -1,30 +1,88 @@
-"""The signals that a terminal sends to every process of the foreground, and that only the supervisor acts on.
+"""The signals that the supervisor acts on, and that its masters and workers leave to it.
 
-A child ignores them, but not from its first instruction: until Python runs, SIGINT would end it. So it is born with
-them blocked, and lets them through once they are ignored.
+Terminals, service managers and `kill` send them to all processes at once. Masters and workers must not end by them, and
+not from their first instruction on: until Python runs, they would. So both are born with the signals held back, and let
+them through once they are ignored.
+
+What is installed here is for this process alone. Programs that it starts get the default actions: a signal that is
+ignored stays so in them, one that a function handles does not. Children that it forks are given back what was there
+before (`give_back`).
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
-FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+SUPERVISORS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGRTMIN,
+)
+
+# A worker keeps their default: in a session of its own they do nothing by the kernel's rules, and with a terminal, for
+# a debugger, a function that handles them would be called for ever by a read in the background.
+FROM_TERMINAL_IO = (signal.SIGTTIN, signal.SIGTTOU)
+
+Handler = Callable[[int, "FrameType | None"], Any] | int
+
+_taken: dict[int, Any] = {}  # what we have installed, by signal
+_before: dict[int, Any] = {}  # what was there before that
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
     """Hold the signals back while a child is started, which inherits that; they are delivered afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, FROM_TERMINAL)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISORS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def leave_to_supervisor() -> None:
-    """Ignore the signals from now on, in a child that was born with them held back."""
-    for number in FROM_TERMINAL:
+def ignore() -> None:
+    """Ignore the signals from now on, in a master: it starts no programs that would inherit that."""
+    for number in SUPERVISORS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, FROM_TERMINAL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISORS)
+
+
+def leave_to_supervisor() -> None:
+    """Do nothing at the signals from now on, in a worker, whatever handlers its script has installed meanwhile."""
+    for number in SUPERVISORS:
+        if number not in FROM_TERMINAL_IO:
+            take(number, _do_nothing)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISORS)
+
+
+def take(number: int, handler: Handler) -> None:
+    """Install a handler; system calls that it interrupts go on afterwards."""
+    current = signal.getsignal(number)
+    if number not in _taken or current != _taken[number]:
+        _before[number] = current
+    _taken[number] = handler
+    signal.signal(number, handler)
+    if callable(handler):
+        signal.siginterrupt(number, False)
+
+
+def give_back() -> None:
+    """Install again what was there before ours; what the app has installed since then stays."""
+    for number, handler in _taken.items():
+        if signal.getsignal(number) == handler:
+            before = _before[number]
+            signal.signal(number, signal.SIG_DFL if before is None else before)
+    _taken.clear()
+    _before.clear()
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """Ignore a signal in such a way that programs which this process starts do not ignore it too."""

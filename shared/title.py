@@ -5,8 +5,23 @@ from __future__ import annotations
 import ctypes
 
 PR_SET_NAME = 15  # linux/prctl.h
+PR_GET_NAME = 16
+MAX_NAME_BYTES = 16  # the zero at its end included
+
+_before = b""
 
 
 def set_name(name: str) -> None:
     """Name this process, by 15 bytes at most."""
-    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+    global _before
+    prctl = ctypes.CDLL(None).prctl
+    before = ctypes.create_string_buffer(MAX_NAME_BYTES)
+    prctl(PR_GET_NAME, before, 0, 0, 0)
+    _before = _before or before.value
+    prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def restore() -> None:
+    """Give this process the name that it had before `set_name`: a forked child is none of the server's processes."""
+    if _before:
+        ctypes.CDLL(None).prctl(PR_SET_NAME, _before, 0, 0, 0)

@@ -14,15 +14,6 @@ from zwoole.children import EARLY_DEATH_S, Child, backoff, describe_exit, interp
 class Process:
     pid = 4242
 
-    def __init__(self) -> None:
-        self.sent: list[int] = []
-
-    def send_signal(self, number: int) -> None:
-        self.sent.append(number)
-
-    def kill(self) -> None:
-        self.sent.append(signal.SIGKILL)
-
 
 class Turns:
     def read(self) -> int:
@@ -64,11 +55,13 @@ def test_an_exit_is_described(status: int, words: str) -> None:
     assert child().describe_end(status) == words
 
 
-def test_a_child_that_we_have_killed_is_not_said_to_have_crashed() -> None:
+def test_a_child_that_we_have_killed_is_not_said_to_have_crashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(signal, "pidfd_send_signal", lambda _, number: sent.append(number))
     worker = child()
     worker.abort("it hangs")
     worker.kill("it is killed, at last")
-    assert worker.process.sent == [signal.SIGABRT, signal.SIGKILL]  # type: ignore[attr-defined]
+    assert sent == [signal.SIGABRT, signal.SIGKILL]
     assert worker.describe_end(-9) == "was ended by zwoole with SIGKILL: it hangs"
     assert worker.describe_end(3) == "exited with code 3"  # before the signal came
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import faulthandler
 import importlib
 import os
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
 
-from zwoole.shared import allocator, lifeline, log, outlet, signals, title
+from zwoole.shared import allocator, forks, groups, lifeline, log, outlet, signals, title
 from zwoole.shared import plan as plans
 from zwoole.shared.traces import print_users_part
 from zwoole.workers import role
@@ -37,7 +39,8 @@ def main() -> None:
     title.set_name(f"zwoole worker {options.slot}")
     log.start(f"worker {options.slot}", plan.settings.log_level, as_json=plan.settings.log_format == "json")
     os.set_inheritable(options.lifeline, False)
-    lifeline.watch(options.lifeline, lambda: None, ORPHAN_GRACE_S)
+    watch_lifeline(options.lifeline, plan.settings.orphan_timeout)
+    forks.in_child(lambda: leave_child(options.lifeline))
 
     runtime = Runtime(options.run_dir, options.slot, options.incarnation, options.masters, plan.settings)
     role.set_starter(runtime.run)
@@ -45,7 +48,8 @@ def main() -> None:
     sys.path[:] = plan.path
     os.chdir(plan.cwd)
     try:
-        run_app(plan)
+        with forks.child_ends_here():
+            run_app(plan)
     except SystemExit as error:
         if runtime.ended:
             raise
@@ -55,6 +59,23 @@ def main() -> None:
         when = "in what follows start()" if runtime.ended else "before it reached start()"
         boot_failure(f"the app failed {when}")
     boot_failure("the app ended without reaching start()")
+
+
+def watch_lifeline(descriptor: int, orphan_timeout: float) -> None:
+    """End this worker when the supervisor is gone, and what it has started too: nobody else would."""
+    end = partial(groups.end_own, orphan_timeout)
+
+    def orphaned() -> None:
+        atexit.register(end)  # where the worker ends by itself
+
+    lifeline.watch(descriptor, orphaned, ORPHAN_GRACE_S, last=end)
+
+
+def leave_child(lifeline_descriptor: int) -> None:
+    """In a child that the app has forked: it is none of the server's processes."""
+    signals.give_back()
+    title.restore()
+    forks.close_descriptors(lifeline_descriptor)
 
 
 def run_app(plan: plans.Plan) -> None:

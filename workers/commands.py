@@ -21,6 +21,7 @@ import msgpack
 from zwoole.shared.answers import Accept, Answer
 from zwoole.shared.close_codes import MAX_REASON_BYTES, is_sendable
 from zwoole.shared.errors import BackpressureError, NotServing, QueueFull
+from zwoole.shared.forks import refuse_if_forked
 from zwoole.shared.frames import MAX_CONTROL_PAYLOAD, OP_BINARY, OP_TEXT
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.mask import is_utf8
@@ -378,6 +379,7 @@ class Commands:
 
     def _wait_in_thread(self, place: int) -> MasterLink | None:
         """Wait while the own thread connects to a master; not in the flusher, which holds what that needs."""
+        refuse_if_forked("push")
         deadline = monotonic() + THREAD_WAIT_S
         while not self.said_goodbye and monotonic() < deadline:
             link = self.links[place]

@@ -13,6 +13,7 @@ cdef class Dispatcher:
     cdef public unsigned long long events
     cdef readonly unsigned long long unknown
     cdef public bint exit_requested
+    cdef public bint forked
     cdef public double record_at
     cdef public object on_record
     cdef public object on_command

@@ -18,6 +18,7 @@ import msgpack
 
 from zwoole.shared.answers import Accept, Refuse, answer_of
 from zwoole.shared.close_codes import CLOSE_ABNORMAL, CLOSE_INTERNAL_ERROR
+from zwoole.shared.forks import leave
 from zwoole.shared.log import get_logger
 from zwoole.shared.request import unpack_request
 from zwoole.shared.wire import ADOPT, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE, BatchReader
@@ -71,6 +72,7 @@ class Dispatcher:
         slow_s: seconds after which a callback is reported as slow.
         unknown: events of a kind that this version does not know.
         exit_requested: whether a callback raised SystemExit: the worker is to be recycled.
+        forked: whether this process is a child that a callback has forked: it ends where the callback does.
         record_at: when, in monotonic seconds, the counters are to be written where others can read them.
         on_record: called to write them; it says when to do so next.
         on_command: called with (link, kind, number, body) for the events that no callback is for.
@@ -85,6 +87,7 @@ class Dispatcher:
         "counts",
         "events",
         "exit_requested",
+        "forked",
         "on_command",
         "on_record",
         "record_at",
@@ -101,6 +104,7 @@ class Dispatcher:
         self.events = 0
         self.unknown = 0
         self.exit_requested = False
+        self.forked = False
         self.record_at = float("inf")
         self.on_record: Callable[[], None]
         self.on_command: Callable[[MasterLink, int, int, bytes], bool]
@@ -140,6 +144,8 @@ class Dispatcher:
                                 check_result(result)
                         except BaseException as error:
                             self.callback_failed("message", fd, error)
+                        if self.forked:
+                            leave()
                     link.finished(sequence)
                     self.events += 1
                     now = monotonic()
@@ -176,11 +182,15 @@ class Dispatcher:
                     check_result(callback(*arguments))
                 except BaseException as error:
                     self.callback_failed(name, fd, error)
+                if self.forked:
+                    leave()
             self.events += 1
         link.owned.clear()
 
     def callback_failed(self, event: str, fd: int, error: BaseException) -> None:
         """An exception came out of a callback: log it, close its connection (fd, below 0 for none), keep the worker."""
+        if self.forked:
+            leave(error)
         if isinstance(error, SystemExit):
             log.info("a callback asked worker to exit (fd %d): it will be replaced", fd)
             self.exit_requested = True
@@ -242,6 +252,8 @@ class Dispatcher:
             link.started(sequence)
             try:
                 result = callback(*arguments)
+                if self.forked:
+                    leave()
                 check_result(result)
                 if kind == HANDSHAKE:
                     self._commands.answer_handshake(fd, answer_of(result))

@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from zwoole.shared.forks import close_descriptors
 from zwoole.shared.log import get_logger
 
 try:
@@ -102,6 +103,11 @@ class Flusher:
         self._thread.join()
         os.close(self._wake)
         self._thread = None
+
+    def abandon(self) -> None:
+        """In a forked child: no thread is the own one there, since the links are its parent's."""
+        self._own_thread = 0
+        close_descriptors(self._wake)
 
     # The own thread.
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from threading import Condition
 
 from zwoole.shared.errors import BackpressureError
+from zwoole.shared.forks import close_descriptors, refuse_if_forked
 from zwoole.shared.log import get_logger
 
 COMMAND_COST = 256  # bytes of memory that a command takes beside its payload
@@ -50,7 +51,9 @@ class Mailbox:
 
         Raises:
             BackpressureError: the worker's own thread has made no room for long.
+            WrongProcess: this is a forked child, which has no such thread.
         """
+        refuse_if_forked("push")
         with self._room:
             if not self._room.wait_for(self._has_room, WAIT_S):
                 raise BackpressureError("the callback that runs has kept other threads from pushing for too long")
@@ -93,6 +96,10 @@ class Mailbox:
         with self._room:
             self._closed = True
             self._room.notify_all()
+
+    def abandon(self) -> None:
+        """Close the pipe in a forked child, which would wake its parent by it."""
+        close_descriptors(self.descriptor, self._write_end)
 
     def _has_room(self) -> bool:
         return self._size <= self._limit or self._closed

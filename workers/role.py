@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from zwoole.shared import forks
 from zwoole.shared.errors import WrongProcess
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ def start(server: Server) -> None:
     """Do what `start()` does here.
 
     Raises:
-        WrongProcess: a multiprocessing pool runs the script again to import it.
+        WrongProcess: a multiprocessing pool runs the script again to import it, or this is a forked child.
     """
+    if forks.forked:
+        raise WrongProcess("start() was reached in a process that a worker or the supervisor has forked: end it before")
     # Importing multiprocessing makes this another name of `__main__`; in a process that it spawned it is the script.
     if getattr(sys.modules.get("__mp_main__"), "__name__", "__main__") != "__main__":
         raise WrongProcess(

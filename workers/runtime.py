@@ -11,12 +11,14 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 import zmq
 
-from zwoole.shared import control
+from zwoole.shared import control, forks, signals
+from zwoole.shared.errors import WrongProcess
 from zwoole.shared.log import flush, get_logger, reopen
 from zwoole.shared.rundir import control_address, turns_path
 from zwoole.shared.settings import Settings
@@ -108,7 +110,9 @@ class Runtime:
         self._control.setsockopt(zmq.IDENTITY, f"worker-{self._incarnation}".encode())
         self._control.setsockopt(zmq.LINGER, 0)
         self._control.connect(control_address(self._run_dir))
-        signal.signal(signal.SIGTERM, self._terminated)
+        signals.leave_to_supervisor()  # again: the script may have installed its own handlers
+        signals.take(signal.SIGTERM, self._terminated)
+        forks.in_child(self._leave_child)
         self._control.send(control.pack("hello", role="worker", debugged=sys.gettrace() is not None))
         watch_threads()
         try:
@@ -243,7 +247,8 @@ class Runtime:
     def run_callback(self, event: str) -> Any:
         """Run a callback that is about the worker itself, and return what it returns."""
         callback = self._server.callbacks.get(event)
-        return None if callback is None else callback(self._server, self._slot)
+        with forks.child_ends_here():
+            return None if callback is None else callback(self._server, self._slot)
 
     def callback_failed(self, event: str, error: BaseException) -> None:
         """Log the failure of a callback about the worker's own end, which nothing else comes of."""
@@ -353,6 +358,14 @@ class Runtime:
         self._commands.said_goodbye = True
         self._commands.links[:] = [None] * len(self._commands.links)
 
+    def _leave_child(self) -> None:
+        """In a child that the app has forked: it is no worker, and the masters must see when this one has ended."""
+        self._dispatcher.forked = True
+        self._server.forbid()
+        self._commands.flusher.abandon()
+        self._mailbox.abandon()
+        forks.close_connections(self._run_dir)
+
     def _take_command(self, link: MasterLink, kind: int, number: int, body: bytes) -> bool:
         if kind == WELCOME:
             self._welcomed(link, body)
@@ -387,6 +400,7 @@ class AsyncLoop:
         self._loop: asyncio.AbstractEventLoop
         self._scheduler: Scheduler
         self._tasks: Tasks
+        self._thread = get_ident()
 
     def run(self) -> None:
         """Serve until told to stop.
@@ -400,9 +414,11 @@ class AsyncLoop:
         while not main.done():
             try:
                 self._loop.run_until_complete(main)
-            except SystemExit:
+            except SystemExit as error:
+                forks.leave(error)
                 self._runtime.ask_for_successor("SystemExit", "a task raised SystemExit")
             except KeyboardInterrupt as error:
+                forks.leave(error)
                 log.error("a task raised KeyboardInterrupt", exc_info=error)
         main.result()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
@@ -420,6 +436,7 @@ class AsyncLoop:
         runtime.commands.may_block = False
         runtime.commands.on_output = self._flush_soon
         server.bind({"drain": self._scheduler.drain})
+        forks.in_child(self._leave_child)
         try:
             await self._callback("worker_start")
         except BaseException as error:
@@ -444,10 +461,20 @@ class AsyncLoop:
         self._loop.remove_reader(runtime.wake_descriptor)
         runtime.goodbye()
 
+    def _leave_child(self) -> None:
+        """In a child that the app has forked in this loop's thread: let nothing else run there that the loop has."""
+        if get_ident() != self._thread:
+            return
+        ready = getattr(self._loop, "_ready", None)  # asyncio's own loop has it
+        if ready is not None:
+            ready.clear()
+        self._loop.call_soon(end_child, asyncio.current_task(self._loop))
+
     async def _callback(self, event: str) -> None:
         result = self._runtime.run_callback(event)
         if result is not None and hasattr(result, "__await__"):
-            await result
+            with forks.child_ends_here():
+                await result
 
     async def _tell(self, event: str) -> None:
         """Run a callback about the worker's own end."""
@@ -520,3 +547,19 @@ class AsyncLoop:
         self._runtime.commands.flush()
         if any(link.readable() for link in self._runtime.links):
             self._loop.call_soon(self._read)
+
+
+def end_child(task: asyncio.Task[Any] | None) -> None:
+    """End a forked child that has come back to its parent's event loop.
+
+    Args:
+        task: the task that forked, None where it was none.
+    """
+    with forks.child_ends_here():
+        if task is not None and not task.done():
+            raise WrongProcess(
+                "a process that a coroutine has forked cannot await anything: the event loop is its parent's; fork with"
+                " multiprocessing or concurrent.futures"
+            )
+        if task is not None:
+            task.result()

@@ -25,6 +25,7 @@ from zwoole.shared.close_codes import (
     CLOSE_NORMAL,
     CLOSE_SERVICE_RESTART,
 )
+from zwoole.shared.forks import leave
 from zwoole.shared.log import get_logger
 from zwoole.shared.wire import BUFFER_EMPTY, BUFFER_FULL, CLOSE, HANDSHAKE, MESSAGE, OPEN
 from zwoole.workers.commands import Commands
@@ -195,6 +196,8 @@ class Scheduler:
                     dispatcher.report_slow(name, fd, monotonic() - before)
                 if result is not None and hasattr(result, "__await__"):
                     result = await result
+                if dispatcher.forked:
+                    leave()
                 if kind == HANDSHAKE:
                     self._commands.answer_handshake(fd, answer_of(result))
             except BaseException as error:
@@ -262,9 +265,11 @@ class Scheduler:
         code, reason = CLOSE_NORMAL, ""
         try:
             await handler(connection)
+            leave()
         except SystemExit as error:
             self._dispatcher.callback_failed("handler", connection.fd, error)
         except BaseException as error:
+            leave(error)
             if self._stopping and isinstance(error, asyncio.CancelledError):
                 code, reason = CLOSE_SERVICE_RESTART, "the server process is restarted"
                 raise

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from zwoole.shared.errors import SettingsError, WrongProcess
+from zwoole.shared.forks import refuse
 from zwoole.shared.settings import Settings
 from zwoole.workers import role
 from zwoole.workers.events import Callback, check_kind, event_name, fit, is_coroutine, where
@@ -14,6 +16,11 @@ from zwoole.workers.handlers import Handler
 
 F = TypeVar("F", bound=Callable[..., Any])
 Data = str | bytes | bytearray | memoryview
+
+COMMANDS = (
+    *("push", "ping", "broadcast", "disconnect", "set_state", "send_message"),
+    *("exists", "is_established", "buffered_amount", "drain", "stats"),
+)
 
 
 class Server:
@@ -275,6 +282,10 @@ class Server:
         """Put a process's own commands in the place of the methods above: one call less on the hot path."""
         for name, command in commands.items():
             setattr(self, name, command)
+
+    def forbid(self) -> None:
+        """Have every command raise WrongProcess: this is a child that the app has forked."""
+        self.bind({name: partial(refuse, name) for name in COMMANDS})
 
     def _outside(self, command: str) -> WrongProcess:
         return WrongProcess(f"{command}() works in workers: in callbacks, handlers, and what they start")

@@ -67,6 +67,10 @@ class AdminListener:
             self._server.shutdown()
         self._server.server_close()
 
+    def abandon(self) -> None:
+        """Close the socket in a forked child, where no thread serves it."""
+        self._server.server_close()
+
     def _serve(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the supervisor's own thread
         self._server.serve_forever(POLL_S)

@@ -39,6 +39,7 @@ class Child:
         killed: why we have killed it, "" where we have not.
         next_notice_s: seconds after its start at which it is said what it is still waited for.
         debugged: whether it said that a debugger traces it, so that it may take any time.
+        leads_group: whether it is the leader of a session and process group of its own.
         liveness: what is known of its turns.
     """
 
@@ -57,6 +58,7 @@ class Child:
     killed: str = ""
     next_notice_s: float = FIRST_NOTICE_S
     debugged: bool = False
+    leads_group: bool = False
     liveness: Liveness = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,12 +80,19 @@ class Child:
     def kill(self, why: str) -> None:
         """End it at once; `why` is said in the log, where it was not killed before."""
         self.killed = self.killed or why
-        self.process.kill()
+        self._send(signal.SIGKILL)
 
     def abort(self, why: str) -> None:
         """End it with the stacks of its threads on stderr, as faulthandler writes them at SIGABRT."""
         self.killed = self.killed or why
-        self.process.send_signal(signal.SIGABRT)
+        self._send(signal.SIGABRT)
+
+    def _send(self, number: signal.Signals) -> None:
+        """Send it a signal. Popen's own way would reap it where it has ended, before its group is seen to."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            pass
 
     def ended_by_us(self, status: int) -> bool:
         """Tell whether it ended because we have killed it."""
@@ -95,11 +104,20 @@ class Child:
             return f"was ended by zwoole with {exit_name(status)}: {self.killed}"
         return describe_exit(status)
 
-    def reap(self) -> int:
-        """Take the status of a process that has ended, and return it as Popen does: negative for a signal."""
+    def wait(self) -> int:
+        """Wait until it has ended and return its status as Popen does: negative for a signal. It is not reaped."""
+        try:
+            ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:  # something of the app's in this process has reaped it: nobody knows how it ended
+            return 0
+        assert ended is not None
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+    def reap(self) -> None:
+        """Let go of a process that has ended: its id may be another's from now on."""
         os.close(self.pidfd)
         self.turns.remove()
-        return self.process.wait()
+        self.process.wait()
 
 
 def spawn(
@@ -110,6 +128,7 @@ def spawn(
     inherited: list[int],
     turns: TurnCounter,
     stdin: int | None = subprocess.DEVNULL,
+    own_group: bool = False,
 ) -> Child:
     """Start `python -m zwoole.<room>` with the interpreter flags of this process.
 
@@ -121,12 +140,14 @@ def spawn(
         inherited: descriptors that it keeps.
         turns: where it will count its turns.
         stdin: its standard input, None for that of this process.
+        own_group: whether it gets a session and process group of its own, and with them no terminal: what a terminal
+            sends to its foreground does not reach it, and what it leaves behind can be found.
     """
     room = {"master": "zwoole.reactor", "worker": "zwoole.workers"}[role]
     command = [sys.executable, *interpreter_flags(), *run_module(room), *arguments]
     with signals.held_back():
-        process = subprocess.Popen(command, pass_fds=inherited, stdin=stdin)
-    return Child(role, index, incarnation, process, os.pidfd_open(process.pid), turns)
+        process = subprocess.Popen(command, pass_fds=inherited, stdin=stdin, start_new_session=own_group)
+    return Child(role, index, incarnation, process, os.pidfd_open(process.pid), turns, leads_group=own_group)
 
 
 def run_module(name: str) -> list[str]:

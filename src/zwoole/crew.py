@@ -19,6 +19,7 @@ from zwoole.change import Change, change_of
 from zwoole.children import Child, backoff, describe_exit, exit_name, spawn
 from zwoole.ledger import Ledger
 from zwoole.missing import Missing
+from zwoole.orphans import Orphans
 from zwoole.rounds import Rounds
 from zwoole.shared.log import get_logger
 from zwoole.shared.rundir import turns_path
@@ -45,6 +46,7 @@ class Crew:
 
     Attributes:
         children: those that run, by the pidfd that tells of their end.
+        orphans: what workers that have ended left behind.
         epochs: the incarnation of each reactor's master.
         greeted: the masters, by incarnation, that said hello.
         worker_num: how many workers there are to be.
@@ -81,6 +83,7 @@ class Crew:
             on_complete: called once, when every worker is ready.
         """
         self.children: dict[int, Child] = {}
+        self.orphans = Orphans(settings.orphan_timeout, later)
         self.epochs: list[int] = []
         self.greeted: set[int] = set()
         self.worker_num = settings.worker_num
@@ -279,8 +282,10 @@ class Crew:
         incarnation = self._next_incarnation()
         arguments = ["--run-dir", str(self._run_dir), "--slot", str(slot), "--incarnation", str(incarnation)]
         arguments += ["--lifeline", str(self._lifeline), "--masters", *map(str, self.epochs)]
-        stdin = None if self._settings.debug else subprocess.DEVNULL
-        child = spawn("worker", slot, incarnation, arguments, [self._lifeline], self._turns_of(incarnation), stdin)
+        debug = self._settings.debug  # then it reads the terminal, which only the foreground group may
+        stdin = None if debug else subprocess.DEVNULL
+        turns = self._turns_of(incarnation)
+        child = spawn("worker", slot, incarnation, arguments, [self._lifeline], turns, stdin, own_group=not debug)
         child.max_age_s = self._settings.max_age * random.uniform(0.9, 1.1)
         if change is not None:
             change.members[incarnation] = slot
@@ -311,8 +316,9 @@ class Crew:
     # Ends.
 
     def ended(self, child: Child) -> None:
-        """A child's process has ended: reap it, and see to what follows."""
-        status = child.reap()
+        """A child's process has ended: see to what it has left, and to what follows."""
+        status = child.wait()
+        self.orphans.end_group(child)
         self._ledger.ended(child)
         if self.stopping:
             if status != 0 and child.greeted and not child.killed:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from zwoole.run_directory import try_lock
+from zwoole.shared import forks
 from zwoole.shared.errors import StartError
 from zwoole.shared.log import get_logger
 
@@ -34,6 +35,7 @@ class PidFile:
             log.warning("the pid file %s is stale: process %s left it behind", path, written)
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+        forks.in_child(self._let_go)
 
     def remove(self) -> None:
         """Remove the file, or empty it where we may not: as another user than the one who made it."""
@@ -41,4 +43,9 @@ class PidFile:
             self._path.unlink()
         except OSError:
             os.ftruncate(self._file, 0)
+        forks.forget(self._let_go)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the file; in a forked child too, which must not hold its lock when the server has ended."""
         os.close(self._file)

@@ -10,6 +10,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from zwoole.shared import forks
 from zwoole.shared.errors import StartError
 from zwoole.shared.rundir import LOCK, MAX_IPC_PATH
 
@@ -68,10 +69,16 @@ class RunDirectory:
         for left in path.iterdir():
             if left.name != LOCK:
                 left.unlink()
+        forks.in_child(self._let_go)
 
     def remove(self) -> None:
         """Remove the directory and let go of the lock."""
         shutil.rmtree(self.path, ignore_errors=True)
+        forks.forget(self._let_go)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the lock's file; in a forked child too, which must not hold the lock when the server has ended."""
         os.close(self._lock)
 
 

@@ -142,6 +142,7 @@ class Stop:
 
     def _kill_all(self) -> None:
         """Kill every child that is left; what it had accepted is lost, and the exit code says so."""
+        self._crew.orphans.kill_all()
         for child in self._crew.children.values():
             child.kill(STOPS)
         if self._crew.children and self.exit_code == EXIT_OK:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Container
+from pathlib import Path
 
 PR_GET_CHILD_SUBREAPER = 37  # linux/prctl.h
 
@@ -19,14 +20,27 @@ def is_reaper() -> bool:
 
 
 def reap(own: Container[int]) -> list[int]:
-    """Reap children that have ended, up to the first of our `own`, whose end is taken elsewhere; return their ids."""
+    """Reap children that have ended, but for our `own`, whose end is taken elsewhere; return their ids."""
     reaped: list[int] = []
     while True:
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return reaped
-        if ended is None or ended.si_pid in own:
+        if ended is None:
             return reaped
+        if ended.si_pid in own:  # the kernel would name it again and again, and none behind it
+            return reaped + [pid for pid in children() if pid not in own and os.waitpid(pid, os.WNOHANG)[0]]
         os.waitpid(ended.si_pid, 0)
         reaped.append(ended.si_pid)
+
+
+def children() -> list[int]:
+    """Return the ids of this process's children, those that have ended included; none where the kernel does not say."""
+    found: list[int] = []
+    for listed in Path("/proc/self/task").glob("*/children"):
+        try:
+            found += map(int, listed.read_text().split())
+        except OSError:  # that thread has just ended
+            continue
+    return found

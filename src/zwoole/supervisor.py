@@ -25,8 +25,8 @@ from zwoole.missing import describe
 from zwoole.notify import READY, WATCHDOG, Notifier
 from zwoole.queries import Queries
 from zwoole.run_directory import RunDirectory
+from zwoole.shared import forks, signals, stats, title
 from zwoole.shared import plan as plans
-from zwoole.shared import stats, title
 from zwoole.shared.log import get_logger, reopen
 from zwoole.shared.mask import COMPILED
 from zwoole.status import Status
@@ -35,16 +35,6 @@ from zwoole.watching import Watcher
 from zwoole.workers.server import Server
 
 MAX_SLEEP_S = 1.0
-SIGNALS = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGHUP,
-    signal.SIGUSR1,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGRTMIN,
-)
 
 log = get_logger("supervisor")
 
@@ -108,7 +98,8 @@ class Supervisor:
         self._status = Status(self._crew, str(self._directory.path), addresses)
         queries = Queries(self._crew, self._control.tell, self._later)
         self._control.serve(self._crew, self._stop, queries, self._status)
-        handlers = self._take_signals()
+        self._take_signals()
+        forks.in_child(self._leave_child)
         if self._admin is not None:
             self._admin.start()
         self._poll.register(self._control.descriptor, select.POLLIN)
@@ -121,7 +112,7 @@ class Supervisor:
         finally:
             if watcher is not None:
                 watcher.stop()
-            self._clean_up(handlers)
+            self._clean_up()
         if self._crew.complete:
             self._run_callback("shutdown")
         return self._stop.exit_code
@@ -161,7 +152,8 @@ class Supervisor:
                     self._poll.unregister(descriptor)
                     self._crew.ended(self._crew.children.pop(descriptor))
         if self._reaps_strangers:
-            strangers.reap({child.process.pid for child in self._crew.children.values()})
+            own = {child.process.pid for child in self._crew.children.values()}
+            strangers.reap(own | self._crew.orphans.leaders.keys())
         self._control.hear()
         self._handle_signals()
         while self._handed_over:
@@ -169,7 +161,7 @@ class Supervisor:
         self._run_due()
         self._tell_of_reload()
         self._stop.go_on()
-        if self._crew.stopping and not self._crew.children:
+        if self._crew.stopping and not self._crew.children and not self._crew.orphans.leaders:
             self._due.clear()  # nothing of it matters any more
 
     # What it says to others.
@@ -222,17 +214,16 @@ class Supervisor:
 
     # Signals.
 
-    def _take_signals(self) -> dict[int, Any]:
-        """Install the handlers, which only queue; return those that were there."""
+    def _take_signals(self) -> None:
+        """Install the handlers, which only queue. How children end is told to those who leave SIGCHLD its default."""
 
         def queue(number: int, _: object) -> None:
             self._signals.append(number)
 
-        before: dict[int, Any] = {}
-        for number in SIGNALS:
-            before[number] = signal.signal(number, queue)
+        signals.take(signal.SIGCHLD, signal.SIG_DFL)
+        for number in signals.SUPERVISORS:
+            signals.take(number, queue)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        return before
 
     def _handle_signals(self) -> None:
         try:
@@ -268,19 +259,35 @@ class Supervisor:
         self._handed_over.append(reload)
         os.write(self._wake_write, b"\0")
 
-    def _clean_up(self, handlers: dict[int, Any]) -> None:
+    def _clean_up(self) -> None:
+        self._crew.orphans.kill_all()
         for child in self._crew.children.values():  # only where something of ours went wrong
             child.kill("the supervisor has failed")
-            child.reap()
+            child.wait()
+            self._crew.orphans.end_group(child)
+        forks.forget(self._leave_child)
         signal.set_wakeup_fd(-1)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        signals.give_back()
         self._stop.close_listeners()
         if self._admin is not None:
             self._admin.close()
         self._control.close()
-        for descriptor in (self._lifeline_read, self._lifeline_write, self._wake_read, self._wake_write):
-            os.close(descriptor)
+        forks.close_descriptors(*self._own_descriptors())
+
+    def _own_descriptors(self) -> tuple[int, ...]:
+        return (self._lifeline_read, self._lifeline_write, self._wake_read, self._wake_write)
+
+    def _leave_child(self) -> None:
+        """In a child that a callback has forked: let go of what would keep the server's end from being seen."""
+        signal.set_wakeup_fd(-1)
+        signals.give_back()
+        title.restore()
+        forks.close_descriptors(*self._own_descriptors())
+        forks.close_connections(self._directory.path)
+        self._stop.close_listeners()
+        if self._admin is not None:
+            self._admin.abandon()
+        self._server.forbid()
 
     # Timers and callbacks.
 
@@ -300,9 +307,10 @@ class Supervisor:
         if callback is None:
             return
         try:
-            result = callback(self._server, *arguments)
-            if hasattr(result, "__await__"):
-                asyncio.run(waited_for(result))
+            with forks.child_ends_here():
+                result = callback(self._server, *arguments)
+                if hasattr(result, "__await__"):
+                    asyncio.run(waited_for(result))
         except BaseException:  # SystemExit too: only a signal or `zwoole stop` ends the supervisor in good order
             log.exception("the %r callback failed", event)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import textwrap
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.process.server_process import ServerProcess
 from tests.process.test_deaths import who_serves
 from tests.process.test_stop import close_code
 from tests.process.waiting import wait_for
+from zwoole.shared.signals import SUPERVISORS
 from zwoole.stopping import EXIT_FORCED
 
 APP = """
@@ -128,6 +130,138 @@ def test_sighup_of_the_group_reloads_once_and_harms_nobody(serve: Serve) -> None
         wait_for(lambda: who_serves(client) != before, "new code to serve")
     assert server.pids("master") == [master]
     assert server.log().count("reload: done") == 1
+
+
+LEFT_TO_THE_SUPERVISOR = [number for number in SUPERVISORS if number != signal.SIGTERM]
+
+
+@pytest.mark.parametrize("options", [(), ("--debug",)], ids=" ".join)
+def test_masters_and_workers_leave_signals_to_the_supervisor(options: tuple[str, ...]) -> None:
+    """To each of them by itself, as what signals all processes of a service does."""
+    with ServerProcess(APP, *options) as server:
+        server.serve()
+        with server.connect() as client:
+            before = server.pids("master"), server.pids("worker")
+            for number in LEFT_TO_THE_SUPERVISOR:
+                stops = number in (signal.SIGTTIN, signal.SIGTTOU)
+                for pid in before[0] if stops and options else [*before[0], *before[1]]:
+                    os.kill(pid, number)
+                assert who_serves(client) == before[1][0], number.name
+            os.kill(before[0][0], signal.SIGTERM)
+            assert who_serves(client) == before[1][0]
+        assert (server.pids("master"), server.pids("worker")) == before
+        assert "ended by" not in server.log()
+
+
+def test_a_group_that_is_sent_usr1_and_quit_is_reloaded_and_stopped(serve: Serve) -> None:
+    server = serve(APP)
+    (master,) = server.pids("master")
+    with server.connect() as client:
+        who_serves(client)
+        os.killpg(server.process.pid, signal.SIGUSR1)
+        server.wait_log("reload: done in")
+        who_serves(client)
+        assert server.pids("master") == [master]
+        server.family()
+        os.killpg(server.process.pid, signal.SIGQUIT)
+    assert server.wait() == EXIT_FORCED
+    server.assert_nothing_left()
+    assert "ended by" not in server.log()
+
+
+def test_signals_during_boot_end_nobody() -> None:
+    """Not between the first instruction and the last of what comes before the worker serves."""
+    with ServerProcess(APP) as server:
+        server.write("slow boot", "")
+        server.start()
+        children = wait_for(lambda: server.family() if len(server.family()) == 2 else [], "the children")
+        for child in children:
+            for number in SUPERVISORS:
+                child.send_signal(number)
+        (server.folder / "slow boot").unlink()
+        server.wait_ready()
+        assert {*server.pids("master"), *server.pids("worker")} == {child.pid for child in children}
+        assert "ended by" not in server.log()
+
+
+def test_sigterm_to_a_worker_recycles_it(serve: Serve) -> None:
+    server = serve(APP)
+    with server.connect() as client:
+        before = who_serves(client)
+        os.kill(before, signal.SIGTERM)
+        server.wait_log("worker 0 is replaced: it was sent SIGTERM")
+        wait_for(lambda: who_serves(client) != before, "a successor to serve")
+    assert "ended by" not in server.log()
+
+
+WITH_HANDLERS = APP.replace(
+    "server = Server()",
+    """
+import signal
+import sys
+
+def leave(number, frame):
+    print("the script's own handler", flush=True)
+    sys.exit(1)
+
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(number, leave)
+signal.signal(signal.SIGCHLD, CHILD_HANDLER)
+server = Server()
+
+@server.on("close")
+def on_close(server, fd, code):
+    print("closed", code, flush=True)
+""",
+)
+CHILD_HANDLERS = ["signal.SIG_IGN", "lambda *_: os.waitpid(-1, os.WNOHANG)"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_scripts_own_handlers_do_not_end_workers_early(serve: Serve, number: signal.Signals) -> None:
+    server = serve(WITH_HANDLERS.replace("CHILD_HANDLER", "signal.SIG_IGN"))
+    with server.connect() as client:
+        who_serves(client)
+        for process in [*server.family(), server.process]:
+            process.send_signal(number)
+        assert close_code(client) == 1001
+    assert server.wait() == 0
+    server.assert_nothing_left()
+    assert server.lines() == ["closed 1001"]
+
+
+@pytest.mark.parametrize("handler", CHILD_HANDLERS)
+def test_a_death_is_told_whatever_the_script_does_at_sigchld(serve: Serve, handler: str) -> None:
+    server = serve(WITH_HANDLERS.replace("CHILD_HANDLER", handler))
+    with server.connect() as client:
+        worker = who_serves(client)
+        os.kill(worker, signal.SIGKILL)
+        server.wait_log(f"worker 0 (pid {worker}) was ended by SIGKILL (9)")
+        wait_for(lambda: who_serves(client) != worker, "another to serve")
+
+
+def test_the_script_has_its_handlers_back_when_the_server_has_stopped() -> None:
+    app = WITH_HANDLERS.replace("CHILD_HANDLER", "signal.SIG_IGN") + textwrap.dedent(
+        """
+        print("back", signal.getsignal(signal.SIGINT) is leave, signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN)
+        """
+    )
+    with ServerProcess(app) as server:
+        server.serve()
+        assert server.stop() == 0
+        assert server.lines() == ["back True True"]
+
+
+def test_a_handler_that_worker_start_installs_stays(serve: Serve) -> None:
+    app = APP.replace(
+        "def on_worker_start(server, worker_id):",
+        """def on_worker_start(server, worker_id):
+    import signal
+    signal.signal(signal.SIGHUP, lambda *_: print("heard", flush=True))""",
+    )
+    server = serve(app)
+    os.kill(server.pids("worker")[0], signal.SIGHUP)
+    server.wait_line("heard")
 
 
 def test_more_and_fewer_workers_by_signal(serve: Serve) -> None:
