@@ -140,7 +140,7 @@ class WorkerLink:
         """Tell of a new connection, which is this worker's from here on."""
         self._own(connection)
         self._enter(connection, EVENT_OPEN, connection.record)
-        self.writer.add_bytes(OPEN, connection.fd, connection.record)
+        self.writer.add_bytes(OPEN, connection.fd, msgpack.packb([connection.record, connection.state]))
 
     def send_adopt(self, connection: Connection) -> None:
         """Hand a connection over, which is this worker's from here on; the window must have a place."""

@@ -27,10 +27,10 @@ from __future__ import annotations
 from zwoole.shared.buffers import append_frame, append_slice
 from zwoole.shared.ring import PayloadRing
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 # Down: master to worker.
-OPEN = 1  # fd; bytes: the packed request
+OPEN = 1  # fd; bytes: packed [request record, state]; the state is what the handshake callback has left
 MESSAGE = 2  # fd; text or bytes: one whole message
 CLOSE = 3  # fd; bytes: packed [code, reason, initiator]
 WELCOME = 4  # number: the protocol version; bytes: packed settings of this link

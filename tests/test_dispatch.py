@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgpack
 import pytest
 
 from tests.conftest import Time
-from tests.worker_parts import SERVER, Master, closing, end, message, opening
+from tests.worker_parts import SERVER, Master, asking, closing, end, message, opening
 from zwoole.shared.progress import FINISHED, STARTED, WAITING
-from zwoole.shared.wire import DRAIN, FAIL, PUSH, WireError
+from zwoole.shared.wire import ACCEPT, DRAIN, FAIL, PUSH, REFUSE, SET_STATE, WireError
 from zwoole.workers.frame import Frame
 
 Calls = list[tuple[Any, ...]]
@@ -247,3 +248,20 @@ def test_whatever_a_callback_raises_ends_its_connection_only(
         master.deliver(message(fd, "a"))
         assert master.sent().others == [(FAIL, fd, end(1011, "callback failed"))]
     assert len(log.records) == 1
+
+
+def test_the_state_that_a_handshake_leaves_goes_before_its_answer() -> None:
+    def on_handshake(_: object, request: Any) -> bool:
+        request.state = {"user": 7}
+        return bool(request.path == "/let in")
+
+    with Master({"handshake": on_handshake}) as master:
+        fds = [master.connect() for _ in range(2)]
+        master.deliver(asking(fds[0], "/let%20in"), asking(fds[1], "/other"))
+        kinds = [(kind, fd) for kind, fd, _ in master.sent().others]
+        assert kinds == [(SET_STATE, fds[0]), (ACCEPT, fds[0]), (REFUSE, fds[1])]
+
+
+def test_open_is_given_the_state(master: Master, calls: Calls) -> None:
+    master.deliver(opening(1, state=msgpack.packb({"user": 7})), opening(2))
+    assert [call[2].state for call in calls] == [{"user": 7}, None]

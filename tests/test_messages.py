@@ -59,7 +59,7 @@ def said_by(node: ast.AST, module: str) -> Iterator[ast.expr]:
         yield from (keyword.value for keyword in node.keywords if keyword.arg == "error")
     elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
         kind = ast.unparse(node.exc.func).removeprefix("self.")
-        inside = kind in INSIDE or module in DECODERS
+        inside = kind in INSIDE or (module in DECODERS and kind != "AttributeError")
         yield from () if inside or kind in RAISED_BY | EXPLAIN else node.exc.args[:1]
     elif isinstance(node, ast.FunctionDef) and node.name in EXPLAIN:
         for part in ast.walk(node):

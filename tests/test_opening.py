@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
+import msgpack
 import pytest
 
 from tests import client_frames
@@ -63,7 +64,9 @@ def test_a_request_becomes_a_connection_and_its_worker_is_told(
     assert reactor.table.state(client.connection.fd) == ESTABLISHED
     (event,) = worker.take()
     assert (event.kind, event.fd) == (EVENT_OPEN, client.connection.fd)
-    request = unpack_request(event.fd, event.body)
+    record, state = msgpack.unpackb(event.body)
+    assert state == b""
+    request = unpack_request(event.fd, record)
     assert (request.path, request.query, request.headers["host"]) == ("/chat", {"room": "1"}, "example.com")
     assert (request.remote_addr, request.remote_port) == ("192.0.2.1", 40000)
     assert reactor.opening.accepted == 1
@@ -291,7 +294,7 @@ def test_the_worker_is_asked_before_the_101(asking: Reactor, worker: Worker, cli
     assert b"\r\nSec-WebSocket-Protocol: chat\r\n" in head
     opened, message = worker.take()
     assert (opened.kind, message.kind, message.body) == (EVENT_OPEN, MESSAGE, "eager")
-    assert unpack_request(opened.fd, opened.body).subprotocol == "chat"
+    assert unpack_request(opened.fd, msgpack.unpackb(opened.body)[0]).subprotocol == "chat"
     assert worker.link.connections == asking.router.slots[0].connections == 1
     worker.finish(opened, message)
     assert asking.router.is_idle(client.connection)

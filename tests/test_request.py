@@ -331,3 +331,12 @@ class TestRecord:
             assert tracemalloc.get_traced_memory()[1] < 1 << 20
         finally:
             tracemalloc.stop()
+
+
+@pytest.mark.parametrize("made", [Request(1, "/"), unpack_request(1, pack_request(b"/", [], "", 0, None))])
+def test_a_request_keeps_what_the_app_puts_into_its_state_and_nothing_else(made: Request) -> None:
+    assert type(made) is Request
+    made.state = "anna"
+    assert made.state == "anna"
+    with pytest.raises(AttributeError, match=r"no 'user'.* keep a value in `request\.state`"):
+        made.user = "anna"  # type: ignore[attr-defined]

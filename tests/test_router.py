@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgpack
 import pytest
 
 from tests.client_frames import client_frame
@@ -88,7 +89,7 @@ def test_a_slot_without_a_ready_link_is_a_window_of_0(reactor: Reactor) -> None:
     assert worker.take() == []
     assert connection.outstanding == 0
     worker.hello()
-    assert bodies(worker.take()) == [b"request", b"a", b"b"]
+    assert bodies(worker.take()) == [msgpack.packb([b"request", b""]), b"a", b"b"]
 
 
 def test_past_the_connections_window_messages_are_parked_and_go_down_in_order_as_credit_returns(

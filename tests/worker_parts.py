@@ -18,7 +18,7 @@ from zwoole.shared.progress import RING, ProgressMap
 from zwoole.shared.request import pack_request
 from zwoole.shared.rundir import endpoint, progress_path, table_path
 from zwoole.shared.table import ESTABLISHED, ConnectionTable
-from zwoole.shared.wire import ACK, BODY_INTEGER, BODY_TEXT, CLOSE, MESSAGE, OPEN, BatchReader, BatchWriter
+from zwoole.shared.wire import ACK, BODY_INTEGER, BODY_TEXT, CLOSE, HANDSHAKE, MESSAGE, OPEN, BatchReader, BatchWriter
 from zwoole.workers.commands import Commands
 from zwoole.workers.dispatch import Dispatcher
 from zwoole.workers.link import MasterLink
@@ -171,8 +171,13 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def opening(fd: int, path: str = "/") -> Command:
-    return OPEN, fd, pack_request(path.encode(), [(b"Host", b"h")], "192.0.2.1", 4000, None)
+def opening(fd: int, path: str = "/", state: bytes = b"") -> Command:
+    record = pack_request(path.encode(), [(b"Host", b"h")], "192.0.2.1", 4000, None)
+    return OPEN, fd, msgpack.packb([record, state])
+
+
+def asking(fd: int, path: str = "/") -> Command:
+    return HANDSHAKE, fd, pack_request(path.encode(), [(b"Host", b"h")], "192.0.2.1", 4000, None)
 
 
 def message(fd: int, data: str | bytes) -> Command:

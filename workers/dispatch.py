@@ -20,7 +20,7 @@ from zwoole.shared.answers import Accept, Refuse, answer_of
 from zwoole.shared.close_codes import CLOSE_ABNORMAL, CLOSE_INTERNAL_ERROR
 from zwoole.shared.forks import leave
 from zwoole.shared.log import get_logger
-from zwoole.shared.request import unpack_request
+from zwoole.shared.request import Request, unpack_request
 from zwoole.shared.wire import ADOPT, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE, BatchReader
 from zwoole.workers.commands import Commands
 from zwoole.workers.counts import NAMES, Counts
@@ -219,6 +219,18 @@ class Dispatcher:
             self._never_awaited.add(event)
             log.error("the %r callback %s", event, error)
 
+    def answer_handshake(self, request: Request, result: object) -> None:
+        """Send the master what a `handshake` callback has returned, and what it has left in the request's state.
+
+        Raises:
+            TypeError: the result means nothing, or the state cannot be packed.
+            ValueError: the state is too large.
+        """
+        answer = answer_of(result)
+        if request.state is not None and isinstance(answer, Accept):
+            self._commands.set_state(request.fd, request.state)
+        self._commands.answer_handshake(request.fd, answer)
+
     def report_slow(self, event: str, fd: int, seconds: float) -> None:
         """Say that a callback kept its worker for long."""
         log.warning("the %r callback took %.1f s for fd %d: nothing else ran in this worker", event, seconds, fd)
@@ -256,7 +268,7 @@ class Dispatcher:
                     leave()
                 check_result(result)
                 if kind == HANDSHAKE:
-                    self._commands.answer_handshake(fd, answer_of(result))
+                    self.answer_handshake(body, result)
             except BaseException as error:
                 self.callback_failed(name, fd, error)
             now = monotonic()
@@ -276,10 +288,7 @@ class Dispatcher:
         """Return what an event carries, and keep the account of whose connection it is."""
         if kind == HANDSHAKE:
             return unpack_request(fd, event.data())
-        if kind == OPEN:
-            link.owned.add(fd)
-            return unpack_request(fd, event.data())
-        if kind == ADOPT:
+        if kind in (OPEN, ADOPT):
             link.owned.add(fd)
             record, state = msgpack.unpackb(event.data())
             request = unpack_request(fd, record)

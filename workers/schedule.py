@@ -18,7 +18,7 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import Any
 
-from zwoole.shared.answers import Accept, answer_of
+from zwoole.shared.answers import Accept
 from zwoole.shared.close_codes import (
     CLOSE_ABNORMAL,
     CLOSE_INTERNAL_ERROR,
@@ -199,7 +199,7 @@ class Scheduler:
                 if dispatcher.forked:
                     leave()
                 if kind == HANDSHAKE:
-                    self._commands.answer_handshake(fd, answer_of(result))
+                    dispatcher.answer_handshake(body, result)
             except BaseException as error:
                 self._commands.may_block = False
                 if self._stopping and isinstance(error, asyncio.CancelledError):

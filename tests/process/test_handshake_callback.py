@@ -120,3 +120,63 @@ def test_no_answer_in_time_is_a_503(serve: Serve) -> None:
     assert status_of(server, "/slow")[0] == 503
     server.process.send_signal(signal.SIGQUIT)
     server.wait()
+
+
+STATE = """
+    import os
+    from zwoole import Server
+
+    server = Server()
+
+    @server.on("handshake")
+    {kind} on_handshake(server, request):
+        if request.path == "/large":
+            request.state = "x" * 100_000
+        elif request.path == "/attribute":
+            request.user = "anna"
+        elif request.path != "/nothing":
+            request.state = {{"user": request.query["user"]}}
+
+    @server.on("open")
+    {kind} on_open(server, request):
+        server.push(request.fd, f"open {{request.state}}")
+
+    @server.on("adopt")
+    {kind} on_adopt(server, request):
+        server.push(request.fd, f"adopt {{request.state}}")
+
+    @server.on("message")
+    def on_message(server, frame):
+        pass
+
+    @server.handler("/handler")
+    async def handler(ws):
+        await ws.send(f"handler {{ws.request.state}}")
+        await ws.recv()
+
+    server.start()
+"""
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_what_the_handshake_found_reaches_the_connection(serve: Serve, kind: str) -> None:
+    source = STATE.format(kind=kind)
+    if kind == "def":  # without a handler there is no loop
+        source = source.replace('@server.handler("/handler")', "")
+    server = serve(source)
+    with server.connect("/nothing") as client:
+        assert client.recv(10) == "open None"
+    if kind == "async def":
+        with server.connect("/handler?user=anna") as client:
+            assert client.recv(10) == "handler {'user': 'anna'}"
+    for path, words in (
+        ("/large", "a connection's state has at most 65536 bytes packed"),
+        ("/attribute", "a request has no 'user', and takes no attributes of the app: keep a value in `request.state`"),
+    ):
+        with pytest.raises(InvalidStatus, match="500"), server.connect(path):
+            pass
+        assert words in server.log()
+    with server.connect("/?user=anna") as client:
+        assert client.recv(10) == "open {'user': 'anna'}"
+        server.reload()
+        assert client.recv(10) == "adopt {'user': 'anna'}"
