@@ -128,6 +128,7 @@ class Pool:
             link = self._links.get(incarnation)
             if link is not None and link.ready:
                 self._activate(link)
+                self._dismiss_booting(link.slot)
         self._ticks.start(0)
 
     def set_places(self, number: int) -> None:
@@ -142,11 +143,15 @@ class Pool:
     def _give_up(self, slot: WorkerSlot) -> None:
         """Give up a place that is not among the router's any more: its connections go to the others."""
         self._pipes.close_place(slot)
-        for booting in self.links:
-            if booting.slot is slot and not booting.active:  # it has nothing to finish: its hello is its goodbye
-                booting.retiring = True
+        self._dismiss_booting(slot)
         self._handover.give_up(slot)
         self._ticks.start(0)
+
+    def _dismiss_booting(self, slot: WorkerSlot) -> None:
+        """Let workers that boot for a place that they will not get end: their hello is their goodbye."""
+        for booting in self.links:
+            if booting.slot is slot and not booting.active:
+                booting.retiring = True
 
     def dismiss(self) -> None:
         """Tell every worker to go, where no supervisor is left to do it."""
@@ -206,7 +211,7 @@ class Pool:
         link.send_command(WELCOME, PROTOCOL_VERSION, msgpack.packb(welcome))
         link.ready = True
         self._loop.touch(link)
-        if not link.retiring and (link.incarnation not in self._standby or link.slot.link is None):
+        if not link.retiring and link.incarnation not in self._standby:
             self._activate(link)
             self._ticks.start(0)
         self.on_ready(link.incarnation)

@@ -7,7 +7,6 @@ import selectors
 import socket
 import sys
 import threading
-import time
 from pathlib import Path
 from types import TracebackType
 
@@ -22,7 +21,7 @@ SAMPLE_S = 0.01
 TOLERANCE = 1.2
 NOISE = 2 * MIB  # code that runs for the first time, pages that the allocator rounds up to
 SEND_BUFFER = 65536  # of a client that floods: what the kernels hold between us is of no interest
-IDLE_S = 0.3  # clients that could not send a byte for so long are stopped by backpressure
+QUIET_LOOKS = 5  # in which a master that turns has read nothing more
 
 
 def resident(pid: int) -> int:
@@ -72,11 +71,11 @@ class MemoryWatch:
 class Flood:
     """Clients that send one message again and again, as fast as the server lets them, and read nothing."""
 
-    def __init__(self, port: int, clients: int, size: int, first: str = "", parts: bool = False) -> None:
+    def __init__(self, server: ServerProcess, clients: int, size: int, first: str = "", parts: bool = False) -> None:
         """Connect.
 
         Args:
-            port: the server's.
+            server: where to.
             clients: how many.
             size: bytes of one message.
             first: a text that each of them sends before.
@@ -85,13 +84,13 @@ class Flood:
         frame = client_frame(BINARY, b"x" * size)
         self._frames = frame[:-1] if parts else frame * max(1, 65536 // len(frame))
         self._most = len(self._frames) if parts else sys.maxsize
-        self.clients = [RawClient(port).upgrade() for _ in range(clients)]
+        self._server = server
+        self.clients = [RawClient(server.port).upgrade() for _ in range(clients)]
         for client in self.clients:
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             if first:
                 client.send_frame(TEXT, first.encode())
         self._sent = dict.fromkeys((client.socket for client in self.clients), 0)
-        self._progress = time.monotonic()
         self._ended = False
         self._thread = threading.Thread(target=self._send)
 
@@ -112,8 +111,15 @@ class Flood:
         self._thread.join()
 
     def wait_stopped(self) -> None:
-        """Wait until backpressure has stopped all clients."""
-        wait_for(lambda: time.monotonic() - self._progress > IDLE_S, "the clients to be stopped")
+        """Wait until backpressure has stopped all clients: no more went off between several answers of the master."""
+        seen: list[tuple[int, int]] = []
+
+        def are_stopped() -> bool:
+            masters = self._server.status()["masters"]
+            seen.append((masters[0]["bytes_in"] if masters else -len(seen), sum(self._sent.values())))
+            return len(seen) > QUIET_LOOKS and len(set(seen[-QUIET_LOOKS:])) == 1
+
+        wait_for(are_stopped, "the clients to be stopped")
 
     def _send(self) -> None:
         selector = selectors.DefaultSelector()
@@ -133,7 +139,6 @@ class Flood:
         except OSError:  # it is full, or cut off
             return
         self._sent[to] += count
-        self._progress = time.monotonic()
 
 
 class Audience:

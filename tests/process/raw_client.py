@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from tests.client_frames import client_frame
+from tests.process.waiting import PATIENCE_S
 
 HEAD = (
     "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -41,7 +42,7 @@ class RawClient:
     def __init__(
         self,
         port: int,
-        timeout: float = 10.0,
+        timeout: float = PATIENCE_S,
         receive_buffer: int = 0,
         answer_pings: bool = True,
         source: str = "",

@@ -108,7 +108,8 @@ class ServerProcess(Serving):
         Raises:
             ZwooleError: the server does not answer.
         """
-        result: dict[str, Any] = control_client.request(control_client.find(str(self.run_dir)), "status")
+        run_dir = control_client.find(str(self.run_dir))
+        result: dict[str, Any] = control_client.request(run_dir, "status", timeout_s=PATIENCE_S)
         return result
 
     # What it writes.
@@ -145,7 +146,8 @@ class ServerProcess(Serving):
 
     def connect(self, path: str = "/", **options: Any) -> ClientConnection:
         """Return a client of the `websockets` library."""
-        return connect(self.url(path), close_timeout=2, compression=None, **options)
+        patience = {"open_timeout": PATIENCE_S, "close_timeout": PATIENCE_S}
+        return connect(self.url(path), compression=None, **{**patience, **options})
 
     @contextmanager
     def connect_later(self, path: str = "/") -> Iterator[Future[ClientConnection]]:

@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.process.conftest import Serve
 from tests.process.server_process import EXAMPLES, ServerProcess, free_ports
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 
 SLOW_START = """
 import time
@@ -42,7 +42,7 @@ def get(port: int, path: str, token: str = "") -> tuple[int, str]:
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=5) as answer:
+        with opener.open(request, timeout=PATIENCE_S) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

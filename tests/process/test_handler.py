@@ -10,7 +10,7 @@ from websockets.sync.client import ClientConnection
 
 from tests.process.raw_client import TEXT, RawClient
 from tests.process.server_process import ServerProcess
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 
 APP = """
     import asyncio
@@ -139,7 +139,7 @@ def server() -> Iterator[ServerProcess]:
 def end_of(client: ClientConnection) -> tuple[int, str]:
     """Return code and reason that the server closes a connection with, without another message before."""
     with pytest.raises(ConnectionClosed) as closed:
-        client.recv(10)
+        client.recv(PATIENCE_S)
     assert closed.value.rcvd is not None
     return closed.value.rcvd.code, closed.value.rcvd.reason
 
@@ -153,14 +153,14 @@ def test_echo(server: ServerProcess, path: str) -> None:
         messages = ["text", b"bytes", "", b"", "x" * 100_000]
         for message in messages:
             client.send(message)
-        assert [client.recv(10) for _ in messages] == messages
+        assert [client.recv(PATIENCE_S) for _ in messages] == messages
 
 
 @pytest.mark.parametrize("code", [1000, 1001])
 def test_iteration_ends_quietly(server: ServerProcess, code: int) -> None:
     with server.connect("/iterate") as client:
         client.send("hello")
-        client.recv(10)
+        client.recv(PATIENCE_S)
         client.close(code, "bye")
     wait_line_end(server, f" {code} bye", "iterate ended")
 
@@ -186,7 +186,7 @@ def test_not_catching_the_end_is_no_failure(server: ServerProcess, code: int) ->
         client.close(code)
     with server.connect("/iterate") as client:
         client.send("has it been logged?")
-        client.recv(10)
+        client.recv(PATIENCE_S)
     assert "ConnectionClosed" not in server.log()
 
 
@@ -203,14 +203,14 @@ def test_cancelling_recv_loses_nothing(server: ServerProcess) -> None:
     with server.connect("/patience") as client:
         for text in ("a", "b", "c"):
             client.send(text)
-        assert client.recv(10) == "a b c"
+        assert client.recv(PATIENCE_S) == "a b c"
 
 
 def test_two_receivers_are_one_too_many(server: ServerProcess) -> None:
     with server.connect("/two") as client:
-        assert client.recv(10) == "receiving"
+        assert client.recv(PATIENCE_S) == "receiving"
         client.send("mine")
-        assert client.recv(10) == "ConcurrencyError mine"
+        assert client.recv(PATIENCE_S) == "ConcurrencyError mine"
 
 
 # Sending and ending.
@@ -218,14 +218,14 @@ def test_two_receivers_are_one_too_many(server: ServerProcess) -> None:
 
 def test_send(server: ServerProcess) -> None:
     with server.connect("/pieces") as client:
-        assert [client.recv(10) for _ in range(4)] == ["text", b"bytes", "text of bytes", b"bytes of text"]
-        assert all(str(client.recv(10)).startswith("TypeError: ") for _ in range(3))
+        assert [client.recv(PATIENCE_S) for _ in range(4)] == ["text", b"bytes", "text of bytes", b"bytes of text"]
+        assert all(str(client.recv(PATIENCE_S)).startswith("TypeError: ") for _ in range(3))
         assert end_of(client) == (1000, "")
 
 
 def test_close(server: ServerProcess) -> None:
     with server.connect("/close") as client:
-        assert client.recv(10) == "the last"
+        assert client.recv(PATIENCE_S) == "the last"
         assert end_of(client) == (4321, "as agreed")
     wait_line_end(server, " 4321 as agreed", "closed")
     wait_line_end(server, " ConnectionClosedError", "send")
@@ -233,7 +233,7 @@ def test_close(server: ServerProcess) -> None:
 
 def test_close_with_a_code_that_is_none(server: ServerProcess) -> None:
     with server.connect("/close/wrong") as client:
-        assert "1005 is no close code that may be sent" in str(client.recv(10))
+        assert "1005 is no close code that may be sent" in str(client.recv(PATIENCE_S))
         assert end_of(client) == (1000, "")
 
 
@@ -248,7 +248,7 @@ def test_failing_closes_with_1011(server: ServerProcess) -> None:
         client.send("on purpose")
         assert end_of(client) == (1011, "handler failed")
         other.send("unaffected")
-        assert other.recv(10) == "unaffected"
+        assert other.recv(PATIENCE_S) == "unaffected"
     log = server.wait_log("ValueError: on purpose")
     assert "the handler failed for fd " in log
 
@@ -263,7 +263,7 @@ def test_what_a_handler_knows(server: ServerProcess) -> None:
     with server.connect("/about?who=me") as client:
         host, port = client.local_address[:2]
         client.send("tell me")
-        assert client.recv(10) == f"/about me {host}:{port} None None"
+        assert client.recv(PATIENCE_S) == f"/about me {host}:{port} None None"
 
 
 # Both styles in one server.
@@ -272,9 +272,9 @@ def test_what_a_handler_knows(server: ServerProcess) -> None:
 def test_callbacks_serve_all_other_paths(server: ServerProcess) -> None:
     with server.connect("/elsewhere") as client, server.connect("/iterate") as handled:
         client.send("hello")
-        assert client.recv(10) == "callback got hello"
+        assert client.recv(PATIENCE_S) == "callback got hello"
         handled.send("hello")
-        assert handled.recv(10) == "hello"
+        assert handled.recv(PATIENCE_S) == "hello"
         client.close(4777)
     wait_line_end(server, " 4777", "close")
     assert sum(line.startswith("open ") for line in server.lines()) == 1, "open is not for handlers"

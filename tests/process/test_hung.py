@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.process.conftest import Serve
 from tests.process.server_process import ServerProcess
 from tests.process.test_deaths import close_code, who_serves
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.crew import EXIT_BOOT_FAILED
 
 APP = """
@@ -97,8 +97,8 @@ def test_waiting_is_not_hanging(serve: Serve) -> None:
         client.send("go")
         for number in range(50):
             busy.send(str(number))
-        assert [busy.recv(10) for _ in range(50)] == [str(number) for number in range(50)]
-        assert client.recv(15) == "awaited"
+        assert [busy.recv(PATIENCE_S) for _ in range(50)] == [str(number) for number in range(50)]
+        assert client.recv(PATIENCE_S) == "awaited"
     assert server.pids("worker") == before
     assert "hangs" not in server.log()
 
@@ -130,7 +130,7 @@ HANGS_AT_SIGUSR2 = """
         while True:
             time.sleep(60)
 
-    if "zwoole.reactor" in sys.orig_argv:
+    if any("zwoole.reactor" in argument for argument in sys.orig_argv):
         signal.signal(signal.SIGUSR2, hang)
 """
 
@@ -145,7 +145,7 @@ def test_master_that_hangs() -> None:
             who_serves(client)
             os.kill(pid, signal.SIGUSR2)
             with pytest.raises(ConnectionClosed):
-                client.recv(15)
+                client.recv(PATIENCE_S)
         log = server.wait_log(f"master 0 (pid {pid}) was ended by SIGABRT (6)")
         assert f"master 0 (pid {pid}) is ended, it hangs: its loop has not turned for 3 s" in log
         assert "in hang" in log
@@ -171,7 +171,7 @@ def test_app_that_never_comes_to_serve() -> None:
     """
     with ServerProcess(source, boot_timeout=TIMEOUT_S) as server:
         server.start()
-        assert server.wait(40) == EXIT_BOOT_FAILED
+        assert server.wait() == EXIT_BOOT_FAILED
         log = server.log()
     assert log.count("does not come to serve: no hello after 3 s (boot_timeout); its stacks") == 3
     assert log.count("in waits_for_a_database") == 3

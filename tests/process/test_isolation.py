@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from statistics import quantiles
 
 import pytest
 
@@ -32,17 +30,6 @@ APP = """
 
     server.start()
 """
-
-
-def latencies(client: RawClient) -> list[float]:
-    """Return how long each of many echoes took, in seconds."""
-    taken = []
-    for _ in range(ROUNDS):
-        begun = time.perf_counter()
-        client.send_frame(TEXT, b"x" * 64)
-        client.read_frame()
-        taken.append(time.perf_counter() - begun)
-    return taken
 
 
 @contextmanager
@@ -72,18 +59,15 @@ def test_the_other_workers_clients_are_served_as_before(serve: Serve, hold: type
     with ExitStack() as stack:
         clients = {}
         for _ in range(2):
-            client = stack.enter_context(RawClient(server.port, timeout=15)).upgrade()
+            client = stack.enter_context(RawClient(server.port)).upgrade()
             client.send_frame(TEXT, b"who?")
             clients[int(client.read_frame().payload)] = client
         assert set(clients) == {0, 1}
-        before = latencies(clients[1])
         with hold(server, 0, clients[0]):
             for _ in range(5000):
                 clients[0].send_frame(TEXT, b"waits")
-            meanwhile = latencies(clients[1])
+            for _ in range(ROUNDS):
+                clients[1].send_frame(TEXT, b"x" * 64)
+                assert clients[1].read_frame().payload == b"1"
         for _ in range(5000):
             assert clients[0].read_frame().payload == b"0"
-    for name, percent in (("p50", 50), ("p99", 99)):
-        ratio = quantiles(meanwhile, n=100)[percent - 1] / quantiles(before, n=100)[percent - 1]
-        print(f"{name} while the other worker stands still / before: {ratio:.2f}")
-    assert len(meanwhile) == ROUNDS

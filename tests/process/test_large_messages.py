@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.process.conftest import Serve
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole import control_client
 
 KIB = 1024
 APP = """
-    import asyncio
+    import asyncio, os
     from zwoole import Server
 
     server = Server()
@@ -23,7 +23,8 @@ APP = """
     @server.on("message")
     {kind} on_message(server, frame):
         if frame.data == "hold":
-            await asyncio.sleep(1)
+            while not os.path.exists("go"):
+                await asyncio.sleep(0.01)
         server.push(frame.fd, frame.data)
 
     @server.handler("/handler")
@@ -33,7 +34,7 @@ APP = """
 
     server.start()
 """
-DEF = APP.replace('        if frame.data == "hold":\n            await asyncio.sleep(1)\n', "").format(kind="def")
+DEF = APP.replace("await asyncio.sleep", "time.sleep").replace("asyncio, os", "os, time").format(kind="def")
 ASYNC = APP.format(kind="async def")
 SIZES = [1, 2047, 2048, 16 * KIB, 32 * KIB - 1, 32 * KIB, 100 * KIB, 700 * KIB]
 
@@ -53,7 +54,7 @@ def test_every_size_comes_back_as_it_was(serve: Serve, app: str, ring: int) -> N
                 for message in messages[start : start + 4]:
                     client.send(message)
                 for message in messages[start : start + 4]:
-                    assert client.recv(10) == message
+                    assert client.recv(PATIENCE_S) == message
 
 
 def test_a_callback_that_takes_long_holds_the_ring_and_nobody_up(serve: Serve) -> None:
@@ -63,8 +64,9 @@ def test_a_callback_that_takes_long_holds_the_ring_and_nobody_up(serve: Serve) -
         for number in range(100):
             text = f"{number} " + "x" * 16 * KIB
             quick.send(text)
-            assert quick.recv(10) == text
-        assert slow.recv(10) == "hold"
+            assert quick.recv(PATIENCE_S) == text
+        server.write("go", "")
+        assert slow.recv(PATIENCE_S) == "hold"
 
 
 def test_what_lay_in_the_ring_of_a_dead_worker_is_sent_again(serve: Serve) -> None:
@@ -72,7 +74,7 @@ def test_what_lay_in_the_ring_of_a_dead_worker_is_sent_again(serve: Serve) -> No
     (worker,) = server.pids("worker")
     with server.connect() as client:
         client.send("first")
-        assert client.recv(10) == "first"
+        assert client.recv(PATIENCE_S) == "first"
         os.kill(worker, signal.SIGSTOP)
         messages = [f"{number} " + "x" * 16 * KIB for number in range(5)]
         for message in messages:
@@ -80,14 +82,14 @@ def test_what_lay_in_the_ring_of_a_dead_worker_is_sent_again(serve: Serve) -> No
         wait_for(lambda: server.status()["masters"][0]["workers"][0]["outstanding"] == 5, "all to be with the worker")
         os.kill(worker, signal.SIGKILL)
         for message in messages:
-            assert client.recv(10) == message
+            assert client.recv(PATIENCE_S) == message
     assert "No such file" not in server.log()
 
 
 def test_the_rings_of_replaced_workers_are_unmapped(serve: Serve) -> None:
     server = serve(DEF, workers=2)
     for _ in range(3):
-        control_client.request(server.run_dir, "reload", timeout_s=30)
+        control_client.request(server.run_dir, "reload", timeout_s=PATIENCE_S)
     wait_for(lambda: len(server.pids("worker")) == 2, "the old workers to end")
     (master,) = server.pids("master")
     wait_for(lambda: mapped_rings(master) == 2, "one pair of rings for each worker")

@@ -124,7 +124,7 @@ def test_pongs_for_a_client_that_does_not_read_are_bounded(serve: Serve) -> None
     """40 MiB of pings, as fast as they go, and no pong read until the last."""
     server = serve(ECHO, control_frames_per_second=0)
     memory = Memory(server)
-    with RawClient(server.port, timeout=60, receive_buffer=8192) as client:
+    with RawClient(server.port, receive_buffer=8192) as client:
         client.upgrade()
         flood = client_frame(PING, b"p" * 125) * 4000
         for _ in range(40 * MIB // len(flood)):
@@ -166,7 +166,7 @@ def test_a_flood_of_messages_is_read_at_the_rate_and_nothing_piles_up(serve: Ser
 def test_a_flood_of_bytes_stays_with_the_client(serve: Serve) -> None:
     server = serve(ECHO, rate_limit_bytes=65536)
     memory = Memory(server)
-    with RawClient(server.port, timeout=60) as client:
+    with RawClient(server.port) as client:
         client.upgrade()
         began = time.monotonic()
         client.socket.settimeout(0.3)
@@ -192,10 +192,10 @@ def test_over_a_rate_a_client_is_closed_with_1008_where_the_policy_says_so(
     for _ in range(50):
         client.send_frame(TEXT, b"x" * 190)
         assert client.read_frame() == ServerFrame(TEXT, b"x" * 190)
-    client.send(client_frame(TEXT, b"x" * 1000) * 60)
+    client.send(client_frame(TEXT, b"x" * 1000) * 600)
     frames = client.read_frames()
     assert frames[-1].close_code == 1008
-    assert len(frames) < 60
+    assert len(frames) < 600
     assert master(server)["closed_for_limits"] == {next(iter(limit)): 1}
 
 
@@ -234,8 +234,8 @@ def refusal(server: ServerProcess) -> str:
 
 def test_over_the_accept_rate_clients_wait_and_are_all_served(serve: Serve, stack: ExitStack) -> None:
     server = serve(ECHO, accept_rate=20)
-    clients = [stack.enter_context(RawClient(server.port)) for _ in range(60)]
     began = time.monotonic()
+    clients = [stack.enter_context(RawClient(server.port)) for _ in range(60)]
     for client in clients:
         client.send(HEAD.format(path="/").encode())
     assert all(client.read_head().startswith("HTTP/1.1 101 ") for client in clients)
@@ -250,10 +250,11 @@ def test_over_the_accept_rate_clients_wait_and_are_all_served(serve: Serve, stac
 
 def test_heads_that_never_end_are_bounded_in_size_and_time(serve: Serve, stack: ExitStack) -> None:
     """300 clients with almost the longest head there may be: each holds its bytes for the handshake's time only."""
-    server = serve(ECHO, handshake_timeout=2)
+    server = serve(ECHO, handshake_timeout=4)
     memory = Memory(server)
-    clients = [stack.enter_context(RawClient(server.port)) for _ in range(300)]
-    for client in clients:
+    clients = []
+    for _ in range(300):
+        clients.append(client := stack.enter_context(RawClient(server.port)))
         client.send(b"GET / HTTP/1.1\r\nX-Long: " + b"x" * 16_000)
         memory.look()
     wait_for(lambda: master(server)["refused"] == {"408": 300}, "the handshakes to be over")

@@ -9,6 +9,7 @@ from websockets.asyncio.client import connect
 
 from tests.process.conftest import Serve
 from tests.process.server_process import ServerProcess
+from tests.process.waiting import PATIENCE_S
 from zwoole.bench.load import run_load
 from zwoole.bench.plan import Plan, Target
 
@@ -48,7 +49,7 @@ def server(request: pytest.FixtureRequest, serve: Serve) -> ServerProcess:
 
 def test_every_reply_is_right(server: ServerProcess) -> None:
     async def talk(number: int, gate: asyncio.Event) -> None:
-        async with connect(server.url(), compression=None, open_timeout=30) as client:
+        async with connect(server.url(), compression=None, open_timeout=PATIENCE_S) as client:
             await gate.wait()
             for message in range(MESSAGES):
                 text = f"{number} {message} " + "x" * (message * 7)
@@ -63,7 +64,7 @@ def test_every_reply_is_right(server: ServerProcess) -> None:
         gate.set()
         await asyncio.gather(*talks)
 
-    asyncio.run(asyncio.wait_for(talk_all(), 60))
+    asyncio.run(asyncio.wait_for(talk_all(), 4 * PATIENCE_S))
     counted = server.status()["masters"][0]
     assert counted["messages_in"] == counted["messages_out"] == CONNECTIONS * MESSAGES
 
@@ -74,7 +75,7 @@ def test_every_reply_is_right(server: ServerProcess) -> None:
 )
 def test_load(server: ServerProcess, connections: int, size: int, depth: int, messages: int) -> None:
     target = Target.from_url(server.url())
-    plan = Plan(target, connections, processes=1, size=size, depth=depth, messages=messages, patience_s=20)
+    plan = Plan(target, connections, processes=1, size=size, depth=depth, messages=messages, patience_s=PATIENCE_S)
     result = run_load(plan)
     assert result.errors == {}
     assert (result.connections, result.messages) == (connections, connections * messages)

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.process.conftest import Serve
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.control_client import request
 
 APP = """
@@ -52,12 +52,12 @@ def test_a_message_reaches_the_other_worker_and_its_own(serve: Serve, kind: str)
     server = serve(APP.format(kind=kind), workers=2)
     with server.connect() as client:
         client.send("who")
-        here = int(str(client.recv(10)).split()[0])
+        here = int(str(client.recv(PATIENCE_S)).split()[0])
         for target in (0, 1):
             client.send(f"tell {target} hello {target}")
-            assert client.recv(10) == f"{target} heard from {here}: hello {target}"
+            assert client.recv(PATIENCE_S) == f"{target} heard from {here}: hello {target}"
         client.send("tell 2 nobody")
-        assert client.recv(10) == "there is no worker 2"
+        assert client.recv(PATIENCE_S) == "there is no worker 2"
 
 
 def test_a_new_master_has_no_place_for_a_worker_that_was_given_up(serve: Serve) -> None:
@@ -68,25 +68,25 @@ def test_a_new_master_has_no_place_for_a_worker_that_was_given_up(serve: Serve) 
     wait_for(lambda: server.is_ready() and server.pids("master") not in ([], [master]), "a new master")
     with server.connect() as client:
         client.send("tell 1 nobody")
-        assert client.recv(10) == "there is no worker 1"
+        assert client.recv(PATIENCE_S) == "there is no worker 1"
 
 
 def test_a_full_queue_is_told_at_once_and_empties_when_its_worker_goes_on(serve: Serve) -> None:
     server = serve(APP.format(kind="def"), workers=2, pipe_queue_bytes=65536, window_bytes=65536, up_window_bytes=65536)
     with server.connect() as client:
         client.send("who")
-        here, _ = (int(part) for part in str(client.recv(10)).split())
+        here, _ = (int(part) for part in str(client.recv(PATIENCE_S)).split())
         other = server.pids("worker")[1 - here]
         os.kill(other, signal.SIGSTOP)
         try:
 
             def full_at_once() -> bool:
                 client.send(f"fill {1 - here}")
-                return client.recv(10) == "full after 0"
+                return client.recv(PATIENCE_S) == "full after 0"
 
             wait_for(full_at_once, "the queue of the stopped worker to be full")
         finally:
             os.kill(other, signal.SIGCONT)
         wait_for(lambda: not server.status()["masters"][0]["workers"][1 - here]["outstanding"], "the queue to empty")
         client.send(f"tell {1 - here} again")
-        assert client.recv(10) == f"{1 - here} heard from {here}: again"
+        assert client.recv(PATIENCE_S) == f"{1 - here} heard from {here}: again"

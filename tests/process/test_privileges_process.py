@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tests.process.server_process import ServerProcess
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root becomes another user")
 
@@ -105,22 +105,22 @@ def test_all_processes_are_the_users_and_go_on_as_ever(server: ServerProcess) ->
     before = server.pids("worker") + server.pids("master")
     with server.connect() as client:
         client.send("who?")
-        assert client.recv(10) == seen
+        assert client.recv(PATIENCE_S) == seen
         assert server.reload()["workers"] == 1
         client.send("and now?")
-        assert client.recv(10) == seen
+        assert client.recv(PATIENCE_S) == seen
         wait_for(lambda: len(server.pids("worker")) == 1, "the end of the worker that was replaced")
         before += server.pids("worker")
         os.kill(before[-1], signal.SIGKILL)
         wait_for(lambda: server.is_ready() and server.pids("worker")[0] not in before, "another worker")
         client.send("and after a death?")
-        assert client.recv(10) == seen
+        assert client.recv(PATIENCE_S) == seen
     os.kill(server.pids("master")[0], signal.SIGKILL)  # the port is root's to open, and is still there
     wait_for(lambda: server.is_ready() and server.pids("master")[0] not in before, "another master")
     assert owners(server) == {(*[user.pw_uid] * 3, *[user.pw_gid] * 3)}
     with server.connect() as client:
         client.send("and after the master's?")
-        assert client.recv(10) == seen
+        assert client.recv(PATIENCE_S) == seen
     assert server.stop() == 0
     assert not (server.folder / "server.pid").exists()
 

@@ -17,7 +17,7 @@ import pytest
 from tests.process.conftest import Serve
 from tests.process.raw_client import RawClient
 from tests.process.server_process import ServerProcess
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 
 APP = """
     import os
@@ -58,7 +58,7 @@ def test_manager_is_told_and_fed(server: ServerProcess) -> None:
         server.wait_ready()
         with server.connect() as client:
             client.send("?")
-            assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC"} & set(str(client.recv(10)).split())
+            assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC"} & set(str(client.recv(PATIENCE_S)).split())
         server.send_signal(signal.SIGHUP)
         told(b"RELOADING=1\nMONOTONIC_USEC=")
         told(b"READY=1")
@@ -89,7 +89,7 @@ def test_socket_of_the_manager(reactors: int) -> None:
         assert "listening on sockets of the service manager" in server.log()
         with server.connect() as client:
             client.send("?")
-            assert not {"LISTEN_FDS", "LISTEN_PID"} & set(str(client.recv(10)).split())
+            assert not {"LISTEN_FDS", "LISTEN_PID"} & set(str(client.recv(PATIENCE_S)).split())
 
 
 # Files.
@@ -136,7 +136,7 @@ def test_log_file_is_opened_anew(server: ServerProcess) -> None:
     wait_for(lambda: open_files() == {str(path)}, "all to have opened it")
     with server.connect() as client:
         client.send("hello")
-        client.recv(10)
+        client.recv(PATIENCE_S)
     wait_for(lambda: "message hello" in path.read_text(), "what the app prints")
 
 
@@ -191,7 +191,7 @@ def test_daemon(server: ServerProcess) -> None:
         assert os.getsid(daemon.pid) == daemon.pid
         assert Path(f"/proc/{daemon.pid}/fd/0").readlink() == Path("/dev/null")
         daemon.terminate()
-        daemon.wait(10)
+        daemon.wait(PATIENCE_S)
     finally:
         for process in [*daemon.children(recursive=True), daemon] if daemon.is_running() else []:
             process.kill()

@@ -15,6 +15,7 @@ from tests.process.server_process import ServerProcess
 MAX_MESSAGE = 4096
 MAX_FRAGMENTS = 1024
 ECHO = """
+    import os
     import time
     from zwoole import Server
 
@@ -23,7 +24,8 @@ ECHO = """
     @server.on("message")
     def on_message(server, frame):
         if frame.data == "sleep":
-            time.sleep(3)
+            while not os.path.exists("wake"):
+                time.sleep(0.01)
         server.push(frame.fd, str(frame.fd) if frame.data == "who am I?" else frame.data)
 
     @server.on("close")
@@ -36,7 +38,14 @@ ECHO = """
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    with ServerProcess(ECHO, package_max_length=MAX_MESSAGE, handshake_timeout=0.3, slow_callback_s=0) as server:
+    with ServerProcess(ECHO, package_max_length=MAX_MESSAGE, slow_callback_s=0) as server:
+        yield server.serve()
+
+
+@pytest.fixture(scope="module")
+def hasty_server() -> Iterator[ServerProcess]:
+    """Return a server that waits for no head."""
+    with ServerProcess(ECHO, handshake_timeout=0.3) as server:
         yield server.serve()
 
 
@@ -114,11 +123,10 @@ def test_ping_is_answered_while_the_only_worker_is_busy(server: ServerProcess, c
     with RawClient(server.port) as other:
         other.upgrade()
         for sender in (client, other):
-            sender.socket.settimeout(1)
             sender.send_frame(PING, b"are you there?")
             assert sender.read_frame() == ServerFrame(PONG, b"are you there?")
-            sender.socket.settimeout(10)
         other.send_frame(TEXT, b"queued behind the sleeper")
+        server.write("wake", "")
         assert client.read_frame() == ServerFrame(TEXT, b"sleep")
         assert other.read_frame() == ServerFrame(TEXT, b"queued behind the sleeper")
 
@@ -198,8 +206,6 @@ REFUSALS = {
     "an upgrade in HTTP/1.0": (HEAD.replace("HTTP/1.1", "HTTP/1.0"), 400, "must be HTTP/1.1"),
     "a health check of HAProxy": ("OPTIONS / HTTP/1.0\r\n\r\n", 405, "Allow: GET, HEAD"),
     "head too long": (PLAIN + "X-Long: " + "x" * 17000, 431, "longer than 16384 bytes"),
-    "no complete head": (PLAIN, 408, "did not arrive in time"),
-    "nothing at all": ("", 408, "did not arrive in time"),
     "TLS": ("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "this looks like TLS"),
     "HTTP/2": ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "this looks like HTTP/2"),
     "garbage": ("\x00\x01\x02\x03", 400, "does not look like HTTP"),
@@ -217,6 +223,11 @@ def test_refused_head(server: ServerProcess, head: str, status: int, words: str)
     assert response.startswith(f"HTTP/1.1 {status} "), response
     assert words in response
     assert "Connection: close" in response
+
+
+@pytest.mark.parametrize("head", [PLAIN, ""], ids=["no complete head", "nothing at all"])
+def test_a_head_that_does_not_arrive(hasty_server: ServerProcess, head: str) -> None:
+    test_refused_head(hasty_server, head, 408, "did not arrive in time")
 
 
 def test_after_all_this_it_serves_and_is_clean(server: ServerProcess, client: RawClient) -> None:

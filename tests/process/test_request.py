@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection
 from tests.process.conftest import Serve
 from tests.process.raw_client import TEXT, RawClient
 from tests.process.server_process import ServerProcess
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 
 # Each client is told what `open` saw. A message "command argument" runs the function of that name.
 APP = """
@@ -122,19 +122,19 @@ def server() -> Iterator[ServerProcess]:
 @pytest.fixture
 def client(server: ServerProcess) -> Iterator[ClientConnection]:
     with server.connect() as client:
-        client.recv(10)
+        client.recv(PATIENCE_S)
         yield client
 
 
 def opened(client: ClientConnection) -> dict[str, Any]:
     """Return what the `open` callback saw."""
-    seen: dict[str, Any] = json.loads(client.recv(10))
+    seen: dict[str, Any] = json.loads(client.recv(PATIENCE_S))
     return seen
 
 
 def ask(client: ClientConnection, message: str | bytes) -> str | bytes:
     client.send(message)
-    return client.recv(10)
+    return client.recv(PATIENCE_S)
 
 
 # The request.
@@ -185,12 +185,12 @@ def test_push_with_an_opcode(client: ClientConnection) -> None:
 
 def test_push_of_every_kind_of_bytes(client: ClientConnection) -> None:
     client.send("push_kinds")
-    assert [client.recv(10) for _ in range(4)] == [b"bytearray", b"memoryview", b"", ""]
+    assert [client.recv(PATIENCE_S) for _ in range(4)] == [b"bytearray", b"memoryview", b"", ""]
 
 
 def test_push_of_what_is_no_message(client: ClientConnection) -> None:
     client.send("push_wrong")
-    errors = [str(client.recv(10)) for _ in range(5)]
+    errors = [str(client.recv(PATIENCE_S)) for _ in range(5)]
     assert errors[0] == "TypeError: a message is str or bytes, not dict: encode it first, with json.dumps or so"
     assert [error.partition(":")[0] for error in errors] == ["TypeError"] * 3 + ["ValueError"] * 2
 
@@ -200,7 +200,7 @@ def test_push_to_another(server: ServerProcess, client: ClientConnection) -> Non
         for receiver in (other, third):  # one of them belongs to the other worker
             fd = opened(receiver)["fd"]
             assert ask(client, f"push_to {fd} hello there") == "True"
-            assert receiver.recv(10) == "hello there"
+            assert receiver.recv(PATIENCE_S) == "hello there"
 
 
 def test_push_to_one_who_is_gone(server: ServerProcess, client: ClientConnection) -> None:
@@ -211,7 +211,7 @@ def test_push_to_one_who_is_gone(server: ServerProcess, client: ClientConnection
 
 
 def test_push_from_a_thread(client: ClientConnection) -> None:
-    assert {ask(client, "push_from_thread"), client.recv(10)} == {"[True, False]", "from a thread"}
+    assert {ask(client, "push_from_thread"), client.recv(PATIENCE_S)} == {"[True, False]", "from a thread"}
 
 
 def test_broadcast_reaches_everybody_once(server: ServerProcess) -> None:
@@ -221,10 +221,10 @@ def test_broadcast_reaches_everybody_once(server: ServerProcess) -> None:
         assert set(workers) == {0, 1}
         clients[0].send("broadcast first")
         for client in clients:
-            assert client.recv(10) == "first"
+            assert client.recv(PATIENCE_S) == "first"
         clients[1].send("broadcast second")
         for client in clients:
-            assert client.recv(10) == "second", "no copy of the first came twice"
+            assert client.recv(PATIENCE_S) == "second", "no copy of the first came twice"
 
 
 # Ends, and looking at connections.
@@ -233,7 +233,7 @@ def test_broadcast_reaches_everybody_once(server: ServerProcess) -> None:
 def test_disconnect(client: ClientConnection) -> None:
     assert ask(client, "disconnect 4123 enough of you") == "last words"
     with pytest.raises(ConnectionClosed) as closed:
-        client.recv(10)
+        client.recv(PATIENCE_S)
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4123, "enough of you")
 
@@ -243,12 +243,12 @@ def test_disconnect_another(server: ServerProcess, client: ClientConnection) -> 
         fd = opened(other)["fd"]
         assert ask(client, f"disconnect_other {fd}") == "[True, False]"
         with pytest.raises(ConnectionClosed, match="4001"):
-            other.recv(10)
+            other.recv(PATIENCE_S)
 
 
 def test_disconnect_with_a_code_that_is_none(client: ClientConnection) -> None:
     client.send("disconnect_wrong")
-    errors = [str(client.recv(10)) for _ in range(4)]
+    errors = [str(client.recv(PATIENCE_S)) for _ in range(4)]
     assert all("is no close code that may be sent" in error for error in errors[:3])
     assert "at most 123 bytes" in errors[3]
 

@@ -11,7 +11,7 @@ import pytest
 from tests.process.conftest import Serve
 from tests.process.server_process import ServerProcess
 from tests.process.test_deaths import who_serves
-from tests.process.test_stop import close_code
+from tests.process.test_stop import HOUR_S, close_code
 from tests.process.waiting import wait_for
 from zwoole.shared.signals import SUPERVISORS
 from zwoole.stopping import EXIT_FORCED
@@ -44,11 +44,11 @@ server.start()
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT], ids=lambda number: number.name)
 def test_asked_to_stop_during_boot(number: signal.Signals) -> None:
     """A worker that is not ready has nothing to finish, and does not hold the server up."""
-    with ServerProcess(APP) as server:
+    with ServerProcess(APP, max_wait_time=HOUR_S) as server:
         server.write("slow boot", "")
         server.start()
         wait_for(lambda: len(server.family()) == 2, "the children")
-        assert server.stop(number, within=5) == (EXIT_FORCED if number == signal.SIGQUIT else 0)
+        assert server.stop(number) == (EXIT_FORCED if number == signal.SIGQUIT else 0)
         assert "Traceback" not in server.log()
 
 
@@ -86,7 +86,7 @@ def test_stop_during_reload(serve: Serve) -> None:
         server.wait_log("reload: starting")
         server.send_signal(signal.SIGTERM)
         assert close_code(client) == 1001
-    assert server.wait(5) == 0
+    assert server.wait() == 0
     server.assert_nothing_left()
 
 
@@ -99,7 +99,7 @@ def test_other_signals_during_stop_change_nothing(serve: Serve) -> None:
         server.send_signal(number)
     server.wait_log("no reload: the server is starting or stopping")
     (server.folder / "slow stop").unlink()
-    assert server.wait(5) == 0
+    assert server.wait() == 0
     server.assert_nothing_left()
     assert "worker more" not in server.log()
 
@@ -114,7 +114,7 @@ def test_group_is_told_and_told_again(serve: Serve, number: signal.Signals) -> N
         os.killpg(server.process.pid, number)
         os.killpg(server.process.pid, number)
         assert close_code(client) == 1001
-    assert server.wait(5) == 0
+    assert server.wait() == 0
     server.assert_nothing_left()
     assert "ended by" not in server.log()
 

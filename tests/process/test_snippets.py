@@ -25,7 +25,7 @@ from websockets.typing import Origin
 from tests.process.conftest import Serve
 from tests.process.desk import Desk, listens
 from tests.process.server_process import EXAMPLES, ZWOOLE, ServerProcess, free_ports
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 from tests.snippets import ROOT, Snippet, commands, snippets, spans
 from zwoole import testing
 from zwoole.cli import zwoole
@@ -70,7 +70,7 @@ def test_an_app_serves(app: Snippet, tmp_path: Path) -> None:
     route = re.search(r'@server\.handler\("(.+?)"\)', app.text)
     with testing.serve(path, worker_num=1) as server, connect(server.url(route[1] if route else "/")) as client:
         client.send("Hello, server!")
-        assert client.recv(10)
+        assert client.recv(PATIENCE_S)
         assert server.status()["stats"]["total"]["failures"] == {}
 
 
@@ -254,7 +254,7 @@ def test_nginx_lets_browsers_through(tmp_path: Path, serve: Serve) -> None:
     with proxied(tmp_path, serve, only("nginx").text) as address:
         page = Origin(f"http://{address}")
         with connect(f"ws://{address}/", origin=page, compression=None) as client:
-            assert client.recv(10) == "127.0.0.1 http"
+            assert client.recv(PATIENCE_S) == "127.0.0.1 http"
 
 
 @needs_nginx

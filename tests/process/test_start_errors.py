@@ -10,6 +10,7 @@ import pytest
 
 from tests.process.conftest import Serve
 from tests.process.server_process import ServerProcess
+from tests.process.waiting import PATIENCE_S
 from zwoole.crew import EXIT_BOOT_FAILED, EXIT_CANNOT_START
 
 GOOD = """
@@ -363,7 +364,7 @@ def test_start_in_a_process_of_a_pool(serve: Serve) -> None:
     )
     with server.connect() as client:
         client.send("spawn")
-        assert client.recv(10) == "1"
+        assert client.recv(PATIENCE_S) == "1"
     log = without_our_frames(server.log())
     assert 'put it under `if __name__ == "__main__":`' in log
     assert "Traceback" not in log

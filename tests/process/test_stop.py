@@ -16,7 +16,7 @@ from websockets.sync.client import ClientConnection
 from tests.process.conftest import Serve
 from tests.process.raw_client import CLOSE, PING, TEXT, RawClient, ServerFrame
 from tests.process.server_process import ZWOOLE, ServerProcess
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.stopping import EXIT_FORCED, SECOND_SIGNAL_S
 
 APP = """
@@ -42,6 +42,7 @@ APP = """
     print("start returned")
 """
 SYNC = APP.format("def", "def")
+HOUR_S = 3600
 KINDS = {"def": SYNC, "async def": APP.format("async def", "async def")}
 
 
@@ -49,14 +50,14 @@ def close_code(client: ClientConnection) -> int:
     """Return the code that the server closes a connection with; replies before it are skipped."""
     with pytest.raises(ConnectionClosed) as closed:
         while True:
-            client.recv(10)
+            client.recv(PATIENCE_S)
     assert closed.value.rcvd is not None, "a bare end of the stream"
     return closed.value.rcvd.code
 
 
 def echo(client: ClientConnection, text: str) -> None:
     client.send(text)
-    assert client.recv(10) == text
+    assert client.recv(PATIENCE_S) == text
 
 
 # Asked to stop.
@@ -71,7 +72,7 @@ def test_stops_in_good_order(serve: Serve, app: str, number: signal.Signals) -> 
             echo(client, "hello")
         server.send_signal(number)
         assert [close_code(client) for client in (one, two, three)] == [1001, 1001, 1001]
-        assert server.wait(5) == 0
+        assert server.wait() == 0
     server.assert_nothing_left()
     ends = sorted(line for line in server.lines() if line.startswith("close "))
     assert ends == [f"close {fd} 1001 server" for fd in (1, 2, 3)]
@@ -81,10 +82,8 @@ def test_stops_in_good_order(serve: Serve, app: str, number: signal.Signals) -> 
 
 
 def test_is_quick_with_nobody_there(serve: Serve) -> None:
-    server = serve(SYNC, workers=2)
-    before = time.monotonic()
+    server = serve(SYNC, workers=2, max_wait_time=HOUR_S)  # which is not waited for
     assert server.stop() == 0
-    assert time.monotonic() - before < 2
 
 
 def test_control_c_reaches_the_whole_group(serve: Serve) -> None:
@@ -95,7 +94,7 @@ def test_control_c_reaches_the_whole_group(serve: Serve) -> None:
         server.family()
         os.killpg(server.process.pid, signal.SIGINT)
         assert close_code(client) == 1001
-    assert server.wait(5) == 0
+    assert server.wait() == 0
     server.assert_nothing_left()
     assert "KeyboardInterrupt" not in server.log()
     assert "close 1 1001 server" in server.lines()
@@ -108,7 +107,7 @@ def test_control_c_while_starting() -> None:
             server.start()
             wait_for(lambda server=server: len(server.family()) >= 3, "the children")
             os.killpg(server.process.pid, signal.SIGINT)
-            assert server.wait(10) == 0
+            assert server.wait() == 0
             server.assert_nothing_left()
             assert "Traceback" not in server.log()
 
@@ -128,7 +127,7 @@ def test_finishes_what_was_accepted(serve: Serve) -> None:
         frames = client.read_frames()
     assert frames[:-1] == [ServerFrame(TEXT, text) for text in texts]
     assert frames[-1].close_code == 1001
-    assert server.wait(5) == 0
+    assert server.wait() == 0
 
 
 def test_refuses_new_connections_while_stopping(serve: Serve) -> None:
@@ -142,17 +141,15 @@ def test_refuses_new_connections_while_stopping(serve: Serve) -> None:
         with pytest.raises(ConnectionRefusedError):
             RawClient(port)
         assert close_code(client) == 1001
-    assert server.wait(5) == 0
+    assert server.wait() == 0
 
 
 def test_a_client_that_never_answers_does_not_hold_it(serve: Serve) -> None:
-    server = serve(SYNC, max_wait_time=1.0, close_timeout=0.5)
+    server = serve(SYNC, max_wait_time=HOUR_S, close_timeout=0.5)
     with RawClient(server.port) as client:
         client.upgrade()
-        before = time.monotonic()
         server.send_signal(signal.SIGTERM)
-        assert server.wait(5) == 0
-        assert time.monotonic() - before < 3
+        assert server.wait() == 0
         assert [frame.opcode for frame in client.read_frames()] == [CLOSE]
     server.assert_nothing_left()
 
@@ -184,18 +181,20 @@ def test_a_client_that_keeps_the_connection_open_leaves_workers_time_for_their_e
 
 
 def test_second_signal_forces(serve: Serve) -> None:
-    server = serve(SYNC)
+    server = serve(SYNC, max_wait_time=HOUR_S)
     with server.connect() as client:
-        client.send("sleep 60")
+        client.send("sleep 3600")
         server.wait_line("sleeping")
-        server.send_signal(signal.SIGTERM)
-        server.process.send_signal(signal.SIGTERM)  # a wrapper that forwards a signal sends it twice at once
-        server.wait_log("SIGTERM: stopping")
+        server.send_signal(signal.SIGSTOP)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGINT)  # a wrapper that forwards a signal sends it twice at once
+        server.process.send_signal(signal.SIGCONT)
+        server.wait_log(": stopping, for ")
         begun = time.monotonic()
         wait_for(lambda: time.monotonic() - begun > SECOND_SIGNAL_S + 0.1, "a person's patience to end")
         assert server.process.poll() is None, "the twin of the first signal is no second one"
         server.process.send_signal(signal.SIGTERM)
-        assert server.wait(2) == EXIT_FORCED
+        assert server.wait() == EXIT_FORCED
         server.assert_nothing_left()
     assert "SIGTERM again: stopping at once" in server.log()
 
@@ -203,23 +202,23 @@ def test_second_signal_forces(serve: Serve) -> None:
 def test_a_callback_that_never_ends_is_killed_at_max_wait_time(serve: Serve) -> None:
     server = serve(SYNC, max_wait_time=1.0)
     with server.connect() as client:
-        client.send("sleep 60")
+        client.send("sleep 3600")
         server.wait_line("sleeping")
         server.send_signal(signal.SIGTERM)
         assert close_code(client) == 1001
-        assert server.wait(5) == EXIT_FORCED
+        assert server.wait() == EXIT_FORCED
     server.assert_nothing_left()
     assert "worker 0" in server.log()
     assert "did not stop in time: killed" in server.log()
 
 
 def test_sigquit_stops_at_once(serve: Serve) -> None:
-    server = serve(SYNC)
+    server = serve(SYNC, max_wait_time=HOUR_S)
     with server.connect() as client:
-        client.send("sleep 60")
+        client.send("sleep 3600")
         server.wait_line("sleeping")
         server.send_signal(signal.SIGQUIT)
-        assert server.wait(2) == EXIT_FORCED
+        assert server.wait() == EXIT_FORCED
     server.assert_nothing_left()
 
 
@@ -229,7 +228,8 @@ def test_sigquit_stops_at_once(serve: Serve) -> None:
 def zwoole(server: ServerProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `zwoole` as in the server's own world."""
     environment = {**os.environ, "TMPDIR": str(server.folder)}
-    return subprocess.run([str(ZWOOLE), *arguments], capture_output=True, text=True, timeout=20, env=environment)
+    command = [str(ZWOOLE), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment)
 
 
 def test_status_and_stop(serve: Serve) -> None:
@@ -252,8 +252,9 @@ def test_status_and_stop(serve: Serve) -> None:
         server.family()
         stopped = zwoole(server, "stop", *run_dir)
         assert (stopped.returncode, stopped.stdout) == (0, f"stopped (pid {server.process.pid})\n")
+        assert server.alive() == [], "stop waits for the end"
         assert close_code(client) == 1001
-    assert server.wait(1) == 0, "stop waits for the end"
+    assert server.wait() == 0
     assert "zwoole stop: stopping, for 10 s at most" in server.log()
     server.assert_nothing_left()
 
@@ -263,7 +264,7 @@ def test_stop_as_json(serve: Serve) -> None:
     server.family()
     stopped = zwoole(server, "stop", "--json", "--run-dir", str(server.run_dir))
     assert json.loads(stopped.stdout) == {"stopped": True, "pid": server.process.pid}
-    assert server.wait(1) == 0
+    assert server.wait() == 0
 
 
 @pytest.mark.parametrize("command", ["status", "stop"])

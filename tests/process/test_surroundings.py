@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.process.conftest import Serve
 from tests.process.server_process import ZWOOLE, ServerProcess
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 from tests.test_strangers import state
 
 RUNS_PROGRAMS = """
@@ -46,7 +46,7 @@ def run(server: ServerProcess, command: str) -> str:
     """Have a callback run a program, and return its output."""
     with server.connect() as client:
         client.send(command)
-        return str(client.recv(20))
+        return str(client.recv(PATIENCE_S))
 
 
 def test_a_program_inherits_no_descriptor(serve: Serve) -> None:
@@ -82,4 +82,4 @@ def test_process_1_reaps_strangers() -> None:
         server.command = [sys.executable, "-c", become, str(ZWOOLE), *server.command[1:]]
         server.start().wait_ready()
         orphan = int(run(server, "sleep 0.1 >/dev/null 2>&1 & echo $!"))
-        wait_for(lambda: state(orphan) == "gone", "the orphan to be reaped", 5)
+        wait_for(lambda: state(orphan) == "gone", "the orphan to be reaped")

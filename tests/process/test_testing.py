@@ -13,8 +13,8 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.process.server_process import EXAMPLES
-from tests.process.waiting import wait_for
-from zwoole import Server
+from tests.process.waiting import PATIENCE_S, wait_for
+from zwoole import Server, testing
 from zwoole.shared import plan
 from zwoole.shared.errors import ZwooleError
 from zwoole.testing import ServerFailed, is_alive, serve
@@ -91,13 +91,14 @@ def test_a_bad_end_is_an_error_with_the_log() -> None:
     assert not server.folder.exists()
 
 
-def test_a_process_left_behind_is_an_error(tmp_path: Path) -> None:
+def test_a_process_left_behind_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(testing, "GONE_S", 0.5)
     (tmp_path / "app.py").write_text(
         "import subprocess\n"
         "from zwoole import Server\n"
         "server = Server()\n"
         "server.on('message', lambda server, frame: None)\n"
-        "server.on('worker_start', lambda server: subprocess.Popen(['sleep', '60']))\n"
+        "server.on('worker_start', lambda server: subprocess.Popen(['sleep', '3600']))\n"
         "server.start()\n"
     )
     server = serve(tmp_path / "app.py", worker_num=1)
@@ -137,7 +138,7 @@ def test_the_snippet_in_the_readme_is_a_test_that_passes(tmp_path: Path) -> None
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         env={**os.environ, "NO_PROXY": "*"},
     )
     assert run.returncode == 0, run.stdout
