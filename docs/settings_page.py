@@ -31,7 +31,7 @@ def row(setting: Field[Any]) -> str:
     """Return a setting's row of the table."""
     meta = setting.metadata
     # The one default that depends on the machine.
-    default = "the number of CPUs" if setting.name == "worker_num" else f"`{number(setting.default)}`"
+    default = "the number of CPUs that it may use" if setting.name == "worker_num" else f"`{number(setting.default)}`"
     if isinstance(setting.default, tuple):
         allowed = "a list of text"
     elif meta["low"] is not None:

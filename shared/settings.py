@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from zwoole.shared import cpus
 from zwoole.shared.errors import SettingsError
 from zwoole.shared.suggest import did_you_mean
 
@@ -42,7 +42,7 @@ class Settings:
         " and IPv4 addresses",
     )
     port: int = _setting(8080, "TCP port to listen on; 0 takes a free one", 0, 65535)
-    worker_num: int = _setting(os.cpu_count() or 1, "worker processes", 1, MAX_WORKERS)
+    worker_num: int = _setting(min(cpus.usable(), MAX_WORKERS), "worker processes", 1, MAX_WORKERS)
     reactor_num: int = _setting(1, "master processes, each with its own reactor", 1, 64)
     backlog: int = _setting(4096, "connections the kernel keeps until they are accepted", 1, 65535)
     max_connection: int = _setting(0, "most connections at a time; 0: what the file descriptors allow", 0, 1 << 20)
