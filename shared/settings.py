@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from zwoole.shared import cpus
+from zwoole.shared import cpus, swoole
 from zwoole.shared.errors import SettingsError
-from zwoole.shared.suggest import did_you_mean
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -190,7 +189,7 @@ class Settings:
         checked = {}
         for name, value in given.items():
             if name not in known:
-                raise SettingsError(f"unknown setting {name!r}" + did_you_mean(name, known))
+                raise SettingsError(f"unknown setting {name!r}{swoole.explain(name, swoole.SETTINGS, known)}")
             checked[name] = _check(name, value, type(getattr(self, name)), known[name].metadata)
         return replace(self, **checked)
 

@@ -54,6 +54,22 @@ def test_an_unknown_event_is_an_error_that_helps(name: Any) -> None:
         assert "did you mean 'message'?" in str(info.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("task", "unknown event 'task', which Swoole has: zwoole has no task workers"),
+        ("WorkerExit", "unknown event 'WorkerExit', which Swoole has: the event is named `retire`"),
+        ("request", "which Swoole has: zwoole answers no plain HTTP requests"),
+        ("connect", "`open` and `close` tell of every WebSocket connection"),
+    ],
+)
+def test_an_event_of_swooles_that_is_not_here_is_answered_with_what_is_true(name: str, words: str) -> None:
+    with pytest.raises(SettingsError) as info:
+        event_name(name)
+    assert words in str(info.value)
+    assert "did you mean" not in str(info.value)
+
+
 def test_every_event_runs_somewhere() -> None:
     assert sorted(IN_WORKERS + IN_SUPERVISOR) == sorted(EVENTS)
 

@@ -13,6 +13,7 @@ import pytest
 from zwoole import Server
 from zwoole.shared.errors import SettingsError, WrongProcess
 from zwoole.workers import role
+from zwoole.workers.server import bind
 
 
 @pytest.fixture
@@ -171,5 +172,31 @@ def test_commands_outside_of_workers_say_where_they_work(server: Server) -> None
 
 
 def test_a_process_binds_its_own_commands(server: Server) -> None:
-    server.bind({"push": lambda fd, data: (fd, data)})
+    bind(server, {"push": lambda fd, data: (fd, data)})
     assert server.push(5, "a") == (5, "a")  # type: ignore[comparison-overlap]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("sendMessage", ": it is named 'send_message'"),
+        ("isEstablished", ": it is named 'is_established'"),
+        ("task", ", which Swoole has: zwoole has no task workers"),
+        ("taskWaitMulti", ", which Swoole has: zwoole has no task workers"),
+        ("tick", ", which Swoole has: zwoole has no timers"),
+        ("getClientInfo", ", which Swoole has: `zwoole connections`"),
+        ("bind", ", which Swoole has: keep the user's id with `set_state`"),
+        ("pusch", ": did you mean 'push'?"),
+        ("names", ""),
+    ],
+)
+def test_a_name_that_a_server_does_not_have_is_an_error_that_helps(server: Server, name: str, words: str) -> None:
+    with pytest.raises(AttributeError) as info:
+        getattr(server, name)
+    assert str(info.value).startswith(f"a server has no {name!r}{words}")
+    assert not hasattr(server, name)
+
+
+def test_an_app_may_keep_values_of_its_own_with_the_server(server: Server) -> None:
+    server.names = {}  # type: ignore[attr-defined]
+    assert server.names == {}  # type: ignore[attr-defined]

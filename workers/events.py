@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from zwoole.shared import swoole
 from zwoole.shared.errors import SettingsError
-from zwoole.shared.suggest import did_you_mean
 
 # Event and the arguments its callback may take; IN_WORKERS and IN_SUPERVISOR say where each runs.
 EVENTS: dict[str, tuple[str, ...]] = {
@@ -50,10 +49,11 @@ def event_name(name: str) -> str:
     """
     if not isinstance(name, str):
         raise SettingsError(f"an event's name must be a string, not {name!r}")
-    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-    if snake in EVENTS:
-        return snake
-    raise SettingsError(f"unknown event {name!r}" + (did_you_mean(snake, EVENTS) or f": there are {', '.join(EVENTS)}"))
+    event = swoole.snake(name)
+    if event in EVENTS:
+        return event
+    why = swoole.explain(name, swoole.EVENTS, EVENTS) or f": there are {', '.join(EVENTS)}"
+    raise SettingsError(f"unknown event {name!r}{why}")
 
 
 def fit(event: str, callback: Callback) -> Callback:

@@ -30,10 +30,10 @@ from zwoole.workers.commands import Commands
 from zwoole.workers.dispatch import Dispatcher, check_result
 from zwoole.workers.link import MasterLink
 from zwoole.workers.recorder import RECORD_S, Recorder
+from zwoole.workers.server import Server, bind, forbid
 
 if TYPE_CHECKING:
     from zwoole.workers.schedule import Scheduler
-    from zwoole.workers.server import Server
 
 BOOT_FAILED = 3  # exit code of a worker whose app or `worker_start` failed
 BATCHES_PER_TURN = 16
@@ -103,8 +103,8 @@ class Runtime:
             *("push", "ping", "broadcast", "disconnect", "set_state", "send_message"),
             *("exists", "is_established", "buffered_amount"),
         )
-        server.bind({name: getattr(self._commands, name) for name in names})
-        server.bind({"stats": self.recorder.stats})
+        bind(server, {name: getattr(self._commands, name) for name in names})
+        bind(server, {"stats": self.recorder.stats})
         server.worker_id = self._slot
         self._control = self._context.socket(zmq.DEALER)
         self._control.setsockopt(zmq.IDENTITY, f"worker-{self._incarnation}".encode())
@@ -361,7 +361,7 @@ class Runtime:
     def _leave_child(self) -> None:
         """In a child that the app has forked: it is no worker, and the masters must see when this one has ended."""
         self._dispatcher.forked = True
-        self._server.forbid()
+        forbid(self._server)
         self._commands.flusher.abandon()
         self._mailbox.abandon()
         forks.close_connections(self._run_dir)
@@ -435,7 +435,7 @@ class AsyncLoop:
         runtime.dispatcher.scheduler = self._scheduler
         runtime.commands.may_block = False
         runtime.commands.on_output = self._flush_soon
-        server.bind({"drain": self._scheduler.drain})
+        bind(server, {"drain": self._scheduler.drain})
         forks.in_child(self._leave_child)
         try:
             await self._callback("worker_start")

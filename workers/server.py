@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from zwoole.shared import swoole
 from zwoole.shared.errors import SettingsError, WrongProcess
 from zwoole.shared.forks import refuse
 from zwoole.shared.settings import Settings
@@ -155,7 +156,7 @@ class Server:
         if self._started:
             raise SettingsError(f"{method}() was called after start(): the server runs with what it was given before")
 
-    # Commands. In a worker, `bind` puts the compiled ones in their place.
+    # Commands. In a worker, `bind` puts compiled ones in their place.
 
     def push(self, fd: int, data: Data, opcode: int | None = None) -> bool:
         """Send one message to a connection.
@@ -278,14 +279,12 @@ class Server:
         """
         raise WrongProcess("stats() works in the processes of a running server")
 
-    def bind(self, commands: Mapping[str, Callable[..., Any]]) -> None:
-        """Put a process's own commands in the place of the methods above: one call less on the hot path."""
-        for name, command in commands.items():
-            setattr(self, name, command)
+    if not TYPE_CHECKING:  # or a type checker would let any name pass
 
-    def forbid(self) -> None:
-        """Have every command raise WrongProcess: this is a child that the app has forked."""
-        self.bind({name: partial(refuse, name) for name in COMMANDS})
+        def __getattr__(self, name: str) -> Any:
+            ours = [ours for ours in dir(type(self)) if not ours.startswith("_")]
+            why = "" if name.startswith("_") else swoole.explain(name, swoole.METHODS, ours)
+            raise AttributeError(f"a server has no {name!r}{why}", name=name, obj=self)
 
     def _outside(self, command: str) -> WrongProcess:
         return WrongProcess(f"{command}() works in workers: in callbacks, handlers, and what they start")
@@ -298,3 +297,14 @@ def asyncio_runs() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def bind(server: Server, commands: Mapping[str, Callable[..., Any]]) -> None:
+    """Put a process's own commands in the place of a server's methods: one call less on the hot path."""
+    for name, command in commands.items():
+        setattr(server, name, command)
+
+
+def forbid(server: Server) -> None:
+    """Have every command raise WrongProcess: this is a child that the app has forked."""
+    bind(server, {name: partial(refuse, name) for name in COMMANDS})

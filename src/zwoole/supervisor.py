@@ -32,7 +32,7 @@ from zwoole.shared.mask import COMPILED
 from zwoole.status import Status
 from zwoole.stopping import Stop
 from zwoole.watching import Watcher
-from zwoole.workers.server import Server
+from zwoole.workers.server import Server, bind, forbid
 
 MAX_SLEEP_S = 1.0
 
@@ -93,7 +93,7 @@ class Supervisor:
         self._control = ControlServer(self._directory.path)
         self._crew = self._make_crew()
         self._stop = self._make_stop()
-        self._server.bind({"stats": lambda: stats.gather(self._directory.path)})
+        bind(self._server, {"stats": lambda: stats.gather(self._directory.path)})
         addresses = [where(listening) for listening in self._listeners[0]]
         self._status = Status(self._crew, str(self._directory.path), addresses)
         queries = Queries(self._crew, self._control.tell, self._later)
@@ -287,7 +287,7 @@ class Supervisor:
         self._stop.close_listeners()
         if self._admin is not None:
             self._admin.abandon()
-        self._server.forbid()
+        forbid(self._server)
 
     # Timers and callbacks.
 
