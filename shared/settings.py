@@ -158,7 +158,9 @@ class Settings:
     admin_port: int = _setting(0, "TCP port of the admin listener: /metrics, /healthz, /readyz; 0: none", 0, 65535)
     admin_host: str = _setting("127.0.0.1", "IP address that it listens on; another than of this machine needs a token")
     admin_token: str = _setting("", "what `Authorization: Bearer` must carry to be let in; empty: nothing")
-    log_level: str = _setting("info", "how much is logged", choices=LOG_LEVELS)
+    log_level: str = _setting(
+        "info", "from which level on zwoole logs, and the app unless it configures logging itself", choices=LOG_LEVELS
+    )
     log_format: str = _setting("text", "lines for people, or JSON objects", choices=LOG_FORMATS)
     log_file: str = _setting("", "file for the log and all that workers print; SIGRTMIN opens it anew; empty: none")
     access_log: bool = _setting(
