@@ -6,7 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find reactor workers shared bench src -name '*.py' -o -name '*.pxd' -o -path '*/web/*' -o -path 'bench/peers/*') setup.py setup.cfg pyproject.toml
 
-.PHONY: run test lint types test-compiled test-pure peers bench bench-micro conformance fuzz chaos soak clean
+# Tests run in as many processes as there are cores, each file in one of them.
+JOBS := $(shell nproc)
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+BYTE_LEVEL := tests --ignore=tests/process --ignore=tests/chaos
+
+.PHONY: run test check lint types test-compiled test-bytes test-pure test-pythons peers bench bench-micro conformance fuzz chaos soak clean
 
 run: $(VENV)/installed
 	@echo
@@ -18,6 +23,14 @@ run: $(VENV)/installed
 
 test: lint types test-compiled test-pure
 
+# While you work, in less than a minute: on the sources as they are, so that nothing is built again for it.
+check:
+	test -e $(VENV)/tested || $(MAKE) $(VENV)/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	ZWOOLE_EXPECT_BUILD=pure PYTHONPATH=$(CURDIR)/src $(PYTEST) -q $(BYTE_LEVEL)
+
 lint: $(VENV)/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -27,11 +40,21 @@ types: $(VENV)/tested
 
 # The whole suite, on the compiled build.
 test-compiled: $(VENV)/tested
-	ZWOOLE_EXPECT_BUILD=compiled $(BIN)/python -m pytest tests
+	ZWOOLE_EXPECT_BUILD=compiled $(PYTEST) tests
+
+# Its part that starts no server.
+test-bytes: $(VENV)/tested
+	ZWOOLE_EXPECT_BUILD=compiled $(PYTEST) $(BYTE_LEVEL)
 
 # The byte-level suite, on the same sources uncompiled: src is put before the installed package.
 test-pure: $(VENV)/tested
-	ZWOOLE_EXPECT_BUILD=pure PYTHONPATH=src $(BIN)/python -m pytest tests --ignore=tests/process --ignore=tests/chaos
+	ZWOOLE_EXPECT_BUILD=pure PYTHONPATH=$(CURDIR)/src $(PYTEST) $(BYTE_LEVEL)
+
+# The suite on every other Python that is installed, compiled for each; PART=test-bytes for the byte-level suite only.
+PART := test-compiled
+
+test-pythons:
+	tests/pythons.sh $(PYTHON) $(PART)
 
 # The peers of the comparison that are Python or npm packages. `make bench` runs without them too, and names what it skips.
 peers: $(VENV)/tested
@@ -83,5 +106,5 @@ soak: $(VENV)/tested
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),600)
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venvs build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f $(foreach room,reactor workers shared bench,$(room)/*.c $(room)/*.html)

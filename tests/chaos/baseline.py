@@ -9,7 +9,6 @@ from tests.process.waiting import wait_for
 
 ROLES = ("supervisor", "master", "worker")
 ALLOWED_GROWTH_BYTES = 64 * 1024 * 1024
-PATIENCE_S = 20.0
 
 
 class Baseline:
@@ -23,7 +22,7 @@ class Baseline:
     def settle(self) -> list[str]:
         """Wait for everything to be as it was, and return what is not, in words."""
         try:
-            wait_for(lambda: not self._differences(), "everything to be as before", within=PATIENCE_S)
+            wait_for(lambda: not self._differences(), "everything to be as before")
         except AssertionError:
             return self._differences()
         return []

@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from tests.chaos.ledger import Closing, Ledger, Post
 
 OUTSTANDING = 8
-STUCK_S = 20.0
+STUCK_S = 60.0
 NOTES = 0.05  # of all messages, those that have a note pushed to somebody else
 IDLE_S = (0.1, 1.0)  # what an idle client waits between two messages
 NO_CLOSE_FRAME = 1006

@@ -21,7 +21,7 @@ from zwoole.shared.errors import ZwooleError
 
 RECENT_S = 0.02  # the few milliseconds: a flush and the way of its bytes, on cores that are shared
 WAITED_S = 0.2  # what a worker may have had to wait for a core
-REST_S = 20.0
+REST_S = 60.0
 SEEN_S = 0.1  # what clients take to see that they were closed
 KILLER = """
 import os, sys, time

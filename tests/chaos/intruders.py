@@ -27,7 +27,7 @@ WINDOW_BYTES = 1 << 20  # of the servers that are flooded; each message takes it
 STALLING = 2
 CROWD = 40
 SPARE_DESCRIPTORS = 8  # what is left of a master's when the crowd comes
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 class Intruders:
@@ -78,7 +78,12 @@ class Intruders:
         code = 0
         try:
             async with connect(
-                f"ws://127.0.0.1:{self._server.port}/", compression=None, ping_interval=None, proxy=None, max_queue=1
+                f"ws://127.0.0.1:{self._server.port}/",
+                compression=None,
+                ping_interval=None,
+                proxy=None,
+                max_queue=1,
+                open_timeout=PATIENCE_S,
             ) as connection:
                 await connection.send(f"{number}:0:much")
                 await self._wait(lambda: self._kicked() >= kicked + STALLING, "those who do not read to be closed")
@@ -97,7 +102,6 @@ class Intruders:
         """Take all descriptors that a master has left: those over are dropped, the others are served on."""
         master = psutil.Process(self._random.choice(await asyncio.to_thread(self._server.pids, "master")))
         soft, hard = master.rlimit(resource.RLIMIT_NOFILE)
-        answered = self._account.ledger.answered
         with ExitStack() as crowd:
             master.rlimit(resource.RLIMIT_NOFILE, (master.num_fds() + SPARE_DESCRIPTORS, hard))
             crowd.callback(master.rlimit, resource.RLIMIT_NOFILE, (soft, hard))
@@ -107,13 +111,14 @@ class Intruders:
                 crowd.callback(writer.close)
                 ends.append(asyncio.ensure_future(_end(reader)))
             await asyncio.wait(ends, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.sleep(0.1)  # with none to be had
+            answered = self._account.ledger.answered
+            await self._wait(
+                lambda: self._account.ledger.answered > answered, "anybody to be served while there are no descriptors"
+            )
             dropped = sum(end.done() for end in ends)
         await asyncio.gather(*ends)
         if not 0 < dropped < CROWD:
             self._account.broken.append(f"{dropped} of {CROWD} were dropped when there were no descriptors")
-        if self._account.ledger.answered == answered:
-            self._account.broken.append("nobody was served while there were no descriptors")
 
     async def _wait(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE_S

@@ -15,7 +15,7 @@ from tests.fuzz.targets import TARGETS
 CORPUS = Path(__file__).with_name("corpus")
 FOUND = Path(__file__).parents[2] / "build" / "fuzz"  # what reached new lines, and what broke a contract
 MAX_INPUT_BYTES = 8192
-ONE_INPUT_S = 10
+ONE_INPUT_S = 60
 
 
 @click.command()
