@@ -13,6 +13,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
 from tests.bench_parts import closed_port, echo, echo_but, websocket_server
+from tests.process.waiting import PATIENCE_S
 from zwoole import cli
 from zwoole.bench.cli import bench
 from zwoole.bench.plan import Plan
@@ -167,7 +168,7 @@ def test_help_lists_every_option(command: Command) -> None:
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def test_the_other_commands_do_not_load_it() -> None:

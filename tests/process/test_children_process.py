@@ -16,7 +16,7 @@ import pytest
 
 from tests.process.conftest import Serve
 from tests.process.server_process import ZWOOLE, ServerProcess, free_ports, is_alive
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 from tests.test_strangers import state
 from zwoole.shared.signals import SUPERVISORS
 from zwoole.stopping import EXIT_FORCED
@@ -146,9 +146,9 @@ def plain(shared: Shared) -> ServerProcess:
 
 def ask(server: ServerProcess, source: str) -> str:
     """Have a callback run a function's body, and return what that returns, as text."""
-    with server.connect(open_timeout=15) as client:
+    with server.connect(open_timeout=PATIENCE_S) as client:
         client.send(source)
-        return str(client.recv(15))
+        return str(client.recv(PATIENCE_S))
 
 
 # What works as in plain Python.
@@ -304,12 +304,12 @@ def test_a_killed_workers_connections_are_taken_over_while_a_forked_pool_lives(s
     """
     with server.connect() as client:
         client.send(code)
-        client.recv(15)
+        client.recv(PATIENCE_S)
         stubborn = psutil.Process(int(wait_for(lambda: read(server, "pid"), "the child")))
         (before,) = server.pids("worker")
         os.kill(before, signal.SIGKILL)
         client.send("return os.getpid()")
-        assert client.recv(15) != str(before)
+        assert client.recv(PATIENCE_S) != str(before)
         assert is_alive(stubborn)
         stubborn.kill()
     server.wait_ready()
@@ -324,7 +324,7 @@ def read(server: ServerProcess, name: str) -> str:
 def test_threads_push(each: ServerProcess) -> None:
     with each.connect() as client:
         client.send("threading.Thread(target=server.push, args=[frame.fd, 'from a thread']).start()")
-        assert {client.recv(15), client.recv(15)} == {"from a thread", "None"}
+        assert {client.recv(PATIENCE_S), client.recv(PATIENCE_S)} == {"from a thread", "None"}
 
 
 # A child that goes on where zwoole called the app.
@@ -571,7 +571,7 @@ def test_control_works_in_a_forked_child(plain: ServerProcess) -> None:
                 return
             saved["child"] = pid
         """)
-        assert {client.recv(15), client.recv(15)} == {"from the child", "None"}
+        assert {client.recv(PATIENCE_S), client.recv(PATIENCE_S)} == {"from the child", "None"}
 
 
 def test_a_pools_result_is_pushed_by_the_worker(plain: ServerProcess) -> None:
@@ -581,7 +581,7 @@ def test_a_pools_result_is_pushed_by_the_worker(plain: ServerProcess) -> None:
             job = saved["pool"].submit(square, 9)
             job.add_done_callback(lambda job: server.push(frame.fd, str(job.result())))
         """)
-        assert {client.recv(15), client.recv(15)} == {"81", "None"}
+        assert {client.recv(PATIENCE_S), client.recv(PATIENCE_S)} == {"81", "None"}
 
 
 # What a worker leaves behind.

@@ -165,10 +165,10 @@ def test_what_the_handshake_found_reaches_the_connection(serve: Serve, kind: str
         source = source.replace('@server.handler("/handler")', "")
     server = serve(source)
     with server.connect("/nothing") as client:
-        assert client.recv(10) == "open None"
+        assert client.recv(PATIENCE_S) == "open None"
     if kind == "async def":
         with server.connect("/handler?user=anna") as client:
-            assert client.recv(10) == "handler {'user': 'anna'}"
+            assert client.recv(PATIENCE_S) == "handler {'user': 'anna'}"
     for path, words in (
         ("/large", "a connection's state has at most 65536 bytes packed"),
         ("/attribute", "a request has no 'user', and takes no attributes of the app: keep a value in `request.state`"),
@@ -177,6 +177,6 @@ def test_what_the_handshake_found_reaches_the_connection(serve: Serve, kind: str
             pass
         assert words in server.log()
     with server.connect("/?user=anna") as client:
-        assert client.recv(10) == "open {'user': 'anna'}"
+        assert client.recv(PATIENCE_S) == "open {'user': 'anna'}"
         server.reload()
-        assert client.recv(10) == "adopt {'user': 'anna'}"
+        assert client.recv(PATIENCE_S) == "adopt {'user': 'anna'}"

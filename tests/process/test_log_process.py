@@ -25,7 +25,7 @@ from websockets.sync.client import connect
 
 from tests.process.conftest import Serve
 from tests.process.server_process import ZWOOLE, ServerProcess, free_ports
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.shared.printable import UNPRINTABLE
 from zwoole.testing import Serving
 
@@ -158,7 +158,7 @@ def test_output_that_nobody_takes_costs_the_lines_and_nothing_else(place: str, k
 
             def answer() -> str:
                 client.send("?")
-                return str(client.recv(30))
+                return str(client.recv(PATIENCE_S))
 
             pid = int(answer())
             wait_for(lambda: int(answer()) == pid and lost(server) > 0, "lines to be lost")
@@ -206,7 +206,7 @@ def test_the_log_says_how_many_lines_were_lost() -> None:
 
             def spoke() -> bool:
                 client.send("?")
-                client.recv(30)
+                client.recv(PATIENCE_S)
                 return lost(server) > 0
 
             wait_for(spoke, "lines to be lost")
@@ -217,7 +217,7 @@ def test_the_log_says_how_many_lines_were_lost() -> None:
                 nonlocal told
                 told += reader.read() or b""
                 client.send("?")
-                client.recv(30)
+                client.recv(PATIENCE_S)
                 return re.search(
                     rb"another \(and \d+ lines before it were lost: they could not be written in time", told
                 )
@@ -393,7 +393,7 @@ def test_standard_descriptors_that_are_closed(closed: tuple[int, ...], how: str)
                 assert found == path or (path is None and not found.startswith("socket:")), (process, number, found)
         with connect(f"ws://127.0.0.1:{port}/") as client:
             client.send("?")
-            client.recv(30)
+            client.recv(PATIENCE_S)
         pids = [daemon, *daemon.children(recursive=True)]
         daemon.terminate()
         if how == "--daemon":

@@ -11,7 +11,7 @@ import pytest
 from tests.process.conftest import Serve
 from tests.process.server_process import ZWOOLE, ServerProcess, free_ports
 from tests.process.test_admin_process import get
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.crew import EXIT_BOOT_FAILED
 from zwoole.testing import ServerFailed, Serving
 
@@ -101,11 +101,11 @@ def test_a_worker_that_is_missing_later_is_seen_and_comes_back(serve: Serve) -> 
     (missing,) = server.status()["missing"]
     assert (missing["role"], missing["index"], missing["last"]) == ("worker", 0, "exit 3")
     command = [str(ZWOOLE), "status", "--run-dir", str(server.run_dir)]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S).stdout
     assert shown.splitlines()[-1].startswith("worker 0: ")
     with server.connect() as client:
         client.send("x")
-        assert client.recv(10) == "x"
+        assert client.recv(PATIENCE_S) == "x"
     (server.folder / "broken").unlink()
     wait_for(lambda: get(port, "/readyz") == (200, "ready\n"), "its successor to serve")
     assert server.status()["missing"] == []

@@ -169,7 +169,7 @@ def test_a_client_that_keeps_the_connection_open_leaves_workers_time_for_their_e
 
     server.start()""",
     )
-    server = serve(app, max_wait_time=8.0)
+    server = serve(app, max_wait_time=20.0)
     with RawClient(server.port) as client:
         client.upgrade()
         server.send_signal(signal.SIGTERM)

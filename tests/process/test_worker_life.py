@@ -9,7 +9,7 @@ import pytest
 
 from tests.process.conftest import Serve
 from tests.process.server_process import ServerProcess
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 
 # Retiring.
 
@@ -76,14 +76,14 @@ def test_a_timer_ends_at_a_reload_though_a_connection_keeps_its_worker(serve: Se
     (old,) = server.pids("worker")
     with server.connect("/stays") as client:
         client.send("who are you?")
-        assert client.recv(10) == str(old)
+        assert client.recv(PATIENCE_S) == str(old)
         server.reload()
         server.wait_line(f"retire {old} 0 0 True")
         new = next(pid for pid in server.pids("worker") if pid != old)
         seen = ticks(server, new)
         wait_for(lambda: ticks(server, new) > seen + 20, "the successor's timer to go on")
         client.send("still you?")
-        assert client.recv(10) == str(old)
+        assert client.recv(PATIENCE_S) == str(old)
         lines = server.lines()
     behind = lines[lines.index(f"retire {old} 0 0 True") + 1 :]
     late = [line for line in behind if line.startswith(f"tick {old} ")]
@@ -211,12 +211,12 @@ def test_nothing_is_lost_in_worker_start(serve: Serve, kind: str, begin: str, wa
     (old,) = server.pids("worker")
     with server.connect() as client:
         client.send("open")
-        while client.recv(10) != "open":
+        while client.recv(PATIENCE_S) != "open":
             pass  # the first worker's broadcast, if it comes only now
         server.reload()
-        seen = client.recv(10)
+        seen = client.recv(PATIENCE_S)
         while seen == f"{old} can push":
-            seen = client.recv(10)
+            seen = client.recv(PATIENCE_S)
         assert str(seen).endswith(" can push")
     assert server.status()["stats"]["total"]["failures"] == {}
 
@@ -251,10 +251,10 @@ def test_what_works_in_worker_stop(serve: Serve) -> None:
     )
     with server.connect() as client:
         client.send("open")
-        assert client.recv(10) == "open"
+        assert client.recv(PATIENCE_S) == "open"
         server.reload()
-        assert client.recv(10) == "x"
-        assert client.recv(10) == "the old worker goes"
+        assert client.recv(PATIENCE_S) == "x"
+        assert client.recv(PATIENCE_S) == "the old worker goes"
         server.wait_line("from the old worker")
     assert server.stop() == 0
     assert server.lines()[-2:] == ["push False", "no master is there to carry a message"]
@@ -353,7 +353,7 @@ def test_what_fails_outside_of_callbacks_is_logged(serve: Serve, what: str, word
     with server.connect() as client:
         for text in ("awaited", what):
             client.send(text)
-            client.recv(10)
+            client.recv(PATIENCE_S)
         log = server.wait_log("ValueError: mine")
     assert words in log
     assert server.stop() == 0
@@ -365,11 +365,11 @@ def test_a_task_that_raises_system_exit_has_its_worker_replaced(serve: Serve) ->
     server = serve(TASKS)
     with server.connect() as client:
         client.send("exits")
-        first = client.recv(10)
+        first = client.recv(PATIENCE_S)
 
         def replaced() -> bool:
             client.send("awaited")
-            return client.recv(10) != first
+            return client.recv(PATIENCE_S) != first
 
         wait_for(replaced, "the successor on the same connection")
     log = server.log()
@@ -382,7 +382,7 @@ def test_tasks_that_are_left_at_the_end_are_cancelled_and_named(serve: Serve) ->
     with server.connect() as client:
         for _ in range(2):
             client.send("runs")
-            client.recv(10)
+            client.recv(PATIENCE_S)
     assert server.stop() == 0
     assert (
         "2 task(s) of the app still ran when this worker ended, and were cancelled: job (runs), job (runs)"
@@ -394,7 +394,7 @@ def test_a_task_that_cannot_be_cancelled_holds_nothing_up(serve: Serve) -> None:
     server = serve(TASKS)
     with server.connect() as client:
         client.send("never_ends")
-        client.recv(10)
+        client.recv(PATIENCE_S)
     assert server.stop() == 0
     assert "1 task(s) went on after they were cancelled: job (never_ends)" in server.log()
 
