@@ -16,6 +16,8 @@ SCRIPT = "script"  # a file, run as __main__
 RUN_MODULE = "run_module"  # a module, run as __main__ with -m
 ATTRIBUTE = "attribute"  # "module:attribute", imported
 
+NOT_UTF_8 = "surrogateescape"  # how Python writes the bytes of paths and arguments that are not UTF-8 into text
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -49,7 +51,7 @@ def write(run_dir: Path, plan: Plan) -> None:
         "settings": plan.settings.as_dict(),
     }
     temporary = run_dir / (PLAN + ".new")
-    temporary.write_bytes(msgpack.packb(fields))
+    temporary.write_bytes(msgpack.packb(fields, unicode_errors=NOT_UTF_8))
     temporary.rename(run_dir / PLAN)
 
 
@@ -59,5 +61,5 @@ def read(run_dir: Path) -> Plan:
     Raises:
         OSError: there is none.
     """
-    fields = msgpack.unpackb((run_dir / PLAN).read_bytes())
+    fields = msgpack.unpackb((run_dir / PLAN).read_bytes(), unicode_errors=NOT_UTF_8)
     return Plan(**{**fields, "settings": Settings().update(fields["settings"])})

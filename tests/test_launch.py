@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from zwoole import Server, launch
 from zwoole.crew import EXIT_BOOT_FAILED
-from zwoole.launch import find_main, find_server, make_plan, run_app, supervise
+from zwoole.launch import current_folder, find_main, find_server, make_plan, run_app, supervise
 from zwoole.shared import plan as plans
 from zwoole.shared.errors import SettingsError, StartError
 from zwoole.shared.settings import Settings
@@ -125,15 +126,41 @@ def test_what_a_script_means_to_raise_is_raised(folder: Path, started: Started, 
         run_app("app.py", [], {}, None)
 
 
-def test_main_is_a_script_or_a_module() -> None:
+def test_main_is_a_script_or_a_module(folder: Path) -> None:
     main = ModuleType("__main__")
     main.__spec__ = None
     with pytest.raises(StartError, match="script"):
         find_main(main)
     main.__file__ = "app.py"
-    assert find_main(main) == (plans.SCRIPT, str(Path("app.py").absolute()))
+    with pytest.raises(StartError, match="script"):
+        find_main(main)
+    (folder / "app.py").touch()
+    assert find_main(main) == (plans.SCRIPT, str(folder / "app.py"))
     main.__spec__ = pytest.__spec__
     assert find_main(main) == (plans.RUN_MODULE, "pytest")
+
+
+def test_main_of_a_folder_or_an_archive_is_its_path(folder: Path) -> None:
+    main = ModuleType("__main__")
+    main.__spec__ = ModuleSpec("__main__", None)
+    main.__file__ = str(folder / "app" / "__main__.py")
+    (folder / "app").mkdir()
+    assert find_main(main) == (plans.SCRIPT, str(folder / "app"))
+
+
+@pytest.mark.parametrize(
+    ("named", "found"),
+    [("link", "link"), ("real", "real"), ("other", "real"), ("gone", "real"), ("", "real")],
+)
+def test_the_current_folder_has_the_name_that_the_shell_has_for_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, named: str, found: str
+) -> None:
+    (folder / "real").mkdir()
+    (folder / "other").mkdir()
+    (folder / "link").symlink_to("real")
+    monkeypatch.chdir(folder / "link")
+    monkeypatch.setenv("PWD", str(folder / named) if named else "")
+    assert current_folder() == folder / found
 
 
 class Supervisor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgpack
@@ -19,6 +20,13 @@ def a_plan(**settings: object) -> plans.Plan:
 
 def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     plan = a_plan(worker_num=3, host="ä", handshake_timeout=0.5)
+    plans.write(tmp_path, plan)
+    assert plans.read(tmp_path) == plan
+
+
+def test_paths_and_arguments_need_not_be_utf_8(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"/caf\xe9")
+    plan = plans.Plan(f"{odd}/app.py", plans.SCRIPT, [odd], [odd], odd, Settings().update({"log_file": odd}))
     plans.write(tmp_path, plan)
     assert plans.read(tmp_path) == plan
 

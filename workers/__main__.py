@@ -46,7 +46,10 @@ def main() -> None:
     role.set_starter(runtime.run)
     sys.argv[:] = plan.argv
     sys.path[:] = plan.path
-    os.chdir(plan.cwd)
+    try:
+        os.chdir(plan.cwd)
+    except OSError as error:
+        boot_failure(f"the folder {plan.cwd!a}, in which the server was started, cannot be entered: {error.strerror}")
     try:
         with forks.child_ends_here():
             run_app(plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import runpy
 import socket
 import sys
@@ -114,23 +115,37 @@ def make_plan(settings: Settings) -> plans.Plan:
         kind=target[0],
         argv=list(sys.argv),
         path=list(sys.path),
-        cwd=str(Path.cwd()),
+        cwd=str(current_folder()),
         settings=settings,
     )
 
 
+def current_folder() -> Path:
+    """Return the current folder by the name that the shell has for it. Where that has a link such as `current` in it,
+    workers that are started later follow it to the next release; the folder itself may be removed by then.
+    """
+    here = Path.cwd()
+    named = Path(os.environ.get("PWD", ""))
+    try:
+        return named if named.is_absolute() and named.samefile(here) else here
+    except OSError:  # nothing is there, or nothing that we may look at
+        return here
+
+
 def find_main(main: ModuleType) -> tuple[str, str]:
-    """Return kind and name of what runs as `__main__`: a script's path, or a module run with -m.
+    """Return kind and name of what runs as `__main__`: the path of a script, of a folder or archive that has a
+    `__main__.py`, or a module run with -m.
 
     Raises:
-        StartError: it came from neither, so workers could not run it again.
+        StartError: it came from none of them, so workers could not run it again.
     """
-    if main.__spec__ is not None:
+    if main.__spec__ is not None and main.__spec__.name != "__main__":
         return plans.RUN_MODULE, main.__spec__.name
-    file = getattr(main, "__file__", None)
-    if file is None:
+    file = Path(getattr(main, "__file__", None) or "<stdin>").absolute()
+    path = file if main.__spec__ is None else file.parent  # Python itself has run the `__main__.py` in it
+    if not path.is_file() and not path.is_dir():
         raise StartError("start() needs a script that workers can run too: save it to a file and run that")
-    return plans.SCRIPT, str(Path(file).absolute())
+    return plans.SCRIPT, str(path)
 
 
 _app: tuple[str, str] | None = None  # what `zwoole run` was given
@@ -163,7 +178,7 @@ def run_app(
 
     role.set_starter(starter)
     is_attribute = ":" in target and not Path(target).exists()
-    _app = (plans.ATTRIBUTE, target) if is_attribute else (plans.SCRIPT, str(Path(target).absolute()))
+    _app = (plans.ATTRIBUTE, target) if is_attribute else (plans.SCRIPT, str(current_folder() / target))
     sys.argv = [target, *arguments]
     try:
         run_target(target, is_attribute, lambda: reached)
@@ -190,7 +205,7 @@ def run_target(target: str, is_attribute: bool, reached: Callable[[], bool]) -> 
     """
     try:
         if is_attribute:
-            sys.path[0:0] = [str(Path.cwd())]
+            sys.path[0:0] = [str(current_folder())]
             find_server(target).start()
         else:
             if not Path(target).is_file():
@@ -209,7 +224,7 @@ def folder_of(script: Path) -> Path:
     """Return the folder that a script's modules are in. Links to folders stay as they are: where `current` leads to
     another release after a while, a reload finds that one's modules.
     """
-    return script.resolve().parent if script.is_symlink() else script.absolute().parent
+    return script.resolve().parent if script.is_symlink() else (current_folder() / script).parent
 
 
 def find_server(target: str) -> Server:
