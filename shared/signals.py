@@ -11,6 +11,7 @@ before (`give_back`).
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ def ignore() -> None:
     """Ignore the signals from now on, in a master: it starts no programs that would inherit that."""
     for number in SUPERVISORS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISORS)
+    let_through()
 
 
 def leave_to_supervisor() -> None:
@@ -60,7 +61,27 @@ def leave_to_supervisor() -> None:
     for number in SUPERVISORS:
         if number not in FROM_TERMINAL_IO:
             take(number, _do_nothing)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISORS)
+    let_through()
+
+
+def let_through() -> None:
+    """Hear the signals that were held back: by the supervisor, or by what has started the server and held back some.
+
+    SIGABRT is not for the supervisor, but it has a process that hangs write its stacks.
+    """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*SUPERVISORS, signal.SIGABRT})
+
+
+def heed_while_starting() -> None:
+    """Let SIGTERM and SIGQUIT end this process while it imports the app, which may take long.
+
+    For process 1 of a container the kernel drops signals that have no handler, and a parent may have held them back.
+    """
+    if os.getpid() == 1:
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            if signal.getsignal(number) == signal.SIG_DFL:
+                take(number, _end)
+    let_through()
 
 
 def take(number: int, handler: Handler) -> None:
@@ -82,6 +103,11 @@ def give_back() -> None:
             signal.signal(number, signal.SIG_DFL if before is None else before)
     _taken.clear()
     _before.clear()
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End at once, as the default action would, with the code that shells have for it."""
+    os._exit(128 + number)
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:

@@ -18,7 +18,7 @@ from zwoole.listening import listen
 from zwoole.pid_file import PidFile
 from zwoole.privileges import check_python, drop
 from zwoole.run_directory import RunDirectory, choose
-from zwoole.shared import log
+from zwoole.shared import log, signals
 from zwoole.shared import plan as plans
 from zwoole.shared.complaint import say
 from zwoole.shared.errors import StartError, ZwooleError
@@ -176,6 +176,7 @@ def run_app(
         reached = True
         supervise(server, overrides, run_dir, watched)
 
+    signals.heed_while_starting()
     role.set_starter(starter)
     is_attribute = ":" in target and not Path(target).exists()
     _app = (plans.ATTRIBUTE, target) if is_attribute else (plans.SCRIPT, str(current_folder() / target))

@@ -224,6 +224,7 @@ class Supervisor:
         for number in signals.SUPERVISORS:
             signals.take(number, queue)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        signals.let_through()
 
     def _handle_signals(self) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -276,3 +277,22 @@ def test_more_and_fewer_workers_by_signal(serve: Serve) -> None:
     server.send_signal(signal.SIGTTOU)
     server.wait_log("the number of workers stays as it is: there are 1 worker(s), and a server needs one")
     assert len(server.pids("worker")) == 1
+
+
+def test_signals_that_a_parent_held_back_are_heard() -> None:
+    """A program that blocks signals hands that on to what it starts."""
+    held_back = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGABRT}
+    with ServerProcess(APP) as server:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, held_back)
+        try:
+            server.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        server.wait_log("listening on ")
+        server.wait_ready()
+        for process in server.family():
+            status = dict(line.split(":\t") for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+            assert int(status["SigBlk"], 16) & sum(1 << (number - 1) for number in held_back) == 0
+        server.send_signal(signal.SIGHUP)
+        server.wait_log("reload: done")
+        assert server.stop() == 0
