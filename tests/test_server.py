@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from zwoole import Server
-from zwoole.shared.errors import SettingsError, WrongProcess
+from zwoole.shared.errors import SettingsError, StartError, WrongProcess
 from zwoole.workers import role
 from zwoole.workers.server import bind
 
@@ -200,3 +200,24 @@ def test_a_name_that_a_server_does_not_have_is_an_error_that_helps(server: Serve
 def test_an_app_may_keep_values_of_its_own_with_the_server(server: Server) -> None:
     server.names = {}  # type: ignore[attr-defined]
     assert server.names == {}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("module", "function"), [("gevent.monkey", "is_module_patched"), ("eventlet.patcher", "is_monkey_patched")]
+)
+@pytest.mark.parametrize("patched", [["select", "subprocess"], ["socket"], []])
+def test_start_with_modules_that_are_replaced_is_an_error(
+    server: Server, monkeypatch: pytest.MonkeyPatch, module: str, function: str, patched: list[str]
+) -> None:
+    started: list[Server] = []
+    fake = ModuleType(module)
+    setattr(fake, function, patched.__contains__)
+    monkeypatch.setitem(sys.modules, module, fake)
+    monkeypatch.setattr(role, "_starter", started.append)
+    server.on("message", on_message)
+    if "select" in patched:
+        with pytest.raises(StartError, match="has replaced Python's modules select, subprocess"):
+            server.start()
+    else:
+        server.start()
+    assert bool(started) is ("select" not in patched)
