@@ -13,9 +13,14 @@ PAGE = Path(__file__).parent / "settings.md"
 HEAD = """\
 # Settings
 
-Written by `docs/settings_page.py` out of `shared/settings.py`; change them there. How to give them, strongest first:
-options of `zwoole run` (`--port 9000`, `--set close_timeout=2`), `server.set({"close_timeout": 2})`, arguments of
-`Server("127.0.0.1", 8080, close_timeout=2)`. A name or a value that cannot be is refused before anything starts.
+A setting can be given in three ways. If it is given in more than one, the first of these wins:
+
+1. an option of `zwoole run`: `--port 9000`, `--set close_timeout=2`;
+2. `server.set({"close_timeout": 2})`, before `server.start()`;
+3. an argument of `Server("127.0.0.1", 8080, close_timeout=2)`.
+
+A name that is unknown and a value that is not allowed are errors, before anything starts. This page is generated from
+`shared/settings.py`.
 
 | name | default | may be | meaning |
 |---|---|---|---|

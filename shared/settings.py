@@ -82,17 +82,22 @@ class Settings:
     rate_limit_messages: int = _setting(0, "messages a second from one client; 0: any", 0, 1 << 30)
     rate_limit_bytes: int = _setting(0, "bytes a second from one client; 0: any", 0, 1 << 40)
     rate_limit_policy: str = _setting(
-        "slow", "over them a client is not read for a while, or closed", choices=RATE_LIMIT_POLICY
+        "slow",
+        "what happens to a client over these rates: slow reads nothing from it for a while, close closes it with 1008",
+        choices=RATE_LIMIT_POLICY,
     )
     control_frames_per_second: int = _setting(
         100, "pings and pongs a second over which a client is closed; 0: any", 0, 1 << 30
     )
     close_timeout: float = _setting(10.0, "seconds to wait for a client's part of the close handshake", 0.05, 3600)
     handover_timeout: float = _setting(
-        30.0, "seconds that coroutine handlers may stay with a worker that was replaced", 0.1, 3600
+        30.0,
+        "seconds for which a handler's connections may stay with a worker that was replaced; then: 1012",
+        0.1,
+        3600,
     )
     adopt_timeout: float = _setting(
-        2.0, "seconds a worker may be missing before others take its connections", 0.05, 3600
+        2.0, "seconds for which a worker may be missing; then the other workers take its connections", 0.05, 3600
     )
     max_request: int = _setting(0, "events after which a worker is replaced, 10 % more or less; 0: never", 0, 1 << 40)
     max_age: float = _setting(0.0, "seconds after which a worker is replaced, 10 % more or less; 0: never", 0, 1e9)
@@ -101,7 +106,11 @@ class Settings:
     socket_buffer_size: int = _setting(
         0, "bytes that may wait to be sent to one client; 0: the larger of 2 MiB and 2 x package_max_length", 0, 1 << 31
     )
-    slow_reader: str = _setting("close", "what happens at that limit", choices=SLOW_READER)
+    slow_reader: str = _setting(
+        "close",
+        "what happens to a push beyond socket_buffer_size: close closes the client with 1013, the others drop messages",
+        choices=SLOW_READER,
+    )
     buffer_high_watermark: int = _setting(
         0, "bytes waiting for a client at which buffer_full runs; 0: 80 % of that limit", 0, 1 << 31
     )
@@ -117,7 +126,9 @@ class Settings:
     connection_window_bytes: int = _setting(MIB, "bytes of unfinished messages of one connection", KIB, 1 << 31)
     parked_messages: int = _setting(32, "messages of one connection that may wait for its worker", 1, 65536)
     parked_bytes: int = _setting(64 * KIB, "bytes of one connection that may wait for its worker", KIB, 1 << 31)
-    parked_total_bytes: int = _setting(256 * MIB, "memory for what of all connections waits for workers", MIB, 1 << 40)
+    parked_total_bytes: int = _setting(
+        256 * MIB, "memory for the messages of all connections that wait for workers", MIB, 1 << 40
+    )
     partial_total_bytes: int = _setting(
         256 * MIB, "bytes of messages of all connections that have not arrived whole", MIB, 1 << 40
     )
@@ -130,13 +141,16 @@ class Settings:
     )
     worker_timeout: float = _setting(
         60.0,
-        "seconds for which a worker's or master's loop may not turn before it is ended, its stacks in the log; less"
-        " than 3 counts as 3; 0: any time",
+        "seconds for which one callback may block its worker, or a master may be stuck; then the stacks of the process"
+        " are logged, and it is killed and replaced. Less than 3 counts as 3; 0: no limit",
         0,
         86400,
     )
     boot_timeout: float = _setting(
-        60.0, "seconds until a new worker has said hello, or it is ended likewise; 0: any time", 0, 86400
+        60.0,
+        "seconds in which a new worker must import the app and run worker_start, or it is killed; 0: no limit",
+        0,
+        86400,
     )
     orphan_timeout: float = _setting(
         5.0,
@@ -149,15 +163,19 @@ class Settings:
     )
     busy_poll_us: int = _setting(
         0,
-        "microseconds for which a master looks again and again before it sleeps, while few messages come and soon: a"
-        " lone message is answered sooner, for more CPU time; 0: none",
+        "microseconds for which a master polls before it sleeps, while traffic is light: a lone message is answered"
+        " sooner, for more CPU time; 0: none",
         0,
         100_000,
     )
     slow_callback_s: float = _setting(1.0, "seconds after which a callback is reported as slow; 0: never", 0, 3600)
     admin_port: int = _setting(0, "TCP port of the admin listener: /metrics, /healthz, /readyz; 0: none", 0, 65535)
-    admin_host: str = _setting("127.0.0.1", "IP address that it listens on; another than of this machine needs a token")
-    admin_token: str = _setting("", "what `Authorization: Bearer` must carry to be let in; empty: nothing")
+    admin_host: str = _setting(
+        "127.0.0.1", "IP address of the admin listener; one that other machines can reach needs admin_token"
+    )
+    admin_token: str = _setting(
+        "", "token that requests to the admin listener must send as `Authorization: Bearer TOKEN`; empty: none"
+    )
     log_level: str = _setting(
         "info", "from which level on zwoole logs, and the app unless it configures logging itself", choices=LOG_LEVELS
     )

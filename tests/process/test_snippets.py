@@ -30,7 +30,7 @@ from tests.snippets import ROOT, Snippet, commands, snippets, spans
 from zwoole import testing
 from zwoole.cli import zwoole
 
-LANGUAGES = {"python", "sh", "console", "text", "ini", "dockerfile", "nginx", "logrotate", "yaml"}
+LANGUAGES = {"python", "sh", "console", "text", "ini", "dockerfile", "nginx", "logrotate", "yaml", "html"}
 PLACEHOLDERS = {"FD": "1", "PID": "1", "SECONDS": "1", "SHELL": "bash", "NAME=VALUE": "close_timeout=2"}
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 INSTRUCTIONS = {"FROM", "RUN", "WORKDIR", "COPY", "USER", "ENV", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "CMD"}
@@ -58,20 +58,32 @@ def test_every_block_says_what_it_is_and_there_are_some_of_each() -> None:
 
 # Python.
 
-PYTHON = snippets("python")
+PYTHON = [found for found in snippets("python") if not found.why_not]
 APPS = [found for found in PYTHON if "server.start()" in found.text]
 PROGRAMS = [found for found in PYTHON if found not in APPS]
 
 
 @pytest.mark.parametrize("app", APPS, ids=ids(APPS))
-def test_an_app_serves(app: Snippet, tmp_path: Path) -> None:
+def test_an_app_serves(app: Snippet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers, it reloads, and it answers again."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     path = tmp_path / "app.py"
-    path.write_text(app.text)
-    route = re.search(r'@server\.handler\("(.+?)"\)', app.text)
-    with testing.serve(path, worker_num=1) as server, connect(server.url(route[1] if route else "/")) as client:
+    path.write_text(app.text.replace("8085", str(free_ports(1)[0])))
+    route = re.search(r'@server\.handler\("(.+?)"\)|# A client: ws://127\.0\.0\.1:8080(/\S*)', app.text)
+    target = (route[1] or route[2]) if route else "/"
+    with testing.serve(path, worker_num=2) as server, connect(server.url(target)) as client:
         client.send("Hello, server!")
         assert client.recv(PATIENCE_S)
+        server.reload()
+        with connect(server.url(target)) as another:
+            another.send("Hello, server!")
+            assert another.recv(PATIENCE_S)
         assert server.status()["stats"]["total"]["failures"] == {}
+
+
+def test_python_that_is_not_run_could_be() -> None:
+    for found in snippets("python"):
+        compile(found.text, str(found), "exec")
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=ids(PROGRAMS))
