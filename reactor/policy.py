@@ -57,8 +57,8 @@ class Policy:
 
 
 def pattern(origin: str) -> re.Pattern[str]:
-    """Return what matches an allowed origin in lower case; `*` stands for any text without a slash, alone for all."""
-    return re.compile(".*" if origin == "*" else re.escape(origin.lower()).replace(r"\*", "[^/]*"))
+    """Return what matches an allowed origin of the settings; `*` stands for any text without a slash, alone for all."""
+    return re.compile(".*" if origin == "*" else re.escape(origin).replace(r"\*", "[^/]*"))
 
 
 @lru_cache(maxsize=128)  # most clients name the same few

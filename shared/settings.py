@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from zwoole.shared import cpus, swoole
 from zwoole.shared.errors import SettingsError
+from zwoole.shared.origins import as_sent
+from zwoole.shared.request import TOKEN
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -20,14 +23,26 @@ RATE_LIMIT_POLICY = ("slow", "close")
 SLOW_READER = ("close", "drop_newest", "drop_oldest")
 
 
+def _token(text: str) -> str:
+    """Return a subprotocol.
+
+    Raises:
+        ValueError: it is no token, so no client can offer it.
+    """
+    if not re.fullmatch(TOKEN, text):
+        raise ValueError("is no token: letters, digits and !#$%&'*+.^_`|~- only")
+    return text
+
+
 def _setting(
     default: Any,
     doc: str,
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
+    each: Callable[[str], str] | None = None,
 ) -> Any:
-    metadata = {"doc": doc, "low": low, "high": high, "choices": choices}
+    metadata = {"doc": doc, "low": low, "high": high, "choices": choices, "each": each}
     return field(default=default, metadata=metadata)
 
 
@@ -68,9 +83,12 @@ class Settings:
         (),
         "origins that browsers may connect from, such as `https://example.com` or `https://*.example.com`, or `*` for"
         " any; empty: pages of the host that is connected to",
+        each=as_sent,
     )
     subprotocols: tuple[str, ...] = _setting(
-        (), "subprotocols that the app speaks, the one it likes best first; the first that a client offers is taken"
+        (),
+        "subprotocols that the app speaks, the one it likes best first; the first that a client offers is taken",
+        each=_token,
     )
     ping_interval: float = _setting(20.0, "seconds between pings to a client; 0: none", 0, 86400)
     ping_timeout: float = _setting(
@@ -221,7 +239,7 @@ class Settings:
 def _check(name: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> Any:
     """Return the value as its setting's type."""
     if kind is tuple:
-        return _check_list(name, value)
+        return _check_list(name, value, metadata["each"])
     accepted: tuple[type, ...] = (int, float) if kind is float else (kind,)
     if not isinstance(value, accepted) or isinstance(value, bool) is not (kind is bool):
         raise SettingsError(f"{name} must be {_article(kind)}, not {value!r}")
@@ -234,12 +252,18 @@ def _check(name: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> An
     return kind(value)
 
 
-def _check_list(name: str, value: Any) -> tuple[str, ...]:
+def _check_list(name: str, value: Any, each: Callable[[str], str]) -> tuple[str, ...]:
     """Return a list of text; one text with commas in it, as a command line gives it, is a list too."""
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, list | tuple) or not all(isinstance(item, str) and item.strip() for item in items):
         raise SettingsError(f"{name} must be a list of strings, not {value!r}")
-    return tuple(item.strip() for item in items)
+    checked = []
+    for item in items:
+        try:
+            checked.append(each(item.strip()))
+        except ValueError as error:
+            raise SettingsError(f"{name}: {item.strip()!r} {error}") from None
+    return tuple(checked)
 
 
 def _article(kind: type) -> str:

@@ -62,6 +62,8 @@ def test_without_a_list_a_page_must_come_from_the_host(host: str, origin: str, a
         (["https://*.a.com"], "https://evil.com/x.a.com", False),
         (["*"], "https://anything", True),
         (["null", "https://a.com"], "null", True),
+        (["https://A.com:443/"], "https://a.com", True),
+        (["http://localhost:*"], "http://localhost:3000", True),
     ],
 )
 def test_with_a_list_a_page_must_be_on_it(origins: list[str], origin: str, allowed: bool) -> None:
