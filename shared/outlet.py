@@ -20,6 +20,7 @@ import contextlib
 import io
 import os
 import select
+import signal
 import stat
 import threading
 import time
@@ -138,6 +139,9 @@ class Outlet:
 
     def _write_later(self) -> None:
         """Write what waits, in a thread of its own, which nobody waits for: it may be held up for ever."""
+        # A terminal with `stty tostop` lets jobs in the background write only where this is held back or ignored. It
+        # would stop all processes of the job, and the supervisor, which handles it, would try again for ever.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
