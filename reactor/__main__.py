@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zwoole.reactor.master import Master
 from zwoole.shared import allocator, lifeline, log, outlet, plan, signals, title
-from zwoole.shared.rundir import turns_path
+from zwoole.shared.table import ConnectionTable
 from zwoole.shared.turns import TurnCounter
 
 RESERVED_DESCRIPTORS = 128  # for ZeroMQ, workers, files: what connections do not get
@@ -26,21 +26,33 @@ def main() -> None:
     parser.add_argument("--epoch", type=int, required=True)
     parser.add_argument("--index", type=int, required=True)
     parser.add_argument("--lifeline", type=int, required=True)
+    parser.add_argument("--turns", type=int, required=True)
+    parser.add_argument("--table", type=int, required=True)
     parser.add_argument("--listen", type=int, nargs="+", required=True)
     options = parser.parse_args()
 
     signals.ignore()  # the supervisor's word is what stops a master
     faulthandler.enable(outlet.of(2).descriptor)
     allocator.keep_freed_memory()
-    settings = plan.read(options.run_dir).settings
+    settings = plan.read_or_end(options.run_dir).settings
     title.set_name(f"zwoole master {options.index}")
     as_json = settings.log_format == "json"
     log.start(f"master {options.index}", settings.log_level, as_json, at_once=False)
     sockets = [socket.socket(fileno=descriptor) for descriptor in options.listen]
-    for descriptor in (options.lifeline, *options.listen):
+    for descriptor in (options.lifeline, options.table, *options.listen):
         os.set_inheritable(descriptor, False)
     limit = connection_limit(settings.max_connection)
-    master = Master(options.run_dir, options.epoch, options.index, sockets, limit, settings)
+    turns = TurnCounter(options.turns)
+    os.close(options.turns)
+    try:
+        table = ConnectionTable.create(options.table, limit, settings.reactor_num)
+    except OSError as error:
+        log.get_logger("master").error(
+            "no memory for a table of %d connections, set max_connection to fewer: %s", limit, error.strerror
+        )
+        log.flush()
+        raise SystemExit(1) from None
+    master = Master(options.run_dir, options.epoch, options.index, sockets, table, settings)
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     lifeline.watch(options.lifeline, lambda: os.close(write_end), ORPHAN_GRACE_S)
 
@@ -49,7 +61,7 @@ def main() -> None:
         master.orphaned()
 
     master.loop.add_source(read_end, orphaned)
-    master.loop.before_sleep(TurnCounter(turns_path(options.run_dir, options.epoch)).tick)
+    master.loop.before_sleep(turns.tick)
     gc.collect()
     gc.freeze()
     master.run()

@@ -32,7 +32,7 @@ from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
 from zwoole.shared import control, outlet, stats
 from zwoole.shared.log import get_logger, reopen
-from zwoole.shared.rundir import control_address, snapshot_path, table_path
+from zwoole.shared.rundir import control_address, snapshot_path
 from zwoole.shared.settings import Settings
 from zwoole.shared.snapshot import Snapshot
 from zwoole.shared.table import ConnectionTable
@@ -53,7 +53,13 @@ class Master:
     """
 
     def __init__(
-        self, run_dir: Path, epoch: int, index: int, sockets: list[socket.socket], limit: int, settings: Settings
+        self,
+        run_dir: Path,
+        epoch: int,
+        index: int,
+        sockets: list[socket.socket],
+        table: ConnectionTable,
+        settings: Settings,
     ) -> None:
         """Build all parts.
 
@@ -62,10 +68,9 @@ class Master:
             epoch: this master incarnation's number.
             index: which of the reactors this is.
             sockets: listening sockets.
-            limit: most connections at a time.
+            table: the connection table, emptied, with room for as many connections as there may be at a time.
             settings: the effective settings.
         """
-        table = ConnectionTable.create(table_path(run_dir, index), limit, settings.reactor_num)
         self._run_dir = run_dir
         self._index = index
         self._settings = settings

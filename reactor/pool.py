@@ -10,7 +10,9 @@ endpoint has seen the disconnect, and the endpoint is read empty. What then beco
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgpack
@@ -26,12 +28,13 @@ from zwoole.reactor.router import Router
 from zwoole.reactor.worker import WorkerLink, WorkerSlot
 from zwoole.shared.log import get_logger
 from zwoole.shared.progress import RING, ProgressMap
-from zwoole.shared.rundir import endpoint, progress_path
+from zwoole.shared.rundir import endpoint, endpoint_path, progress_path, remove
 from zwoole.shared.settings import Settings
 from zwoole.shared.wire import BYE, DRAIN, HELLO, PROTOCOL_VERSION, RINGS, SEND_MESSAGE, WELCOME
 
 DISCONNECT_WAIT_S = 2.0  # an endpoint that has not seen its dead worker go by then will not
 TICK_S = 0.05
+BOOT_S = 1.0  # how often it is looked whether workers that boot find what they need
 POLLIN = int(zmq.POLLIN)
 
 log = get_logger("pool")
@@ -46,6 +49,25 @@ class Fate:
         self.accepted = False
         self.disconnected = False
         self.exited_at = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A worker process that the supervisor has told of.
+
+    Attributes:
+        slot: the place it is to take.
+        incarnation: its number.
+        pid: its process.
+        pidfd: its process as a descriptor, -1 if it ended before we heard of it.
+        standby: whether it waits for `switch`, or takes its place as soon as it says hello.
+    """
+
+    slot: int
+    incarnation: int
+    pid: int
+    pidfd: int
+    standby: bool
 
 
 class Pool:
@@ -82,7 +104,10 @@ class Pool:
         self._fates: dict[int, Fate] = {}
         self._standby: set[int] = set()  # incarnations that take their place only when told
         self._routes: dict[int, Routes] = {}  # what each incarnation serves, as it said
+        self._without_endpoint: list[Expected] = []  # the run directory had no room, or was gone
+        self._told_why = ""
         self._ticks = loop.add_deadlines(TICK_S, self._tick)
+        self._boots = loop.add_deadlines(BOOT_S, self._look_after_boots)
         outbound.on_event = self._event
         outbound.on_wire_error = self._wire_error
         outbound.on_pipe = pipes.serve
@@ -106,20 +131,67 @@ class Pool:
         """
         if slot >= len(self._router.slots):
             self.set_places(slot + 1)
-        progress = ProgressMap(progress_path(self._run_dir, incarnation, self._epoch), RING)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            pidfd = -1
+        self._make_endpoint(Expected(slot, incarnation, pid, pidfd, standby))
+        self._boots.start(0)
+
+    def _make_endpoint(self, worker: Expected) -> None:
+        """Make the progress map and the endpoint; where the run directory does not allow it now, later."""
+        path = progress_path(self._run_dir, worker.incarnation, self._epoch)
+        try:
+            progress = ProgressMap(path, RING, create=True)
+        except OSError as error:
+            self._no_endpoint(worker, str(error.strerror))
+            return
         socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         # No high-water mark: with one, libzmq drops what the kernel still holds when the peer dies. Credits bound it.
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.RCVHWM, 0)
         monitor = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
-        socket.bind(endpoint(self._run_dir, incarnation, self._epoch))
-        link = WorkerLink(self._router.slots[slot], incarnation, pid, socket, progress, self._settings)
-        self._links[incarnation] = link
-        if standby:
-            self._standby.add(incarnation)
+        try:
+            socket.bind(endpoint(self._run_dir, worker.incarnation, self._epoch))
+        except zmq.ZMQError as error:
+            socket.disable_monitor()
+            monitor.close(0)
+            socket.close(0)
+            progress.close()
+            remove(path)
+            self._no_endpoint(worker, os.strerror(error.errno or 0))
+            return
+        self._told_why = ""
+        slot = self._router.slots[worker.slot]
+        link = WorkerLink(slot, worker.incarnation, worker.pid, socket, progress, self._settings)
+        self._links[worker.incarnation] = link
+        if worker.standby:
+            self._standby.add(worker.incarnation)
         self._loop.add_link(link)
-        self._watch(link, monitor)
+        self._watch(link, monitor, worker.pidfd)
+
+    def _no_endpoint(self, worker: Expected, why: str) -> None:
+        self._without_endpoint.append(worker)
+        if why != self._told_why:
+            self._told_why = why
+            log.error("no endpoint for worker %d in %s, trying on: %s", worker.slot, self._run_dir, why)
+
+    def _look_after_boots(self, _: int) -> None:
+        """Make endpoints that could not be made before, and end workers that will never find theirs."""
+        waiting, self._without_endpoint = self._without_endpoint, []
+        for worker in waiting:
+            if worker.slot < len(self._router.slots) and lives(worker.pidfd):
+                self._make_endpoint(worker)
+            elif worker.pidfd >= 0:
+                os.close(worker.pidfd)
+        booting = [link for link in self.links if not link.ready and not self._fates[link.incarnation].exited_at]
+        for link in booting:
+            endpoint_there = endpoint_path(self._run_dir, link.incarnation, self._epoch).exists()
+            if not (endpoint_there and link.progress.path.exists()):
+                self._wire_error(link, "what it needs was removed from the run directory")
+        if booting or self._without_endpoint:
+            self._boots.start(0)
 
     def switch(self, incarnations: list[int]) -> None:
         """Let workers that are ready take their places; those that had them retire."""
@@ -174,11 +246,7 @@ class Pool:
 
     # Booting.
 
-    def _watch(self, link: WorkerLink, monitor: zmq.Socket[bytes]) -> None:
-        try:
-            pidfd = os.pidfd_open(link.pid)
-        except ProcessLookupError:  # it ended before we heard of it
-            pidfd = -1
+    def _watch(self, link: WorkerLink, monitor: zmq.Socket[bytes], pidfd: int) -> None:
         fate = self._fates[link.incarnation] = Fate(pidfd, monitor)
         self._loop.add_source(int(monitor.getsockopt(zmq.FD)), lambda: self._monitored(link, fate))
         if pidfd >= 0:
@@ -191,7 +259,6 @@ class Pool:
         if kind == HELLO:
             self._hello(link, number, body)
         elif kind == RINGS and link.memory is not None:
-            link.memory.close_descriptor()
             link.writer.ring = link.memory.down
         elif kind == SEND_MESSAGE:
             self._pipes.send(link.slot.index, number, body)
@@ -285,7 +352,7 @@ class Pool:
                 os.close(fate.pidfd)
         link.close()
         # libzmq leaves the file of an endpoint that has seen its only peer go.
-        Path(endpoint(self._run_dir, link.incarnation, self._epoch).removeprefix("ipc://")).unlink(missing_ok=True)
+        remove(endpoint_path(self._run_dir, link.incarnation, self._epoch))
 
     # What time brings.
 
@@ -296,3 +363,12 @@ class Pool:
                 self._bury(self._links[incarnation], fate)
         if self._handover.look_after() or any(fate.exited_at for fate in self._fates.values()):
             self._ticks.start(0)
+
+
+def lives(pidfd: int) -> bool:
+    """Tell whether a process still runs, or waits to be reaped."""
+    try:
+        signal.pidfd_send_signal(pidfd, 0)
+    except OSError:
+        return False
+    return True

@@ -29,6 +29,7 @@ from zwoole.reactor.window import (
 from zwoole.shared.log import get_logger
 from zwoole.shared.progress import RING, ProgressMap
 from zwoole.shared.ring import SharedMemory
+from zwoole.shared.rundir import remove
 from zwoole.shared.settings import Settings
 from zwoole.shared.wire import ADOPT, CLOSE, HANDSHAKE, OPEN, PIPE_MESSAGE, BatchWriter
 from zwoole.shared.wire import MESSAGE as EVENT_MESSAGE
@@ -241,7 +242,7 @@ class WorkerLink:
         if self.memory is not None:
             self.memory.close_descriptor()
             self.memory = self.writer.ring = None
-        self.progress.path.unlink(missing_ok=True)
+        remove(self.progress.path)
         self.progress.close()
 
     def _enter(self, connection: Connection | None, event: int, data: bytes) -> None:

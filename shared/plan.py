@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
-from zwoole.shared.rundir import PLAN
+from zwoole.shared.rundir import PLAN, remove
 from zwoole.shared.settings import Settings
 
 # Kinds of apps.
@@ -41,7 +42,11 @@ class Plan:
 
 
 def write(run_dir: Path, plan: Plan) -> None:
-    """Write the plan; readers see the old one or the new one, never half."""
+    """Write the plan; readers see the old one or the new one, never half.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     fields: dict[str, Any] = {
         "target": plan.target,
         "kind": plan.kind,
@@ -51,8 +56,12 @@ def write(run_dir: Path, plan: Plan) -> None:
         "settings": plan.settings.as_dict(),
     }
     temporary = run_dir / (PLAN + ".new")
-    temporary.write_bytes(msgpack.packb(fields, unicode_errors=NOT_UTF_8))
-    temporary.rename(run_dir / PLAN)
+    try:
+        temporary.write_bytes(msgpack.packb(fields, unicode_errors=NOT_UTF_8))
+        temporary.rename(run_dir / PLAN)
+    except OSError:
+        remove(temporary)
+        raise
 
 
 def read(run_dir: Path) -> Plan:
@@ -63,3 +72,16 @@ def read(run_dir: Path) -> Plan:
     """
     fields = msgpack.unpackb((run_dir / PLAN).read_bytes(), unicode_errors=NOT_UTF_8)
     return Plan(**{**fields, "settings": Settings().update(fields["settings"])})
+
+
+def read_or_end(run_dir: Path) -> Plan:
+    """Read the plan in a process that the supervisor has started; one that finds none has nothing to do.
+
+    Raises:
+        SystemExit: there is none, and one line on stderr says so.
+    """
+    try:
+        return read(run_dir)
+    except OSError as error:
+        print(f"zwoole: there is no plan in the run directory {run_dir}: {error.strerror}", file=sys.stderr)
+        raise SystemExit(1) from None

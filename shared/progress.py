@@ -7,9 +7,11 @@ last instruction. Whatever kills the worker, the file says what it had begun.
 
 from __future__ import annotations
 
-import mmap
 import os
 from pathlib import Path
+
+from zwoole.shared.memory import mapped, reserve
+from zwoole.shared.rundir import remove
 
 WAITING = 0
 STARTED = 1
@@ -23,27 +25,33 @@ class ProgressMap:
 
     __slots__ = ("_mapping", "_marks", "_mask", "path")
 
-    def __init__(self, path: Path, ring: int = 0) -> None:
+    def __init__(self, path: Path, ring: int, create: bool = False) -> None:
         """Map the file at `path`.
 
         Args:
             path: the file.
-            ring: number of events it has room for, a power of two, to make the file; 0 opens one that is there.
+            ring: number of events it has room for, a power of two.
+            create: whether to make the file; else it must be there.
 
         Raises:
             OSError: it cannot be made or is not there.
+            ValueError: the file that is there is shorter.
         """
         self.path = path
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if ring else 0)
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
         descriptor = os.open(path, flags, 0o600)
         try:
-            if ring:
-                os.ftruncate(descriptor, ring)
-            self._mapping = mmap.mmap(descriptor, 0)
-            self._marks: memoryview | None = memoryview(self._mapping)
+            if create:
+                reserve(descriptor, 0, ring)
+            self._mapping = mapped(descriptor, ring)
+        except OSError:
+            if create:
+                remove(path)
+            raise
         finally:
             os.close(descriptor)
-        self._mask = len(self._mapping) - 1
+        self._marks: memoryview | None = memoryview(self._mapping)
+        self._mask = ring - 1
 
     def mark(self, sequence: int, progress: int) -> None:
         """Write how far the event has come: WAITING, STARTED or FINISHED."""

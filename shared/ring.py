@@ -8,15 +8,20 @@ Operations: put a payload and learn where it lies; get it from there; give back 
 with. The ring itself is told nothing by the other side: both already know from the wire what was dealt with
 (acknowledgements down, credit up), so room comes back by *marks*. What was put since the last `seal` belongs to one
 mark, and `free` gives back everything up to a mark. A payload that finds no room travels with its batch instead.
+
+Memory is reserved in steps, when a payload needs it for the first time: a pair that never has a large payload takes
+none. Where the machine has none to give, that is a ring without room.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections import deque
 
+from zwoole.shared.memory import mapped, reserve
+
 SHORT_BYTES = 1024 * 1024
+STEP_BYTES = 256 * 1024  # how much is reserved at a time
 RING_MIN_BYTES = 2048  # below it, saying where a payload lies costs as much as the copies it saves
 
 
@@ -27,12 +32,21 @@ class PayloadRing:
         capacity: its size in bytes.
     """
 
-    __slots__ = ("_head", "_marks", "_memory", "_sealed", "_tail", "capacity")
+    __slots__ = ("_descriptor", "_head", "_marks", "_memory", "_offset", "_reserved", "_sealed", "_tail", "capacity")
 
-    def __init__(self, memory: memoryview) -> None:
-        """Use `memory`, which both processes have mapped, from its first to its last byte."""
+    def __init__(self, memory: memoryview, descriptor: int = -1, offset: int = 0) -> None:
+        """Use `memory`, which both processes have mapped, from its first to its last byte.
+
+        Args:
+            memory: the memory.
+            descriptor: its file, of which nothing is reserved yet; -1: all of it is.
+            offset: where in the file it begins.
+        """
         self.capacity = len(memory)
         self._memory = memory
+        self._descriptor = descriptor
+        self._offset = offset
+        self._reserved = 0 if descriptor >= 0 else self.capacity
         # Bytes put and given back in all; their place is the remainder by the capacity.
         self._head = 0
         self._tail = 0
@@ -53,9 +67,25 @@ class PayloadRing:
             position = 0
         if head + size - self._tail > self.capacity:
             return -1
+        if position + size > self._reserved and not self._has_reserved(position + size):
+            return -1
         self._memory[position : position + size] = payload
         self._head = head + size
         return position
+
+    def _has_reserved(self, end: int) -> bool:
+        """Reserve memory up to `end`, and a step beyond; False if there is none to be had."""
+        end = min(-(-end // STEP_BYTES) * STEP_BYTES, self.capacity)
+        try:
+            reserve(self._descriptor, self._offset + self._reserved, end - self._reserved)
+        except OSError:
+            return False
+        self._reserved = end
+        return True
+
+    def forget_descriptor(self) -> None:
+        """Go on with what is reserved: the file is closed."""
+        self._descriptor = -1
 
     def seal(self, mark: int) -> None:
         """Let everything put since the last seal be given back at `mark`; marks only grow."""
@@ -95,10 +125,11 @@ class SharedMemory:
             OSError, ValueError: it cannot be mapped.
         """
         self.descriptor = descriptor
-        whole = memoryview(mmap.mmap(descriptor, 0))
-        half = len(whole) // 2
-        self.down = PayloadRing(whole[:half])
-        self.up = PayloadRing(whole[half:])
+        size = os.fstat(descriptor).st_size
+        whole = memoryview(mapped(descriptor, size))
+        half = size // 2
+        self.down = PayloadRing(whole[:half], descriptor)
+        self.up = PayloadRing(whole[half:], descriptor, half)
 
     @staticmethod
     def create(ring_bytes: int) -> SharedMemory:
@@ -130,7 +161,9 @@ class SharedMemory:
             raise
 
     def close_descriptor(self) -> None:
-        """Close the file; the mapping stays."""
+        """Close the file; what is mapped and reserved stays, more cannot be reserved."""
         if self.descriptor >= 0:
+            self.down.forget_descriptor()
+            self.up.forget_descriptor()
             os.close(self.descriptor)
             self.descriptor = -1

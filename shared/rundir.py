@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 LOCK = "lock"
 PLAN = "plan"
+CONTROL = "control"
 
 MAX_IPC_PATH = 107  # sun_path of a Unix socket, less its end
 
 
 def control_address(run_dir: Path) -> str:
     """Return the address of the supervisor's control socket."""
-    return f"ipc://{run_dir}/control"
+    return f"ipc://{run_dir}/{CONTROL}"
 
 
 def endpoint(run_dir: Path, incarnation: int, master: int) -> str:
     """Return the address of the wire between a worker incarnation and a master incarnation."""
-    return f"ipc://{run_dir}/w{incarnation}.m{master}"
+    return f"ipc://{endpoint_path(run_dir, incarnation, master)}"
+
+
+def endpoint_path(run_dir: Path, incarnation: int, master: int) -> Path:
+    """Return the Unix socket of that wire."""
+    return run_dir / f"w{incarnation}.m{master}"
 
 
 def progress_path(run_dir: Path, incarnation: int, master: int) -> Path:
@@ -25,16 +32,19 @@ def progress_path(run_dir: Path, incarnation: int, master: int) -> Path:
     return run_dir / f"w{incarnation}.m{master}.progress"
 
 
-def turns_path(run_dir: Path, incarnation: int) -> Path:
-    """Return the file of a process's turn counter."""
-    return run_dir / f"turns.{incarnation}"
-
-
-def table_path(run_dir: Path, reactor: int) -> Path:
-    """Return the file of one reactor's connection table."""
-    return run_dir / f"table.{reactor}"
-
-
 def snapshot_path(run_dir: Path, role: str, incarnation: int) -> Path:
     """Return the file of a process's snapshot; the supervisor is incarnation 0."""
     return run_dir / f"{role}.{incarnation}.stats"
+
+
+def remove(path: Path) -> None:
+    """Remove a file of the run directory. It may be gone, or the directory, or this file system may be read-only."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def remove_all(run_dir: Path, pattern: str) -> None:
+    """Remove the files of the run directory whose names match; see `remove`."""
+    with contextlib.suppress(OSError):
+        for path in list(run_dir.glob(pattern)):
+            remove(path)

@@ -1,20 +1,22 @@
 """The connection table: which connections there are and how much waits to be sent to each.
 
-A file in the run directory that one master maps for writing and every worker for reading, so that `exists`,
-`is_established` and `buffered_amount` cost no message. After a head of 64 bytes each slot has two aligned
-words of 8 bytes, fd * 4 + state and queued bytes; a slot is found by the connection's sequence number modulo the
-capacity, and the fd in it says whose it is. Behind them each worker's place has a word: 0 where there is no such
-place, else 1 + the bytes of messages from other workers that wait for it. One aligned word is written in one go, so a
-reader never sees half.
+Memory without a name that one master maps for writing and every worker for reading, so that `exists`,
+`is_established` and `buffered_amount` cost no message. The supervisor makes it, one for each reactor, and all processes
+inherit its descriptor; so it outlives its master, and nothing can remove it.
+
+After a head of 64 bytes each slot has two aligned words of 8 bytes, fd * 4 + state and queued bytes; a slot is found by
+the connection's sequence number modulo the capacity, and the fd in it says whose it is. Behind them each worker's place
+has a word: 0 where there is no such place, else 1 + the bytes of messages from other workers that wait for it. One
+aligned word is written in one go, so a reader never sees half. There are at least two slots for each connection that
+there may be, so a table takes 32 to 64 bytes for each, and all of them from the start.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
-from pathlib import Path
 
 from zwoole.shared.ids import next_block
+from zwoole.shared.memory import PIECE, mapped, reserve
 
 FREE = 0
 HANDSHAKE = 1  # accepted, not yet a WebSocket
@@ -36,56 +38,43 @@ class ConnectionTable:
     __slots__ = ("_mask", "_reactor_num", "_words", "capacity", "limit")
 
     def __init__(self, descriptor: int) -> None:
-        """Map an open table file; `create` and `open` are the way in.
+        """Map a table that is there, for reading.
 
         Raises:
-            ValueError: the file is no connection table.
+            OSError: it cannot be mapped.
+            ValueError: it is no connection table, or not a whole one.
         """
-        mapping = mmap.mmap(descriptor, 0)
-        if int.from_bytes(mapping[:8], "little") != _MAGIC:
+        head = os.pread(descriptor, 8 * _HEAD_WORDS, 0)
+        if int.from_bytes(head[:8], "little") != _MAGIC:
             raise ValueError("not a connection table")
-        self._words = memoryview(mapping).cast("Q")
-        self.capacity = int(self._words[_AT_CAPACITY])
+        self.capacity = int.from_bytes(head[8 * _AT_CAPACITY : 8 * _AT_CAPACITY + 8], "little")
+        self._words = memoryview(mapped(descriptor, size_of(self.capacity))).cast("Q")
         self._mask = self.capacity - 1
         self._reactor_num = int(self._words[_AT_REACTOR_NUM])
         self.limit = int(self._words[_AT_LIMIT])
 
     @staticmethod
-    def create(path: Path, capacity: int, reactor_num: int) -> ConnectionTable:
+    def create(descriptor: int, capacity: int, reactor_num: int) -> ConnectionTable:
         """Make an empty table, or empty the one that a predecessor left, whose numbering goes on.
 
         Args:
-            path: the table's file.
+            descriptor: the memory: new, or a predecessor's.
             capacity: how many connections it must have room for.
             reactor_num: how many reactors number their connections in turn.
-        """
-        slots = 1 << max(capacity * 2 - 1, 1).bit_length()
-        sequence = read_sequence(path)
-        temporary = path.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.ftruncate(descriptor, 8 * (_HEAD_WORDS + 2 * slots + _WORKER_WORDS))
-            for word, value in enumerate((_MAGIC, slots, sequence, reactor_num, capacity)):
-                os.pwrite(descriptor, value.to_bytes(8, "little"), 8 * word)
-            table = ConnectionTable(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.rename(path)
-        return table
-
-    @staticmethod
-    def open(path: Path) -> ConnectionTable:
-        """Map the table at `path` for reading.
 
         Raises:
-            OSError: there is none.
-            ValueError: the file is no connection table.
+            OSError: there is not so much memory.
         """
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            return ConnectionTable(descriptor)
-        finally:
-            os.close(descriptor)
+        slots = 1 << max(capacity * 2 - 1, 1).bit_length()
+        sequence = read_sequence(descriptor)
+        there = os.fstat(descriptor).st_size
+        if there < size_of(slots):
+            reserve(descriptor, there, size_of(slots) - there)
+        for start in range(8 * _HEAD_WORDS, there, PIECE):
+            os.pwrite(descriptor, bytes(min(PIECE, there - start)), start)
+        for word, value in enumerate((_MAGIC, slots, sequence, reactor_num, capacity)):
+            os.pwrite(descriptor, value.to_bytes(8, "little"), 8 * word)
+        return ConnectionTable(descriptor)
 
     def next_sequence(self) -> int:
         """Take the next number whose slot is free; the table has more slots than connections may exist."""
@@ -137,12 +126,15 @@ class ConnectionTable:
         return int(self._words[8 + 2 * self.capacity + worker]) - 1
 
 
-def read_sequence(path: Path) -> int:
+def size_of(slots: int) -> int:
+    """Return how many bytes a table with so many slots has."""
+    return 8 * (_HEAD_WORDS + 2 * slots + _WORKER_WORDS)
+
+
+def read_sequence(descriptor: int) -> int:
     """Return where numbering begins for a new master: 0, or behind every number its predecessor gave out."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(8 * _HEAD_WORDS)
-    except FileNotFoundError:
+    head = os.pread(descriptor, 8 * _HEAD_WORDS, 0)
+    if not head:
         return 0
     last = int.from_bytes(head[8 * _AT_SEQUENCE : 8 * _AT_SEQUENCE + 8], "little")
     return next_block(last)

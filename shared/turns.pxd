@@ -1,5 +1,4 @@
 cdef class TurnCounter:
-    cdef readonly object path
     cdef object _mapping
     cdef unsigned long long[::1] _words
 

@@ -1,42 +1,30 @@
-"""The turn counter: one word in a file of the run directory, by which the supervisor sees that a process's loop turns.
+"""The turn counter: one word of shared memory, by which the supervisor sees that a process's loop turns.
 
-The supervisor makes the file before it starts the process; the process counts in it, and a count of 0 means that it
-has not come to serve yet. A process that sleeps in poll wakes every second to count, so a count that stands still is
-a loop that hangs.
+The supervisor makes it before it starts the process, which inherits its descriptor; the process counts in it, and a
+count of 0 means that it has not come to serve yet. A process that sleeps in poll wakes every second to count, so a
+count that stands still is a loop that hangs.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
-from pathlib import Path
+from zwoole.shared.memory import mapped
+
+TURNS_BYTES = 8
 
 
 class TurnCounter:
-    """One process's counter.
+    """One process's counter."""
 
-    Attributes:
-        path: the file.
-    """
+    __slots__ = ("_mapping", "_words")
 
-    __slots__ = ("_mapping", "_words", "path")
-
-    def __init__(self, path: Path, create: bool = False) -> None:
-        """Map the file at `path`; `create` makes it.
+    def __init__(self, descriptor: int) -> None:
+        """Map the memory, whose `TURNS_BYTES` are reserved; its descriptor may be closed afterwards.
 
         Raises:
-            OSError: it cannot be made or is not there.
+            OSError, ValueError: it cannot be mapped.
         """
-        self.path = path
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
-        descriptor = os.open(path, flags, 0o600)
-        try:
-            if create:
-                os.ftruncate(descriptor, 8)
-            self._mapping = mmap.mmap(descriptor, 8)
-            self._words: memoryview | None = memoryview(self._mapping).cast("Q")
-        finally:
-            os.close(descriptor)
+        self._mapping = mapped(descriptor, TURNS_BYTES)
+        self._words: memoryview | None = memoryview(self._mapping).cast("Q")
 
     def tick(self) -> None:
         """Count one turn."""
@@ -46,8 +34,7 @@ class TurnCounter:
         """Return how many turns there were."""
         return self._words[0]  # type: ignore[index]
 
-    def remove(self) -> None:
-        """Unmap and remove the file; nothing may be counted or read afterwards."""
+    def close(self) -> None:
+        """Unmap the memory; nothing may be counted or read afterwards."""
         self._words = None
         self._mapping.close()
-        self.path.unlink(missing_ok=True)

@@ -45,7 +45,7 @@ class Turns:
     def read(self) -> int:
         return self.count
 
-    def remove(self) -> None:
+    def close(self) -> None:
         pass
 
 
@@ -58,6 +58,7 @@ class Parts:
         events: the app's callbacks that were run, with their arguments.
         exit_codes: with which the server was given up.
         announced: how often it was said that the server serves.
+        lack: what the run directory lacks for another process.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, run_dir: Path, **settings: Any) -> None:
@@ -66,6 +67,7 @@ class Parts:
         self.events: list[tuple[Any, ...]] = []
         self.exit_codes: list[int] = []
         self.announced = 0
+        self.lack = ""
         self._pids = itertools.count(100_000_000)  # no process has such a number
         monkeypatch.setattr(crew_module, "spawn", self._spawn)
         monkeypatch.setattr(crew_module, "TurnCounter", lambda *_, **__: Turns())
@@ -74,6 +76,7 @@ class Parts:
             effective,
             run_dir,
             [[] for _ in range(effective.reactor_num)],
+            [-1] * effective.reactor_num,
             -1,
             tell=self.tell,
             later=self.later,
@@ -81,6 +84,7 @@ class Parts:
             run_callback=lambda *event: self.events.append(event),
             give_up=self.exit_codes.append,
             on_complete=self._announce,
+            lacks=lambda processes, wires: self.lack,
         )
         self.stop = Stop(
             self.crew, effective, [], Notifier(), tell=self.tell, later=self.later, before_shutdown=lambda: None

@@ -38,6 +38,7 @@ from zwoole.reactor.pipes import Pipes
 from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
 from zwoole.reactor.worker import WorkerLink
+from zwoole.shared import memory
 from zwoole.shared.progress import RING, ProgressMap
 from zwoole.shared.protocol import Protocol
 from zwoole.shared.settings import Settings
@@ -86,7 +87,7 @@ class Reactor:
         self.directory = tempfile.TemporaryDirectory(prefix="zwoole-test-")
         self.run_dir = Path(self.directory.name)
         self.settings = Settings().update({"worker_num": 1, **settings})
-        self.table = ConnectionTable.create(self.run_dir / "table.0", 256, 1)
+        self.table = self.new_table(256)
         self.registry = Registry(self.table, 0, 1)
         self.epoll = Epoll()
         self.loop = Loop(self.registry, cast(select.epoll, self.epoll))
@@ -122,6 +123,14 @@ class Reactor:
         self._ready_read, self._ready_write = os.pipe()
         os.write(self._ready_write, b"x")
         self.loop.add_source(self._ready_read, lambda: None)  # readable for ever: no turn sleeps
+
+    def new_table(self, connections: int) -> ConnectionTable:
+        """Return an empty connection table."""
+        descriptor = memory.anonymous("table", self.run_dir)
+        try:
+            return ConnectionTable.create(descriptor, connections, 1)
+        finally:
+            os.close(descriptor)
 
     def __enter__(self) -> Reactor:
         return self
@@ -220,7 +229,7 @@ class Worker:
             end.setsockopt(zmq.RCVHWM, 0)
         masters_end.bind(address)
         self.socket.connect(address)
-        progress = ProgressMap(reactor.run_dir / f"w{incarnation}.progress", RING)
+        progress = ProgressMap(reactor.run_dir / f"w{incarnation}.progress", RING, create=True)
         slots = reactor.router.slots
         self.link = WorkerLink(slots[slot], incarnation, os.getpid(), masters_end, progress, reactor.settings)
         self.writer = BatchWriter()

@@ -45,6 +45,7 @@ class Served(Parts):
         self.server = Recorded(run_dir)
         queries = Queries(self.crew, self.server.tell, self.later)
         self.crew._tell = self.server.tell
+        self.server.bind()
         self.server.serve(self.crew, self.stop, queries, Status(self.crew, str(run_dir), ["127.0.0.1:1"]))
         self.start()
         for slot in range(2):

@@ -13,7 +13,6 @@ import pytest
 from tests.reactor_parts import Reactor
 from zwoole.reactor.listener import ACCEPTS_PER_TURN, PAUSE_S, Listener
 from zwoole.reactor.registry import Registry
-from zwoole.shared.table import ConnectionTable
 
 
 class Listening:
@@ -160,7 +159,7 @@ def test_a_rest_ends_with_the_listener(house: House, log: pytest.LogCaptureFixtu
 
 def test_past_max_connection_clients_are_turned_away_until_one_goes() -> None:
     with Reactor() as reactor:
-        table = ConnectionTable.create(reactor.run_dir / "small", 3, 1)
+        table = reactor.new_table(3)
         registry = Registry(table, 0, 1)
         connections = [registry.add(100 + i, "192.0.2.1", 1) for i in range(3)]
         assert registry.full

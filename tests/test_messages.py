@@ -29,7 +29,7 @@ RAISED_BY = {"fail", "_failed", "boot_failure", "say"}  # functions that are giv
 # Exceptions that end inside zwoole: as a close code, an HTTP answer, or in a message of the log.
 INSIDE = {"WireError", "ControlError", "MalformedOffer", "Refused", "SystemExit"}
 # Modules whose other exceptions do: they decode what another process of the server has written.
-DECODERS = {"shared/request.py", "shared/ring.py", "shared/snapshot.py", "shared/table.py"}
+DECODERS = {"shared/memory.py", "shared/request.py", "shared/ring.py", "shared/snapshot.py", "shared/table.py"}
 
 PIECE = re.compile(r"%[-\d.]*[a-z]|\0")
 SPAN = re.compile(r"``(.+?)``|`([^`]+)`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -42,3 +43,26 @@ def test_a_stale_one_is_taken_over_whoever_has_its_number_now(tmp_path: Path, ca
 def test_one_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"cannot write the pid file .*: No such file or directory"):
         PidFile(str(tmp_path / "none" / "pid"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_one_that_cannot_be_written_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    with pytest.raises(StartError, match=f"cannot write the pid file .*: {os.strerror(number)}"):
+        PidFile(str(tmp_path / "pid"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_can_be_neither_removed_nor_emptied_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    file = PidFile(str(tmp_path / "pid"))
+    monkeypatch.setattr(Path, "unlink", fail)
+    monkeypatch.setattr(os, "ftruncate", fail)
+    file.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zwoole.shared.ring import SHORT_BYTES, PayloadRing, SharedMemory
+from zwoole.shared.ring import SHORT_BYTES, STEP_BYTES, PayloadRing, SharedMemory
 
 
 def ring(capacity: int = 100) -> PayloadRing:
@@ -109,14 +110,51 @@ def test_no_live_payload_is_ever_overwritten(steps: list[tuple[str, int]]) -> No
 def test_two_processes_share_the_memory_and_each_way_is_apart() -> None:
     ours = SharedMemory.create(4096)
     theirs = SharedMemory.open(os.getpid(), ours.descriptor)
+    ours.down.put(b"down")
+    theirs.up.put(b"up!!")
     for memory in (ours, theirs):
         memory.close_descriptor()
         memory.close_descriptor()
-    ours.down.put(b"down")
-    theirs.up.put(b"up!!")
     assert bytes(theirs.down.view(0, 4)) == b"down"
     assert bytes(ours.up.view(0, 4)) == b"up!!"
     assert ours.down.capacity == ours.up.capacity == 4096
+
+
+def blocks(memory: SharedMemory) -> int:
+    return os.fstat(memory.descriptor).st_blocks * 512
+
+
+def test_memory_is_taken_in_steps_as_payloads_need_it() -> None:
+    """Each end reserves for its own way; what the other end wrote it finds there."""
+    ours = SharedMemory.create(4 * STEP_BYTES)
+    theirs = SharedMemory.open(os.getpid(), ours.descriptor)
+    assert blocks(ours) == 0
+    assert ours.down.put(bytes(1000)) == 0
+    assert blocks(ours) == STEP_BYTES
+    assert theirs.up.put(b"x" * (STEP_BYTES + 1)) == 0
+    assert blocks(ours) == 3 * STEP_BYTES
+    assert bytes(ours.up.view(STEP_BYTES, 1)) == b"x"
+    assert blocks(ours) == 3 * STEP_BYTES
+    for memory in (ours, theirs):
+        memory.close_descriptor()
+    assert ours.down.put(bytes(1000)) >= 0
+    assert ours.down.put(bytes(2 * STEP_BYTES)) == -1, "no more can be reserved"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOMEM, errno.EFBIG])
+def test_where_there_is_no_memory_a_ring_has_no_room(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    memory = SharedMemory.create(4 * STEP_BYTES)
+    assert memory.down.put(b"first") == 0
+    with monkeypatch.context() as short:
+        short.setattr(os, "posix_fallocate", fail)
+        assert memory.down.put(bytes(STEP_BYTES)) == -1
+        assert memory.down.put(b"small") == 5
+        assert memory.up.put(b"up") == -1
+    assert memory.down.put(bytes(STEP_BYTES)) == 10
+    memory.close_descriptor()
 
 
 def test_what_is_no_memory_is_an_error_and_leaves_no_descriptor() -> None:

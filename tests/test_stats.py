@@ -17,7 +17,7 @@ from zwoole.shared import stats
 from zwoole.shared.errors import WrongProcess
 from zwoole.shared.rundir import snapshot_path
 from zwoole.shared.snapshot import Snapshot
-from zwoole.shared.turns import TurnCounter
+from zwoole.shared.turns import TURNS_BYTES, TurnCounter
 from zwoole.workers.server import Server
 
 NOTHING: dict[str, Any] = {"restarts": {}, "workers_wanted": 0, "workers_ready": 0, "failed_boots": 0}
@@ -29,8 +29,9 @@ for counters_and_gauges in stats.EMPTY.values():
 def child(role: str, index: int, incarnation: int) -> Child:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    with tempfile.TemporaryDirectory() as folder:
-        return Child(role, index, incarnation, process, -1, TurnCounter(Path(folder) / "turns", create=True))
+    with tempfile.TemporaryFile() as turns:
+        turns.truncate(TURNS_BYTES)
+        return Child(role, index, incarnation, process, -1, TurnCounter(turns.fileno()))
 
 
 def record(run_dir: Path, process: Child, counters: dict[str, Any], gauges: dict[str, Any]) -> None:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from zwoole.shared.turns import TurnCounter
+from zwoole.shared.memory import anonymous, reserve
+from zwoole.shared.turns import TURNS_BYTES, TurnCounter
 
 
-def test_what_one_process_counts_another_reads(tmp_path: Path) -> None:
-    reader = TurnCounter(tmp_path / "turns.1", create=True)
-    counter = TurnCounter(tmp_path / "turns.1")
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[int]:
+    descriptor = anonymous("turns", tmp_path)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_what_one_process_counts_another_reads(memory: int) -> None:
+    reserve(memory, 0, TURNS_BYTES)
+    reader = TurnCounter(memory)
+    counter = TurnCounter(memory)
     assert reader.read() == 0
     for _ in range(300):
         counter.tick()
     assert reader.read() == counter.read() == 300
+    counter.close()
+    assert reader.read() == 300
 
 
-def test_it_is_made_once_and_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        TurnCounter(tmp_path / "turns.1")
-    counter = TurnCounter(tmp_path / "turns.1", create=True)
-    with pytest.raises(FileExistsError):
-        TurnCounter(tmp_path / "turns.1", create=True)
-    counter.remove()
-    assert list(tmp_path.iterdir()) == []
+def test_it_cannot_be_in_memory_that_is_not_there(memory: int) -> None:
+    with pytest.raises(ValueError, match="0 bytes"):
+        TurnCounter(memory)

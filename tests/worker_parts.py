@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,9 +15,10 @@ import msgpack
 import zmq
 
 from tests.process.waiting import PATIENCE_S
+from zwoole.shared import memory
 from zwoole.shared.progress import RING, ProgressMap
 from zwoole.shared.request import pack_request
-from zwoole.shared.rundir import endpoint, progress_path, table_path
+from zwoole.shared.rundir import endpoint, progress_path
 from zwoole.shared.table import ESTABLISHED, ConnectionTable
 from zwoole.shared.wire import ACK, BODY_INTEGER, BODY_TEXT, CLOSE, HANDSHAKE, MESSAGE, OPEN, BatchReader, BatchWriter
 from zwoole.workers.commands import Commands
@@ -59,12 +61,14 @@ class Master:
         self.socket.setsockopt(zmq.SNDHWM, 0)
         self.socket.setsockopt(zmq.RCVHWM, 0)
         self.socket.bind(endpoint(run_dir, 1, 1))
-        self.progress = ProgressMap(progress_path(run_dir, 1, 1), RING)
-        self.table = ConnectionTable.create(table_path(run_dir, 0), 4096, 1)
+        self.progress = ProgressMap(progress_path(run_dir, 1, 1), RING, create=True)
+        table = memory.anonymous("table", run_dir)
+        self.table = ConnectionTable.create(table, 4096, 1)
         self.commands = Commands(1, up_window)
         self.link = MasterLink(self.context, run_dir, 1, 1, self.commands.flusher)
         self.up_window = up_window
-        self.link.welcome(up_window, 0)
+        self.link.welcome(up_window, table)
+        os.close(table)
         self.commands.links[0] = self.link
         self.commands.on_wait = lambda: None
         self.dispatcher = Dispatcher(SERVER, callbacks or {}, self.commands, 0.05)

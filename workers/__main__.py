@@ -15,6 +15,7 @@ from pathlib import Path
 from zwoole.shared import allocator, forks, groups, lifeline, log, outlet, signals, title
 from zwoole.shared import plan as plans
 from zwoole.shared.traces import print_users_part
+from zwoole.shared.turns import TurnCounter
 from zwoole.workers import role
 from zwoole.workers.runtime import BOOT_FAILED, Runtime
 from zwoole.workers.server import Server
@@ -29,20 +30,33 @@ def main() -> None:
     parser.add_argument("--slot", type=int, required=True)
     parser.add_argument("--incarnation", type=int, required=True)
     parser.add_argument("--lifeline", type=int, required=True)
+    parser.add_argument("--turns", type=int, required=True)
     parser.add_argument("--masters", type=int, nargs="+", required=True)
+    parser.add_argument("--tables", type=int, nargs="+", required=True)
     options = parser.parse_args()
 
     signals.leave_to_supervisor()
     faulthandler.enable(outlet.of(2).descriptor)
     allocator.keep_freed_memory()
-    plan = plans.read(options.run_dir)
+    plan = plans.read_or_end(options.run_dir)
     title.set_name(f"zwoole worker {options.slot}")
     log.start(f"worker {options.slot}", plan.settings.log_level, as_json=plan.settings.log_format == "json")
-    os.set_inheritable(options.lifeline, False)
+    for descriptor in (options.lifeline, *options.tables):
+        os.set_inheritable(descriptor, False)
+    turns = TurnCounter(options.turns)
+    os.close(options.turns)
     watch_lifeline(options.lifeline, plan.settings.orphan_timeout)
     forks.in_child(lambda: leave_child(options.lifeline))
 
-    runtime = Runtime(options.run_dir, options.slot, options.incarnation, options.masters, plan.settings)
+    runtime = Runtime(
+        options.run_dir,
+        options.slot,
+        options.incarnation,
+        options.masters,
+        options.tables,
+        turns,
+        plan.settings,
+    )
     role.set_starter(runtime.run)
     sys.argv[:] = plan.argv
     sys.path[:] = plan.path

@@ -17,9 +17,9 @@ from pathlib import Path
 import zmq
 
 from zwoole.shared.log import get_logger
-from zwoole.shared.progress import FINISHED, STARTED, ProgressMap
+from zwoole.shared.progress import FINISHED, RING, STARTED, ProgressMap
 from zwoole.shared.ring import SharedMemory
-from zwoole.shared.rundir import endpoint, progress_path, table_path
+from zwoole.shared.rundir import endpoint, progress_path
 from zwoole.shared.table import ConnectionTable
 from zwoole.shared.wire import ACK, RINGS, SYNC, BatchWriter
 from zwoole.workers.flusher import Flusher
@@ -108,17 +108,20 @@ class MasterLink:
         self._flags = int(zmq.DONTWAIT)
         self._more = int(zmq.DONTWAIT | zmq.SNDMORE)
 
-    def welcome(self, up_window: int, reactor: int, memory: list[int] | None = None) -> None:
+    def welcome(self, up_window: int, table: int, memory: list[int] | None = None) -> None:
         """Open what the master shares with us; it said that it knows us.
 
         Args:
             up_window: bytes that may be sent and not taken, before a callback must wait.
-            reactor: the master's index.
+            table: the descriptor of the reactor's connection table.
             memory: the master's process id and its descriptor of the payload rings, None where it has none.
+
+        Raises:
+            OSError, ValueError: the progress map or the table cannot be opened.
         """
         self.up_window = up_window
-        self._progress = ProgressMap(progress_path(self._run_dir, self.incarnation, self.epoch))
-        self.table = ConnectionTable.open(table_path(self._run_dir, reactor))
+        self._progress = ProgressMap(progress_path(self._run_dir, self.incarnation, self.epoch), RING)
+        self.table = ConnectionTable(table)
         self.ready = True
         if memory is not None:
             self._open_rings(memory)
@@ -129,7 +132,6 @@ class MasterLink:
         except (OSError, ValueError) as error:
             log.warning("the payload rings cannot be reached (%s): payloads travel through sockets, slower", error)
             return
-        self.memory.close_descriptor()
         self.writer.add(RINGS, 0)
         self.writer.ring = self.memory.up
 
@@ -252,7 +254,9 @@ class MasterLink:
         self.ready = False
         before = self._flusher.enter()
         try:
-            self.writer.ring = None  # the memory stays: batches that were read before may lie in it
+            self.writer.ring = None
+            if self.memory is not None:
+                self.memory.close_descriptor()  # the memory stays: batches that were read before may lie in it
             self.socket.close(linger=int(linger_s * 1000))
         finally:
             self._flusher.leave(before)

@@ -20,7 +20,7 @@ import zmq
 from zwoole.shared import control, forks, signals
 from zwoole.shared.errors import WrongProcess
 from zwoole.shared.log import flush, get_logger, reopen
-from zwoole.shared.rundir import control_address, turns_path
+from zwoole.shared.rundir import control_address
 from zwoole.shared.settings import Settings
 from zwoole.shared.traces import print_users_part
 from zwoole.shared.turns import TurnCounter
@@ -35,6 +35,7 @@ from zwoole.workers.server import Server, bind, forbid
 if TYPE_CHECKING:
     from zwoole.workers.schedule import Scheduler
 
+CANNOT_START = 1  # exit code of a worker that finds the run directory, or a part of it, gone
 BOOT_FAILED = 3  # exit code of a worker whose app or `worker_start` failed
 BATCHES_PER_TURN = 16
 SLEEP_S = 1.0  # the supervisor sees by it that the loop turns
@@ -55,7 +56,16 @@ class Runtime:
         ended: whether it has served, and what is left of the app's script is to end.
     """
 
-    def __init__(self, run_dir: Path, slot: int, incarnation: int, epochs: list[int], settings: Settings) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        slot: int,
+        incarnation: int,
+        epochs: list[int],
+        tables: list[int],
+        turns: TurnCounter,
+        settings: Settings,
+    ) -> None:
         """Prepare to serve.
 
         Args:
@@ -63,6 +73,8 @@ class Runtime:
             slot: the worker's number.
             incarnation: this process's number; no two workers ever have the same.
             epochs: the incarnation of each reactor's master.
+            tables: the descriptor of each reactor's connection table.
+            turns: where this process counts its turns.
             settings: the effective settings.
         """
         self.ended = False
@@ -71,6 +83,7 @@ class Runtime:
         self._incarnation = incarnation
         self._settings = settings
         self._epochs = epochs
+        self._tables = tables
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._commands = Commands(settings.reactor_num, settings.up_window_bytes)
         self._mailbox = self._commands.mailbox
@@ -78,7 +91,7 @@ class Runtime:
         self._commands.pipe_queue_bytes = settings.pipe_queue_bytes
         self._commands.on_wait = self.obey
         self._commands.on_welcome = self._welcomed
-        self._turns = TurnCounter(turns_path(run_dir, incarnation))
+        self._turns = turns
         self._commands.turns = self._turns
         self._dispatcher: Dispatcher
         self.recorder: Recorder
@@ -377,10 +390,20 @@ class Runtime:
         return True
 
     def _welcomed(self, link: MasterLink, body: bytes) -> None:
-        """A master took our hello; a command that waited for that may have read its answer already."""
-        if not link.ready:
-            welcome = msgpack.unpackb(body)
-            link.welcome(welcome["up_window"], self._commands.links.index(link), welcome["memory"])
+        """A master took our hello; a command that waited for that may have read its answer already.
+
+        A worker that cannot open what the master shares is of no use; its successor may find it there.
+        """
+        if link.ready:
+            return
+        welcome = msgpack.unpackb(body)
+        table = self._tables[self._commands.links.index(link)]
+        try:
+            link.welcome(welcome["up_window"], table, welcome["memory"])
+        except (OSError, ValueError) as error:
+            log.error("this worker ends, it cannot open what the master shares with it: %s", error)
+            flush()
+            os._exit(CANNOT_START)
 
 
 def jittered(events: int) -> int:

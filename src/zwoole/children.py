@@ -116,7 +116,7 @@ class Child:
     def reap(self) -> None:
         """Let go of a process that has ended: its id may be another's from now on."""
         os.close(self.pidfd)
-        self.turns.remove()
+        self.turns.close()
         self.process.wait()
 
 
@@ -142,12 +142,21 @@ def spawn(
         stdin: its standard input, None for that of this process.
         own_group: whether it gets a session and process group of its own, and with them no terminal: what a terminal
             sends to its foreground does not reach it, and what it leaves behind can be found.
+
+    Raises:
+        OSError: the machine has no room for another process, or no descriptor for it.
     """
     room = {"master": "zwoole.reactor", "worker": "zwoole.workers"}[role]
     command = [sys.executable, *interpreter_flags(), *run_module(room), *arguments]
     with signals.held_back():
         process = subprocess.Popen(command, pass_fds=inherited, stdin=stdin, start_new_session=own_group)
-    return Child(role, index, incarnation, process, os.pidfd_open(process.pid), turns, leads_group=own_group)
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except OSError:  # nobody would learn of its end
+        process.kill()
+        process.wait()
+        raise
+    return Child(role, index, incarnation, process, pidfd, turns, leads_group=own_group)
 
 
 def run_module(name: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import zmq
 
-from zwoole.run_directory import home, is_running, running
+from zwoole.run_directory import homes, is_running, running
 from zwoole.shared import control
 from zwoole.shared.errors import StartError, ZwooleError
 from zwoole.shared.rundir import control_address
@@ -26,13 +26,15 @@ def find(given: str | None) -> Path:
         StartError: there is none, or there are several and none was named.
     """
     if given is not None:
-        path = Path(given).absolute()
+        path = Path(given)  # relative, it would be nowhere if the current folder is gone
         if not is_running(path):
-            raise StartError(f"no server is running in {path}")
-        return path
+            raise StartError(f"no server is running in {given}")
+        return path.absolute()
     found = running()
     if not found:
-        raise StartError(f"no server is running (looked in {home()}; another place needs --run-dir)")
+        raise StartError(
+            f"no server is running (looked in {', '.join(map(str, homes()))}; another place needs --run-dir)"
+        )
     if len(found) > 1:
         names = "\n".join(f"  --run-dir {path}" for path in found)
         raise StartError(f"several servers are running; say which:\n{names}")

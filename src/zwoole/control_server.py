@@ -96,15 +96,28 @@ class ControlServer:
     """The control socket of one server."""
 
     def __init__(self, run_dir: Path) -> None:
-        """Open the socket; `serve` says who acts on what it brings."""
+        """Make the socket; `bind` opens it, `serve` says who acts on what it brings."""
+        self._run_dir = run_dir
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.bind(control_address(run_dir))
         self._crew: Crew
         self._stop: Stop
         self._queries: Queries
         self._status: Status
+
+    def bind(self) -> None:
+        """Listen in the run directory; again where the socket's file was removed, for those that come from now on.
+
+        What is bound is not unbound then: that would cut the connections of our processes.
+
+        Raises:
+            OSError: no socket can be made there.
+        """
+        try:
+            self._socket.bind(control_address(self._run_dir))
+        except zmq.ZMQError as error:
+            raise OSError(error.errno, os.strerror(error.errno or 0)) from None
 
     def serve(self, crew: Crew, stop: Stop, queries: Queries, status: Status) -> None:
         """Act on messages with these parts from now on."""

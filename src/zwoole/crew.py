@@ -7,6 +7,7 @@ anything itself; the supervisor's loop tells it what has happened.
 from __future__ import annotations
 
 import collections
+import os
 import random
 import socket
 import subprocess
@@ -16,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from zwoole.change import Change, change_of
-from zwoole.children import Child, backoff, describe_exit, exit_name, spawn
+from zwoole.children import MAX_BACKOFF_S, Child, backoff, describe_exit, exit_name, spawn
 from zwoole.ledger import Ledger
 from zwoole.missing import Missing
 from zwoole.orphans import Orphans
 from zwoole.rounds import Rounds
+from zwoole.shared import memory
+from zwoole.shared.errors import StartError
 from zwoole.shared.log import get_logger
-from zwoole.shared.rundir import turns_path
+from zwoole.shared.rundir import remove_all
 from zwoole.shared.settings import MAX_WORKERS, Settings
-from zwoole.shared.turns import TurnCounter
+from zwoole.shared.turns import TURNS_BYTES, TurnCounter
 
 EXIT_CANNOT_START = 1
 EXIT_BOOT_FAILED = 3
@@ -60,6 +63,7 @@ class Crew:
         settings: Settings,
         run_dir: Path,
         listeners: list[list[socket.socket]],
+        tables: list[int],
         lifeline: int,
         tell: Callable[..., None],
         later: Callable[[float, Callable[[], None]], None],
@@ -67,6 +71,7 @@ class Crew:
         run_callback: Callable[..., None],
         give_up: Callable[[int], None],
         on_complete: Callable[[], None],
+        lacks: Callable[[int, int], str],
     ) -> None:
         """Prepare.
 
@@ -74,6 +79,7 @@ class Crew:
             settings: the effective settings.
             run_dir: the run directory.
             listeners: for each reactor, its listening sockets.
+            tables: for each reactor, the memory of its connection table, which outlives its masters.
             lifeline: the read end of the pipe that only the supervisor can write to.
             tell: sends a control message: (identity, kind, fields).
             later: calls a function after so many seconds.
@@ -81,6 +87,7 @@ class Crew:
             run_callback: runs one of the app's callbacks: (event, arguments).
             give_up: ends the server with an exit code.
             on_complete: called once, when every worker is ready.
+            lacks: why so many processes with so many wires between them cannot be started now, "" if they can.
         """
         self.children: dict[int, Child] = {}
         self.orphans = Orphans(settings.orphan_timeout, later)
@@ -100,6 +107,8 @@ class Crew:
         self._run_callback = run_callback
         self._give_up = give_up
         self._on_complete = on_complete
+        self._lacks = lacks
+        self._tables = tables
         self._rounds = Rounds(self, settings, later, self._recycle)
         self._ledger = Ledger(run_dir)
         self._incarnations = 0
@@ -113,11 +122,15 @@ class Crew:
         self._next_tries: dict[tuple[str, int], float] = {}  # role, place: when the next starts, in monotonic seconds
 
     def start_all(self) -> None:
-        """Start the masters and the workers."""
-        for index in range(self._settings.reactor_num):
-            self._start_master(index)
-        for slot in range(self.worker_num):
-            self._start_worker(slot)
+        """Start the masters and the workers.
+
+        Raises:
+            StartError: one of them cannot be started.
+        """
+        masters = (self._start_master(index) for index in range(self._settings.reactor_num))
+        workers = (self._start_worker(slot) for slot in range(self.worker_num))
+        if not (all(masters) and all(workers)):
+            raise StartError("no process can be started; the reason stands above")
         self._count_workers()
         self._rounds.begin()
 
@@ -205,12 +218,17 @@ class Crew:
             self._answer(sender, error=f"{MAX_WAITING} reloads wait already")
         elif self._changes:
             self._reload_wanted.append(sender)
+        elif lack := self._lacks(self.worker_num, self.worker_num * self._settings.reactor_num):
+            log.error("reload failed, the old workers stay in service: %s", lack)
+            self._answer(sender, error=f"reload failed, the old workers stay in service: {lack}")
         else:
             change = Change(RELOAD, RELOAD, sender)
             log.info("reload: starting %d new worker(s) beside those in service", self.worker_num)
             self._changes.append(change)
             for slot in range(self.worker_num):
-                self._start_worker(slot, change)
+                if not self._start_worker(slot, change):
+                    self._change_failed(change, f"worker {slot} cannot be started")
+                    return
 
     def recycle_asked(self, child: Child, reason: str, why: str) -> None:
         """A worker wishes to be replaced."""
@@ -253,7 +271,7 @@ class Crew:
             self._failures.pop(slot, None)
             self._last_ends.pop(("worker", slot), None)
             self._started_once.discard(slot)
-            self._start_worker(slot)
+            self._fill(slot)
         for child in self.of("worker"):
             if child.index >= number and not child.retiring:
                 self._retire(child)
@@ -265,27 +283,34 @@ class Crew:
         self._incarnations += 1
         return self._incarnations
 
-    def _start_master(self, index: int) -> None:
+    def _start_master(self, index: int) -> bool:
+        """Start the master of a reactor; False if that is not possible now, for a reason that was logged."""
         epoch = self._next_incarnation()
+        descriptors = [listening.fileno() for listening in self._listeners[index]]
+        table = self._tables[index]
+        arguments = ["--epoch", str(epoch), "--index", str(index), "--table", str(table)]
+        arguments += ["--listen", *map(str, descriptors)]
+        child = self._spawn("master", index, epoch, arguments, [table, *descriptors])
+        if child is None:
+            return False
         del self.epochs[index : index + 1]
         self.epochs.insert(index, epoch)
-        descriptors = [listening.fileno() for listening in self._listeners[index]]
-        arguments = ["--run-dir", str(self._run_dir), "--epoch", str(epoch), "--index", str(index)]
-        arguments += ["--lifeline", str(self._lifeline), "--listen", *map(str, descriptors)]
-        self._adopt(spawn("master", index, epoch, arguments, [self._lifeline, *descriptors], self._turns_of(epoch)))
+        self._adopt(child)
+        return True
 
-    def _start_worker(self, slot: int, change: Change | None = None) -> None:
-        """Start a worker: for its place at once, or as a successor in a change."""
+    def _start_worker(self, slot: int, change: Change | None = None) -> bool:
+        """Start a worker: for its place at once, or as a successor in a change. See `_start_master` for the result."""
         if self.stopping or slot >= self.worker_num:
-            return
+            return True
         self._next_tries.pop(("worker", slot), None)
         incarnation = self._next_incarnation()
-        arguments = ["--run-dir", str(self._run_dir), "--slot", str(slot), "--incarnation", str(incarnation)]
-        arguments += ["--lifeline", str(self._lifeline), "--masters", *map(str, self.epochs)]
+        arguments = ["--slot", str(slot), "--incarnation", str(incarnation), "--masters", *map(str, self.epochs)]
+        arguments += ["--tables", *map(str, self._tables)]
         debug = self._settings.debug  # then it reads the terminal, which only the foreground group may
         stdin = None if debug else subprocess.DEVNULL
-        turns = self._turns_of(incarnation)
-        child = spawn("worker", slot, incarnation, arguments, [self._lifeline], turns, stdin, own_group=not debug)
+        child = self._spawn("worker", slot, incarnation, arguments, self._tables, stdin, own_group=not debug)
+        if child is None:
+            return False
         child.max_age_s = self._settings.max_age * random.uniform(0.9, 1.1)
         if change is not None:
             change.members[incarnation] = slot
@@ -293,9 +318,36 @@ class Crew:
         for epoch in self.epochs:
             if epoch in self.greeted:
                 self._introduce(child, epoch)
+        return True
 
-    def _turns_of(self, incarnation: int) -> TurnCounter:
-        return TurnCounter(turns_path(self._run_dir, incarnation), create=True)
+    def _spawn(
+        self,
+        role: str,
+        index: int,
+        incarnation: int,
+        arguments: list[str],
+        inherited: list[int],
+        stdin: int | None = subprocess.DEVNULL,
+        own_group: bool = False,
+    ) -> Child | None:
+        """Start a process with a turn counter; None if that is not possible now, for a reason that was logged."""
+        wires = self.worker_num if role == "master" else self._settings.reactor_num
+        if self._lacks(1, wires):
+            return None
+        try:
+            turns = memory.anonymous("zwoole-turns", self._run_dir)
+            try:
+                memory.reserve(turns, 0, TURNS_BYTES)
+                common = ["--run-dir", str(self._run_dir), "--lifeline", str(self._lifeline), "--turns", str(turns)]
+                descriptors = [self._lifeline, turns, *inherited]
+                counter = TurnCounter(turns)
+                command = [*common, *arguments]
+                return spawn(role, index, incarnation, command, descriptors, counter, stdin, own_group)
+            finally:
+                os.close(turns)
+        except OSError as error:
+            log.error("cannot start %s %d: %s", role, index, error.strerror)
+            return None
 
     def _adopt(self, child: Child) -> None:
         self.children[child.pidfd] = child
@@ -369,7 +421,8 @@ class Crew:
             successor = change_of(self._changes, child.incarnation) is not None
             if child.index == slot and not child.retiring and not successor:
                 return
-        self._start_worker(slot)
+        if not self._start_worker(slot):
+            self._try_later("worker", slot, lambda: self._fill(slot))
 
     def _master_ended(self, child: Child, status: int) -> None:
         """Replace a master; its clients have seen the TCP close."""
@@ -384,8 +437,7 @@ class Crew:
             self._failures[MASTER] = 0
         self.restarts["master", child.index] += 1
         self.greeted.discard(child.incarnation)
-        for left in self._run_dir.glob(f"w*.m{child.incarnation}*"):  # its endpoints and progress maps
-            left.unlink(missing_ok=True)
+        remove_all(self._run_dir, f"w*.m{child.incarnation}*")  # its endpoints and progress maps
         self._ledger.restarted(exit_name(status))
         wait = backoff(self._failures[MASTER])
         self._last_ends["master", child.index] = child.killed or exit_name(status)
@@ -396,24 +448,31 @@ class Crew:
         """Start a master on the same listening sockets, and send the workers to it."""
         if self.stopping:
             return
-        self._start_master(index)
+        if not self._start_master(index):
+            self._try_later("master", index, lambda: self._replace_master(index))
+            return
         for worker in self.of("worker"):
             if worker.retiring and self._settings.reactor_num == 1:  # what it stayed for went with the master
                 self._tell(worker.identity, "stop")
             else:
                 self._tell(worker.identity, "masters", epochs=self.epochs)
 
+    def _try_later(self, role: str, place: int, call: Callable[[], None]) -> None:
+        self._next_tries[role, place] = time.monotonic() + MAX_BACKOFF_S
+        self._later(MAX_BACKOFF_S, call)
+
     # Changes of workers.
 
     def _recycle(self, slot: int, reason: str, why: str) -> None:
         """Replace one worker, unless that is under way."""
         under_way = any(slot in change.slots for change in self._changes)
-        if under_way or slot >= self.worker_num or self.stopping:
+        if under_way or slot >= self.worker_num or self.stopping or self._lacks(1, self._settings.reactor_num):
             return
         log.info("worker %d is replaced: %s", slot, why)
         change = Change(f"replacing worker {slot}", reason)
         self._changes.append(change)
-        self._start_worker(slot, change)
+        if not self._start_worker(slot, change):
+            self._change_failed(change, f"worker {slot} cannot be started")
 
     def _take_over(self, change: Change) -> None:
         """Every successor is ready: they take their places, and those in service retire."""

@@ -51,6 +51,7 @@ def supervise(
         SettingsError: an override is none of the settings.
         SystemExit: it stopped otherwise; the code says how.
     """
+    check_folder()
     settings = server.settings.update(overrides or {})
     if settings.log_file:
         settings = settings.update({"log_file": str(Path(settings.log_file).absolute())})
@@ -93,6 +94,18 @@ def run_here(server: Server, plan: plans.Plan, run_dir: str | None, watched: Seq
     finally:
         if pid_file is not None:
             pid_file.remove()
+
+
+def check_folder() -> None:
+    """Check that the current folder is there: workers start in it too, and relative paths mean something in it only.
+
+    Raises:
+        StartError: it was removed.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise StartError(f"the current folder is gone ({error.strerror}): start in one that is there") from None
 
 
 def open_log(path: str) -> None:
@@ -168,6 +181,7 @@ def run_app(
         SystemExit: the server stopped with an exit code.
     """
     global _app
+    check_folder()
     reached = False
     watched = folders_of(target) if reload else []
 

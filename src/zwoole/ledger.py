@@ -10,7 +10,7 @@ from typing import Any
 
 from zwoole.children import Child
 from zwoole.shared import snapshot, stats
-from zwoole.shared.rundir import snapshot_path
+from zwoole.shared.rundir import remove, snapshot_path
 
 CAPACITY = 1 << 20  # of its snapshot: the counters of a thousand workers' places
 
@@ -43,7 +43,7 @@ class Ledger:
             stats.add(self._past[child.role].setdefault(str(child.index), {}), last["counters"])
         self._processes.remove((child.role, child.incarnation))
         self._write()
-        path.unlink(missing_ok=True)
+        remove(path)
 
     def restarted(self, reason: str, processes: int = 1) -> None:
         """Count processes that were replaced."""

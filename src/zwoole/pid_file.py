@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -33,16 +34,21 @@ class PidFile:
             raise StartError(f"a server is running already (pid {written}, pid file {path})")
         if written:
             log.warning("the pid file %s is stale: process %s left it behind", path, written)
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
         forks.in_child(self._let_go)
+        try:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            self.remove()
+            raise StartError(f"cannot write the pid file {path}: {error.strerror}") from None
 
     def remove(self) -> None:
         """Remove the file, or empty it where we may not: as another user than the one who made it."""
         try:
             self._path.unlink()
         except OSError:
-            os.ftruncate(self._file, 0)
+            with contextlib.suppress(OSError):  # the file system has become read-only
+                os.ftruncate(self._file, 0)
         forks.forget(self._let_go)
         self._let_go()
 

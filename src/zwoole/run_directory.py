@@ -2,41 +2,100 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
+import pwd
 import shutil
 import stat
-import tempfile
 from pathlib import Path
 
 from zwoole.shared import forks
 from zwoole.shared.errors import StartError
-from zwoole.shared.rundir import LOCK, MAX_IPC_PATH
+from zwoole.shared.memory import reserve
+from zwoole.shared.rundir import CONTROL, LOCK, MAX_IPC_PATH, PLAN, remove
 
 LONGEST_NAME = "/w1234567890.m1234567890"  # of an endpoint, to see early whether paths will fit
+LONGEST_OF_OURS = "/12345-12345678-1234567"  # of a run directory within one of `homes`
+ROOM = "room"  # a file that is there for a moment only
+
+RUN = Path("/run")  # where root's run directories are; it is emptied when the machine starts
+TEMPORARY = (Path("/tmp"), Path("/var/tmp"))
+SESSIONS = Path("/run/user")  # what systemd makes here for a user goes when the user logs out
+LINGERING = Path("/var/lib/systemd/linger")  # unless there is a file with the user's name here
 
 
-def home() -> Path:
-    """Return the folder that holds this user's run directories, unless told otherwise."""
-    return Path(tempfile.gettempdir(), f"zwoole-{os.getuid()}")
+def homes() -> list[Path]:
+    """Return the folders that may hold this user's run directories, the best first.
+
+    `TMPDIR` is the user's word and the only one, if it can be written to and is short enough for Unix sockets. Else
+    that is root's `/run`, then `$XDG_RUNTIME_DIR` if it is private and stays when the user logs out, then `/tmp` and
+    `/var/tmp`.
+    """
+    uid = os.getuid()
+    name = f"zwoole-{uid}"
+    told = os.environ.get("TMPDIR", "")
+    if told and os.access(told, os.W_OK | os.X_OK) and fits(Path(told).absolute() / name):
+        return [Path(told).absolute() / name]
+    places = [RUN] if uid == 0 else []
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    if runtime.is_absolute() and is_private(runtime) and not goes_with_session(runtime):
+        places.append(runtime)
+    return [place / name for place in (*places, *TEMPORARY) if fits(place / name)]
+
+
+def fits(home: Path) -> bool:
+    """Tell whether the endpoints of a server in this folder would have paths short enough for Unix sockets."""
+    return len(os.fsencode(f"{home}{LONGEST_OF_OURS}{LONGEST_NAME}")) <= MAX_IPC_PATH
+
+
+def is_private(path: Path) -> bool:
+    """Tell whether a folder is this user's and closed to all others."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
+
+
+def goes_with_session(runtime: Path) -> bool:
+    """Tell whether a user's runtime folder is removed at logout, though a server in the background lives on."""
+    if runtime.parent != SESSIONS:
+        return False
+    try:
+        return not (LINGERING / pwd.getpwuid(os.getuid()).pw_name).exists()
+    except (KeyError, OSError):
+        return True
 
 
 def choose(given: str | None, port: int, target: str) -> Path:
-    """Return the run directory for a server.
+    """Return the run directory for a server, and make the folder that it is to be in where that is one of `homes`.
 
     Args:
         given: the user's wish, or None.
         port: the port it listens on.
         target: the app's script or module.
+
+    Raises:
+        StartError: no folder can be made for it.
     """
-    if given:
-        return Path(given).absolute()
-    if runtime := os.environ.get("RUNTIME_DIRECTORY"):
-        return Path(runtime.split(":")[0])
+    if told := given or os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]:
+        try:
+            return Path(told).absolute()
+        except FileNotFoundError:
+            raise StartError(f"the current folder is gone, so {told} is nowhere: give an absolute --run-dir") from None
     digest = hashlib.sha256(str(Path(target).absolute()).encode()).hexdigest()[:8]
     name = f"{port}-{digest}" if port else f"{port}-{digest}-{os.getpid()}"
-    return home() / name
+    reasons = []
+    for home in homes():
+        try:
+            make_private(home)
+        except StartError as error:
+            reasons.append(str(error))
+        else:
+            return home / name
+    raise StartError(f"{'; '.join(reasons)}; name another place with --run-dir or the variable RUNTIME_DIRECTORY")
 
 
 class RunDirectory:
@@ -50,44 +109,129 @@ class RunDirectory:
         """Make the directory where it is missing, check that it is ours alone, and take its lock.
 
         Raises:
-            StartError: it is somebody else's, open to others, in use, holds other things, or its path is too long.
+            StartError: it is somebody else's, open to others, in use, holds other things, its path is too long, or the
+                disk is full.
         """
         self.path = path
-        if len(f"{path}{LONGEST_NAME}".encode()) > MAX_IPC_PATH:
-            raise StartError(f"the run directory's path is too long for Unix sockets: {path}; give a shorter --run-dir")
-        if path.parent == home():
-            make_private(path.parent)
+        self._lock = -1
+        self._folder = -1
+        if len(os.fsencode(f"{path}{LONGEST_NAME}")) > MAX_IPC_PATH:
+            raise StartError(
+                f"the run directory's path is too long for Unix sockets: {path}; give a shorter one, with --run-dir or"
+                " the variable RUNTIME_DIRECTORY"
+            )
         make_private(path)
         check_ours(path)
-        self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not try_lock(self._lock):
-            os.close(self._lock)
-            raise StartError(f"a server is running in {path} already: `zwoole stop --run-dir {path}` stops it")
-        if not is_same_file(self._lock, path / LOCK):  # a server that was ending removed it under our hands
-            os.close(self._lock)
-            raise StartError(f"a server was just ending in {path}: start again")
-        for left in path.iterdir():
+        self._take()
+        for left in self._entries():
             if left.name != LOCK:
-                left.unlink()
+                remove(left)
         forks.in_child(self._let_go)
 
+    def _take(self) -> None:
+        """Hold the directory and its lock, which is made where it is missing."""
+        path = self.path / LOCK
+        try:
+            if not is_same_file(self._lock, path):
+                lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._check_lock(lock)
+                self._lock = replaced(self._lock, lock)
+            if not is_same_file(self._folder, self.path):
+                folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._folder = replaced(self._folder, folder)
+        except OSError as error:
+            raise StartError(f"cannot write in the run directory {self.path}: {error.strerror}") from None
+        with contextlib.suppress(OSError):  # some file systems lock no folders
+            fcntl.flock(self._folder, fcntl.LOCK_SH | fcntl.LOCK_NB)  # systemd-tmpfiles leaves locked folders alone
+
+    def _check_lock(self, lock: int) -> None:
+        """Take the lock that was opened; where that fails it is closed."""
+        try:
+            if not try_lock(lock):
+                stop = f"`zwoole stop --run-dir {self.path}` stops it"
+                raise StartError(f"a server is running in {self.path} already: {stop}")
+            if not is_same_file(lock, self.path / LOCK):  # a server that was ending removed it under our hands
+                raise StartError(f"a server was just ending in {self.path}: start again")
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def lost(self) -> list[str]:
+        """Return what somebody has removed: "the directory", or the names of files in it that commands and new
+        processes need.
+        """
+        if not is_same_file(self._folder, self.path):
+            return ["the directory"]
+        lost = [] if is_same_file(self._lock, self.path / LOCK) else [LOCK]
+        return lost + [name for name in (PLAN, CONTROL) if not (self.path / name).exists()]
+
+    def take_again(self) -> None:
+        """Make the directory and its lock anew where they were removed.
+
+        Raises:
+            StartError: that is not possible, or another server has taken the place.
+        """
+        if self.path.parent in homes():
+            make_private(self.path.parent)
+        make_private(self.path)
+        if not is_same_file(self._folder, self.path):
+            check_ours(self.path)
+        self._take()
+
+    def check_room(self, size: int) -> None:
+        """Check that so many bytes can be written in the directory.
+
+        Raises:
+            OSError: they cannot.
+        """
+        path = self.path / ROOM
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            reserve(descriptor, 0, size)
+        finally:
+            os.close(descriptor)
+            remove(path)
+
+    def refresh(self) -> None:
+        """Have all that lies there look new, since cleaners of temporary folders remove what looks old."""
+        for path in (self.path, *self._entries()):
+            with contextlib.suppress(OSError):
+                os.utime(path, follow_symlinks=False)
+
     def remove(self) -> None:
-        """Remove the directory and let go of the lock."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the directory, unless it is not this one any more, and let go of the lock."""
+        if is_same_file(self._folder, self.path):
+            shutil.rmtree(self.path, ignore_errors=True)
         forks.forget(self._let_go)
         self._let_go()
 
     def _let_go(self) -> None:
-        """Close the lock's file; in a forked child too, which must not hold the lock when the server has ended."""
-        os.close(self._lock)
+        """Close what holds the locks; in a forked child too, which must not hold them when the server has ended."""
+        self._lock = replaced(self._lock, -1)
+        self._folder = replaced(self._folder, -1)
+
+    def _entries(self) -> list[Path]:
+        try:
+            return list(self.path.iterdir())
+        except OSError:
+            return []
+
+
+def replaced(descriptor: int, new: int) -> int:
+    """Close a descriptor, -1 for none, and return the one that takes its place."""
+    if descriptor >= 0:
+        os.close(descriptor)
+    return new
 
 
 def running() -> list[Path]:
-    """Return the run directories, among those in `home`, whose servers live."""
-    try:
-        found = sorted(home().iterdir())
-    except OSError:
-        return []
+    """Return the run directories, among those in `homes`, whose servers live."""
+    found: list[Path] = []
+    for home in homes():
+        try:
+            found += sorted(home.iterdir())
+        except OSError:
+            continue
     return [path for path in found if is_running(path)]
 
 
@@ -99,6 +243,8 @@ def is_running(path: Path) -> bool:
         return False
     try:
         return not try_lock(lock)
+    except OSError:
+        return False
     finally:
         os.close(lock)
 
@@ -126,7 +272,10 @@ def check_ours(path: Path) -> None:
     Raises:
         StartError: it holds something, but no lock file or a folder.
     """
-    found = list(path.iterdir())
+    try:
+        found = list(path.iterdir())
+    except OSError as error:
+        raise StartError(f"cannot look into the run directory {path}: {error.strerror}") from None
     if found and (path / LOCK not in found or any(entry.is_dir() for entry in found)):
         raise StartError(f"{path} is no run directory but holds something else: give an empty folder or a new one")
 

@@ -25,12 +25,14 @@ from zwoole.missing import describe
 from zwoole.notify import READY, WATCHDOG, Notifier
 from zwoole.queries import Queries
 from zwoole.run_directory import RunDirectory
-from zwoole.shared import forks, signals, stats, title
+from zwoole.shared import forks, memory, signals, stats, title
 from zwoole.shared import plan as plans
+from zwoole.shared.errors import StartError
 from zwoole.shared.log import get_logger, reopen
 from zwoole.shared.mask import COMPILED
 from zwoole.status import Status
 from zwoole.stopping import Stop
+from zwoole.upkeep import Upkeep
 from zwoole.watching import Watcher
 from zwoole.workers.server import Server, bind, forbid
 
@@ -73,24 +75,29 @@ class Supervisor:
         self._signals: collections.deque[int] = collections.deque()
         self._lifeline_read, self._lifeline_write = os.pipe2(os.O_CLOEXEC)
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._tables: list[int] = []
         self._poll = select.poll()
         self._control: ControlServer
         self._admin: AdminListener | None = None
         self._crew: Crew
         self._stop: Stop
         self._status: Status
+        self._upkeep: Upkeep
 
     def run(self) -> int:
         """Serve until stopped; return the exit code.
 
         Raises:
-            StartError: the admin listener's address cannot be listened on.
+            StartError: the admin listener's address cannot be listened on, the run directory has no room, or the
+            machine lets no process be started.
         """
         title.set_name("zwoole")
         if self._settings.admin_port:
             self._admin = AdminListener(self._settings, self._directory.path, self._readiness)
-        plans.write(self._directory.path, self._plan)
         self._control = ControlServer(self._directory.path)
+        self._upkeep = Upkeep(self._directory, self._plan, self._control.bind, self._later)
+        masters, workers = self._settings.reactor_num, self._settings.worker_num
+        self._upkeep.furnish(1 + masters + workers, masters * workers)
         self._crew = self._make_crew()
         self._stop = self._make_stop()
         bind(self._server, {"stats": lambda: stats.gather(self._directory.path)})
@@ -107,6 +114,7 @@ class Supervisor:
         watcher = Watcher(self._watched, self._files_changed) if self._watched else None
         try:
             self._crew.start_all()
+            self._upkeep.begin()
             while self._crew.children or self._due:
                 self._turn()
         finally:
@@ -118,10 +126,15 @@ class Supervisor:
         return self._stop.exit_code
 
     def _make_crew(self) -> Crew:
+        try:
+            self._tables = [memory.anonymous("zwoole-table", self._directory.path) for _ in self._listeners]
+        except OSError as error:
+            raise StartError(f"cannot make shared memory: {error.strerror}") from None
         return Crew(
             self._settings,
             self._directory.path,
             self._listeners,
+            self._tables,
             self._lifeline_read,
             tell=self._control.tell,
             later=self._later,
@@ -129,6 +142,7 @@ class Supervisor:
             run_callback=self._run_callback,
             give_up=lambda exit_code: self._stop.give_up(exit_code),
             on_complete=self._announce,
+            lacks=self._upkeep.lacks,
         )
 
     def _make_stop(self) -> Stop:
@@ -276,7 +290,7 @@ class Supervisor:
         forks.close_descriptors(*self._own_descriptors())
 
     def _own_descriptors(self) -> tuple[int, ...]:
-        return (self._lifeline_read, self._lifeline_write, self._wake_read, self._wake_write)
+        return (self._lifeline_read, self._lifeline_write, self._wake_read, self._wake_write, *self._tables)
 
     def _leave_child(self) -> None:
         """In a child that a callback has forked: let go of what would keep the server's end from being seen."""
