@@ -204,8 +204,8 @@ class Settings:
     )
     pid_file: str = _setting("", "file with the supervisor's process id, as long as the server runs; empty: none")
     daemonize: bool = _setting(False, "True: serve in the background, as soon as it serves; needs log_file")
-    user: str = _setting("", "user to become after the port was opened; empty: stay")
-    group: str = _setting("", "group to become; empty: the user's")
+    user: str = _setting("", "user to become after the port was opened, by name or number; empty: stay")
+    group: str = _setting("", "group to become, by name or number; empty: the user's")
 
     @property
     def output_limit(self) -> int:

@@ -84,7 +84,7 @@ def run_here(server: Server, plan: plans.Plan, run_dir: str | None, watched: Seq
     if settings.user or settings.group:
         listeners = listen(settings)
         drop(settings.user, settings.group)
-        check_python()
+        check_python(settings.user or str(os.getuid()))
     try:
         directory = RunDirectory(choose(run_dir, settings.port, plan.target))
         try:

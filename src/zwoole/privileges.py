@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
@@ -9,40 +10,73 @@ import sys
 
 from zwoole.shared.errors import StartError
 
+HIGHEST_ID = 2**32 - 2  # the one above stands for no user
+
 
 def drop(user: str, group: str) -> None:
-    """Become `user` and `group`; "" leaves the one as it is, or takes the user's group.
+    """Become `user` and `group`, each a name or a number; "" leaves the one as it is, or takes the user's group.
 
     Raises:
         StartError: there is none of that name, or this process may not.
     """
+    entry = find_user(user) if user else None
+    gid = find_group(group) if group else entry.pw_gid if entry else os.getgid()
     try:
-        entry = pwd.getpwnam(user) if user else None
-    except KeyError:
-        raise StartError(f"there is no user {user!r}") from None
-    try:
-        gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid if entry else os.getgid()
-    except KeyError:
-        raise StartError(f"there is no group {group!r}") from None
-    try:
-        if entry is not None:
-            os.initgroups(user, gid)
-        elif group:
+        if entry is not None and entry.pw_name:
+            os.initgroups(entry.pw_name, gid)
+        elif user or group:
             os.setgroups([gid])
         os.setgid(gid)
         if entry is not None:
             os.setuid(entry.pw_uid)
             os.environ["HOME"] = entry.pw_dir
-    except PermissionError:
-        raise StartError(f"only root may become user {user!r}, group {group!r}") from None
+    except OSError as error:
+        wanted = " and ".join(f"{kind} {name!r}" for kind, name in (("user", user), ("group", group)) if name)
+        if os.geteuid() != 0:
+            raise StartError(f"only root may become {wanted}") from None
+        raise StartError(f"root may not become {wanted} here: {error.strerror}") from None
 
 
-def check_python() -> None:
-    """Check that this user may run the Python that this process is: every other process of the server will be it.
+def find_user(user: str) -> pwd.struct_passwd:
+    """Return the entry of a user; a number that has none, as in a container, stands for itself and its group.
+
+    Raises:
+        StartError: there is none.
+    """
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam(user)
+    uid = number(user)
+    if uid is None:
+        raise StartError(f"there is no user {user!r}")
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(uid)
+    return pwd.struct_passwd(("", "x", uid, uid, "", "/", ""))
+
+
+def find_group(group: str) -> int:
+    """Return the number of a group.
+
+    Raises:
+        StartError: there is none.
+    """
+    with contextlib.suppress(KeyError):
+        return grp.getgrnam(group).gr_gid
+    gid = number(group)
+    if gid is None:
+        raise StartError(f"there is no group {group!r}")
+    return gid
+
+
+def number(text: str) -> int | None:
+    """Return the user or group id that a text is, None where it is none."""
+    return int(text) if text.isascii() and text.isdecimal() and int(text) <= HIGHEST_ID else None
+
+
+def check_python(user: str) -> None:
+    """Check that this process, which has become `user`, may run the Python that every other process will be.
 
     Raises:
         StartError: it may not.
     """
     if not os.access(sys.executable, os.X_OK):
-        name = pwd.getpwuid(os.getuid()).pw_name
-        raise StartError(f"user {name!r} may not run {sys.executable}: open its folders to that user")
+        raise StartError(f"user {user!r} may not run {sys.executable}: open its folders to that user")
