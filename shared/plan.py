@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Plan:
         path: `sys.path` of the first process.
         cwd: its current folder.
         settings: the effective settings.
+        listening: "host:port" of each address that the server listens on.
     """
 
     target: str
@@ -39,6 +40,7 @@ class Plan:
     path: list[str]
     cwd: str
     settings: Settings
+    listening: list[str] = field(default_factory=list)
 
 
 def write(run_dir: Path, plan: Plan) -> None:
@@ -54,6 +56,7 @@ def write(run_dir: Path, plan: Plan) -> None:
         "path": plan.path,
         "cwd": plan.cwd,
         "settings": plan.settings.as_dict(),
+        "listening": plan.listening,
     }
     temporary = run_dir / (PLAN + ".new")
     try:
@@ -85,3 +88,12 @@ def read_or_end(run_dir: Path) -> Plan:
     except OSError as error:
         print(f"zwoole: there is no plan in the run directory {run_dir}: {error.strerror}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def describe(run_dir: Path) -> tuple[str, list[str]]:
+    """Return the app and the addresses of a server, of whatever version; nothing where it has not said so yet."""
+    try:
+        fields = msgpack.unpackb((run_dir / PLAN).read_bytes(), unicode_errors=NOT_UTF_8)
+        return str(fields["target"]), [str(address) for address in fields["listening"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", []

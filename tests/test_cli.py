@@ -16,7 +16,7 @@ import pytest
 
 from tests.process.server_process import ZWOOLE
 from tests.test_docs import ROOT, rows, section
-from zwoole import cli, control, control_client
+from zwoole import cli, control, control_client, servers
 from zwoole.cli import INTERRUPTED, zwoole
 from zwoole.commands import run as run_command
 from zwoole.commands.group import COMMANDS
@@ -72,11 +72,18 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         requests.append((str(path), what, fields))
         return answers[what]
 
-    monkeypatch.setattr(control_client, "find", lambda given: Path(given or "/the/only"))
+    monkeypatch.setattr(servers, "find", found)
     monkeypatch.setattr(control_client, "request", request)
     monkeypatch.setattr(control, "is_running", lambda path: False)
     return requests
 
+
+def found(run_dir: str | None, port: int | None) -> servers.Running:
+    """Stand in for the search: a server at the path or port that was named, or the only one."""
+    return servers.Running(Path(run_dir or "/the/only"), "app.py", [f"127.0.0.1:{port or 8080}"])
+
+
+NAMED = "zwoole: app.py on 127.0.0.1:8080, run directory /the/only\n"
 
 CONNECTION = {
     "fd": 17,
@@ -229,9 +236,10 @@ def test_a_command_asks_the_server_and_says_what_it_answered(
     text: str,
     as_json: Any,
 ) -> None:
-    assert command(*arguments) == (0, text + "\n", "")
-    code, out, _ = command(*arguments, "--json", "--run-dir", "/other")
-    assert (code, json.loads(out)) == (0, as_json)
+    assert command(*arguments) == (0, text + "\n", NAMED)
+    code, out, err = command(*arguments, "--json", "--run-dir", "/other", "--port", "9000")
+    server = {"target": "app.py", "listening": ["127.0.0.1:9000"], "run_dir": "/other"}
+    assert (code, json.loads(out), err) == (0, {**as_json, "server": server}, "")
     assert asked == [("/the/only", what, fields), ("/other", what, fields)]
 
 
@@ -239,9 +247,9 @@ def test_a_command_asks_the_server_and_says_what_it_answered(
 def test_a_client_that_is_not_there_is_an_error(
     command: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
-    monkeypatch.setattr(control_client, "find", lambda given: Path("/the/only"))
+    monkeypatch.setattr(servers, "find", found)
     monkeypatch.setattr(control_client, "request", lambda *_, **__: {"clients": 0})
-    assert command(*arguments) == (1, "", "zwoole: connection 17 is not open\n")
+    assert command(*arguments) == (1, "", NAMED + "zwoole: connection 17 is not open\n")
 
 
 def test_stop_waits_for_the_end(
@@ -249,7 +257,7 @@ def test_stop_waits_for_the_end(
 ) -> None:
     alive = [True, True]
     monkeypatch.setattr(control, "is_running", lambda path: bool(alive and alive.pop()))
-    assert command("stop") == (0, "stopped (pid 100)\n", "")
+    assert command("stop") == (0, "stopped (pid 100)\n", NAMED)
     assert alive == []
 
 

@@ -19,6 +19,7 @@ REPORT: dict[str, Any] = {
     "pid": 100,
     "uptime_s": 7503.0,
     "state": "serving",
+    "target": "app.py",
     "listening": ["127.0.0.1:8080"],
     "run_dir": "/run/zwoole",
     "missing": [],
@@ -53,7 +54,7 @@ def test_a_page_has_totals_rates_and_a_line_for_each_process() -> None:
     later["masters"][0].update(messages_in=150, messages_out=300, bytes_in=2024, bytes_out=4048, queued_bytes=2048)
     later["processes"][2]["cpu_s"] = 5.25
     assert describe(REPORT, later, 0.5).splitlines() == [
-        "serving on 127.0.0.1:8080, up 2h05m (pid 100)",
+        "serving app.py on 127.0.0.1:8080, up 2h05m (pid 100)",
         "connections 3, waiting to be sent 2.0 KiB",
         "messages in 150 (100/s, 2.0 KiB/s), out 300 (200/s, 4.0 KiB/s)",
         "run directory /run/zwoole",
@@ -89,7 +90,7 @@ def test_a_terminal_is_shown_the_same_numbers() -> None:
     console = Console(file=io.StringIO(), width=80)
     console.print(page(REPORT, later, 0.5))
     assert [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()] == [  # type: ignore[attr-defined]
-        "● serving on 127.0.0.1:8080 for 2h05m (pid 100)",
+        "● serving app.py on 127.0.0.1:8080 for 2h05m (pid 100)",
         "  /run/zwoole",
         "  clients               3",
         "  messages in   299,800/s  2.0 KiB/s  150,000 in all",

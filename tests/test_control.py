@@ -1,4 +1,4 @@
-"""The messages between supervisor and everybody else, and how a running server is found."""
+"""The messages between supervisor and everybody else."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zwoole import control_client
-from zwoole.control_client import ControlFailed, find, request
+from zwoole.control_client import ControlFailed, request
 from zwoole.shared import control
-from zwoole.shared.errors import StartError
 from zwoole.shared.rundir import control_address
 
 VALUES = st.recursive(
@@ -109,21 +107,3 @@ def test_what_cannot_be_packed_is_said(run_dir: Path, value: Any) -> None:
 def test_no_answer_is_said_in_time(run_dir: Path) -> None:
     with pytest.raises(ControlFailed, match="did not answer"):
         request(run_dir, "status", timeout_s=0.05)
-
-
-def test_the_only_server_is_meant_and_of_several_one_must_be_named(
-    run_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found: list[Path] = []
-    monkeypatch.setattr(control_client, "running", lambda: found)
-    monkeypatch.setattr(control_client, "is_running", lambda path: path == run_dir)
-    with pytest.raises(StartError, match="no server is running"):
-        find(None)
-    found.append(Path("/one"))
-    assert find(None) == Path("/one")
-    found.append(Path("/two"))
-    with pytest.raises(StartError, match=r"--run-dir /one\n.*--run-dir /two"):
-        find(None)
-    assert find(str(run_dir)) == run_dir
-    with pytest.raises(StartError, match="no server is running in /elsewhere"):
-        find("/elsewhere")

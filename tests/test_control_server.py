@@ -46,7 +46,7 @@ class Served(Parts):
         queries = Queries(self.crew, self.server.tell, self.later)
         self.crew._tell = self.server.tell
         self.server.bind()
-        self.server.serve(self.crew, self.stop, queries, Status(self.crew, str(run_dir), ["127.0.0.1:1"]))
+        self.server.serve(self.crew, self.stop, queries, Status(self.crew, str(run_dir), "app.py", ["127.0.0.1:1"]))
         self.start()
         for slot in range(2):
             self.ready(self.worker(slot))

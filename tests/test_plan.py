@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -36,6 +37,17 @@ def test_a_plan_replaces_the_one_before_and_leaves_nothing_else(tmp_path: Path) 
     plans.write(tmp_path, a_plan(worker_num=4))
     assert plans.read(tmp_path).settings.worker_num == 4
     assert [path.name for path in tmp_path.iterdir()] == [PLAN]
+
+
+def test_a_plan_of_any_version_says_which_server_it_is(tmp_path: Path) -> None:
+    assert plans.describe(tmp_path) == ("", [])
+    plans.write(tmp_path, dataclasses.replace(a_plan(), listening=["127.0.0.1:8080"]))
+    assert plans.describe(tmp_path) == ("app.py", ["127.0.0.1:8080"])
+    (tmp_path / PLAN).write_bytes(msgpack.packb({"target": "app.py", "listening": ["[::1]:80"], "settings": None}))
+    assert plans.describe(tmp_path) == ("app.py", ["[::1]:80"])
+    for nonsense in (b"", b"\xc1", msgpack.packb([1]), msgpack.packb({"target": "app.py"})):
+        (tmp_path / PLAN).write_bytes(nonsense)
+        assert plans.describe(tmp_path) == ("", [])
 
 
 def test_without_a_plan_reading_fails(tmp_path: Path) -> None:

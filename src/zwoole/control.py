@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, TypedDict
 
-from zwoole import control_client
+from zwoole import control_client, servers
 from zwoole.control_client import ControlFailed
 from zwoole.run_directory import is_running
 
@@ -37,18 +37,26 @@ class ConnectionList(TypedDict):
 
 
 class Control:
-    """Talks to the supervisor of a running server. All methods raise ControlFailed where it does not do as asked."""
+    """Talks to the supervisor of a running server. All methods raise ControlFailed where it does not do as asked.
 
-    def __init__(self, run_dir: str | Path | None = None) -> None:
-        """Find the server.
+    Attributes:
+        server: which server it is: its app, addresses, and run directory.
+        run_dir: its run directory.
+    """
+
+    def __init__(self, run_dir: str | Path | None = None, *, port: int | None = None) -> None:
+        """Find the server: by its run directory, by a port that it listens on, or, without both, the only one that
+        runs.
 
         Args:
-            run_dir: its run directory; None where only one runs.
+            run_dir: its run directory.
+            port: a port that it listens on.
 
         Raises:
             StartError: there is none, or there are several.
         """
-        self.run_dir = control_client.find(None if run_dir is None else str(run_dir))
+        self.server = servers.find(None if run_dir is None else str(run_dir), port)
+        self.run_dir = self.server.run_dir
 
     def status(self) -> dict[str, Any]:
         """Return what `zwoole status --json` shows."""

@@ -7,9 +7,8 @@ from typing import Any
 
 import zmq
 
-from zwoole.run_directory import homes, is_running, running
 from zwoole.shared import control
-from zwoole.shared.errors import StartError, ZwooleError
+from zwoole.shared.errors import ZwooleError
 from zwoole.shared.rundir import control_address
 
 TIMEOUT_S = 5.0
@@ -17,28 +16,6 @@ TIMEOUT_S = 5.0
 
 class ControlFailed(ZwooleError):
     """A running server did not answer, or answered with an error."""
-
-
-def find(given: str | None) -> Path:
-    """Return the run directory of the server that is meant.
-
-    Raises:
-        StartError: there is none, or there are several and none was named.
-    """
-    if given is not None:
-        path = Path(given)  # relative, it would be nowhere if the current folder is gone
-        if not is_running(path):
-            raise StartError(f"no server is running in {given}")
-        return path.absolute()
-    found = running()
-    if not found:
-        raise StartError(
-            f"no server is running (looked in {', '.join(map(str, homes()))}; another place needs --run-dir)"
-        )
-    if len(found) > 1:
-        names = "\n".join(f"  --run-dir {path}" for path in found)
-        raise StartError(f"several servers are running; say which:\n{names}")
-    return found[0]
 
 
 def request(run_dir: Path, what: str, timeout_s: float = TIMEOUT_S, **fields: Any) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from zwoole import servers
 from zwoole.crew import EXIT_BOOT_FAILED
 from zwoole.daemon import detach
 from zwoole.listening import listen
@@ -88,7 +89,8 @@ def run_here(server: Server, plan: plans.Plan, run_dir: str | None, watched: Seq
     try:
         directory = RunDirectory(choose(run_dir, settings.port, plan.target))
         try:
-            return Supervisor(server, plan, directory, listeners or listen(settings), watched).run()
+            with servers.announced(directory.path):
+                return Supervisor(server, plan, directory, listeners or listen(settings), watched).run()
         finally:
             directory.remove()
     finally:

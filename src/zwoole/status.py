@@ -18,8 +18,9 @@ from zwoole.shared import outlet, stats
 class Status:
     """Makes status reports."""
 
-    def __init__(self, crew: Crew, run_dir: str, listening: list[str]) -> None:
-        """Prepare to report on a crew that serves the addresses `listening`."""
+    def __init__(self, crew: Crew, run_dir: str, target: str, listening: list[str]) -> None:
+        """Prepare to report on a crew that runs the app `target` and serves the addresses `listening`."""
+        self._target = target
         self._crew = crew
         self._run_dir = run_dir
         self._listening = listening
@@ -32,6 +33,7 @@ class Status:
             "pid": os.getpid(),
             "uptime_s": round(time.time() - self._started, 1),
             "state": "stopping" if crew.stopping else "serving" if crew.complete else "starting",
+            "target": self._target,
             "listening": self._listening,
             "run_dir": self._run_dir,
             "worker_num": crew.worker_num,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import dataclasses
 import os
 import select
 import signal
@@ -62,7 +63,8 @@ class Supervisor:
             watched: folders in which a change of a Python file has the workers replaced.
         """
         self._server = server
-        self._plan = plan
+        addresses = [where(listening) for listening in listeners[0]]
+        self._plan = dataclasses.replace(plan, listening=addresses)
         self._settings = plan.settings
         self._directory = directory
         self._watched = watched
@@ -101,8 +103,7 @@ class Supervisor:
         self._crew = self._make_crew()
         self._stop = self._make_stop()
         bind(self._server, {"stats": lambda: stats.gather(self._directory.path)})
-        addresses = [where(listening) for listening in self._listeners[0]]
-        self._status = Status(self._crew, str(self._directory.path), addresses)
+        self._status = Status(self._crew, str(self._directory.path), self._plan.target, self._plan.listening)
         queries = Queries(self._crew, self._control.tell, self._later)
         self._control.serve(self._crew, self._stop, queries, self._status)
         self._take_signals()

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from zwoole import control_client
+from zwoole import control_client, servers
 from zwoole.shared.errors import ZwooleError
 from zwoole.workers.server import Server
 
@@ -233,7 +233,7 @@ class Serving:
         Raises:
             ZwooleError: the server does not answer.
         """
-        run_dir = control_client.find(str(self.run_dir))
+        run_dir = servers.find(str(self.run_dir)).run_dir
         result: dict[str, Any] = control_client.request(run_dir, "status", timeout_s=ANSWER_S)
         self.family()
         return result

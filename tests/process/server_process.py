@@ -20,7 +20,7 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 from tests.process.waiting import PATIENCE_S, wait_for
-from zwoole import control_client
+from zwoole import control_client, servers
 from zwoole.bench.peerprocess import claim_port
 from zwoole.testing import Serving
 from zwoole.testing import is_alive as is_alive
@@ -108,7 +108,7 @@ class ServerProcess(Serving):
         Raises:
             ZwooleError: the server does not answer.
         """
-        run_dir = control_client.find(str(self.run_dir))
+        run_dir = servers.find(str(self.run_dir)).run_dir
         result: dict[str, Any] = control_client.request(run_dir, "status", timeout_s=PATIENCE_S)
         return result
 

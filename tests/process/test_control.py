@@ -160,7 +160,7 @@ def test_status_on_a_terminal_is_a_table_in_colours_and_plain_lines_in_a_pipe(se
     os.close(terminal)
     shown = os.read(reader, 65536).decode()
     os.close(reader)
-    assert "\x1b[1;32m● serving\x1b[0m on 127.0.0.1:" in shown
+    assert f"\x1b[1;32m● serving\x1b[0m {server.app} on 127.0.0.1:" in shown
     assert re.findall(r"(?:master|worker) \d", shown) == names
     to_pipes = subprocess.run(command, env=environment, check=True, timeout=PATIENCE_S, capture_output=True, text=True)
     piped = to_pipes.stdout

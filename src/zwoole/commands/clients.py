@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from zwoole.commands.options import json_option, run_dir_option, show
+from zwoole.commands.options import control_of, server_options, show
 from zwoole.commands.table import duration, lines, size
-from zwoole.control import KICK_CODE, LISTED, ConnectionList, Control
+from zwoole.control import KICK_CODE, LISTED, ConnectionList
 from zwoole.control_client import ControlFailed
 from zwoole.shared.control import MAX_LISTED
 from zwoole.shared.ids import MAX_FD
@@ -16,15 +16,15 @@ from zwoole.shared.ids import MAX_FD
 @click.option(
     "--limit", type=click.IntRange(1, MAX_LISTED), default=LISTED, help="List so many of each master at most."
 )
-@run_dir_option
-@json_option
-def connections(limit: int, run_dir: str | None, as_json: bool) -> None:
+@server_options
+def connections(limit: int, run_dir: str | None, port: int | None, as_json: bool) -> None:
     """List the connections, the oldest first.
 
     Example: zwoole connections --limit 20
     """
-    found = Control(run_dir).connections(limit)
-    show(found, as_json, describe(found))
+    control = control_of(run_dir, port, as_json)
+    found = control.connections(limit)
+    show(found, as_json, describe(found), control)
 
 
 def describe(found: ConnectionList) -> str:
@@ -68,42 +68,42 @@ def check_text(context: click.Context, parameter: click.Parameter, value: str) -
 @click.argument("fd", metavar="FD|all", callback=check_fd_or_all)
 @click.option("--code", type=int, default=KICK_CODE, show_default=True, help="Close code.")
 @click.option("--reason", default="", callback=check_text, help="Reason that the client is told.")
-@run_dir_option
-@json_option
-def kick(fd: int | None, code: int, reason: str, run_dir: str | None, as_json: bool) -> None:
+@server_options
+def kick(fd: int | None, code: int, reason: str, run_dir: str | None, port: int | None, as_json: bool) -> None:
     """Close the connection FD, or all.
 
     Example: zwoole kick 17 --code 4001 --reason "signed out"
     """
-    count = Control(run_dir).kick(fd, code, reason)
+    control = control_of(run_dir, port, as_json)
+    count = control.kick(fd, code, reason)
     if fd is not None and not count:
         raise ControlFailed(f"connection {fd} is not open")
-    show({"clients": count}, as_json, f"closed {count} connection(s)")
+    show({"clients": count}, as_json, f"closed {count} connection(s)", control)
 
 
 @click.command()
 @click.argument("fd", callback=check_fd)
 @click.argument("text", callback=check_text)
-@run_dir_option
-@json_option
-def push(fd: int, text: str, run_dir: str | None, as_json: bool) -> None:
+@server_options
+def push(fd: int, text: str, run_dir: str | None, port: int | None, as_json: bool) -> None:
     """Send the client FD a text message.
 
     Example: zwoole push 17 "hello"
     """
-    if not Control(run_dir).push(fd, text):
+    control = control_of(run_dir, port, as_json)
+    if not control.push(fd, text):
         raise ControlFailed(f"connection {fd} is not open")
-    show({"clients": 1}, as_json, "sent to 1 client(s)")
+    show({"clients": 1}, as_json, "sent to 1 client(s)", control)
 
 
 @click.command()
 @click.argument("text", callback=check_text)
-@run_dir_option
-@json_option
-def broadcast(text: str, run_dir: str | None, as_json: bool) -> None:
+@server_options
+def broadcast(text: str, run_dir: str | None, port: int | None, as_json: bool) -> None:
     """Send all clients a text message.
 
     Example: zwoole broadcast "maintenance at noon"
     """
-    count = Control(run_dir).broadcast(text)
-    show({"clients": count}, as_json, f"sent to {count} client(s)")
+    control = control_of(run_dir, port, as_json)
+    count = control.broadcast(text)
+    show({"clients": count}, as_json, f"sent to {count} client(s)", control)

@@ -43,7 +43,7 @@ def title(report: dict[str, Any]) -> Text:
     """Return the state of the server, and where it is."""
     return Text.assemble(
         (f"● {report['state']}", STATES.get(report["state"], WARNS)),
-        f" on {', '.join(report['listening'])} for ",
+        f" {report['target']} on {', '.join(report['listening'])} for ",
         (duration(report["uptime_s"]), "bold"),
         (f" (pid {report['pid']})", "dim"),
         (f"\n  {report['run_dir']}\n", "dim"),

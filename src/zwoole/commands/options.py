@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import click
 
+from zwoole.control import Control
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 run_dir_option = click.option("--run-dir", metavar="DIR", help="The server's run directory, where several run.")
+port_option = click.option("--port", type=click.IntRange(1, 65535), help="A port of the server, where several run.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def show(result: Any, as_json: bool, text: str) -> None:
-    """Print a result as JSON, or what says it in words."""
+def server_options(command: Command) -> Command:
+    """Give a command the options that say which server it is for, and how it prints."""
+    return run_dir_option(port_option(json_option(command)))
+
+
+def control_of(run_dir: str | None, port: int | None, as_json: bool) -> Control:
+    """Return the server that is meant, after it was named on stderr: before anything is done to it.
+
+    Raises:
+        StartError: there is none, or there are several.
+    """
+    control = Control(run_dir, port=port)
+    if not as_json:
+        click.echo(f"zwoole: {control.server}", err=True)
+    return control
+
+
+def show(result: Mapping[str, Any], as_json: bool, text: str, control: Control | None = None) -> None:
+    """Print a result as JSON, with the server that it is of, or what says it in words."""
+    if as_json and control is not None:
+        server = control.server
+        named = {"target": server.target, "listening": server.listening, "run_dir": str(server.run_dir)}
+        result = {**result, "server": named}
     click.echo(json.dumps(result) if as_json else text)

@@ -6,20 +6,19 @@ import re
 
 import click
 
-from zwoole.commands.options import json_option, run_dir_option, show
-from zwoole.control import Control
+from zwoole.commands.options import control_of, server_options, show
 
 
 @click.command()
-@run_dir_option
-@json_option
-def reload(run_dir: str | None, as_json: bool) -> None:
+@server_options
+def reload(run_dir: str | None, port: int | None, as_json: bool) -> None:
     """Replace all workers by new ones that read the code again; connections stay. Fails where the new code does.
 
     Example: zwoole reload
     """
-    count = Control(run_dir).reload()
-    show({"workers": count}, as_json, f"reloaded {count} worker(s)")
+    control = control_of(run_dir, port, as_json)
+    count = control.reload()
+    show({"workers": count}, as_json, f"reloaded {count} worker(s)", control)
 
 
 def check_number(context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -33,25 +32,25 @@ def check_number(context: click.Context, parameter: click.Parameter, value: str)
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("number", metavar="N|+N|-N", callback=check_number)
-@run_dir_option
-@json_option
-def workers(number: str, run_dir: str | None, as_json: bool) -> None:
+@server_options
+def workers(number: str, run_dir: str | None, port: int | None, as_json: bool) -> None:
     """Have N workers in all, or so many more (+1) or fewer (-1).
 
     Example: zwoole workers +1
     """
-    count = Control(run_dir).workers(**{"by" if number[0] in "+-" else "number": int(number)})
-    show({"worker_num": count}, as_json, f"{count} worker(s)")
+    control = control_of(run_dir, port, as_json)
+    count = control.workers(**{"by" if number[0] in "+-" else "number": int(number)})
+    show({"worker_num": count}, as_json, f"{count} worker(s)", control)
 
 
 @click.command()
 @click.option("--drain", type=float, default=0.0, metavar="SECONDS", help="Spread the clients' goodbye over this time.")
-@run_dir_option
-@json_option
-def stop(drain: float, run_dir: str | None, as_json: bool) -> None:
+@server_options
+def stop(drain: float, run_dir: str | None, port: int | None, as_json: bool) -> None:
     """Stop a running server in good order, and wait for its end.
 
     Example: zwoole stop --drain 30
     """
-    pid = Control(run_dir).stop(drain)
-    show({"stopped": True, "pid": pid}, as_json, f"stopped (pid {pid})")
+    control = control_of(run_dir, port, as_json)
+    pid = control.stop(drain)
+    show({"stopped": True, "pid": pid}, as_json, f"stopped (pid {pid})", control)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from zwoole.commands.options import json_option, run_dir_option, show
+from zwoole.commands.options import server_options, show
 from zwoole.commands.table import duration, lines, size
 from zwoole.control import Control
 from zwoole.missing import Missing
@@ -43,14 +43,13 @@ class Process(NamedTuple):
 
 
 @click.command()
-@run_dir_option
-@json_option
-def status(run_dir: str | None, as_json: bool) -> None:
+@server_options
+def status(run_dir: str | None, port: int | None, as_json: bool) -> None:
     """Show what a running server does. In words it takes half a second, for the rates.
 
     Example: zwoole status --json
     """
-    control = Control(run_dir)
+    control = Control(run_dir, port=port)
     first = control.status()
     if as_json:
         show(first, True, "")
@@ -71,7 +70,7 @@ def describe(first: dict[str, Any], second: dict[str, Any], seconds: float) -> s
     """Return two reports, so many seconds apart, as lines of text."""
     now, rate = totals(second), rates(first, second, seconds)
     head = [
-        f"{second['state']} on {', '.join(second['listening'])}, up {duration(second['uptime_s'])} "
+        f"{second['state']} {second['target']} on {', '.join(second['listening'])}, up {duration(second['uptime_s'])} "
         f"(pid {second['pid']})",
         f"connections {now['connections']:,}, waiting to be sent {size(now['queued_bytes'])}",
         f"messages in {now['messages_in']:,} ({rate['messages_in']:,.0f}/s, {size(rate['bytes_in'])}/s), "
