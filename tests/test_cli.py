@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -269,6 +270,41 @@ def test_a_stop_that_takes_too_long_is_said(
     code, _, err = command("stop")
     assert code == 1
     assert "has not ended" in err
+
+
+# Odd places to print to.
+
+
+def run_in(place: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with its output redirected by a shell."""
+    line = f"{shlex.join([str(ZWOOLE), *arguments])} {place}"
+    return subprocess.run(
+        ["bash", "-c", line], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("arguments", [["version"], ["--help"], ["stop", "--help"], ["completion", "bash"]])
+def test_an_output_that_cannot_be_written_is_said_in_one_line(arguments: list[str]) -> None:
+    run = run_in(">/dev/full", *arguments)
+    assert (run.returncode, run.stderr) == (1, "zwoole: cannot write the output: No space left on device\n")
+
+
+@pytest.mark.parametrize("place", [">&-", "2>&-", ">&- 2>&-", "| head -c 0", "| true"])
+@pytest.mark.parametrize("arguments", [["version"], ["--help"], ["completion", "bash"], ["status", "--help"]])
+def test_a_reader_that_has_gone_is_no_reason_for_a_traceback(arguments: list[str], place: str) -> None:
+    assert run_in(place, *arguments).stderr == ""
+
+
+def test_a_path_that_the_terminal_cannot_show_is_escaped(
+    monkeypatch: pytest.MonkeyPatch, asked: list[tuple[Any, ...]]
+) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "argv", ["zwoole", "connections"])
+    monkeypatch.setitem(CONNECTION, "path", "/\u00e4\udcff")
+    cli.main()
+    out.flush()
+    assert b"\\udcff" in out.buffer.getvalue()  # type: ignore[attr-defined]
 
 
 # The command line itself.

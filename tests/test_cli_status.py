@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from zwoole.commands.glance import FAILS, WARNS, page, styles
+from zwoole.commands.glance import FAILS, WARNS, page, show, styles
 from zwoole.commands.status import HEAD, describe, processes
 from zwoole.commands.table import duration, lines, size
 
@@ -122,6 +122,14 @@ def test_a_worker_that_is_missing_has_a_line() -> None:
     console = Console(file=io.StringIO(), width=80)
     console.print(page(report, report, 0.5))
     assert console.file.getvalue().splitlines()[-1] == line  # type: ignore[attr-defined]
+
+
+def test_a_terminal_that_knows_ascii_only_is_shown_no_other_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", out)
+    show(REPORT, REPORT, 0.5)
+    out.flush()
+    assert out.buffer.getvalue().startswith(b"* serving app.py on ")  # type: ignore[attr-defined]
 
 
 def test_what_is_not_as_it_should_be_has_a_colour() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 
 import click
@@ -11,6 +13,7 @@ from zwoole.shared.complaint import say
 from zwoole.shared.errors import ZwooleError
 from zwoole.version import VERSION
 
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a file or terminal that takes no more
 INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
 
 
@@ -37,4 +40,12 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except ZwooleError as error:
         say(str(error))
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in OUTPUT_ERRORS:
+            raise
+        say(f"cannot write the output: {error.strerror}")
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)  # what is left to be written would fail once more at the exit
+        os.close(nowhere)
         sys.exit(1)

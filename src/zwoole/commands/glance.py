@@ -14,6 +14,7 @@ from zwoole.commands.table import duration, size
 
 BUSY_CPU = 0.9  # of a core
 LATE_S = 0.1
+DOT = "●"
 WIDTH = 84  # that nothing is left out on a terminal which is narrower: its lines wrap
 WARNS, FAILS = "yellow", "bold red"
 STATES = {"serving": "bold green", "ready": "green"}  # all others are on the way to one of these, or from it
@@ -23,11 +24,15 @@ LEFT = {"PROCESS", "STATE"}
 def show(first: dict[str, Any], second: dict[str, Any], seconds: float) -> None:
     """Print two reports, so many seconds apart."""
     console = Console(highlight=False)
-    console.print(page(first, second, seconds), width=max(console.width, WIDTH), soft_wrap=True)
+    console.print(
+        page(first, second, seconds, "*" if console.options.ascii_only else DOT),
+        width=max(console.width, WIDTH),
+        soft_wrap=True,
+    )
 
 
-def page(first: dict[str, Any], second: dict[str, Any], seconds: float) -> Group:
-    """Return what is printed: the server in a few lines, then a table of its processes."""
+def page(first: dict[str, Any], second: dict[str, Any], seconds: float, dot: str = DOT) -> Group:
+    """Return what is printed: the server in a few lines, behind a dot, then a table of its processes."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     for name in HEAD:
         table.add_column(
@@ -36,13 +41,13 @@ def page(first: dict[str, Any], second: dict[str, Any], seconds: float) -> Group
     for process in processes(first, second, seconds):
         table.add_row(*(Text(cell, style) for cell, style in zip(process.cells(), styles(process), strict=True)))
     warnings = [Text(note, FAILS) for note in notes(second)]
-    return Group(title(second), summary(second, rates(first, second, seconds)), table, *warnings)
+    return Group(title(second, dot), summary(second, rates(first, second, seconds)), table, *warnings)
 
 
-def title(report: dict[str, Any]) -> Text:
+def title(report: dict[str, Any], dot: str) -> Text:
     """Return the state of the server, and where it is."""
     return Text.assemble(
-        (f"● {report['state']}", STATES.get(report["state"], WARNS)),
+        (f"{dot} {report['state']}", STATES.get(report["state"], WARNS)),
         f" {report['target']} on {', '.join(report['listening'])} for ",
         (duration(report["uptime_s"]), "bold"),
         (f" (pid {report['pid']})", "dim"),

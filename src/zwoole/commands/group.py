@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import sys
 from typing import Any
 
 import click
@@ -45,4 +47,6 @@ class Group(click.Group):
         """Find the command that is called; one that is not there is answered with the nearest."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             ctx.fail(f"no such command {args[0]!r}" + did_you_mean(args[0], COMMANDS))
+        if args and args[0] != "run" and isinstance(sys.stdout, io.TextIOWrapper):  # what an app prints is its own
+            sys.stdout.reconfigure(errors="backslashreplace")  # a path may have what the terminal's encoding has not
         return super().resolve_command(ctx, args)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from zwoole.control import Control
+from zwoole.shared.complaint import say
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -30,7 +31,7 @@ def control_of(run_dir: str | None, port: int | None, as_json: bool) -> Control:
     """
     control = Control(run_dir, port=port)
     if not as_json:
-        click.echo(f"zwoole: {control.server}", err=True)
+        say(str(control.server))
     return control
 
 
