@@ -11,11 +11,10 @@ import socket
 from pathlib import Path
 
 from zwoole.reactor.master import Master
-from zwoole.shared import allocator, lifeline, log, outlet, plan, signals, title
+from zwoole.shared import allocator, lifeline, log, open_files, outlet, plan, signals, title
 from zwoole.shared.table import ConnectionTable
 from zwoole.shared.turns import TurnCounter
 
-RESERVED_DESCRIPTORS = 128  # for ZeroMQ, workers, files: what connections do not get
 ORPHAN_GRACE_S = 3.0
 
 
@@ -41,7 +40,7 @@ def main() -> None:
     sockets = [socket.socket(fileno=descriptor) for descriptor in options.listen]
     for descriptor in (options.lifeline, options.table, *options.listen):
         os.set_inheritable(descriptor, False)
-    limit = connection_limit(settings.max_connection)
+    limit = connection_limit(settings.max_connection, settings.worker_num)
     turns = TurnCounter(options.turns)
     os.close(options.turns)
     try:
@@ -67,12 +66,12 @@ def main() -> None:
     master.run()
 
 
-def connection_limit(wanted: int) -> int:
+def connection_limit(wanted: int, worker_num: int) -> int:
     """Return how many connections there may be: what was asked for, or what the descriptors allow."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    allowed = max((hard if hard != resource.RLIM_INFINITY else 1 << 20) - RESERVED_DESCRIPTORS, 16)
+    allowed = open_files.for_connections(worker_num)
     limit = min(wanted or allowed, allowed, 1 << 20)
     logger = log.get_logger("master")
     logger.info("at most %d connections at a time, %d open files (the soft limit was %d)", limit, hard, soft)

@@ -30,7 +30,7 @@ from zwoole.reactor.pipes import Pipes
 from zwoole.reactor.pool import Pool
 from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
-from zwoole.shared import control, outlet, stats
+from zwoole.shared import control, open_files, outlet, stats
 from zwoole.shared.log import get_logger, reopen
 from zwoole.shared.rundir import control_address, snapshot_path
 from zwoole.shared.settings import Settings
@@ -173,6 +173,7 @@ class Master:
                 self._pool.switch(message["incarnations"])
             elif kind == "places":
                 self._pool.set_places(message["number"])
+                self._registry.limit = min(self._registry.table.limit, open_files.for_connections(message["number"]))
             elif kind == "stop":
                 self._begin_stop(message["seconds"], message["spread"])
             elif kind == "reopen_log":

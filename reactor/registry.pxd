@@ -7,6 +7,7 @@ from zwoole.shared.table cimport ConnectionTable
 cdef class Registry:
     cdef readonly ConnectionTable table
     cdef readonly dict by_descriptor
+    cdef public Py_ssize_t limit
     cdef dict _by_address
     cdef dict _finishing
     cdef list _slots

@@ -15,6 +15,7 @@ class Registry:
     Attributes:
         table: the shared connection table.
         by_descriptor: the connections whose sockets are open.
+        limit: how many connections there may be.
     """
 
     __slots__ = (
@@ -25,11 +26,13 @@ class Registry:
         "_reactor_num",
         "_slots",
         "by_descriptor",
+        "limit",
         "table",
     )
 
     def __init__(self, table: ConnectionTable, reactor: int, reactor_num: int) -> None:
         self.table = table
+        self.limit = table.limit
         self.by_descriptor: dict[int, Connection] = {}
         self._finishing: dict[int, Connection] = {}  # by fd, those whose sockets are closed
         self._by_address: dict[str, int] = {}
@@ -47,7 +50,7 @@ class Registry:
     @property
     def full(self) -> bool:
         """Whether there are as many connections as there may be, those counted whose socket is closed already."""
-        return self._places_taken >= self.table.limit
+        return self._places_taken >= self.limit
 
     def count_from(self, address: str) -> int:
         """Return how many open sockets there are from an IP address."""

@@ -19,7 +19,7 @@ from zwoole.listening import listen
 from zwoole.pid_file import PidFile
 from zwoole.privileges import check_python, drop
 from zwoole.run_directory import RunDirectory, choose
-from zwoole.shared import log, signals
+from zwoole.shared import log, open_files, signals
 from zwoole.shared import plan as plans
 from zwoole.shared.complaint import say
 from zwoole.shared.errors import StartError, ZwooleError
@@ -80,6 +80,7 @@ def supervise(
 def run_here(server: Server, plan: plans.Plan, run_dir: str | None, watched: Sequence[Path]) -> int:
     """Take what the server needs, in the order that privileges ask for, run it, and give it back; return the code."""
     settings = plan.settings
+    open_files.make_room(settings.worker_num, settings.reactor_num)
     pid_file = PidFile(settings.pid_file) if settings.pid_file else None
     listeners: list[list[socket.socket]] = []
     if settings.user or settings.group:
