@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
@@ -199,6 +201,18 @@ def test_the_effective_settings_win_and_the_run_directory_is_removed(
     assert plan.settings == server.settings == Settings().update({"worker_num": 5, "port": 9000})
     assert directory.path == run_dir
     assert not run_dir.exists()
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS], ids=errno.errorcode.get)
+def test_a_sandbox_that_forbids_to_watch_processes_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def forbidden(_: int) -> int:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "pidfd_open", forbidden)
+    with pytest.raises(StartError, match=f"^pidfd_open fails \\({os.strerror(error)}\\): zwoole needs Linux 5.3"):
+        supervise(Server())
 
 
 def test_an_override_that_is_no_setting_is_an_error(folder: Path) -> None:

@@ -201,9 +201,19 @@ def test_a_folder_that_is_open_to_others_is_refused(tmp_path: Path) -> None:
         make_private(tmp_path / "open")
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o177, 0o777], ids=oct)
+def test_a_folder_is_ours_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        make_private(tmp_path / "new")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
 def test_what_is_no_folder_of_ours_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StartError, match="cannot make"):
+    with pytest.raises(StartError, match="not a directory"):
         make_private(tmp_path / "file")
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to("real")

@@ -52,6 +52,7 @@ def supervise(
         SettingsError: an override is none of the settings.
         SystemExit: it stopped otherwise; the code says how.
     """
+    check_kernel()
     check_folder()
     settings = server.settings.update(overrides or {})
     if settings.log_file:
@@ -97,6 +98,21 @@ def run_here(server: Server, plan: plans.Plan, run_dir: str | None, watched: Seq
     finally:
         if pid_file is not None:
             pid_file.remove()
+
+
+def check_kernel() -> None:
+    """Check that this process may watch others, as the supervisor and the masters have to.
+
+    Raises:
+        StartError: the kernel is too old for it, or a sandbox forbids it.
+    """
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        raise StartError(
+            f"pidfd_open fails ({error.strerror}): zwoole needs Linux 5.3 or newer, and in a container a runtime whose"
+            " seccomp profile allows that call, as those since 2021 do"
+        ) from None
 
 
 def check_folder() -> None:

@@ -287,7 +287,9 @@ def make_private(path: Path) -> None:
         StartError: it is not, or cannot be made.
     """
     try:
-        path.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+            path.chmod(0o700)  # a umask may have taken away what we need
         status = path.lstat()
     except OSError as error:
         raise StartError(f"cannot make the run directory {path}: {error.strerror}") from None
