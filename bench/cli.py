@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from zwoole.bench.plan import ECHO, MODES, MOST_SOURCES, Plan, Target, parse_sizes
+from zwoole.bench.plan import ECHO, MODES, MOST_SOURCES, SENDING_MODES, Plan, Target, parse_sizes
 
 EXIT_ERRORS = 1  # a reply was wrong or missing, or a connection failed
 
@@ -84,7 +84,7 @@ def bench(
     Without --rate, a message follows a reply (closed loop). With --rate, messages are sent when it is their time, and
     latency counts from then (open loop).
 
-    The exit code is 1 when a reply was wrong or missing or a connection failed.
+    The exit code is 1 when a reply was wrong or missing, there was none, or a connection failed.
 
     \b
     Example: zwoole bench ws://127.0.0.1:8080/ -c 1000 --depth 16 --duration 10
@@ -121,4 +121,4 @@ def _run(plan: Plan, json_file: Path | None, html_file: Path | None) -> int:
         json_file.write_text(report.as_json(plan, result), encoding="utf-8")
     if html_file:
         html_file.write_text(page.page(plan, result), encoding="utf-8")
-    return EXIT_ERRORS if result.errors else 0
+    return EXIT_ERRORS if result.errors or (result.silent and plan.mode in SENDING_MODES) else 0

@@ -16,12 +16,14 @@ from zwoole.bench.handshake import HandshakeError
 from zwoole.bench.loadclient import Sent, Window
 from zwoole.bench.loadprocess import GO, Opening, Ready, Report, Sample
 from zwoole.bench.opener import find_address
-from zwoole.bench.plan import CONNECT, Plan
+from zwoole.bench.plan import CONNECT, FANOUT, IDLE, SENDING_MODES, Plan
 from zwoole.bench.tally import FOREVER_NS
 from zwoole.bench.timeline import Row, Timeline
 
 ERROR_KINDS = handshake.ERROR_KINDS | loadclient.ERROR_KINDS | visits.ERROR_KINDS
 BOTTLENECK_SHARE = 0.9  # of its cores: a client that uses more may be what limits the rate
+
+NO_REPLY_S = 5.0  # a server that has sent none by then sends none
 
 _START_DELAY_NS = 50_000_000  # for all processes to have read the window before it starts
 _INTERVALS = 60  # as many as a run is divided into, unless they became shorter or longer than this
@@ -67,6 +69,11 @@ class LoadResult:
     """The latencies' distribution: percentile and microseconds."""
 
     @property
+    def silent(self) -> bool:
+        """Whether not one reply came, right or wrong, and nothing went wrong that would explain it."""
+        return not self.messages and set(self.errors) <= {"missing"}
+
+    @property
     def client_was_the_limit(self) -> bool:
         """Whether the load processes had no CPU time to spare."""
         return self.client_cpu_share >= BOTTLENECK_SHARE
@@ -91,7 +98,7 @@ def run_load(plan: Plan, meter: Callable[[], float] = lambda: 0.0, watcher: Watc
         watcher: told how it goes on.
 
     Raises:
-        LoadError: not one connection could be opened, or a load process died.
+        LoadError: not one connection could be opened, the server does not reply, or a load process died.
     """
     _check_descriptors(plan)
     try:
@@ -125,6 +132,15 @@ def window_of(plan: Plan, start_ns: int) -> Window:
     return Window(start_ns, start_ns + int(plan.lead_s * 1e9), duration_ns // intervals, intervals)
 
 
+def no_reply(plan: Plan) -> str:
+    """Say what a server must do that has sent no reply."""
+    to = "all connections" if plan.mode == FANOUT else "its connection"
+    return (
+        f"no reply from {plan.target}: --mode {plan.mode} needs a server that sends every message back to {to},"
+        f" as it was; --mode {IDLE} and --mode {CONNECT} need no replies"
+    )
+
+
 class _Run:
     """The talk with the processes of one run."""
 
@@ -136,6 +152,7 @@ class _Run:
         self._reports: list[Report] = []
         self._sent: list[Sent] = []
         self._metered = 0.0
+        self._answered = plan.mode not in SENDING_MODES or plan.rate > 0  # with a rate the first may be due late
 
     def open(self) -> None:
         """Wait until all processes have opened their connections.
@@ -161,7 +178,11 @@ class _Run:
             raise LoadError(f"cannot open a connection to {self._plan.target}: {self._ready[0].first_error}")
 
     def measure(self, meter: Callable[[], float]) -> None:
-        """Have all processes run in one window, and collect what they report."""
+        """Have all processes run in one window, and collect what they report.
+
+        Raises:
+            LoadError: the server does not reply.
+        """
         window = self._window = window_of(self._plan, time.monotonic_ns() + _START_DELAY_NS)
         self._timeline = Timeline(window, len(self._fleet), count_tail=self._plan.rate > 0)
         self._fleet.send(window)
@@ -182,6 +203,7 @@ class _Run:
         if isinstance(message, Sample):
             for row in self._timeline.add(process, message):
                 self._watcher.row(row)
+                self._look_for_replies(row)
         elif isinstance(message, Report):
             self._timeline.end_process(process)
             self._reports.append(message)
@@ -190,6 +212,11 @@ class _Run:
             self._sent.append(message)
             if len(self._sent) == len(self._fleet):
                 self._fleet.send({sender: count for sent in self._sent for sender, count in sent.items()})
+
+    def _look_for_replies(self, row: Row) -> None:
+        self._answered = self._answered or bool(row.messages or row.errors)
+        if not self._answered and self._plan.lead_s + row.ends_s >= NO_REPLY_S:
+            raise LoadError(no_reply(self._plan))
 
     def result(self) -> LoadResult:
         """Return what was measured."""

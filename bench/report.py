@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zwoole.bench import loadcore
-from zwoole.bench.load import ERROR_KINDS, LoadResult
+from zwoole.bench.load import ERROR_KINDS, LoadResult, no_reply
 from zwoole.bench.plan import CONNECT, ECHO, FANOUT, IDLE, SENDING_MODES, Plan
 from zwoole.shared.printable import printable
 
@@ -97,6 +97,8 @@ def notes(plan: Plan, result: LoadResult) -> list[str]:
     lines = []
     if result.connections and not result.still_open and result.seconds < plan.duration_s and not plan.messages:
         lines.append(f"The server ended all connections {result.seconds:.2f} s into the run.")
+    if result.silent and plan.mode in SENDING_MODES:
+        lines.append(f"There was {no_reply(plan)}.")
     if result.first_error:
         lines.append(f"The first connection that failed: {printable(result.first_error)}.")
     if result.client_was_the_limit:

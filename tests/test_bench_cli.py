@@ -15,6 +15,7 @@ from websockets.http11 import Request, Response
 from tests.bench_parts import closed_port, echo, echo_but, websocket_server
 from tests.process.waiting import PATIENCE_S
 from zwoole import cli
+from zwoole.bench import load
 from zwoole.bench.cli import bench
 from zwoole.bench.plan import Plan
 
@@ -41,6 +42,30 @@ class Command:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     return Command(monkeypatch, capsys)
+
+
+async def hear(connection: ServerConnection) -> None:
+    """Take messages, and answer none."""
+    async for _ in connection:
+        pass
+
+
+def test_a_server_that_does_not_reply_is_said_before_the_run_is_over(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "NO_REPLY_S", 0.5)
+    with websocket_server(hear) as target:
+        code, out, err = command(str(target), "-c", "2", "--processes", "1", "--duration", "3600", "--warmup", "0")
+    assert (code, out) == (1, "")
+    assert f"zwoole: no reply from {target}: --mode echo needs a server that sends every message back" in err
+
+
+def test_without_messages_no_reply_is_needed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "NO_REPLY_S", 0.0)
+    arguments = ["--mode", "idle", "-c", "2", "--processes", "1", "--duration", "0.6", "--warmup", "0"]
+    with websocket_server(hear) as target:
+        code, out, _ = command(str(target), *arguments)
+    assert (code, "no reply" in out) == (0, False)
 
 
 def test_a_run_prints_a_table_and_writes_files(command: Command, tmp_path: Path) -> None:

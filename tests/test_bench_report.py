@@ -290,3 +290,18 @@ def test_axes_from_zero_end_at_a_round_number_above(high: float) -> None:
     assert axis.ticks[-1][0] == pytest.approx(axis.high)
     assert high <= axis.high <= max(high * 1.8, 1)
     assert 3 <= len(axis.ticks) <= 8
+
+
+@pytest.mark.parametrize(
+    ("mode", "errors", "said"),
+    [
+        ("echo", {"missing": 10}, "every message back to its connection"),
+        ("fanout", {}, "every message back to all connections"),
+        ("echo", {"closed": 10}, ""),
+        ("idle", {}, ""),
+    ],
+)
+def test_that_nobody_replied_is_said_with_what_is_needed(mode: str, errors: dict[str, int], said: str) -> None:
+    notes = " ".join(report.notes(replace(PLAN, mode=mode), replace(RESULT, messages=0, errors=errors)))
+    assert (said in notes, "There was no reply from ws://127.0.0.1:8080" in notes) == (True, bool(said))
+    assert "no reply" not in " ".join(report.notes(PLAN, RESULT))

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import pytest
+from click.shell_completion import BashComplete
 
 from tests.process.server_process import ZWOOLE
 from tests.test_docs import ROOT, rows, section
@@ -363,6 +364,42 @@ def test_a_shell_is_told_the_commands() -> None:
     environment = {**os.environ, "_ZWOOLE_COMPLETE": "bash_complete", "COMP_WORDS": "zwoole st", "COMP_CWORD": "1"}
     run = subprocess.run([ZWOOLE], env=environment, capture_output=True, text=True, check=False)
     assert run.stdout.split() == ["plain,status", "plain,stop"]
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("zwoole run ec", ["file,ec"]),
+        ("zwoole run app.py da", ["file,da"]),
+        ("zwoole run --pid-file x", ["file,x"]),
+        ("zwoole status --run-dir x", ["dir,x"]),
+        ("zwoole run --set access", ["plain,access_log="]),
+        ("zwoole run --set access_log=t", ["plain,access_log=true"]),
+        ("zwoole run --set log_format=", ["plain,log_format=text", "plain,log_format=json"]),
+        ("zwoole run --set port=8", []),
+        ("zwoole run --set nonsense=", []),
+        ("zwoole run --log-for", ["plain,--log-format"]),
+    ],
+)
+def test_a_shell_is_told_paths_and_settings(command: Command, line: str, answer: list[str]) -> None:
+    words = line.split()
+    completer = BashComplete(zwoole, {}, "zwoole", "_ZWOOLE_COMPLETE")
+    found = completer.get_completions(words[1:-1], words[-1])
+    assert [completer.format_completion(item) for item in found] == answer
+
+
+def test_bash_puts_no_blank_behind_the_name_of_a_setting(command: Command, tmp_path: Path) -> None:
+    script = tmp_path / "completion"
+    script.write_text(command("completion", "bash")[1])
+    lines = [
+        f"source {script}",
+        'compopt() { echo "compopt $1 $2"; }',
+        "COMP_WORDS=(zwoole run --set access) COMP_CWORD=3",
+        f"_zwoole_completion {ZWOOLE}",
+        'echo "${COMPREPLY[@]}"',
+    ]
+    run = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
+    assert (run.stdout.split("\n"), run.stderr) == (["compopt -o nospace", "access_log=", ""], "")
 
 
 # The page about it.

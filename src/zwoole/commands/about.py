@@ -12,6 +12,11 @@ from zwoole.shared.mask import COMPILED
 from zwoole.version import VERSION
 
 SHELLS = ("bash", "zsh", "fish")
+VALUE_FOLLOWS = """    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]]; then
+        compopt -o nospace  # the value of a setting follows
+    fi
+
+"""
 
 
 @click.command()
@@ -37,4 +42,7 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None, "click knows all shells of the choice"
-    click.echo(kind(zwoole, {}, "zwoole", "_ZWOOLE_COMPLETE").source())
+    source = kind(zwoole, {}, "zwoole", "_ZWOOLE_COMPLETE").source()
+    if shell == "bash":
+        source = source.replace("    return 0\n", f"{VALUE_FOLLOWS}    return 0\n", 1)
+    click.echo(source)

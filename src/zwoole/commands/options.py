@@ -7,13 +7,27 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from zwoole.control import Control
 from zwoole.shared.complaint import say
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-run_dir_option = click.option("--run-dir", metavar="DIR", help="The server's run directory, where several run.")
+
+def files(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Have the shell complete paths."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def folders(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Have the shell complete paths of folders."""
+    return [CompletionItem(incomplete, type="dir")]
+
+
+run_dir_option = click.option(
+    "--run-dir", metavar="DIR", shell_complete=folders, help="The server's run directory, where several run."
+)
 port_option = click.option("--port", type=click.IntRange(1, 65535), help="A port of the server, where several run.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from zwoole import watching
-from zwoole.commands.options import run_dir_option
+from zwoole.commands.options import files, run_dir_option
 from zwoole.launch import run_app
 from zwoole.shared.errors import SettingsError
 from zwoole.shared.settings import LOG_FORMATS, Settings
@@ -29,21 +31,41 @@ DEBUG_SETTINGS = {
 }
 
 
+def complete_setting(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the settings that begin like this; behind "=" the values, where there are few."""
+    name, separator, value = incomplete.partition("=")
+    if not separator:
+        return [CompletionItem(f"{each.name}=") for each in fields(Settings) if each.name.startswith(name)]
+    for each in fields(Settings):
+        if each.name == name:
+            words = ("true", "false") if isinstance(each.default, bool) else each.metadata["choices"] or ()
+            return [CompletionItem(f"{name}={word}") for word in words if word.startswith(value)]
+    return []
+
+
 @click.command()
-@click.argument("target")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.argument("target", shell_complete=files)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=files)
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.")
 @click.option("--workers", type=int, help="Number of worker processes.")
 @click.option("--reactors", type=int, help="Number of master processes.")
-@click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="Any other setting; may be repeated.")
+@click.option(
+    *("--set", "settings"),
+    metavar="NAME=VALUE",
+    multiple=True,
+    shell_complete=complete_setting,
+    help="Any other setting; may be repeated.",
+)
 @click.option("--daemon", is_flag=True, help="Serve in the background; needs --log-file.")
-@click.option("--log-file", metavar="FILE", help="Write the log, and what the app prints, to a file.")
+@click.option(
+    "--log-file", metavar="FILE", shell_complete=files, help="Write the log, and what the app prints, to a file."
+)
 @click.option("--log-format", type=click.Choice(LOG_FORMATS), help="Log lines of text, or JSON objects.")
 @click.option(
     "--access-log", is_flag=True, help="Log every connection that opens or ends, and every client that is refused."
 )
-@click.option("--pid-file", metavar="FILE", help="Keep the process id in a file.")
+@click.option("--pid-file", metavar="FILE", shell_complete=files, help="Keep the process id in a file.")
 @click.option("--user", help="Become this user after the port was opened.")
 @click.option("--group", help="Become this group.")
 @click.option("--reload", is_flag=True, help="For development: replace the workers when a Python file changes.")
