@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import subprocess
 import sys
@@ -87,6 +88,14 @@ def test_a_host_without_an_address_is_said() -> None:
         resolve("no such host.invalid", 80)
 
 
+def test_an_address_of_one_interface_is_bound_there(opened: list[socket.socket]) -> None:
+    """Link-local addresses: without the interface the kernel says that the address is invalid."""
+    address = (socket.AF_INET6, ("fe80::1", 80, 0, socket.if_nametoindex("lo")))
+    assert resolve("fe80::1%lo", 80) == [address]
+    with pytest.raises(StartError, match="cannot listen on fe80::1:80: this machine does not have that address"):
+        bind_all([address], Settings())
+
+
 def test_an_address_that_this_machine_does_not_have_is_left_out(opened: list[socket.socket]) -> None:
     for addresses in ([NOT_OURS, LOOPBACK], [LOOPBACK, NOT_OURS]):
         bound = bind_all(addresses, Settings())
@@ -131,10 +140,16 @@ def test_all_addresses_of_a_host_get_the_same_port(
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(errno.EACCES, "privileges"), (errno.EADDRINUSE, "in use"), (errno.EINVAL, "Invalid")]
+    ("number", "words"),
+    [
+        (errno.EACCES, "privileges"),
+        (errno.EADDRINUSE, "in use"),
+        (errno.EINVAL, "interface"),
+        (errno.EIO, "Input/output error"),
+    ],
 )
 def test_errors_are_explained(number: int, words: str) -> None:
-    assert words in listening.explain(OSError(number, "Invalid argument"))
+    assert words in listening.explain(OSError(number, os.strerror(number)))
 
 
 PASSED = """

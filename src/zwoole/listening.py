@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from typing import Any
 
 from zwoole.shared.errors import StartError
 from zwoole.shared.log import get_logger
@@ -62,7 +63,7 @@ def passed_sockets() -> list[socket.socket]:
     return passed
 
 
-Address = tuple[int, tuple[str, int]]
+Address = tuple[int, tuple[Any, ...]]  # family; host, port, and for IPv6 flow information and interface
 
 
 class Unavailable(StartError):
@@ -99,8 +100,7 @@ def resolve(host: str, port: int) -> list[Address]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise StartError(f"cannot listen on {host!r}: {error.strerror or error}") from None
-    unique: dict[Address, None] = {(family, (str(address[0]), int(address[1]))): None for family, *_, address in found}
-    return list(unique)
+    return list(dict.fromkeys((family, address) for family, *_, address in found))
 
 
 def ports_alike(addresses: list[Address], settings: Settings) -> list[Address]:
@@ -111,10 +111,10 @@ def ports_alike(addresses: list[Address], settings: Settings) -> list[Address]:
     port = first.getsockname()[1]
     for probe in (first, *others):
         probe.close()
-    return [(family, (address[0], port)) for family, address in addresses]
+    return [(family, (address[0], port, *address[2:])) for family, address in addresses]
 
 
-def bind(family: int, address: tuple[str, int], settings: Settings, shared: bool) -> socket.socket:
+def bind(family: int, address: tuple[Any, ...], settings: Settings, shared: bool) -> socket.socket:
     """Return a listening socket."""
     try:
         listening = socket.socket(family, socket.SOCK_STREAM)
@@ -126,7 +126,7 @@ def bind(family: int, address: tuple[str, int], settings: Settings, shared: bool
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listening.bind(address[:2])
+        listening.bind(address)
         listening.listen(settings.backlog)
     except OSError as error:
         listening.close()
@@ -143,4 +143,6 @@ def explain(error: OSError) -> str:
         return "ports below 1024 need privileges; take another port"
     if error.errno == errno.EADDRNOTAVAIL:
         return "this machine does not have that address"
+    if error.errno == errno.EINVAL:  # the kernel refuses nothing else of what getaddrinfo gives
+        return "an address that begins with fe80 needs its interface, as in fe80::1%eth0"
     return error.strerror or str(error)

@@ -340,5 +340,6 @@ def where(listening: socket.socket) -> str:
     """Return "host:port" of a listening socket, [host]:port for IPv6; "closed" once it is."""
     if listening.fileno() < 0:
         return "closed"
-    host, port = listening.getsockname()[:2]
-    return f"[{host}]:{port}" if listening.family == socket.AF_INET6 else f"{host}:{port}"
+    host, port, *_, interface = (*listening.getsockname(), 0)[:4]
+    zone = f"%{socket.if_indextoname(interface)}" if interface else ""  # of an address that is of one interface only
+    return f"[{host}{zone}]:{port}" if listening.family == socket.AF_INET6 else f"{host}:{port}"
