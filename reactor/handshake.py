@@ -29,6 +29,8 @@ from zwoole.shared.request import TOKEN, list_elements, split_target
 
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _HTTP2_PREFACE = b"PRI * HTTP/2.0"  # RFC 9113 section 3.4
+# How the PROXY protocol begins, versions 1 and 2, the latter without the empty lines that it has in front.
+_PROXY_PROTOCOL = (b"PROXY ", b"\0\r\nQUIT\n")
 _TLS_HANDSHAKE = 0x16  # content type of the record that carries a ClientHello (RFC 8446 section 5.1)
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _MAX_QUOTED = 60  # characters of a client's text in a reason
@@ -138,6 +140,8 @@ def early_refusal(prefix: bytes | bytearray) -> Refused | None:
         )
     if begin == _HTTP2_PREFACE:
         return Refused(400, "this looks like HTTP/2, but a WebSocket begins with an HTTP/1.1 request")
+    if begin.startswith(_PROXY_PROTOCOL):
+        return Refused(400, "this looks like the PROXY protocol, which is not read here: switch it off in the proxy")
     # A method may be any token, but all methods there are begin with a letter.
     if not begin[:1].isalpha():
         return Refused(400, f"this does not look like HTTP: a request begins with a method, got {_quote(begin)}")
@@ -318,8 +322,9 @@ def _check_request_line(head: bytes) -> tuple[bytes, bytes]:
     # httptools passes RTSP, ICE and a line without a version, and does not name a method that it does not know.
     line = _REQUEST_LINE.match(head)
     if line is None:
-        got = _quote(_first_line(head))
-        raise Refused(400, f"malformed HTTP: the request line must read 'GET /path HTTP/1.1', got {got}")
+        got = _first_line(head)
+        hint = "" if got.isascii() else " (a path has ASCII characters only, others are percent-encoded)"
+        raise Refused(400, f"malformed HTTP: the request line must read 'GET /path HTTP/1.1', got {_quote(got)}{hint}")
     method, _, version = line.groups()
     if method not in (b"GET", b"HEAD"):
         _check_method(method, version)
