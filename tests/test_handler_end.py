@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -86,8 +87,28 @@ async def raise_from(ws: HandlerConnection) -> None:
     raise LookupError("the user has left") from await ending(ws)
 
 
+async def gather(ws: HandlerConnection) -> None:
+    await asyncio.gather(ending_raised(ws), ending_raised(ws, 1), ws.wait_closed())
+
+
+async def task_group(ws: HandlerConnection) -> None:
+    if sys.version_info < (3, 11):  # has none; then it is the same as `gather`
+        await gather(ws)
+    else:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ending_raised(ws))
+            group.create_task(ending_raised(ws, 1))
+
+
+async def ending_raised(ws: HandlerConnection, after: int = 0) -> None:
+    """Wait for the end and raise what tells of it; not by two `recv` at a time, which is a mistake."""
+    if after:
+        await ws.wait_closed()
+    await ws.recv()
+
+
 @pytest.mark.parametrize("code", [1000, 1006])
-@pytest.mark.parametrize("handler", [raise_first, raise_group, raise_from])
+@pytest.mark.parametrize("handler", [raise_first, raise_group, raise_from, gather, task_group])
 @in_loop
 async def test_the_end_of_the_connection_is_no_failure_in_whatever_dress(
     log: pytest.LogCaptureFixture, handler: Callable[[HandlerConnection], Awaitable[None]], code: int

@@ -28,20 +28,22 @@ OK_CODES = (CLOSE_NORMAL, 1001, CLOSE_NO_STATUS)
 
 
 class HandlerConnection:
-    """One WebSocket connection, as its handler sees it.
+    """One WebSocket connection, as its handler sees it."""
 
-    Attributes:
-        fd: its id, as `Server.push` and the others take it.
-        request: the HTTP request that opened it.
-        close_code: the code it was closed with; None while it is open.
-        close_reason: the reason; None while it is open.
-    """
+    fd: int
+    """The connection's id, as `Server.push` and the other commands take it."""
+    request: Request
+    """The HTTP request that opened the connection."""
+    close_code: int | None
+    """The code that the connection was closed with; None while it is open."""
+    close_reason: str | None
+    """The reason that it was closed with; None while it is open."""
 
     def __init__(self, fd: int, request: Request, link: MasterLink, commands: Commands, scheduler: Scheduler) -> None:
         self.fd = fd
         self.request = request
-        self.close_code: int | None = None
-        self.close_reason: str | None = None
+        self.close_code = None
+        self.close_reason = None
         self.link = link
         self.task: asyncio.Task[None] | None = None
         self._commands = commands
@@ -146,16 +148,16 @@ class HandlerConnection:
             ValueError: a close frame cannot carry that code or reason.
         """
         check_close(code, reason)
-        self.end(code, reason)
+        self._end(code, reason)
         await self.wait_closed()
 
     async def wait_closed(self) -> None:
         """Wait until the connection is closed."""
         await asyncio.shield(self._closed)
 
-    # What the scheduler calls.
+    # What the scheduler calls, and nobody else: hence the underscores.
 
-    def deliver(self, sequence: int, data: Data) -> None:
+    def _deliver(self, sequence: int, data: Data) -> None:
         """Take a message; one that comes after the handler's end is acknowledged and dropped."""
         if self._ended:
             self._scheduler.acknowledge(self.link, sequence)
@@ -163,7 +165,7 @@ class HandlerConnection:
         self._messages.append((sequence, data))
         self._wake()
 
-    def closed(self, code: int, reason: str) -> None:
+    def _take_end(self, code: int, reason: str) -> None:
         """Take the end of the connection; messages that arrived before it can still be read."""
         self.close_code = code
         self.close_reason = reason
@@ -172,7 +174,7 @@ class HandlerConnection:
         self._let_send()
         self._wake()
 
-    def buffer_changed(self, full: bool) -> None:
+    def _buffer_changed(self, full: bool) -> None:
         """Take word of how much waits for the client: `send` suspends until most of it has left."""
         if full and self._room is None:
             self._room = asyncio.get_running_loop().create_future()
@@ -184,7 +186,7 @@ class HandlerConnection:
             self._room.set_result(None)
             self._room = None
 
-    def end(self, code: int, reason: str) -> None:
+    def _end(self, code: int, reason: str) -> None:
         """Have the connection closed, and let go of what was not read."""
         if self._ended:
             return
@@ -195,7 +197,7 @@ class HandlerConnection:
         while self._messages:
             self._scheduler.acknowledge(self.link, self._messages.popleft()[0])
 
-    def ended_by(self, error: BaseException) -> bool:
+    def _ended_by(self, error: BaseException) -> bool:
         """Tell whether `error` only says that this connection was closed, which is no failure of the handler."""
         if isinstance(error, asyncio.CancelledError):
             return self.close_code == CLOSE_ABNORMAL  # the scheduler cancels a handler whose connection's master died

@@ -27,7 +27,7 @@ from zwoole.shared.turns import TurnCounter
 from zwoole.shared.wire import BYE, DRAIN, HELLO, PROTOCOL_VERSION, WELCOME
 from zwoole.workers.background import Tasks, name_threads, watch_threads
 from zwoole.workers.commands import Commands
-from zwoole.workers.dispatch import Dispatcher, check_result
+from zwoole.workers.dispatch import Dispatcher, check_result, hint
 from zwoole.workers.link import MasterLink
 from zwoole.workers.recorder import RECORD_S, Recorder
 from zwoole.workers.server import Server, bind, forbid
@@ -231,7 +231,7 @@ class Runtime:
     def boot_failed(self, error: BaseException) -> None:
         """Say why the worker cannot serve, and end it."""
         print_users_part(error)
-        log.error("worker_start failed: this worker cannot serve")
+        log.error("worker_start failed: this worker cannot serve%s", hint(error))
         flush()
         os._exit(BOOT_FAILED)
 

@@ -126,7 +126,7 @@ class Scheduler:
         for connection in [c for c in self.connections.values() if c.link is link]:
             del self.connections[connection.fd]
             link.owned.discard(connection.fd)
-            connection.closed(CLOSE_ABNORMAL, "the master process died")
+            connection._take_end(CLOSE_ABNORMAL, "the master process died")
             if connection.task is not None:
                 connection.task.cancel()
 
@@ -243,14 +243,14 @@ class Scheduler:
         self, connection: HandlerConnection, link: MasterLink, sequence: int, kind: int, body: Any
     ) -> None:
         if kind == MESSAGE:
-            connection.deliver(sequence, body.data)
+            connection._deliver(sequence, body.data)
         elif kind == CLOSE:
             del self.connections[connection.fd]
-            connection.closed(body[0], body[1])
+            connection._take_end(body[0], body[1])
             self._commands.ended.discard(connection.fd)
             self.acknowledge(link, sequence)
         elif kind in (BUFFER_FULL, BUFFER_EMPTY):
-            connection.buffer_changed(kind == BUFFER_FULL)
+            connection._buffer_changed(kind == BUFFER_FULL)
             self.acknowledge(link, sequence)
 
     def acknowledge(self, link: MasterLink, sequence: int) -> None:
@@ -273,9 +273,9 @@ class Scheduler:
             if self._stopping and isinstance(error, asyncio.CancelledError):
                 code, reason = CLOSE_SERVICE_RESTART, "the server process is restarted"
                 raise
-            if not connection.ended_by(error):
+            if not connection._ended_by(error):
                 self._dispatcher.counts.failures["handler"] += 1
                 log.error("the handler failed for fd %d, closed with 1011", connection.fd, exc_info=error)
             code, reason = CLOSE_INTERNAL_ERROR, "handler failed"
         finally:
-            connection.end(code, reason)
+            connection._end(code, reason)

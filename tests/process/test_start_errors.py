@@ -252,6 +252,31 @@ def test_worker_start_that_raises(kind: str) -> None:
     assert "the app does not boot: giving up after 3 tries; the reason stands above" in log.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("lambda server: coroutine()", "returned a coroutine, but the worker has no asyncio loop"),
+        ("lambda server: asyncio.get_running_loop()", "cannot serve: the worker has an asyncio loop only if some"),
+    ],
+)
+def test_worker_start_that_needs_a_loop(body: str, words: str) -> None:
+    source = f"""
+        import asyncio
+        from zwoole import Server
+
+        async def coroutine():
+            pass
+
+        server = Server()
+        server.on("message", lambda server, frame: None)
+        server.on("worker_start", {body})
+        server.start()
+    """
+    with ServerProcess(source) as server:
+        log = fails(server, EXIT_BOOT_FAILED)
+    assert log.count(words) == 3
+
+
 def test_app_that_fails_in_workers_only() -> None:
     source = """
         import os

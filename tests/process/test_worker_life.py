@@ -293,6 +293,7 @@ TASKS = """
         import asyncio
         import os
         import threading
+        import time
         from zwoole import Server
 
         server = Server()
@@ -323,12 +324,24 @@ TASKS = """
         def thread_fails():
             raise ValueError("mine")
 
+        class Unraisable:
+            def __del__(self):
+                raise ValueError("mine")
+
+        def waits():
+            while not os.path.exists("go"):
+                time.sleep(0.01)
+
         @server.on("message")
         async def on_message(server, frame):
             if frame.data == "thread":
                 threading.Thread(target=thread_fails, name="helper").start()
             elif frame.data == "callback":
                 asyncio.get_running_loop().call_soon(thread_fails)
+            elif frame.data == "unraisable":
+                Unraisable()
+            elif frame.data == "waits":
+                threading.Thread(target=waits, name="patient").start()
             elif frame.data == "forget":
                 asyncio.create_task(fails())
             else:
@@ -346,6 +359,7 @@ TASKS = """
         ("forget", " (fails) failed"),
         ("thread", "the thread helper failed"),
         ("callback", "asyncio: Exception in callback"),
+        ("unraisable", "an exception could not be raised: Exception ignored in: <function Unraisable.__del__"),
     ],
 )
 def test_what_fails_outside_of_callbacks_is_logged(serve: Serve, what: str, words: str) -> None:
@@ -399,6 +413,17 @@ def test_a_task_that_cannot_be_cancelled_holds_nothing_up(serve: Serve) -> None:
     assert "1 task(s) went on after they were cancelled: job (never_ends)" in server.log()
 
 
+def test_a_thread_that_the_end_waits_for_is_named(serve: Serve) -> None:
+    server = serve(TASKS, max_wait_time=60)
+    with server.connect() as client:
+        client.send("waits")
+        client.recv(10)
+    server.send_signal(signal.SIGTERM)
+    server.wait_log("this worker has ended but for 1 thread(s), which are waited for: patient")
+    server.write("go", "")
+    assert server.wait() == 0
+
+
 @pytest.mark.parametrize("kind", ["def", "async def"])
 def test_an_exception_of_a_signal_handler_ends_the_worker_and_says_so(serve: Serve, kind: str) -> None:
     server = serve(
@@ -429,3 +454,57 @@ def test_an_exception_of_a_signal_handler_ends_the_worker_and_says_so(serve: Ser
     assert "an exception ended this worker's loop" in log
     assert "ValueError: from a signal handler" in log
     assert "start()" not in log.replace("server.start()", "")
+
+
+# A timer once in the server.
+
+ONCE = """
+        import asyncio
+        import fcntl
+        from zwoole import Server
+
+        server = Server()
+        lock = open("ticks", "a+")
+        timers = []
+
+        async def tick():
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    lock.seek(0)
+                    number = len(lock.read())
+                    lock.write("x")
+                    lock.flush()
+                    server.broadcast(str(number))
+                except BlockingIOError:
+                    pass
+                await asyncio.sleep(0.005)
+
+        @server.on("worker_start")
+        async def on_worker_start(server, worker_id):
+            timers.append(asyncio.create_task(tick()))
+
+        @server.on("retire")
+        def on_retire(server, worker_id):
+            for timer in timers:
+                timer.cancel()
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+        @server.handler("/stays")
+        async def stays(ws):
+            await ws.wait_closed()
+
+        server.start()
+"""
+
+
+def test_a_timer_with_a_lock_ticks_once_for_all_workers_also_over_a_reload(serve: Serve) -> None:
+    """The connection keeps its old worker alive, and sees each tick once."""
+    server = serve(ONCE, workers=2)
+    old = server.pids("worker")
+    with server.connect("/stays") as client:
+        numbers = [int(client.recv(10)) for _ in range(20)]
+        server.reload()
+        wait_for(lambda: len(set(server.pids("worker")) & set(old)) == 1, "one old worker to end and one to stay")
+        numbers += [int(client.recv(10)) for _ in range(200)]
+    assert sorted(numbers) == list(range(numbers[0], numbers[0] + 220))
