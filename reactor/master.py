@@ -74,7 +74,7 @@ class Master:
         self._run_dir = run_dir
         self._index = index
         self._settings = settings
-        self._started = time.time()
+        self._started = time.monotonic()
         self._registry = Registry(table, index, settings.reactor_num)
         self.loop = Loop(self._registry)
         self.loop.busy_poll_s = settings.busy_poll_us / 1e6
@@ -193,7 +193,7 @@ class Master:
 
     def _record(self, _: int) -> None:
         """Write what is counted where every process can read it, twice a second."""
-        times = {"started": self._started, "written": time.time()}
+        times = {"started": self._started, "written": time.monotonic()}
         self._snapshot.write({**self._named, **times, "counters": self._counters(), "gauges": self._gauges()})
         self._records.start(0)
 
@@ -240,7 +240,7 @@ class Master:
         return {
             "index": self._index,
             "loop_lag_s": round(latest, 4),
-            "uptime_s": round(time.time() - self._started, 1),
+            "uptime_s": round(time.monotonic() - self._started, 1),
             **self._gauges(),
             **self._counters(),
             "workers": [

@@ -50,7 +50,7 @@ EMPTY: dict[str, tuple[Counters, Counters]] = {  # by role: counters, gauges
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All snapshots of one moment.
+    """All snapshots of one moment; times are monotonic seconds, which the processes of a machine have in common.
 
     Attributes:
         supervisor: the supervisor's: `pid`, `started`, `restarts`, `workers`, `failed_boots` by worker, `processes`,
@@ -76,7 +76,7 @@ def read_all(run_dir: Path) -> Reading:
 
 def _read_supervisor(run_dir: Path) -> dict[str, Any]:
     return snapshot.read(snapshot_path(run_dir, SUPERVISOR, 0)) or {
-        "started": time.time(),
+        "started": time.monotonic(),
         "restarts": {},
         "workers": {"wanted": 0, "ready": 0},
         "failed_boots": {},
@@ -88,7 +88,7 @@ def _read_supervisor(run_dir: Path) -> dict[str, Any]:
 def gather(run_dir: Path) -> dict[str, Any]:
     """Return what `Server.stats` returns."""
     reading = read_all(run_dir)
-    now = time.time()
+    now = time.monotonic()
     return {
         "uptime_s": round(now - reading.supervisor["started"], 1),
         "total": _total(reading),

@@ -25,7 +25,7 @@ class Recorder:
         self._run_dir = run_dir
         self._snapshot = Snapshot(snapshot_path(run_dir, stats.WORKER, incarnation))
         self._named = {"role": stats.WORKER, "index": slot, "pid": os.getpid(), "incarnation": incarnation}
-        self._started = time.time()
+        self._started = time.monotonic()
         self._dispatcher = dispatcher
         self._commands = commands
         self._thread = get_ident()
@@ -42,7 +42,7 @@ class Recorder:
             "unfinished": counts.total - dispatcher.events,
             "in_flight_bytes": sum(link.in_flight() for link in links),
         }
-        times = {"started": self._started, "written": time.time()}
+        times = {"started": self._started, "written": time.monotonic()}
         counters = {**counts.as_dict(), "log_lines_lost": outlet.lost_lines()}
         self._snapshot.write({**self._named, **times, "counters": counters, "gauges": gauges})
         self._written = counts.total + dispatcher.events

@@ -22,7 +22,7 @@ class Ledger:
         """Make the snapshot, and write it for the first time."""
         self._run_dir = run_dir
         self._snapshot = snapshot.Snapshot(snapshot_path(run_dir, stats.SUPERVISOR, 0), CAPACITY)
-        self._started = time.time()
+        self._started = time.monotonic()
         self._restarts: collections.Counter[str] = collections.Counter()
         self._processes: list[tuple[str, int]] = []
         self._workers = {"wanted": 0, "ready": 0}

@@ -84,7 +84,9 @@ class SnapshotCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Read the snapshots and give every metric."""
         reading = stats.read_all(self._run_dir)
-        yield _gauge("uptime_seconds", "Seconds since the server began", time.time() - reading.supervisor["started"])
+        yield _gauge(
+            "uptime_seconds", "Seconds since the server began", time.monotonic() - reading.supervisor["started"]
+        )
         restarts = CounterMetricFamily("zwoole_restarts", "Processes replaced, by reason", labels=["reason"])
         for reason, count in reading.supervisor["restarts"].items():
             restarts.add_metric([reason], count)

@@ -24,14 +24,14 @@ class Status:
         self._crew = crew
         self._run_dir = run_dir
         self._listening = listening
-        self._started = time.time()
+        self._started = time.monotonic()
 
     def report(self, masters: list[Any]) -> dict[str, Any]:
         """Return the report, with what the masters said in it."""
         crew = self._crew
         return {
             "pid": os.getpid(),
-            "uptime_s": round(time.time() - self._started, 1),
+            "uptime_s": round(time.monotonic() - self._started, 1),
             "state": "stopping" if crew.stopping else "serving" if crew.complete else "starting",
             "target": self._target,
             "listening": self._listening,
