@@ -4,7 +4,7 @@ Supervisor to master: worker {slot, incarnation, pid, standby}, switch {incarnat
 stop {seconds, spread}, query {id, what, ...}, reopen_log {}.
 Supervisor to worker: masters {epochs}, retire {}, stop {}, reopen_log {}.
 Master to supervisor: hello {role}, ready {incarnation}, served {incarnation}, stopped {}, answer {id, result}.
-Worker to supervisor: hello {role, debugged}, recycle {reason, why}.
+Worker to supervisor: hello {role, debugged, changed}, recycle {reason, why}.
 The zwoole command to the supervisor: request {id, what, ...}; back: answer {id, result} or answer {id, error}.
 
 What a request's fields may be is in src/zwoole/control_server.py:REQUESTS.

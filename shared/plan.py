@@ -31,6 +31,7 @@ class Plan:
         path: `sys.path` of the first process.
         cwd: its current folder.
         settings: the effective settings.
+        given: names of the settings that the command line gave, which win over the file's.
         listening: "host:port" of each address that the server listens on.
     """
 
@@ -40,6 +41,7 @@ class Plan:
     path: list[str]
     cwd: str
     settings: Settings
+    given: list[str] = field(default_factory=list)
     listening: list[str] = field(default_factory=list)
 
 
@@ -56,6 +58,7 @@ def write(run_dir: Path, plan: Plan) -> None:
         "path": plan.path,
         "cwd": plan.cwd,
         "settings": plan.settings.as_dict(),
+        "given": plan.given,
         "listening": plan.listening,
     }
     temporary = run_dir / (PLAN + ".new")

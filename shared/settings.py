@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from zwoole.shared import cpus, swoole
@@ -17,6 +18,8 @@ MIB = 1024 * KIB
 
 MAX_WORKERS = 1024
 
+SECRETS = ("admin_token",)  # settings whose values are shown nowhere
+PATHS = ("log_file", "pid_file")
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 RATE_LIMIT_POLICY = ("slow", "close")
@@ -230,6 +233,24 @@ class Settings:
                 raise SettingsError(f"unknown setting {name!r}{swoole.explain(name, swoole.SETTINGS, known)}")
             checked[name] = _check(name, value, type(getattr(self, name)), known[name].metadata)
         return replace(self, **checked)
+
+    def changes(self, other: Settings, but: Collection[str]) -> list[str]:
+        """Return in words what others have in the place of these: "worker_num 2 -> 4"; of a secret only the name.
+
+        Args:
+            other: the others.
+            but: names that are left out.
+        """
+        found = []
+        for each in fields(self):
+            before, now = getattr(self, each.name), getattr(other, each.name)
+            if each.name in PATHS:
+                before, now = (value and str(Path(value).absolute()) for value in (before, now))
+            if each.name in but or before == now:
+                continue
+            values = "has another value" if each.name in SECRETS else f"{before!r:.80} -> {now!r:.80}"
+            found.append(f"{each.name} {values}")
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of them as plain values, as they travel between processes."""

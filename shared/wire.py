@@ -42,7 +42,7 @@ PIPE_MESSAGE = 10  # number: the sending worker's id; bytes: packed value
 HANDSHAKE = 11  # fd; bytes: the packed request. May it connect?
 
 # Up: worker to master.
-HELLO = 32  # number: the protocol version; bytes: packed {callbacks, handlers, handshake, settings}
+HELLO = 32  # number: the protocol version; bytes: packed {callbacks, handlers, handshake}
 ACK = 33  # number: first sequence number; integer: how many in a row have finished
 PUSH = 34  # fd; text or bytes: one message to send
 BROADCAST = 35  # number: 0; text or bytes: one message to every established connection

@@ -23,6 +23,7 @@ REPORT: dict[str, Any] = {
     "listening": ["127.0.0.1:8080"],
     "run_dir": "/run/zwoole",
     "missing": [],
+    "needs_restart": [],
     "log_lines_lost": 0,
     "stats": {"total": {"log_lines_lost": 0}},
     "processes": [
@@ -130,6 +131,12 @@ def test_a_terminal_that_knows_ascii_only_is_shown_no_other_characters(monkeypat
     show(REPORT, REPORT, 0.5)
     out.flush()
     assert out.buffer.getvalue().startswith(b"* serving app.py on ")  # type: ignore[attr-defined]
+
+
+def test_a_setting_that_needs_a_restart_has_a_line() -> None:
+    report = {**REPORT, "needs_restart": ["worker_num 2 -> 4", "admin_token has another value"]}
+    lines = describe(report, report, 0.5).splitlines()
+    assert lines[-2:] == ["needs a restart: worker_num 2 -> 4", "needs a restart: admin_token has another value"]
 
 
 def test_what_is_not_as_it_should_be_has_a_colour() -> None:

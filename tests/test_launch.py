@@ -63,7 +63,7 @@ def test_a_script_is_run_as_main_with_its_own_arguments_and_folder(folder: Path,
     assert (overrides, run_dir, watched) == ({"port": 1}, "/run", [])
     assert sys.argv == ["apps/app.py", "-v", "x"]
     assert sys.path[0] == str(folder / "apps")
-    plan = make_plan(server.settings)
+    plan = make_plan(server.settings, {})
     assert (plan.kind, plan.target, plan.cwd) == (plans.SCRIPT, str(folder / "apps" / "app.py"), str(folder))
     assert (plan.argv, plan.path) == (sys.argv, sys.path)
 
@@ -72,7 +72,7 @@ def test_a_server_is_found_by_module_and_attribute(folder: Path, started: Starte
     (folder / "application.py").write_text(APP)
     run_app("application:server", [], {}, None)
     assert len(started) == 1
-    plan = make_plan(started[0][0].settings)
+    plan = make_plan(started[0][0].settings, {"port": 0})
     assert (plan.kind, plan.target) == (plans.ATTRIBUTE, "application:server")
 
 

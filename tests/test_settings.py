@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,3 +112,25 @@ def test_the_output_limit_follows_the_largest_message_unless_it_is_set(
 @pytest.mark.parametrize(("package_max_length", "fragments"), [(125, 1024), (16 * KIB, 1024), (MIB, 65536)])
 def test_the_number_of_fragments_follows_the_largest_message(package_max_length: int, fragments: int) -> None:
     assert DEFAULTS.update({"package_max_length": package_max_length}).max_fragments == fragments
+
+
+def test_changes_of_settings_are_said_in_words_and_secrets_are_not() -> None:
+    running = Settings().update({"worker_num": 2, "admin_token": "old", "host": "127.0.0.1", "log_file": "/tmp/a/log"})
+    file = running.update({"worker_num": 4, "admin_token": "new", "host": "::", "log_file": "/tmp/b/../a/log"})
+    changes = ["host '127.0.0.1' -> '::'", "worker_num 2 -> 4", "admin_token has another value"]
+    assert running.changes(file.update({"log_file": "/tmp/a/log"}), ()) == changes
+    assert running.changes(file.update({"log_file": "/tmp/a/log"}), ["host", "worker_num", "admin_token"]) == []
+    assert running.changes(running, ()) == []
+
+
+def test_a_path_is_the_same_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    running = Settings().update({"log_file": str(tmp_path / "log")})
+    assert running.changes(Settings().update({"log_file": "log"}), ()) == []
+    assert len(running.changes(Settings(), ())) == 1
+
+
+def test_a_long_value_is_cut() -> None:
+    many = Settings().update({"allowed_origins": [f"https://{number}.example.com" for number in range(1000)]})
+    (change,) = Settings().changes(many, ())
+    assert len(change) < 200

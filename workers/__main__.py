@@ -56,6 +56,7 @@ def main() -> None:
         options.tables,
         turns,
         plan.settings,
+        plan.given,
     )
     role.set_starter(runtime.run)
     sys.argv[:] = plan.argv

@@ -65,6 +65,7 @@ class Runtime:
         tables: list[int],
         turns: TurnCounter,
         settings: Settings,
+        given: list[str],
     ) -> None:
         """Prepare to serve.
 
@@ -76,12 +77,14 @@ class Runtime:
             tables: the descriptor of each reactor's connection table.
             turns: where this process counts its turns.
             settings: the effective settings.
+            given: names of those that the command line gave, for which the file does not count.
         """
         self.ended = False
         self._run_dir = run_dir
         self._slot = slot
         self._incarnation = incarnation
         self._settings = settings
+        self._given = given
         self._epochs = epochs
         self._tables = tables
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -126,7 +129,9 @@ class Runtime:
         signals.leave_to_supervisor()  # again: the script may have installed its own handlers
         signals.take(signal.SIGTERM, self._terminated)
         forks.in_child(self._leave_child)
-        self._control.send(control.pack("hello", role="worker", debugged=sys.gettrace() is not None))
+        changed = self._settings.changes(server.settings, self._given)
+        debugged = sys.gettrace() is not None
+        self._control.send(control.pack("hello", role="worker", debugged=debugged, changed=changed))
         watch_threads()
         try:
             if server.has_coroutines:
@@ -249,7 +254,6 @@ class Runtime:
             "callbacks": "message" in self._server.callbacks,
             "handshake": "handshake" in self._server.callbacks,
             "handlers": sorted(self._server.handlers),
-            "settings": self._server.settings.as_dict(),
         }
         link = MasterLink(self._context, self._run_dir, self._incarnation, epoch, self._commands.flusher)
         link.writer.add_bytes(HELLO, PROTOCOL_VERSION, msgpack.packb(hello))

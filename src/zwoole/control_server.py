@@ -86,7 +86,7 @@ REPORTS: dict[str, dict[str, Fields]] = {
         "answer": {"id": NUMBER, "result": Field((dict,))},
     },
     "worker": {
-        "hello": {"role": Field((str,)), "debugged": Field((bool,))},
+        "hello": {"role": Field((str,)), "debugged": Field((bool,)), "changed": Field((list,))},
         "recycle": {"reason": Field((str,)), "why": Field((str,))},
     },
 }
@@ -185,6 +185,9 @@ class ControlServer:
         crew = self._crew
         if kind == "hello":
             crew.greeted_by(child, message.get("debugged", False))
+            if child.role == "worker":
+                changed = [text for text in message["changed"] if isinstance(text, str)]
+                crew.file_settings.told(changed, starting=not crew.complete)
         elif kind == "ready":
             crew.worker_ready(message["incarnation"], child.incarnation)
         elif kind == "served":

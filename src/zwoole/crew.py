@@ -18,6 +18,7 @@ from typing import Any
 
 from zwoole.change import Change, change_of
 from zwoole.children import MAX_BACKOFF_S, Child, backoff, describe_exit, exit_name, spawn
+from zwoole.file_settings import FileSettings
 from zwoole.ledger import Ledger
 from zwoole.missing import Missing
 from zwoole.orphans import Orphans
@@ -56,6 +57,7 @@ class Crew:
         complete: whether every worker has been ready once: the start is over.
         restarts: how often the process of a role and place has died and was replaced.
         stopping: whether nobody is to be started any more.
+        file_settings: what the app's file says now and the server does not do.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Crew:
         self.complete = False
         self.restarts: collections.Counter[tuple[str, int]] = collections.Counter()
         self.stopping = False
+        self.file_settings = FileSettings()
         self._settings = settings
         self._run_dir = run_dir
         self._listeners = listeners

@@ -7,7 +7,7 @@ import os
 import runpy
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,7 +58,7 @@ def supervise(
     if settings.log_file:
         settings = settings.update({"log_file": str(Path(settings.log_file).absolute())})
     server.settings = settings
-    plan = make_plan(settings)
+    plan = make_plan(settings, overrides or {})
     if settings.daemonize and not settings.log_file:
         raise StartError("a daemon has no terminal to write to: give it a log_file")
     if settings.daemonize:
@@ -139,7 +139,7 @@ def open_log(path: str) -> None:
         raise StartError(f"cannot open the log file {path}: {error.strerror}") from None
 
 
-def make_plan(settings: Settings) -> plans.Plan:
+def make_plan(settings: Settings, overrides: Mapping[str, Any]) -> plans.Plan:
     """Return how workers are to run the app that this process runs."""
     target = _app or find_main(sys.modules["__main__"])
     return plans.Plan(
@@ -149,6 +149,7 @@ def make_plan(settings: Settings) -> plans.Plan:
         path=list(sys.path),
         cwd=str(current_folder()),
         settings=settings,
+        given=list(overrides),
     )
 
 

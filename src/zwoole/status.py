@@ -37,6 +37,7 @@ class Status:
             "listening": self._listening,
             "run_dir": self._run_dir,
             "worker_num": crew.worker_num,
+            "needs_restart": crew.file_settings.changed,
             "missing": [dataclasses.asdict(missing) for missing in crew.missing()],
             "processes": [self._describe(child) for child in crew.children.values()],
             "masters": masters,

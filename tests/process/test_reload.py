@@ -251,3 +251,27 @@ def test_a_worker_that_boots_can_be_given_up(serve: Serve) -> None:
     with server.connect() as client:
         client.send("a")
         assert client.recv(PATIENCE_S) == f"1 {first} a"
+
+
+def test_a_setting_that_the_file_has_changed_needs_a_restart(serve: Serve) -> None:
+    source = """
+        from zwoole import Server
+
+        server = Server(worker_timeout=50, admin_token="old", port=80)
+
+        @server.on("message")
+        def on_message(server, frame):
+            pass
+
+        server.start()
+    """
+    server = serve(source)
+    assert server.status()["needs_restart"] == []  # the port is the command line's
+    text = server.app.read_text().replace("50", "40").replace("old", "new").replace("80", "81")
+    server.app.write_text(text)
+    server.reload()
+    changes = ["worker_timeout 50.0 -> 40.0", "admin_token has another value"]
+    assert server.status()["needs_restart"] == changes
+    server.reload()
+    assert server.log().count(f"needs a restart: {', '.join(changes)}") == 1
+    assert "new" not in server.log().replace("new worker(s)", "")

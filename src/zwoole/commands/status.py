@@ -84,13 +84,15 @@ def describe(first: dict[str, Any], second: dict[str, Any], seconds: float) -> s
 
 
 def notes(report: dict[str, Any]) -> list[str]:
-    """Return a line for each process that is missing and that the table does not explain, and one for lost output."""
+    """Return a line for each process that is missing and that the table does not explain, one for lost output, and one
+    for each setting that the file has changed.
+    """
     missing = [Missing(**fields) for fields in report["missing"]]
     told = [str(one) for one in missing if one.failed_boots or not one.starting]
     lost = report["log_lines_lost"] + report["stats"]["total"].get("log_lines_lost", 0)
     if lost:
         told.append(f"{lost:,} lines of the log, or of what the app printed, were lost: nobody took them")
-    return told
+    return told + [f"needs a restart: {change}" for change in report["needs_restart"]]
 
 
 def totals(report: dict[str, Any]) -> dict[str, int]:

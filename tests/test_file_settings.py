@@ -1,0 +1,38 @@
+"""What a supervisor makes of settings that its workers find changed in the app's file."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from zwoole.file_settings import FileSettings
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(logging.getLogger("zwoole"), "propagate", True)
+    return caplog
+
+
+def said(log: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in log.records]
+
+
+def test_a_change_is_said_once_however_many_workers_find_it(log: pytest.LogCaptureFixture) -> None:
+    settings = FileSettings()
+    for _ in range(4):
+        settings.told(["worker_num 2 -> 4"], starting=False)
+    assert settings.changed == ["worker_num 2 -> 4"]
+    settings.told(["worker_num 2 -> 4", "port 1 -> 2"], starting=False)
+    settings.told([], starting=False)  # as it was
+    assert settings.changed == []
+    assert said(log) == ["needs a restart: worker_num 2 -> 4", "needs a restart: worker_num 2 -> 4, port 1 -> 2"]
+
+
+def test_what_is_another_value_in_each_process_is_no_change(log: pytest.LogCaptureFixture) -> None:
+    settings = FileSettings()
+    settings.told(["port 5000 -> 5001"], starting=True)
+    settings.told(["port 5000 -> 5002", "worker_num 2 -> 4"], starting=False)
+    assert settings.changed == ["worker_num 2 -> 4"]
+    assert said(log) == ["needs a restart: worker_num 2 -> 4"]
