@@ -61,9 +61,11 @@ def _begin_child() -> None:
         forked = True
         calls = _calls[:]
         _calls.clear()  # a child of this child has nothing of the server's any more
-        for call in calls:
-            call()
-    _let_signals_through()
+        try:
+            for call in calls:
+                call()
+        finally:
+            _let_signals_through()
 
 
 os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_through, after_in_child=_begin_child)

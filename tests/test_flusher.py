@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -135,3 +137,21 @@ def test_it_ends_parked_or_not() -> None:
 def test_it_knows_the_thread_that_made_it(flusher: Flusher) -> None:
     assert flusher.is_own_thread()
     assert in_thread(flusher.is_own_thread) is False
+
+
+def test_in_a_forked_child_no_thread_is_its_own(flusher: Flusher) -> None:
+    flusher.abandon()
+    assert not flusher.is_own_thread()
+
+
+def test_a_child_that_is_forked_after_its_end_keeps_what_has_the_descriptor_by_then() -> None:
+    flusher = Flusher()
+    lowest_free, other = os.pipe()
+    os.close(lowest_free)
+    flusher.start(lambda: None)
+    flusher.stop()
+    with Path(os.devnull).open("rb") as file:
+        assert file.fileno() == lowest_free
+        flusher.abandon()
+        os.fstat(lowest_free)
+    os.close(other)

@@ -24,14 +24,14 @@ def test_the_end_of_the_pipe_is_told_and_then_ends_the_process(monkeypatch: pyte
 
     monkeypatch.setattr(os, "_exit", leave)
     read_end, write_end = os.pipe()
-    lifeline.watch(read_end, lambda: order.append("told"), 0.0)
+    lifeline.watch(read_end, lambda: order.append("told"), 0.0, last=lambda: order.append("last"))
     for byte in wrote:
         os.write(write_end, bytes([byte]))
         wait_for(lambda: not select.select([read_end], [], [], 0)[0], "it to be read")
     order.append("closed")
     os.close(write_end)
     assert exited.wait(PATIENCE_S)
-    assert order == ["closed", "told", lifeline.ORPHANED_EXIT]
+    assert order == ["closed", "told", "last", lifeline.ORPHANED_EXIT]
     os.close(read_end)
 
 

@@ -107,7 +107,8 @@ class Flusher:
     def abandon(self) -> None:
         """In a forked child: no thread is the own one there, since the links are its parent's."""
         self._own_thread = 0
-        close_descriptors(self._wake)
+        if self._thread is not None:  # else the number may be another file's by now
+            close_descriptors(self._wake)
 
     # The own thread.
 

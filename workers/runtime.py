@@ -490,7 +490,7 @@ class AsyncLoop:
 
     def _leave_child(self) -> None:
         """In a child that the app has forked in this loop's thread: let nothing else run there that the loop has."""
-        if get_ident() != self._thread:
+        if get_ident() != self._thread or self._loop.is_closed():
             return
         ready = getattr(self._loop, "_ready", None)  # asyncio's own loop has it
         if ready is not None:

@@ -216,6 +216,27 @@ def test_a_daemon_process_does_not_hold_up_the_stop(serve: Serve, app: str) -> N
     assert server.stop() == 0
 
 
+def test_a_process_can_be_terminated_at_the_very_end(serve: Serve, app: str) -> None:
+    """When the worker has said goodbye, and its event loop is closed."""
+    at_exit = """
+    import atexit
+
+    def start_another():
+        process = multiprocessing.get_context("fork").Process(target=sleep)
+        process.start()
+        process.terminate()
+        process.join()
+        print(process.exitcode, flush=True)
+
+    if "zwoole.workers.runtime" in sys.modules:
+        atexit.register(start_another)
+"""
+    server = serve(app.replace('if __name__ == "__main__":', at_exit.strip() + '\n\n    if __name__ == "__main__":'))
+    assert server.stop() == 0
+    assert server.lines() == ["-15"]
+    assert server.log().count("Traceback") == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM])
 def test_a_program_ends_by_a_signal(plain: ServerProcess, number: signal.Signals) -> None:
     code = f"""
