@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,9 @@ from typing import Any
 import pytest
 
 from tests.crew_parts import Parts
+from zwoole import crew as crew_module
+from zwoole.children import MAX_BACKOFF_S
+from zwoole.shared.errors import StartError
 
 
 @pytest.fixture
@@ -51,3 +56,53 @@ def test_a_new_master_knows_how_many_workers_are_left(parts: Parts, when: str) -
     told = told_to(parts, successor.incarnation)
     assert told[0] == ("places", {"number": 1})
     assert [fields["slot"] for kind, fields in told if kind == "worker"] == [0]
+
+
+def test_a_reload_without_room_fails_and_changes_nothing(parts: Parts) -> None:
+    before = list(parts.crew.children.values())
+    parts.lack = "no space left"
+    parts.crew.reload((b"command", 5))
+    why = "reload failed, the old workers stay in service: no space left"
+    assert parts.told[-1] == (b"command", "answer", {"id": 5, "error": why})
+    assert list(parts.crew.children.values()) == before
+    parts.lack = ""
+    parts.crew.reload((b"command", 6))
+    assert len(parts.crew.of("worker")) == 4
+
+
+@pytest.mark.parametrize("role", ["worker", "master"])
+def test_what_cannot_be_started_now_is_tried_again(parts: Parts, role: str) -> None:
+    child = parts.worker(1) if role == "worker" else parts.crew.of("master")[0]
+    number = len(parts.crew.children)
+    parts.lack = "no space left"
+    parts.end(child, -9)
+    for _ in range(3):
+        assert MAX_BACKOFF_S in parts.run_due() or parts.due
+        assert len(parts.crew.children) == number - 1
+    parts.lack = ""
+    parts.run_due()
+    assert len(parts.crew.children) == number
+
+
+def test_a_server_does_not_start_without_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    parts = Parts(monkeypatch, tmp_path)
+    parts.lack = "no space left"
+    with pytest.raises(StartError, match="no process can be started; the reason stands above"):
+        parts.crew.start_all()
+    parts.close()
+
+
+def test_a_system_that_starts_no_process_is_an_error_that_is_logged(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    number = len(parts.crew.children)
+    with monkeypatch.context() as short:
+        short.setattr(crew_module, "spawn", fail)
+        parts.end(parts.worker(1), -9)
+        parts.run_due()
+        assert "cannot start worker 1: Resource temporarily unavailable" in log.text
+    parts.run_due()
+    assert len(parts.crew.children) == number

@@ -1,26 +1,34 @@
-"""The worker processes as the master knows them, where no process is needed to see it."""
+"""Worker processes as their master sees them, where the run directory lets it down."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-import msgpack
 import pytest
 
 from tests.reactor_parts import Reactor
-from zwoole.reactor.pool import Pool
-from zwoole.reactor.worker import WorkerLink
-from zwoole.shared.wire import HELLO, PROTOCOL_VERSION
+from zwoole.reactor.pool import BOOT_S, Pool
+from zwoole.shared.rundir import endpoint_path, progress_path
+
+
+@pytest.fixture
+def worker() -> Iterator[subprocess.Popen[bytes]]:
+    """Return a process in the place of a worker that boots."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    yield process
+    process.kill()
+    process.wait()
 
 
 class House:
-    """A pool and the processes in it, which only sleep."""
+    """A reactor with a pool."""
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: Reactor, run_dir: Path) -> None:
         self.reactor = reactor
-        self.ready: list[int] = []
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.run_dir = run_dir
         self.pool = Pool(
             reactor.loop,
             reactor.router,
@@ -28,72 +36,71 @@ class House:
             reactor.outbound,
             reactor.handover,
             reactor.pipes,
-            reactor.run_dir,
+            run_dir,
             1,
             reactor.settings,
         )
-        self.pool.on_ready = self.ready.append
 
-    def expect(self, slot: int, standby: bool = False) -> WorkerLink:
-        """Have the master expect a new worker."""
-        process = subprocess.Popen(["sleep", "1000"])
-        self.processes.append(process)
-        self.pool.expect(slot, len(self.processes), process.pid, standby)
-        return self.pool.links[-1]
+    def has_endpoint(self) -> bool:
+        return endpoint_path(self.run_dir, 7, 1).exists() and progress_path(self.run_dir, 7, 1).exists()
 
-    def hello(self, link: WorkerLink, path: str) -> None:
-        """Let a worker say that its app has one handler, at this path."""
-        hello = {"callbacks": False, "handlers": [path], "handshake": False}
-        self.reactor.outbound.on_event(link, HELLO, PROTOCOL_VERSION, msgpack.packb(hello))
-
-    def serves(self, path: str) -> bool:
-        return self.reactor.opening.routes.serves(path)
+    def look(self) -> None:
+        self.reactor.pass_time(BOOT_S + 0.1)
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    with Reactor(worker_num=2) as reactor:
-        house = House(reactor)
-        yield house
-        house.pool.close()
-        for process in house.processes:
-            process.kill()
-            process.wait()
+def house(tmp_path: Path) -> Iterator[House]:
+    with Reactor() as reactor:
+        found = House(reactor, tmp_path / "run")
+        yield found
+        found.pool.close()
 
 
-def test_what_a_worker_serves_counts_when_it_takes_its_place(house: House) -> None:
-    for slot in range(2):
-        house.hello(house.expect(slot), "/old")
-    assert house.serves("/old")
-    successors = [house.expect(slot, standby=True) for slot in range(2)]
-    for link in successors:
-        house.hello(link, "/new")
-        assert (house.serves("/old"), house.serves("/new")) == (True, False)
-    house.pool.switch([link.incarnation for link in successors])
-    assert (house.serves("/old"), house.serves("/new")) == (False, True)
-    assert house.ready == [1, 2, 3, 4]
+def test_an_endpoint_is_made_as_soon_as_the_run_directory_is_there(
+    house: House, worker: subprocess.Popen[bytes], log: pytest.LogCaptureFixture
+) -> None:
+    house.pool.expect(0, 7, worker.pid, standby=False)
+    house.look()
+    assert house.pool.links == []
+    house.run_dir.mkdir()
+    house.look()
+    assert [link.pid for link in house.pool.links] == [worker.pid]
+    assert house.has_endpoint()
+    assert log.text.count("no endpoint for worker 0") == 1
 
 
-def test_a_successor_in_a_place_that_is_empty_serves_at_once(house: House) -> None:
-    house.hello(house.expect(0, standby=True), "/new")
-    assert house.serves("/new")
+def test_an_endpoint_that_cannot_be_bound_leaves_no_progress_map(
+    house: House, worker: subprocess.Popen[bytes], log: pytest.LogCaptureFixture
+) -> None:
+    house.run_dir.mkdir()
+    endpoint_path(house.run_dir, 7, 1).mkdir()
+    house.pool.expect(0, 7, worker.pid, standby=False)
+    assert not progress_path(house.run_dir, 7, 1).exists()
+    assert "no endpoint for worker 0" in log.text
+    endpoint_path(house.run_dir, 7, 1).rmdir()
+    house.look()
+    assert house.has_endpoint()
 
 
-def test_a_worker_that_was_given_up_while_it_booted_changes_nothing(house: House) -> None:
-    house.hello(house.expect(0), "/old")
-    booting = house.expect(1)
-    house.pool.set_places(1)
-    house.hello(booting, "/new")
-    assert (house.serves("/old"), house.serves("/new")) == (True, False)
+def test_a_worker_that_ended_meanwhile_gets_none(house: House, worker: subprocess.Popen[bytes]) -> None:
+    house.pool.expect(0, 7, worker.pid, standby=False)
+    worker.kill()
+    worker.wait()
+    house.run_dir.mkdir()
+    house.look()
+    assert house.pool.links == []
+    assert list(house.run_dir.iterdir()) == []
 
 
-def test_places_come_and_go_with_the_number_of_workers(house: House) -> None:
-    slots = house.reactor.router.slots
-    table = house.reactor.table
-    house.pool.set_places(4)
-    assert ([slot.index for slot in slots], table.waiting(3)) == ([0, 1, 2, 3], 0)
-    house.pool.set_places(1)
-    assert ([slot.index for slot in slots], table.waiting(3)) == ([0], -1)
-    house.pool.set_places(1)
-    house.expect(1)
-    assert [slot.index for slot in slots] == [0, 1]
+@pytest.mark.parametrize("path", [endpoint_path, progress_path])
+def test_a_worker_that_will_not_find_what_it_needs_is_ended(
+    house: House, worker: subprocess.Popen[bytes], path: Callable[[Path, int, int], Path], log: pytest.LogCaptureFixture
+) -> None:
+    house.run_dir.mkdir()
+    house.pool.expect(0, 7, worker.pid, standby=False)
+    house.look()
+    assert worker.poll() is None
+    path(house.run_dir, 7, 1).unlink()
+    house.look()
+    assert worker.wait(60) == -9
+    assert f"worker 0 (pid {worker.pid}) is ended: what it needs was removed from the run directory" in log.text
