@@ -37,7 +37,7 @@ def start(usual: Path) -> Iterator[Start]:
             directory = RunDirectory(path)
             running.callback(directory.remove)
             running.enter_context(announced(path))
-            plan = plans.Plan(target, plans.SCRIPT, [], [], "/", Settings(), list(listening))
+            plan = plans.Plan(target, plans.SCRIPT, [], [], "/", Settings(), listening=list(listening))
             plans.write(path, plan)
             return path
 

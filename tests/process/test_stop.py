@@ -239,7 +239,7 @@ def test_status_and_stop(serve: Serve) -> None:
         echo(client, "hello")
         text = zwoole(server, "status", *run_dir)
         assert text.returncode == 0, text.stderr
-        assert text.stdout.startswith(f"serving on 127.0.0.1:{server.port}, up ")
+        assert text.stdout.startswith(f"serving {server.app} on 127.0.0.1:{server.port}, up ")
         assert "\nconnections 1, waiting to be sent 0 B\n" in text.stdout
         assert "\nmessages in 1 (0/s, 0 B/s), out 1 (0/s, 0 B/s)\n" in text.stdout
         for role, pids in (("master", server.pids("master")), ("worker", server.pids("worker"))):
@@ -250,8 +250,11 @@ def test_status_and_stop(serve: Serve) -> None:
         assert status["listening"] == [f"127.0.0.1:{server.port}"]
         assert status["masters"][0]["connections"] == 1
         server.family()
-        stopped = zwoole(server, "stop", *run_dir)
+        server_port = server.port
+        stopped = zwoole(server, "stop", "--port", str(server_port))
         assert (stopped.returncode, stopped.stdout) == (0, f"stopped (pid {server.process.pid})\n")
+        named = f"zwoole: {server.app} on 127.0.0.1:{server_port}, run directory {server.run_dir}\n"
+        assert stopped.stderr == named
         assert server.alive() == [], "stop waits for the end"
         assert close_code(client) == 1001
     assert server.wait() == 0
@@ -263,7 +266,9 @@ def test_stop_as_json(serve: Serve) -> None:
     server = serve(SYNC)
     server.family()
     stopped = zwoole(server, "stop", "--json", "--run-dir", str(server.run_dir))
-    assert json.loads(stopped.stdout) == {"stopped": True, "pid": server.process.pid}
+    result = json.loads(stopped.stdout)
+    assert (result["stopped"], result["pid"]) == (True, server.process.pid)
+    assert (result["server"]["target"], result["server"]["run_dir"]) == (str(server.app), str(server.run_dir))
     assert server.wait() == 0
 
 
@@ -287,8 +292,8 @@ def test_several_servers(serve: Serve) -> None:
             server.wait_log("run directory ")
         asked = zwoole(one, "status")
         assert asked.returncode == 1
-        assert asked.stderr.startswith("zwoole: several servers are running; say which:\n")
-        run_dirs = [line.strip().removeprefix("--run-dir ") for line in asked.stderr.splitlines()[1:]]
+        assert asked.stderr.startswith("zwoole: several servers are running; say which, with --run-dir or --port:\n")
+        run_dirs = [line.partition(": --run-dir ")[2] for line in asked.stderr.splitlines()[1:]]
         assert len(run_dirs) == 2
         named = json.loads(zwoole(one, "status", "--json", "--run-dir", run_dirs[0]).stdout)
         stopped, left = (one, two) if named["pid"] == one.process.pid else (two, one)
