@@ -12,6 +12,7 @@ import select
 import socket
 import struct
 import tempfile
+import termios
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, cast
@@ -21,6 +22,7 @@ import zmq
 
 from tests.client_frames import client_frame
 from tests.conftest import Time
+from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.reactor.backlog import Backlog
 from zwoole.reactor.closing import Closing
 from zwoole.reactor.compression import Compression
@@ -311,10 +313,13 @@ class Client:
             number = fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, descriptor)
         self.connection = reactor.registry.add(number, "192.0.2.1", 40000)
         self._reactor = reactor
+        self._tcp = tcp
 
     def send(self, data: bytes) -> None:
         """Send bytes and let the master read them."""
         self.socket.sendall(data)
+        if self._tcp:
+            wait_for(lambda: unacknowledged(self.socket) == 0, "TCP to bring it")
         self._reactor.turn()
 
     def send_message(self, payload: bytes, opcode: int = 1) -> None:
@@ -328,12 +333,21 @@ class Client:
     def finish_sending(self) -> None:
         """Send FIN."""
         self.socket.shutdown(socket.SHUT_WR)
+        self._end_comes()
         self._reactor.turn()
 
     def leave(self) -> None:
         """Be gone."""
         self.socket.close()
+        self._end_comes()
         self._reactor.turn()
+
+    def _end_comes(self) -> None:
+        """Wait until the master's end knows of ours; TCP may bring it later where the kernel is busy."""
+        if self._tcp and self.connection.descriptor >= 0:
+            poll = select.poll()
+            poll.register(self.connection.descriptor, select.POLLRDHUP)
+            assert poll.poll(1000 * PATIENCE_S)
 
     def reset(self) -> None:
         """Be gone with a RST, as a TCP client can."""
@@ -357,6 +371,12 @@ class Client:
             return self.socket.recv(1) == b""
         except BlockingIOError:
             return False
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Return how many bytes, FIN included, the far end of a TCP connection has not acknowledged."""
+    found = fcntl.ioctl(sock, termios.TIOCOUTQ, struct.pack("i", 0))  # SIOCOUTQ of tcp(7)
+    return int(struct.unpack("i", found)[0])
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
