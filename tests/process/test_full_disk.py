@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.process.server_process import ServerProcess
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.shared.errors import ZwooleError
 
 APP = """
@@ -117,7 +117,7 @@ def test_what_runs_goes_on_when_the_disk_is_full_and_the_rest_follows_when_it_ha
         clients = [connections.enter_context(server.connect()) for _ in range(250)]
         for client in clients:
             client.send("who are you?")
-        answers = {client.recv(10) for client in clients}
+        answers = {client.recv(PATIENCE_S) for client in clients}
         assert len(answers) == 2
         with pytest.raises(ZwooleError, match=r"reload failed, the old workers stay in service: no space left in "):
             server.reload()
@@ -131,7 +131,7 @@ def test_what_runs_goes_on_when_the_disk_is_full_and_the_rest_follows_when_it_ha
         server.reload()
         for client in clients:
             client.send("who are you?")
-            client.recv(10)
+            client.recv(PATIENCE_S)
         connections.close()
         assert server.stop() == 0
         assert_in_order(server)
@@ -154,7 +154,7 @@ def test_a_master_that_dies_on_a_full_disk_is_replaced_when_there_is_room() -> N
         server.wait_ready()
         with server.connect() as client:
             client.send("who are you?")
-            assert client.recv(10)
+            assert client.recv(PATIENCE_S)
         assert server.stop() == 0
         assert_in_order(server)
 
@@ -180,7 +180,7 @@ def test_a_disk_that_becomes_full_keeps_what_runs(number: str) -> None:
             with pytest.raises(ZwooleError, match="reload failed, the old workers stay in service: no space left"):
                 server.reload()
             client.send("who are you?")
-            assert client.recv(10)
+            assert client.recv(PATIENCE_S)
         os.kill(process(server, "worker", 1)["pid"], signal.SIGKILL)
         server.wait_log("nothing can be started, trying on: no space left in ")
         (server.folder / "full").unlink()

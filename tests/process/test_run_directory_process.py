@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection
 from tests.process.conftest import Serve
 from tests.process.server_process import ServerProcess
 from tests.process.test_full_disk import APP, assert_in_order, process
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.shared.errors import ZwooleError
 
 # A worker that boots waits until it may go on, if the file "wait" is there.
@@ -40,7 +40,7 @@ SLOW = """
 def who_serves(client: ClientConnection) -> str:
     """Return what the worker that answers says."""
     client.send("who are you?")
-    return str(client.recv(10))
+    return str(client.recv(PATIENCE_S))
 
 
 def remove(run_dir: Path, name: str) -> None:

@@ -417,7 +417,7 @@ def test_a_thread_that_the_end_waits_for_is_named(serve: Serve) -> None:
     server = serve(TASKS, max_wait_time=60)
     with server.connect() as client:
         client.send("waits")
-        client.recv(10)
+        client.recv(PATIENCE_S)
     server.send_signal(signal.SIGTERM)
     server.wait_log("this worker has ended but for 1 thread(s), which are waited for: patient")
     server.write("go", "")
@@ -503,8 +503,8 @@ def test_a_timer_with_a_lock_ticks_once_for_all_workers_also_over_a_reload(serve
     server = serve(ONCE, workers=2)
     old = server.pids("worker")
     with server.connect("/stays") as client:
-        numbers = [int(client.recv(10)) for _ in range(20)]
+        numbers = [int(client.recv(PATIENCE_S)) for _ in range(20)]
         server.reload()
         wait_for(lambda: len(set(server.pids("worker")) & set(old)) == 1, "one old worker to end and one to stay")
-        numbers += [int(client.recv(10)) for _ in range(200)]
+        numbers += [int(client.recv(PATIENCE_S)) for _ in range(200)]
     assert sorted(numbers) == list(range(numbers[0], numbers[0] + 220))
