@@ -28,7 +28,9 @@ class Server:
     """A WebSocket server, made of callbacks as in Swoole, of handlers as in Go, or of both.
 
     The script that makes it is run by the supervisor and by every worker. `push` and the other commands work in
-    callbacks, handlers, and threads and tasks that they start.
+    callbacks, handlers, and threads and tasks that they start. They raise NotServing in `worker_start` and after the
+    worker's end, when the worker is not connected to the masters; WrongProcess before `start()`, in the supervisor's
+    callbacks and in forked children. `stats` works in all processes of a running server.
     """
 
     worker_id: int | None = None
@@ -303,6 +305,12 @@ def bind(server: Server, commands: Mapping[str, Callable[..., Any]]) -> None:
     """Put a process's own commands in the place of a server's methods: one call less on the hot path."""
     for name, command in commands.items():
         setattr(server, name, command)
+
+
+def unbind(server: Server) -> None:
+    """Undo `bind`: the server has stopped, and its methods say so again."""
+    for name in COMMANDS:
+        vars(server).pop(name, None)
 
 
 def forbid(server: Server) -> None:

@@ -35,7 +35,7 @@ from zwoole.status import Status
 from zwoole.stopping import Stop
 from zwoole.upkeep import Upkeep
 from zwoole.watching import Watcher
-from zwoole.workers.server import Server, bind, forbid
+from zwoole.workers.server import Server, bind, forbid, unbind
 
 MAX_SLEEP_S = 1.0
 
@@ -124,6 +124,7 @@ class Supervisor:
             self._clean_up()
         if self._crew.complete:
             self._run_callback("shutdown")
+        unbind(self._server)
         return self._stop.exit_code
 
     def _make_crew(self) -> Crew:

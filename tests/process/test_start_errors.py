@@ -347,6 +347,15 @@ def test_what_fails_behind_start_is_not_said_to_have_failed_before_it() -> None:
     assert "before" not in log
 
 
+def test_stats_after_the_end_are_an_error_and_no_zeros() -> None:
+    behind = "print(server.stats())"
+    with ServerProcess(BEHIND.format(event="open", kind="def", error="ValueError", behind=behind)) as server:
+        server.serve()
+        server.stop()
+        last = server.log().splitlines()[-1]
+    assert last.endswith("stats() works in the processes of a running server")
+
+
 @pytest.mark.parametrize(
     ("event", "kind", "error"),
     [
