@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 RETRIEVE_S = 1.0  # for which a failed task may wait for someone to ask for its result
-END_S = 1.0  # for which a cancelled task may clean up
+END_S = 1.0  # for which a cancelled task may clean up, and a thread's job may go on unnamed
 NAMED = 10  # tasks and threads that a line of the log names
 
 log = get_logger("callbacks")
@@ -35,12 +35,27 @@ def watch_threads() -> None:
         sys.unraisablehook = _unraisable
 
 
-def name_threads() -> None:
-    """Say which threads of the app keep this process from ending."""
+def waited_for() -> list[threading.Thread]:
+    """Return the threads of the app that keep this process from ending."""
     main = threading.main_thread()
-    left = [thread.name for thread in threading.enumerate() if thread is not main and not thread.daemon]
+    return [thread for thread in threading.enumerate() if thread is not main and not thread.daemon]
+
+
+def name_threads(threads: Iterable[threading.Thread]) -> None:
+    """Say which threads this process waits for, if some of them have not ended."""
+    left = [thread.name for thread in threads if thread.is_alive()]
     if left:
         log.info("this worker has ended but for %d thread(s), which are waited for: %s", len(left), _list(left))
+
+
+async def end_executor() -> None:
+    """Wait until the threads of `asyncio.to_thread` and the like have finished, and name them if that takes long."""
+    threads = waited_for()  # without the one that asyncio waits in
+    ending = asyncio.ensure_future(asyncio.get_running_loop().shutdown_default_executor())
+    await asyncio.wait({ending}, timeout=END_S)
+    if not ending.done():
+        name_threads(threads)
+    await ending
 
 
 class Tasks:

@@ -25,7 +25,7 @@ from zwoole.shared.settings import Settings
 from zwoole.shared.traces import print_users_part
 from zwoole.shared.turns import TurnCounter
 from zwoole.shared.wire import BYE, DRAIN, HELLO, PROTOCOL_VERSION, WELCOME
-from zwoole.workers.background import Tasks, name_threads, watch_threads
+from zwoole.workers.background import Tasks, end_executor, name_threads, waited_for, watch_threads
 from zwoole.workers.commands import Commands
 from zwoole.workers.dispatch import Dispatcher, check_result, hint
 from zwoole.workers.link import MasterLink
@@ -144,7 +144,7 @@ class Runtime:
             self.loop_failed(error)
         self._control.close()
         self._context.term()
-        name_threads()
+        name_threads(waited_for())
         self.ended = True
         raise SystemExit(0)
 
@@ -246,7 +246,12 @@ class Runtime:
         gc.freeze()
         self._links = [self._connect(reactor, epoch) for reactor, epoch in enumerate(self._epochs)]
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        self._commands.start_flusher()
+        try:
+            self._commands.start_flusher()
+        except RuntimeError as error:
+            log.error("no thread can be started: %s; `ulimit -u` or a container's limit of processes is too low", error)
+            flush()
+            os._exit(BOOT_FAILED)
 
     def _connect(self, reactor: int, epoch: int) -> MasterLink:
         """Connect to a master and tell it what the app serves."""
@@ -449,7 +454,7 @@ class AsyncLoop:
                 log.error("a task raised KeyboardInterrupt", exc_info=error)
         main.result()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.run_until_complete(end_executor())
         self._loop.close()
 
     async def serve(self) -> None:

@@ -424,6 +424,38 @@ def test_a_thread_that_the_end_waits_for_is_named(serve: Serve) -> None:
     assert server.wait() == 0
 
 
+def test_a_job_in_a_thread_of_the_loop_that_the_end_waits_for_is_named(serve: Serve) -> None:
+    server = serve(
+        """
+        import asyncio
+        import os
+        import time
+        from zwoole import Server
+
+        server = Server()
+
+        def job():
+            while not os.path.exists("go"):
+                time.sleep(0.01)
+
+        @server.on("message")
+        async def on_message(server, frame):
+            asyncio.get_running_loop().run_in_executor(None, job)
+            server.push(frame.fd, "started")
+
+        server.start()
+        """,
+        max_wait_time=60,
+    )
+    with server.connect() as client:
+        client.send("start")
+        client.recv(PATIENCE_S)
+    server.send_signal(signal.SIGTERM)
+    server.wait_log("this worker has ended but for 1 thread(s), which are waited for: asyncio_0")
+    server.write("go", "")
+    assert server.wait() == 0
+
+
 @pytest.mark.parametrize("kind", ["def", "async def"])
 def test_an_exception_of_a_signal_handler_ends_the_worker_and_says_so(serve: Serve, kind: str) -> None:
     server = serve(
