@@ -414,7 +414,7 @@ class Crew:
         self._ledger.restarted(exit_name(status))
         wait = backoff(failures)
         if wait:
-            log.info("worker %d is started again in %.1f s, %d boot(s) have failed", child.index, wait, failures)
+            log.info("worker %d is started again in %.1f s: try %d", child.index, wait, failures + 1)
         self._next_tries["worker", child.index] = time.monotonic() + wait
         self._later(wait, lambda: self._fill(child.index))
 
