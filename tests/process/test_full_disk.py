@@ -15,6 +15,7 @@ import pytest
 from tests.process.server_process import ServerProcess
 from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.shared.errors import ZwooleError
+from zwoole.upkeep import PROCESS_BYTES, WIRE_BYTES
 
 APP = """
     import os
@@ -92,6 +93,14 @@ def process(server: ServerProcess, role: str, index: int = 0) -> dict[str, Any]:
     return wait_for(found, f"{role} {index} to serve")
 
 
+def wait_for_lack(server: ServerProcess) -> None:
+    """Wait until there was no room for one process, not for the many of a reload."""
+    size = f"{PROCESS_BYTES + WIRE_BYTES} bytes"
+    server.wait_log(
+        f"nothing can be started, trying on: no space left in the run directory {server.run_dir} for {size}"
+    )
+
+
 def assert_in_order(server: ServerProcess) -> None:
     """Check that nothing was ended by a fault of its own."""
     for trace in ("Traceback", "SIGBUS", "Bus error"):
@@ -123,11 +132,11 @@ def test_what_runs_goes_on_when_the_disk_is_full_and_the_rest_follows_when_it_ha
             server.reload()
         killed = process(server, "worker", 1)["pid"]
         os.kill(killed, signal.SIGKILL)
-        wait_for(lambda: process(server, "worker", 0), "the other worker to serve")
         fill(disk)
-        server.wait_log("nothing can be started, trying on: no space left in ")
+        wait_for_lack(server)
+        assert process(server, "worker", 0)
         (disk / "filler").unlink()
-        assert process(server, "worker", 1)["pid"] != killed
+        wait_for(lambda: process(server, "worker", 1)["pid"] != killed, "another worker")
         server.reload()
         for client in clients:
             client.send("who are you?")
@@ -148,9 +157,9 @@ def test_a_master_that_dies_on_a_full_disk_is_replaced_when_there_is_room() -> N
             left.unlink()
         fill(disk)
         os.kill(server.process.pid, signal.SIGCONT)
-        server.wait_log("nothing can be started, trying on: no space left in ")
+        wait_for_lack(server)
         (disk / "filler").unlink()
-        assert process(server, "master")["pid"] != killed
+        wait_for(lambda: process(server, "master")["pid"] != killed, "another master")
         server.wait_ready()
         with server.connect() as client:
             client.send("who are you?")
@@ -182,7 +191,7 @@ def test_a_disk_that_becomes_full_keeps_what_runs(number: str) -> None:
             client.send("who are you?")
             assert client.recv(PATIENCE_S)
         os.kill(process(server, "worker", 1)["pid"], signal.SIGKILL)
-        server.wait_log("nothing can be started, trying on: no space left in ")
+        wait_for_lack(server)
         (server.folder / "full").unlink()
         server.wait_ready()
         server.reload()

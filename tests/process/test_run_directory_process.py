@@ -142,6 +142,8 @@ def test_a_worker_that_boots_meanwhile_is_replaced(serve: Serve, names: str) -> 
     wait_for(lambda: len(list(server.run_dir.glob("*.progress"))) == 2, "the endpoint of the worker that boots")
     for path in server.run_dir.glob(names):
         path.unlink()
+    if names == "*":
+        server.wait_log("is made anew")
     server.wait_log("is ended: what it needs was removed from the run directory")
     server.wait_log("reload failed, the old workers stay in service")
     assert process(server, "worker")["pid"] == serving
