@@ -38,9 +38,10 @@ lint: $(VENV)/tested
 types: $(VENV)/tested
 	$(BIN)/mypy
 
-# The whole suite, on the compiled build.
+# The whole suite, on the compiled build; the chaos runs, which are load enough, by themselves.
 test-compiled: $(VENV)/tested
-	ZWOOLE_EXPECT_BUILD=compiled $(PYTEST) tests
+	ZWOOLE_EXPECT_BUILD=compiled $(PYTEST) tests --ignore=tests/chaos
+	ZWOOLE_EXPECT_BUILD=compiled $(BIN)/python -m pytest tests/chaos
 
 # Its part that starts no server.
 test-bytes: $(VENV)/tested
