@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,17 @@ def test_each_reactor_has_a_socket_of_its_own_on_the_same_port(opened: list[sock
     assert len(groups) == 3
     assert len({each.getsockname() for group in groups for each in group}) == 1
     assert all(each.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for group in groups for each in group)
+
+
+@pytest.mark.parametrize(("limit", "said"), [("4096\n", False), ("128\n", True), ("", False), (None, False)])
+def test_a_backlog_that_the_kernel_cuts_down_is_said(
+    tmp_path: Path, log: pytest.LogCaptureFixture, limit: str | None, said: bool
+) -> None:
+    if limit is not None:
+        (tmp_path / "somaxconn").write_text(limit)
+    listening.check_backlog(4096, tmp_path / "somaxconn")
+    message = "backlog is 4096, but the kernel keeps 128: raise net.core.somaxconn, or lower backlog"
+    assert log.messages == [message] * said
 
 
 @pytest.mark.parametrize("reactor_num", [1, 2])
@@ -154,20 +166,40 @@ def test_errors_are_explained(number: int, words: str) -> None:
 
 PASSED = """
 import os, socket, sys
+from zwoole.daemon import detach
+from zwoole.listening import passed_sockets
+from zwoole.notify import READY, Notifier
 kind = sys.argv[1]
 made = socket.socketpair()[0] if kind == "pair" else socket.create_server(("127.0.0.1", 0))
 os.dup2(made.fileno(), 3)
-os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid() if kind != "other" else 1))
-from zwoole.listening import passed_sockets
+pid = {"other": "1", "nonsense": "x"}.get(kind, str(os.getpid()))
+os.environ.update(LISTEN_FDS="" if kind == "none" else "1", LISTEN_PID=pid)
+if kind == "daemon":
+    detach("")
 found = passed_sockets()
-print([listening.getsockname() == made.getsockname() for listening in found], "LISTEN_FDS" in os.environ)
+print([listening.getsockname() == made.getsockname() for listening in found], "LISTEN_FDS" in os.environ, flush=True)
+Notifier().send(READY)
 """
+NOT_OURS_EITHER = "the service manager passed sockets to process 1, not to this one: start it with `exec`"
 
 
-@pytest.mark.parametrize(("kind", "printed"), [("ours", "[True] False\n"), ("other", "[] False\n")])
-def test_sockets_that_a_service_manager_passed_are_taken_where_they_are_ours(kind: str, printed: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "printed", "said"),
+    [
+        ("ours", "[True] False\n", ""),
+        ("other", "[] False\n", NOT_OURS_EITHER),
+        ("nonsense", "[] False\n", ""),
+        ("none", "[] False\n", ""),
+        ("daemon", "[True] False\n", "serving in the background"),
+    ],
+)
+def test_sockets_that_a_service_manager_passed_are_taken_where_they_are_ours(
+    kind: str, printed: str, said: str
+) -> None:
     run = subprocess.run([sys.executable, "-c", PASSED, kind], capture_output=True, text=True, check=True)
     assert run.stdout == printed
+    assert said in run.stderr
+    assert bool(said) is bool(run.stderr)
 
 
 def test_a_passed_descriptor_that_does_not_listen_is_refused() -> None:

@@ -43,6 +43,12 @@ def test_a_watchdog_that_is_meant_for_another_process(monkeypatch: pytest.Monkey
     assert Notifier().watchdog_s == 0.0
 
 
+@pytest.mark.parametrize("nonsense", ["", "soon", "-1"])
+def test_a_watchdog_without_a_time_is_none(monkeypatch: pytest.MonkeyPatch, nonsense: str) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", nonsense)
+    assert Notifier().watchdog_s == 0.0
+
+
 def test_without_a_manager_nothing_is_sent_and_one_that_is_gone_does_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

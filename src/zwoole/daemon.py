@@ -24,6 +24,7 @@ def detach(log_file: str) -> None:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     listening.bind("")  # the kernel gives it an abstract name
     name = listening.getsockname()
+    first = str(os.getpid())
     pid = os.fork()
     if pid:
         raise SystemExit(wait(pid, listening, log_file))
@@ -32,6 +33,8 @@ def detach(log_file: str) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
+    if os.environ.get("LISTEN_PID") == first:  # sockets of the service manager: they are this process's now
+        os.environ["LISTEN_PID"] = str(os.getpid())
     os.environ["NOTIFY_SOCKET"] = "@" + name[1:].decode()
 
 

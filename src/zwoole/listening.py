@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 from zwoole.shared.errors import StartError
 from zwoole.shared.log import get_logger
 from zwoole.shared.settings import Settings
 
+SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 FIRST_PASSED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 
 log = get_logger("supervisor")
@@ -27,6 +29,7 @@ def listen(settings: Settings) -> list[list[socket.socket]]:
     if passed := passed_sockets():
         log.info("listening on sockets of the service manager: host and port in the settings do not count")
         return [passed, *([listening.dup() for listening in passed] for _ in range(settings.reactor_num - 1))]
+    check_backlog(settings.backlog, SOMAXCONN)
     addresses = resolve(settings.host, settings.port)
     first = bind_all(ports_alike(addresses, settings), settings)
     if settings.reactor_num == 1:
@@ -39,15 +42,35 @@ def listen(settings: Settings) -> list[list[socket.socket]]:
     ]
 
 
+def check_backlog(wanted: int, limit: Path) -> None:
+    """Say that the kernel keeps fewer connections than were asked for: it cuts the number down without a word.
+
+    Args:
+        wanted: how many connections are to wait until they are accepted.
+        limit: the file that has the kernel's limit.
+    """
+    try:
+        allowed = int(limit.read_text())
+    except (OSError, ValueError):  # not shown to this process
+        return
+    if allowed < wanted:
+        log.warning(
+            "backlog is %d, but the kernel keeps %d: raise net.core.somaxconn, or lower backlog", wanted, allowed
+        )
+
+
 def passed_sockets() -> list[socket.socket]:
     """Return the listening sockets that a service manager opened for this process, as sd_listen_fds(3) has it.
 
     Raises:
         StartError: what it passed does not listen for streams.
     """
-    meant, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "0")
+    meant, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
-    if meant != str(os.getpid()):
+    if not meant.isdecimal() or not count.isdecimal():
+        return []
+    if int(meant) != os.getpid():
+        log.warning("the service manager passed sockets to process %s, not to this one: start it with `exec`", meant)
         return []
     passed = []
     for descriptor in range(FIRST_PASSED, FIRST_PASSED + int(count)):

@@ -21,10 +21,9 @@ class Notifier:
     def __init__(self) -> None:
         """Take the variables out of the environment: they are for this process alone."""
         address = os.environ.pop("NOTIFY_SOCKET", "")
-        microseconds = int(os.environ.pop("WATCHDOG_USEC", "0"))
-        meant = int(os.environ.pop("WATCHDOG_PID", str(os.getpid())))
+        asked, meant = os.environ.pop("WATCHDOG_USEC", ""), os.environ.pop("WATCHDOG_PID", str(os.getpid()))
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self.watchdog_s = microseconds / 1e6 if meant == os.getpid() else 0.0
+        self.watchdog_s = int(asked) / 1e6 if asked.isdecimal() and meant == str(os.getpid()) else 0.0
 
     def send(self, state: str) -> None:
         """Send lines of the form NAME=value; a manager that is gone or slow holds nobody up."""
