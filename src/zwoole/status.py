@@ -13,6 +13,7 @@ import psutil
 from zwoole.children import Child
 from zwoole.crew import Crew
 from zwoole.shared import outlet, stats
+from zwoole.shared.printable import printable
 
 
 class Status:
@@ -33,9 +34,9 @@ class Status:
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._started, 1),
             "state": "stopping" if crew.stopping else "serving" if crew.complete else "starting",
-            "target": self._target,
+            "target": printable(self._target),
             "listening": self._listening,
-            "run_dir": self._run_dir,
+            "run_dir": printable(self._run_dir),
             "worker_num": crew.worker_num,
             "needs_restart": crew.file_settings.changed,
             "missing": [dataclasses.asdict(missing) for missing in crew.missing()],
