@@ -168,10 +168,13 @@ def test_a_process_can_be_terminated(shared: Shared, kind: str, method: str) -> 
 
 @pytest.mark.parametrize(("kind", "method"), METHODS)
 def test_a_pool_works_and_ends_with_its_block(shared: Shared, kind: str, method: str) -> None:
+    """Also while one of its processes is busy."""
     code = f"""
     with multiprocessing.get_context("{method}").Pool(1) as pool:
         answer = pool.apply(square, [7])
-        pool.apply_async(sleep)
+        pool.apply_async(forever, ["busy in {method}"])
+        while not os.path.exists("busy in {method}"):
+            time.sleep(0.01)
     return answer
     """
     assert ask(shared(kind), code) == "49"
