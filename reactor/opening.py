@@ -197,7 +197,7 @@ class Opening:
             return
         self._timeouts.stop(connection.fd)
         response = switching_protocols(upgrade, subprotocol, (), response_of(agreement))
-        self._switch(connection, upgrade, agreement, response)
+        self._switch(connection, upgrade, subprotocol, agreement, response)
         self._router.open(connection)
         if self.on_open is not None:
             self.on_open(connection)
@@ -212,7 +212,7 @@ class Opening:
         self._timeouts.stop(connection.fd)
         del self._asked[connection.fd]
         self._record(connection, upgrade, subprotocol)
-        self._switch(connection, upgrade, agreement, response)
+        self._switch(connection, upgrade, subprotocol, agreement, response)
         self._router.open_asked(connection)
         self._router.read_on(connection)
         if self.on_open is not None:
@@ -223,9 +223,19 @@ class Opening:
             upgrade.target, upgrade.headers, connection.remote_addr, connection.remote_port, subprotocol
         )
 
-    def _switch(self, connection: Connection, upgrade: Upgrade, agreement: Agreement | None, response: bytes) -> None:
+    def _switch(
+        self,
+        connection: Connection,
+        upgrade: Upgrade,
+        subprotocol: str | None,
+        agreement: Agreement | None,
+        response: bytes,
+    ) -> None:
         """Answer 101: from here on the connection speaks frames, compressed as agreed."""
         self.accepted += 1
+        if upgrade.subprotocols and subprotocol is None:
+            names = upgrade.subprotocols
+            log.debug("fd %d offers the subprotocols %a, and gets none: browsers give up then", connection.fd, names)
         if self.on_upgrade is not None:
             self.on_upgrade(connection, upgrade.target.decode("latin-1"))
         connection.framed = self._framed

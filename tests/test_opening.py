@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import struct
 from collections.abc import Iterator
@@ -298,6 +299,18 @@ def test_the_worker_is_asked_before_the_101(asking: Reactor, worker: Worker, cli
     assert worker.link.connections == asking.router.slots[0].connections == 1
     worker.finish(opened, message)
     assert asking.router.is_idle(client.connection)
+
+
+@pytest.mark.parametrize(("offered", "noted"), [(b"chat, superchat", True), (b"", False), (None, False)])
+def test_subprotocols_that_get_no_answer_are_noted_for_whoever_looks(
+    reactor: Reactor, worker: Worker, client: Client, log: pytest.LogCaptureFixture, offered: bytes | None, noted: bool
+) -> None:
+    log.set_level(logging.DEBUG, "zwoole")
+    more = b"" if offered is None else b"Sec-WebSocket-Protocol: " + offered + b"\r\n"
+    client.send(HEAD.replace(b"\r\n\r\n", b"\r\n" + more + b"\r\n"))
+    assert client.read().startswith(b"HTTP/1.1 101 ")
+    message = "offers the subprotocols ('chat', 'superchat'), and gets none: browsers give up then"
+    assert [message in line for line in log.messages if "subprotocol" in line] == [True] * noted
 
 
 @pytest.mark.parametrize("asks", [False, True])
