@@ -128,6 +128,21 @@ def test_what_a_script_means_to_raise_is_raised(folder: Path, started: Started, 
         run_app("app.py", [], {}, None)
 
 
+def test_what_fails_in_start_is_not_said_to_be_the_apps(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("no such luck")
+
+    monkeypatch.setattr(launch, "supervise", broken)
+    (folder / "app.py").write_text(START)
+    with pytest.raises(StartError, match="the supervisor failed, not the app"):
+        run_app("app.py", [], {}, None)
+    printed = capsys.readouterr().err
+    assert "in broken" in printed
+    assert printed.endswith("OSError: no such luck\n")
+
+
 def test_main_is_a_script_or_a_module(folder: Path) -> None:
     main = ModuleType("__main__")
     main.__spec__ = None

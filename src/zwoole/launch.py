@@ -7,6 +7,7 @@ import os
 import runpy
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -208,7 +209,13 @@ def run_app(
     def starter(server: Server) -> None:
         nonlocal reached
         reached = True
-        supervise(server, overrides, run_dir, watched)
+        try:
+            supervise(server, overrides, run_dir, watched)
+        except (ZwooleError, SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:  # it is not the app's, so all of its frames are shown
+            traceback.print_exc()
+            raise StartError("the supervisor failed, not the app: its traceback stands above") from None
 
     signals.heed_while_starting()
     role.set_starter(starter)

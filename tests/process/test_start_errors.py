@@ -215,7 +215,7 @@ def test_run_directory_that_is_a_file() -> None:
         server.write("run", "")
         server.start()
         assert server.wait() == EXIT_CANNOT_START
-        assert server.log() == f"zwoole: cannot make the run directory {server.run_dir}: File exists\n"
+        assert server.log() == f"zwoole: the run directory {server.run_dir} is not a directory\n"
 
 
 def test_run_directory_with_a_path_too_long() -> None:
