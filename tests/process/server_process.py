@@ -73,6 +73,14 @@ class ServerProcess(Serving):
         """Wait until the masters and all workers serve."""
         wait_for(self.is_ready, "all processes to be ready", within)
 
+    def wait_acknowledged(self) -> None:
+        """Wait until the masters know that all events have finished: if a worker is killed now, its clients stay."""
+
+        def outstanding() -> int:
+            return sum(worker["outstanding"] for master in self.status()["masters"] for worker in master["workers"])
+
+        wait_for(lambda: not outstanding(), "all events to be acknowledged")
+
     def is_ready(self) -> bool:
         """Tell whether as many masters and workers serve as were asked for."""
         if not super().is_ready():

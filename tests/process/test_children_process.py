@@ -307,13 +307,14 @@ def test_a_forked_child_has_a_name_of_its_own(plain: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_forked_child_keeps_none_of_the_servers_connections(shared: Shared, kind: str) -> None:
+def test_a_forked_child_keeps_none_of_the_servers_connections(serve: Serve, kind: str) -> None:
     """A master takes a worker's end for certain when both its process and its connection are gone."""
+    server = serve(KINDS[kind])
     what = 'repr([os.readlink(entry) for entry in os.scandir("/proc/self/fd") if os.path.lexists(entry)])'
-    listed = ask(shared(kind), FORK_AND_RETURN_TEXT.format(what=what))
+    listed = ask(server, FORK_AND_RETURN_TEXT.format(what=what))
     event_loops = 0 if kind == "def" else 2  # the pair of sockets by which asyncio's loop wakes itself
     assert listed.count("socket:") == event_loops, listed
-    of_worker = ask(shared(kind), f"return {what}")
+    of_worker = ask(server, f"return {what}")
     assert of_worker.count("pipe:") - listed.count("pipe:") == 3  # the lifeline, and both ends of the mailbox's
 
 
@@ -331,6 +332,7 @@ def test_a_killed_workers_connections_are_taken_over_while_a_forked_pool_lives(s
         client.recv(PATIENCE_S)
         stubborn = psutil.Process(int(wait_for(lambda: read(server, "pid"), "the child")))
         (before,) = server.pids("worker")
+        server.wait_acknowledged()
         os.kill(before, signal.SIGKILL)
         client.send("return os.getpid()")
         assert client.recv(PATIENCE_S) != str(before)
@@ -428,6 +430,7 @@ def test_a_child_ends_with_any_callback(serve: Serve, kind: str, end: str, code:
     with server.connect() as client:
         client.send("")
         server.wait_line(f"message {code}")
+        server.wait_acknowledged()
         (worker,) = server.pids("worker")
         os.kill(worker, signal.SIGKILL)
         server.wait_line(f"pipe_message {code}")

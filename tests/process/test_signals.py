@@ -236,6 +236,7 @@ def test_a_death_is_told_whatever_the_script_does_at_sigchld(serve: Serve, handl
     server = serve(WITH_HANDLERS.replace("CHILD_HANDLER", handler))
     with server.connect() as client:
         worker = who_serves(client)
+        server.wait_acknowledged()
         os.kill(worker, signal.SIGKILL)
         server.wait_log(f"worker 0 (pid {worker}) was ended by SIGKILL (9)")
         wait_for(lambda: who_serves(client) != worker, "another to serve")
