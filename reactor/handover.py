@@ -15,6 +15,7 @@ import itertools
 
 from zwoole.reactor.closing import Closing
 from zwoole.reactor.connection import ENDING, HANDSHAKE, OPEN, Connection
+from zwoole.reactor.deadlines import Wheel
 from zwoole.reactor.loop import Loop
 from zwoole.reactor.outbound import Outbound
 from zwoole.reactor.registry import Registry
@@ -53,7 +54,7 @@ class Handover:
         self._outbound = outbound
         self._adopt_timeout = settings.adopt_timeout
         self._handover_timeout = settings.handover_timeout
-        self._farewells = loop.add_wheel(self._part)  # handler connections of retiring workers
+        self._farewells: Wheel | None = None  # handler connections of retiring workers
         self._spreading: set[WorkerSlot] = set()  # places whose connections are being given to others
         self._sending_away: Slices[Connection] | None = None
 
@@ -72,13 +73,16 @@ class Handover:
         link.active = False
         link.retiring = True
         self._router.forget_line(link)
+        if self._farewells is None:  # not before, since every turn of the loop looks at every kind of timeout
+            self._farewells = self._loop.add_wheel(self._part)
+        farewells = self._farewells
         step = self._handover_timeout / (link.handlers or 1)
         ends = itertools.count(step, step)
 
         def leave(connection: Connection) -> None:
             if connection.owner is link:
                 if connection.handler:
-                    self._farewells.start(connection.fd, next(ends))
+                    farewells.start(connection.fd, next(ends))
                 else:
                     self._router.settle(connection)
 
