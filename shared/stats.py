@@ -37,12 +37,18 @@ EMPTY: dict[str, tuple[Counters, Counters]] = {  # by role: counters, gauges
             **dict.fromkeys(("rate_pauses", "accept_rests", "pings", "messages_in", "bytes_in"), 0),
             **dict.fromkeys(("messages_out", "bytes_out", "pushes_dropped", "messages_dropped"), 0),
             **dict.fromkeys(("slow_readers_closed", "pipe_messages", "pipe_messages_dropped"), 0),
-            **dict.fromkeys(("worker_deaths", "replays", "handovers"), 0),
+            **dict.fromkeys(("worker_deaths", "replays", "handovers", "log_lines_lost"), 0),
         },
         dict.fromkeys(("connections", "queued_bytes", "parked_bytes", "partial_bytes", *LARGEST), 0),
     ),
     WORKER: (
-        {"events": {}, "callback_times": [0] * (len(TIME_BOUNDS) + 1), "callback_seconds": 0, "failures": {}},
+        {
+            "events": {},
+            "callback_times": [0] * (len(TIME_BOUNDS) + 1),
+            "callback_seconds": 0,
+            "failures": {},
+            "log_lines_lost": 0,
+        },
         dict.fromkeys(("unfinished", "in_flight_bytes"), 0),
     ),
 }

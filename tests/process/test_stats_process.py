@@ -205,7 +205,9 @@ def test_every_number_is_a_metric_too_and_in_every_total(serve: Serve) -> None:
     for role in ("master", "worker"):
         for names in EMPTY[role]:
             assert set(names) <= set(stats[f"{role}s"][0])
-    assert set(stats["total"]) == {name for parts in EMPTY.values() for names in parts for name in names} | {"restarts"}
+    supervisors = {"restarts", "workers_wanted", "workers_ready", "failed_boots"}
+    counted = {name for parts in EMPTY.values() for names in parts for name in names}
+    assert set(stats["total"]) == counted | supervisors
     common = {"index", "pid", "incarnation", "uptime_s", "written_s_ago"}
     assert set(stats["masters"][0]) == common | {spec[0] for spec in (*MASTER_COUNTERS, *MASTER_GAUGES)}
     times = {"callback_times", "callback_seconds"}
