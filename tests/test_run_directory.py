@@ -233,6 +233,18 @@ def test_a_path_too_long_for_sockets_is_refused_before_anything_is_made(tmp_path
     assert not path.exists()
 
 
+def test_a_path_that_is_not_utf_8_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(StartError, match="must be UTF-8"):
+        RunDirectory(path)
+    assert not path.exists()
+
+
+def test_an_app_whose_path_is_not_utf_8_has_a_run_directory_too(place: Path) -> None:
+    apps = [os.fsdecode(name) for name in (b"/caf\xe9.py", b"/caf\xe8.py")]
+    assert len({choose(None, 8080, app) for app in apps}) == 2
+
+
 def test_what_is_not_there_is_not_running(place: Path) -> None:
     assert running() == []
     assert not is_running(place / "nothing")

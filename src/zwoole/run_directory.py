@@ -85,7 +85,7 @@ def choose(given: str | None, port: int, target: str) -> Path:
             return Path(told).absolute()
         except FileNotFoundError:
             raise StartError(f"the current folder is gone, so {told} is nowhere: give an absolute --run-dir") from None
-    digest = hashlib.sha256(str(Path(target).absolute()).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(os.fsencode(Path(target).absolute())).hexdigest()[:8]
     name = f"{port}-{digest}" if port else f"{port}-{digest}-{os.getpid()}"
     reasons = []
     for home in homes():
@@ -109,8 +109,8 @@ class RunDirectory:
         """Make the directory where it is missing, check that it is ours alone, and take its lock.
 
         Raises:
-            StartError: it is somebody else's, open to others, in use, holds other things, its path is too long, or the
-                disk is full.
+            StartError: it is somebody else's, open to others, in use, holds other things, its path is too long or not
+                UTF-8, or the disk is full.
         """
         self.path = path
         self._lock = -1
@@ -120,6 +120,10 @@ class RunDirectory:
                 f"the run directory's path is too long for Unix sockets: {path}; give a shorter one, with --run-dir or"
                 " the variable RUNTIME_DIRECTORY"
             )
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:  # ZeroMQ takes addresses as text
+            raise StartError(f"the run directory's path must be UTF-8, not {str(path)!a}") from None
         make_private(path)
         check_ours(path)
         self._take()
