@@ -30,7 +30,9 @@ cdef class Dispatcher:
     )
     cpdef void take_batch(self, MasterLink link, list parts) except *
 
-    @cython.locals(before=double, now=double)
     cdef void _take_rare(self, MasterLink link, unsigned long long sequence, int kind, BatchReader event) except *
+
+    @cython.locals(before=double, seconds=double)
+    cdef void _run(self, int kind, long long fd, object body) except *
 
     cdef void _take_command(self, MasterLink link, unsigned long long sequence, int kind, BatchReader event) except *

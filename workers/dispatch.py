@@ -175,15 +175,7 @@ class Dispatcher:
             if self.scheduler is not None:
                 self.scheduler.add(link, 0, CLOSE, fd, body)
                 continue
-            self._commands.ended.discard(fd)
-            name, callback, arguments = self.arguments(CLOSE, fd, body)
-            if callback is not None:
-                try:
-                    check_result(callback(*arguments))
-                except BaseException as error:
-                    self.callback_failed(name, fd, error)
-                if self.forked:
-                    leave()
+            self._run(CLOSE, fd, body)
             self.events += 1
         link.owned.clear()
 
@@ -258,10 +250,19 @@ class Dispatcher:
         if self.scheduler is not None:
             self.scheduler.add(link, sequence, kind, fd, body)
             return
+        if NAMES[kind] in self._callbacks:
+            link.started(sequence)
+        self._run(kind, fd, body)
+        link.finished(sequence)
+        self.events += 1
+        if link.flush_due():
+            self._commands.flush()
+
+    def _run(self, kind: int, fd: int, body: Any) -> None:
+        """Run the callback of an event that is no message, if the app has one."""
         name, callback, arguments = self.arguments(kind, fd, body)
         if callback is not None:
             before = monotonic()
-            link.started(sequence)
             try:
                 result = callback(*arguments)
                 if self.forked:
@@ -271,18 +272,14 @@ class Dispatcher:
                     self.answer_handshake(body, result)
             except BaseException as error:
                 self.callback_failed(name, fd, error)
-            now = monotonic()
-            self.counts.ran(now - before)
-            if now - before > self.slow_s:
-                self.report_slow(name, fd, now - before)
+            seconds = monotonic() - before
+            self.counts.ran(seconds)
+            if seconds > self.slow_s:
+                self.report_slow(name, fd, seconds)
         elif kind == HANDSHAKE:  # asked for by a predecessor whose code had the callback
             self._commands.answer_handshake(fd, Accept())
         if kind == CLOSE:
             self._commands.ended.discard(fd)
-        link.finished(sequence)
-        self.events += 1
-        if link.flush_due():
-            self._commands.flush()
 
     def _body(self, link: MasterLink, kind: int, fd: int, event: BatchReader) -> Any:
         """Return what an event carries, and keep the account of whose connection it is."""
