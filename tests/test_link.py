@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.worker_parts import PATIENCE_MS, Master, message
+from zwoole.shared.memory import anonymous, reserve
 from zwoole.shared.progress import FINISHED, STARTED
+from zwoole.shared.turns import TURNS_BYTES, TurnCounter
 from zwoole.shared.wire import ACK, PUSH
 
 
@@ -66,6 +70,17 @@ def test_progress_is_marked(master: Master) -> None:
     assert master.progress.read(3) == STARTED
     master.link.finished(3)
     assert master.progress.read(3) == FINISHED
+
+
+def test_the_end_of_an_event_is_a_turn_of_the_process(master: Master, tmp_path: Path) -> None:
+    """A batch of slow callbacks does not hang, also if the flusher has sent what each of them pushed."""
+    memory = anonymous("turns", tmp_path)
+    reserve(memory, 0, TURNS_BYTES)
+    master.link.turns = TurnCounter(memory)
+    os.close(memory)
+    for sequence in range(3):
+        master.link.finished(sequence)
+    assert master.link.turns.read() == 3
 
 
 def test_nothing_to_send_is_no_batch(master: Master) -> None:

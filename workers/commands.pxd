@@ -2,7 +2,6 @@ import cython
 
 from zwoole.shared.mask cimport is_utf8
 from zwoole.shared.table cimport ConnectionTable
-from zwoole.shared.turns cimport TurnCounter
 from zwoole.shared.wire cimport BatchReader, BatchWriter
 from zwoole.workers.flusher cimport Flusher
 from zwoole.workers.link cimport MasterLink
@@ -17,7 +16,6 @@ cdef class Commands:
     cdef readonly object mailbox
     cdef public Py_ssize_t output_limit
     cdef public Py_ssize_t pipe_queue_bytes
-    cdef public TurnCounter turns
     cdef public object on_welcome
     cdef public bint said_goodbye
     cdef public bint masters_ended

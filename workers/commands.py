@@ -26,7 +26,6 @@ from zwoole.shared.frames import MAX_CONTROL_PAYLOAD, OP_BINARY, OP_TEXT
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.mask import is_utf8
 from zwoole.shared.request import MAX_STATE_BYTES
-from zwoole.shared.turns import TurnCounter
 from zwoole.shared.wire import (
     ACCEPT,
     BROADCAST,
@@ -63,7 +62,6 @@ class Commands:
         on_wait: called again and again while a push waits: the supervisor's word must not wait with it.
         output_limit: bytes that may wait to be sent to one client; set by the runtime.
         pipe_queue_bytes: most bytes of messages that may wait for one worker; set by the runtime.
-        turns: counts this process's turns, None if nobody looks: a batch of slow callbacks is no turn that hangs.
         on_welcome: called with a link and the master's answer to its hello, if a command needs that before the loop has
             read it; set by the runtime.
         said_goodbye: whether the worker has closed its links, for good.
@@ -86,7 +84,6 @@ class Commands:
         "output_limit",
         "pipe_queue_bytes",
         "said_goodbye",
-        "turns",
     )
 
     def __init__(self, reactor_num: int, up_window: int) -> None:
@@ -105,7 +102,6 @@ class Commands:
         self.on_welcome: Callable[[MasterLink, bytes], None]
         self.output_limit = 2 << 20
         self.pipe_queue_bytes = 4 << 20
-        self.turns: TurnCounter | None = None
         self.said_goodbye = False
         self.masters_ended = False
         self.ended: set[int] = set()
@@ -286,8 +282,6 @@ class Commands:
             self._send_waiting()
         finally:
             flusher.leave(before)
-        if self.turns is not None:
-            self.turns.tick()
 
     def start_flusher(self) -> None:
         """From now on, send output in time also while a callback runs."""

@@ -2,6 +2,7 @@ import cython
 
 from zwoole.shared.progress cimport ProgressMap
 from zwoole.shared.table cimport ConnectionTable
+from zwoole.shared.turns cimport TurnCounter
 from zwoole.shared.wire cimport BatchWriter
 from zwoole.workers.flusher cimport Flusher
 
@@ -22,6 +23,7 @@ cdef class MasterLink:
     cdef readonly set owned
     cdef public list inbox
     cdef readonly object memory
+    cdef public TurnCounter turns
     cdef ProgressMap _progress
     cdef Flusher _flusher
     cdef object _run_dir

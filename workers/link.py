@@ -21,6 +21,7 @@ from zwoole.shared.progress import FINISHED, RING, STARTED, ProgressMap
 from zwoole.shared.ring import SharedMemory
 from zwoole.shared.rundir import endpoint, progress_path
 from zwoole.shared.table import ConnectionTable
+from zwoole.shared.turns import TurnCounter
 from zwoole.shared.wire import ACK, RINGS, SYNC, BatchWriter
 from zwoole.workers.flusher import Flusher
 
@@ -48,6 +49,8 @@ class MasterLink:
         owned: fds of the connections that this worker was told of, and not of their end.
         inbox: batches that were read while a push waited for credit.
         memory: the payload rings, None where there are none.
+        turns: counts this process's turns, None if nobody looks. The end of an event counts as one: a batch of slow
+            callbacks does not hang.
     """
 
     __slots__ = (
@@ -72,6 +75,7 @@ class MasterLink:
         "sent",
         "socket",
         "table",
+        "turns",
         "up_window",
         "writer",
     )
@@ -99,6 +103,7 @@ class MasterLink:
         self.owned: set[int] = set()
         self.inbox: list[list[bytes]] = []
         self.memory: SharedMemory | None = None
+        self.turns: TurnCounter | None = None
         self._progress: ProgressMap | None = None
         self._flusher = flusher
         self._run_dir = run_dir
@@ -176,6 +181,8 @@ class MasterLink:
         """Note that an event is done with: its acknowledgement leaves with the next batch."""
         if self._progress is not None:
             self._progress.mark(sequence, FINISHED)
+        if self.turns is not None:
+            self.turns.tick()
         flusher = self._flusher
         before = flusher.enter()
         if self._ack_count and sequence == self._ack_first + self._ack_count:

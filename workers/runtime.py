@@ -95,7 +95,6 @@ class Runtime:
         self._commands.on_wait = self.obey
         self._commands.on_welcome = self._welcomed
         self._turns = turns
-        self._commands.turns = self._turns
         self._dispatcher: Dispatcher
         self.recorder: Recorder
         self._server: Server
@@ -261,6 +260,7 @@ class Runtime:
             "handlers": sorted(self._server.handlers),
         }
         link = MasterLink(self._context, self._run_dir, self._incarnation, epoch, self._commands.flusher)
+        link.turns = self._turns
         link.writer.add_bytes(HELLO, PROTOCOL_VERSION, msgpack.packb(hello))
         link.flush()
         self._commands.links[reactor] = link
