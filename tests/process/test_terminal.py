@@ -10,6 +10,7 @@ import sys
 import termios
 import threading
 from collections.abc import Iterator
+from contextlib import closing, suppress
 
 import pytest
 
@@ -59,14 +60,25 @@ class Terminal:
         attributes[3] |= termios.TOSTOP  # `stty tostop`: jobs in the background that write are stopped
         termios.tcsetattr(self.descriptor, termios.TCSANOW, attributes)
         self.text = ""
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def close(self) -> None:
+        """Close it here, where it was the last that had it open."""
+        os.close(self.descriptor)
+        self._reader.join()
+        os.close(self._user)
 
     def _read(self) -> None:
-        try:
+        with suppress(OSError):  # nobody has it open any more
             while data := os.read(self._user, 65536):
                 self.text += data.decode()
-        except OSError:  # the last process that had it open has ended
-            pass
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    with closing(Terminal()) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -75,8 +87,7 @@ def server() -> Iterator[ServerProcess]:
         yield prepared
 
 
-def test_a_job_in_the_background_that_may_not_write_goes_on_serving(server: ServerProcess) -> None:
-    terminal = Terminal()
+def test_a_job_in_the_background_that_may_not_write_goes_on_serving(server: ServerProcess, terminal: Terminal) -> None:
     command = [sys.executable, "-c", SHELL, str(terminal.descriptor), *server.command]
     shell = subprocess.Popen(
         command,
