@@ -15,6 +15,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -51,7 +52,7 @@ def held_back() -> Iterator[None]:
 
 def ignore() -> None:
     """Ignore the signals from now on, in a master: it starts no programs that would inherit that."""
-    for number in SUPERVISORS:
+    for number in (*SUPERVISORS, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     let_through()
 
@@ -93,6 +94,16 @@ def take(number: int, handler: Handler) -> None:
     signal.signal(number, handler)
     if callable(handler):
         signal.siginterrupt(number, False)
+
+
+def is_caught(number: int) -> bool:
+    """Tell whether something handles a signal here, also what Python does not know of, such as faulthandler."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return callable(signal.getsignal(number))
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def give_back() -> None:

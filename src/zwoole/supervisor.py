@@ -239,6 +239,8 @@ class Supervisor:
         signals.take(signal.SIGCHLD, signal.SIG_DFL)
         for number in signals.SUPERVISORS:
             signals.take(number, queue)
+        if not signals.is_caught(signal.SIGUSR2):  # which would end this process
+            signals.take(signal.SIGUSR2, queue)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signals.let_through()
 
@@ -253,6 +255,8 @@ class Supervisor:
                 self._stop.at_once()
             elif number in (signal.SIGHUP, signal.SIGUSR1):
                 self._crew.reload(None)
+            elif number == signal.SIGUSR2:
+                log.warning("SIGUSR2 reloads task workers, of which there are none; SIGUSR1 reloads workers")
             elif number == signal.SIGRTMIN:
                 self._reopen_log()
             elif number in (signal.SIGTTIN, signal.SIGTTOU):

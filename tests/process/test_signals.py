@@ -13,7 +13,7 @@ from tests.process.conftest import Serve
 from tests.process.server_process import ServerProcess
 from tests.process.test_deaths import who_serves
 from tests.process.test_stop import HOUR_S, close_code
-from tests.process.waiting import wait_for
+from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.shared.signals import SUPERVISORS
 from zwoole.stopping import EXIT_FORCED
 
@@ -297,3 +297,22 @@ def test_signals_that_a_parent_held_back_are_heard() -> None:
         server.send_signal(signal.SIGHUP)
         server.wait_log("reload: done")
         assert server.stop() == 0
+
+
+def test_sigusr2_which_is_for_task_workers_in_swoole_ends_nothing(serve: Serve) -> None:
+    server = serve(APP)
+    with server.connect() as client:
+        os.killpg(server.process.pid, signal.SIGUSR2)
+        server.wait_log("SIGUSR2 reloads task workers, of which there are none; SIGUSR1 reloads workers")
+        client.send("")
+        client.recv(PATIENCE_S)
+    assert server.stop() == 0
+    assert "ERROR" not in server.log()
+
+
+def test_sigusr2_that_the_script_has_taken_stays_its_own(serve: Serve) -> None:
+    server = serve("import faulthandler, signal\nfaulthandler.register(signal.SIGUSR2)\n" + textwrap.dedent(APP))
+    server.send_signal(signal.SIGUSR2)
+    server.wait_log("most recent call first")
+    assert server.stop() == 0
+    assert "task workers" not in server.log()
