@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import time
 from functools import partial
@@ -32,7 +31,7 @@ from zwoole.reactor.registry import Registry
 from zwoole.reactor.router import Router
 from zwoole.shared import control, open_files, outlet, stats
 from zwoole.shared.log import get_logger, reopen
-from zwoole.shared.rundir import control_address, snapshot_path
+from zwoole.shared.rundir import control_address, remove_abandoned, snapshot_path
 from zwoole.shared.settings import Settings
 from zwoole.shared.snapshot import Snapshot
 from zwoole.shared.table import ConnectionTable
@@ -139,12 +138,13 @@ class Master:
         self._control.close(linger=0 if self._orphaned else 500)
         self._context.term()
         if self._orphaned:
-            shutil.rmtree(self._run_dir, ignore_errors=True)
+            remove_abandoned(self._run_dir)
 
     def orphaned(self) -> None:
         """The supervisor is gone: stop shortly, and clean up in its place."""
         log.error("the supervisor is gone: stopping")
         self._orphaned = True
+        self._control.disconnect(control_address(self._run_dir))  # else it would connect to the next supervisor
         self._begin_stop(ORPHANED_STOP_S)
 
     # The supervisor's word.
@@ -160,7 +160,8 @@ class Master:
         return dealer
 
     def _tell(self, kind: str, **fields: Any) -> None:
-        self._control.send(control.pack(kind, **fields), zmq.DONTWAIT)
+        if not self._orphaned:
+            self._control.send(control.pack(kind, **fields), zmq.DONTWAIT)
 
     def _obey(self) -> None:
         """Take the supervisor's messages."""

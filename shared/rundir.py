@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+import shutil
 from pathlib import Path
 
 LOCK = "lock"
@@ -48,3 +51,18 @@ def remove_all(run_dir: Path, pattern: str) -> None:
     with contextlib.suppress(OSError):
         for path in list(run_dir.glob(pattern)):
             remove(path)
+
+
+def remove_abandoned(run_dir: Path) -> None:
+    """Remove the run directory in the place of a supervisor that is gone, unless another has taken it over."""
+    try:
+        lock = os.open(run_dir / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:  # it is gone already
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(run_dir, ignore_errors=True)
+    except OSError:  # a server that was started meanwhile holds it
+        pass
+    finally:
+        os.close(lock)

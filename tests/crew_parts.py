@@ -89,6 +89,7 @@ class Parts:
             give_up=self.exit_codes.append,
             on_complete=self._announce,
             lacks=lambda processes, wires: self.lack,
+            first_incarnation=1,
         )
         self.stop = Stop(
             self.crew, effective, [], Notifier(), tell=self.tell, later=self.later, before_shutdown=lambda: None

@@ -16,7 +16,7 @@ import pytest
 from zwoole import run_directory
 from zwoole.run_directory import RunDirectory, choose, homes, is_running, make_private, running
 from zwoole.shared.errors import StartError
-from zwoole.shared.rundir import CONTROL, LOCK, PLAN
+from zwoole.shared.rundir import CONTROL, LOCK, PLAN, remove_abandoned
 
 
 @pytest.fixture
@@ -376,3 +376,14 @@ def test_a_lock_that_cannot_be_made_is_one_line(place: Path, monkeypatch: pytest
     with pytest.raises(StartError, match=r"cannot write in the run directory .*: No locks available"):
         RunDirectory(place / "a")
     assert not is_running(place / "a")
+
+
+def test_what_a_killed_server_left_is_removed_unless_another_has_taken_it_over(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    remove_abandoned(path)  # somebody else was faster
+    held = RunDirectory(path)
+    remove_abandoned(path)
+    assert path.exists()
+    held._let_go()
+    remove_abandoned(path)
+    assert not path.exists()

@@ -74,6 +74,7 @@ class Crew:
         give_up: Callable[[int], None],
         on_complete: Callable[[], None],
         lacks: Callable[[int, int], str],
+        first_incarnation: int,
     ) -> None:
         """Prepare.
 
@@ -90,6 +91,7 @@ class Crew:
             give_up: ends the server with an exit code.
             on_complete: called once, when every worker is ready.
             lacks: why so many processes with so many wires between them cannot be started now, "" if they can.
+            first_incarnation: the number of the first process.
         """
         self.children: dict[int, Child] = {}
         self.orphans = Orphans(settings.orphan_timeout, later)
@@ -114,7 +116,7 @@ class Crew:
         self._tables = tables
         self._rounds = Rounds(self, settings, later, self._recycle)
         self._ledger = Ledger(run_dir)
-        self._incarnations = 0
+        self._incarnations = first_incarnation - 1
         self._ready_on: dict[int, set[int]] = {}  # worker incarnation: epochs of the masters that it said hello to
         self._changes: list[Change] = []
         self._reload_wanted: list[Sender | None] = []  # reloads asked for while a change is under way

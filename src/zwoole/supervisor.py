@@ -10,6 +10,7 @@ import asyncio
 import collections
 import dataclasses
 import os
+import random
 import select
 import signal
 import socket
@@ -38,6 +39,9 @@ from zwoole.watching import Watcher
 from zwoole.workers.server import Server, bind, forbid, unbind
 
 MAX_SLEEP_S = 1.0
+# Processes of a supervisor that was killed live on for seconds. A server that is started at once in the same run
+# directory has other numbers, so that they cannot be taken for its own.
+FIRST_INCARNATIONS = (1_000_000, 1_000_000_000)
 
 log = get_logger("supervisor")
 
@@ -145,6 +149,7 @@ class Supervisor:
             give_up=lambda exit_code: self._stop.give_up(exit_code),
             on_complete=self._announce,
             lacks=self._upkeep.lacks,
+            first_incarnation=random.randrange(*FIRST_INCARNATIONS),
         )
 
     def _make_stop(self) -> Stop:

@@ -13,7 +13,7 @@ from websockets.sync.client import ClientConnection
 
 from tests.process.conftest import Serve
 from tests.process.raw_client import TEXT, RawClient, ServerFrame
-from tests.process.server_process import ServerProcess
+from tests.process.server_process import ServerProcess, is_alive
 from tests.process.waiting import PATIENCE_S, wait_for
 
 APP = """
@@ -211,6 +211,27 @@ def test_supervisor_is_killed(serve: Serve, app: str) -> None:
     server.assert_nothing_left(within=PATIENCE_S)
     server.wait_line("close 1 1001 server")
     assert "the supervisor is gone: stopping" in server.log()
+
+
+@pytest.mark.parametrize("reactors", [1, 2])
+def test_a_server_that_is_started_at_once_after_a_killed_one_serves(serve: Serve, reactors: int) -> None:
+    """Its predecessor's processes live on for seconds, and use the same run directory."""
+    server = serve(SYNC, reactor_num=reactors)
+    with server.connect() as client:
+        client.send("sleep")
+        wait_for(lambda: any(line.startswith("sleeping") for line in server.lines()), "the callback")
+        left = server.family()
+        server.send_signal(signal.SIGKILL)
+        assert server.wait() == -signal.SIGKILL
+        server.start()
+        server.wait_log("listening on ")
+        server.wait_ready()
+    wait_for(lambda: not any(is_alive(process) for process in left), "the end of its predecessor's processes")
+    server.reload()
+    with server.connect() as client:
+        assert who_serves(client) in server.pids("worker")
+    assert "was removed by somebody" not in server.log()
+    assert server.stop() == 0
 
 
 def test_supervisor_is_killed_while_a_callback_runs(serve: Serve) -> None:
