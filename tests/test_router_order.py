@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgpack
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -9,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.reactor_parts import Event, Reactor, Worker
 from zwoole.reactor.connection import Connection
 from zwoole.reactor.parking import LINE_COST, MESSAGE_COST
-from zwoole.shared.wire import ADOPT, CLOSE
+from zwoole.shared.wire import ADOPT, CLOSE, OPEN
 
 Told = tuple[int, object]  # kind and body of an event, as its connection's worker was told
 
@@ -110,6 +111,10 @@ class RouterMachine(RuleBasedStateMachine):
         if self.worker is None:
             return
         for event in self.worker.take():
+            if event.kind == OPEN:
+                record, state = msgpack.unpackb(event.body)
+                assert state == b""
+                event = event._replace(body=record)
             due = self.due[event.fd].pop(0)
             assert due == (event.kind if event.kind in (CLOSE, ADOPT) else event.body)
             self.unfinished.append(event)

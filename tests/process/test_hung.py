@@ -121,7 +121,7 @@ def test_stopped_process(serve: Serve, role: str) -> None:
     assert server.log().count("is left alone") == 1
 
 
-HANGS_AT_SIGUSR2 = """
+HANGS_AT_SIGVTALRM = """
     import signal
     import sys
     import time
@@ -131,22 +131,22 @@ HANGS_AT_SIGUSR2 = """
             time.sleep(60)
 
     if any("zwoole.reactor" in argument for argument in sys.orig_argv):
-        signal.signal(signal.SIGUSR2, hang)
+        signal.signal(signal.SIGVTALRM, hang)
 """
 
 
 def test_master_that_hangs() -> None:
     """Another takes its place on the same port."""
     with ServerProcess(KINDS["def"], worker_timeout=TIMEOUT_S) as server:
-        server.write("sitecustomize.py", HANGS_AT_SIGUSR2)
+        server.write("sitecustomize.py", HANGS_AT_SIGVTALRM)
         server.start({"PYTHONPATH": str(server.folder)}).wait_ready()
         (pid,) = server.pids("master")
         with server.connect() as client:
             who_serves(client)
-            os.kill(pid, signal.SIGUSR2)
+            os.kill(pid, signal.SIGVTALRM)
             with pytest.raises(ConnectionClosed):
                 client.recv(PATIENCE_S)
-        log = server.wait_log(f"master 0 (pid {pid}) was ended by SIGABRT (6)")
+        log = server.wait_log(f"master 0 (pid {pid}) was ended by zwoole with SIGABRT: it hangs")
         assert f"master 0 (pid {pid}) is ended, it hangs: its loop has not turned for 3 s" in log
         assert "in hang" in log
         server.wait_ready()

@@ -98,7 +98,7 @@ def test_a_process_left_behind_is_an_error(tmp_path: Path, monkeypatch: pytest.M
         "from zwoole import Server\n"
         "server = Server()\n"
         "server.on('message', lambda server, frame: None)\n"
-        "server.on('worker_start', lambda server: subprocess.Popen(['sleep', '3600']))\n"
+        "server.on('worker_start', lambda server: subprocess.Popen(['sleep', '3600'], start_new_session=True))\n"
         "server.start()\n"
     )
     server = serve(tmp_path / "app.py", worker_num=1)
