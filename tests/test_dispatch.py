@@ -162,11 +162,10 @@ def test_replies_leave_during_a_batch_when_they_are_much() -> None:
         assert sent.acknowledged == list(range(10))
 
 
-def test_replies_leave_during_a_batch_when_they_are_old() -> None:
+def test_replies_leave_during_a_batch_when_they_are_old(time: Time) -> None:
     def slow(_: object, frame: Frame) -> None:
         master.commands.push(frame.fd, "a")
-        master.commands.flusher.tick()
-        master.commands.flusher.tick()
+        time.now += 0.002
 
     with Master({"message": slow}) as master:
         fd = master.connect()

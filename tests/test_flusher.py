@@ -12,8 +12,7 @@ import pytest
 from tests.process.waiting import wait_for
 from zwoole.workers.flusher import IDLE_TICKS, Flusher
 
-DUE_TICKS = 2
-SEND_TICKS = 3
+SEND_TICKS = 2
 
 
 @pytest.fixture
@@ -32,29 +31,24 @@ def in_thread(function: Callable[[], object]) -> object:
     return results[0]
 
 
-def test_output_is_due_after_two_ticks_and_the_flushers_after_three(flusher: Flusher) -> None:
+def test_output_is_the_flushers_when_it_sees_it_for_the_second_time(flusher: Flusher) -> None:
     flusher.note()
-    assert [(flusher.tick(), flusher.is_due()) for _ in range(SEND_TICKS)] == [
-        (False, False),
-        (False, True),
-        (True, True),
-    ]
+    assert [flusher.tick() for _ in range(SEND_TICKS + 1)] == [False, True, True]
 
 
-@pytest.mark.parametrize("ticks", [1, DUE_TICKS, SEND_TICKS])
+@pytest.mark.parametrize("ticks", [1, SEND_TICKS, SEND_TICKS + 1])
 def test_output_that_is_noted_after_a_send_is_new(flusher: Flusher, ticks: int) -> None:
     for _ in range(3):
         flusher.note()
-        for _ in range(ticks):
-            flusher.tick()
+        assert not flusher.tick()
+        for _ in range(ticks - 1):
+            assert flusher.tick()
         flusher.sent()
         assert not flusher.waiting
-        assert not flusher.is_due()
 
 
 def test_without_output_it_only_ever_has_parking_to_do(flusher: Flusher) -> None:
     assert [flusher.tick() for _ in range(IDLE_TICKS)] == [False] * (IDLE_TICKS - 1) + [True]
-    assert not flusher.is_due()
 
 
 def test_one_thread_at_a_time_has_the_links(flusher: Flusher) -> None:

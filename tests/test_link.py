@@ -15,6 +15,7 @@ from zwoole.shared.memory import anonymous, reserve
 from zwoole.shared.progress import FINISHED, STARTED
 from zwoole.shared.turns import TURNS_BYTES, TurnCounter
 from zwoole.shared.wire import ACK, PUSH
+from zwoole.workers.flusher import AGED_S
 
 
 @pytest.fixture
@@ -85,31 +86,32 @@ def test_the_end_of_an_event_is_a_turn_of_the_process(master: Master, tmp_path: 
 
 def test_nothing_to_send_is_no_batch(master: Master) -> None:
     assert not master.link.has_output()
-    assert not master.link.flush_due()
+    assert not master.link.flush_due(0.0, 1e9)
     assert master.sent().batches == 0
 
 
-def test_a_batch_is_due_when_the_flusher_has_seen_its_oldest_content_twice(master: Master) -> None:
+def test_a_batch_is_due_when_its_oldest_content_is_old(master: Master) -> None:
+    """Its age counts from when the callback began that it is of: a slow one is not held back for the next one."""
     link = master.link
-    flusher = master.commands.flusher
-    for sequence in range(2):
-        link.finished(sequence)
+    for now in (100.0, 200.0):
+        link.finished(0)
         assert link.has_output()
-        flusher.tick()
-        assert not link.flush_due()
+        assert not link.flush_due(now, now + AGED_S / 2)
         link.writer.add_text(PUSH, 1, b"a")
-        flusher.tick()
-        assert link.flush_due()
+        assert not link.flush_due(now + AGED_S / 2, now + AGED_S * 0.9)
+        assert link.flush_due(now + AGED_S * 0.9, now + AGED_S * 1.1)
         master.commands.flush()
         assert not link.has_output()
-        assert not link.flush_due()
+        assert not link.flush_due(now + 1, now + 2)
+    link.finished(1)
+    assert link.flush_due(300.0, 300.0 + AGED_S * 2)
 
 
 def test_a_batch_of_64_kib_is_due_at_once(master: Master) -> None:
     for _ in range(3):
-        assert not master.link.flush_due()
+        assert not master.link.flush_due(100.0, 100.0)
         master.link.writer.add_bytes(PUSH, 1, b"x" * 30_000)
-    assert master.link.flush_due()
+    assert master.link.flush_due(100.0, 100.0)
 
 
 def test_what_was_pushed_is_in_flight_until_the_master_has_taken_it(master: Master) -> None:

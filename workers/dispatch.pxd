@@ -30,6 +30,7 @@ cdef class Dispatcher:
     )
     cpdef void take_batch(self, MasterLink link, list parts) except *
 
+    @cython.locals(before=double)
     cdef void _take_rare(self, MasterLink link, unsigned long long sequence, int kind, BatchReader event) except *
 
     @cython.locals(before=double, seconds=double)

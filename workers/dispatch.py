@@ -152,12 +152,12 @@ class Dispatcher:
                     self.counts.ran(now - before)
                     if now - before > self.slow_s:
                         self.report_slow("message", fd, now - before)
-                    before = now
-                    if link.flush_due():
+                    if link.flush_due(before, now):
                         self._commands.flush()
                         if now >= self.record_at:
                             self.on_record()
-                        before = monotonic()
+                        now = monotonic()
+                    before = now
             elif kind in NAMES:
                 self._take_rare(link, sequence, kind, event)
                 before = monotonic()
@@ -250,12 +250,13 @@ class Dispatcher:
         if self.scheduler is not None:
             self.scheduler.add(link, sequence, kind, fd, body)
             return
+        before = monotonic()
         if NAMES[kind] in self._callbacks:
             link.started(sequence)
         self._run(kind, fd, body)
         link.finished(sequence)
         self.events += 1
-        if link.flush_due():
+        if link.flush_due(before, monotonic()):
             self._commands.flush()
 
     def _run(self, kind: int, fd: int, body: Any) -> None:

@@ -17,7 +17,6 @@ cdef class Flusher:
     cpdef int enter(self) except -1
     cpdef void leave(self, int before) except *
     cpdef void note(self) except *
-    cpdef bint is_due(self) noexcept
     cpdef void sent(self) noexcept
     cpdef bint is_sending(self) noexcept
     cpdef bint is_parked(self) noexcept

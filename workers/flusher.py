@@ -1,16 +1,15 @@
 """The flusher: a thread that sends what callbacks have pushed while the worker's own thread is busy.
 
 The worker's own thread sends its output at the end of a turn, and between two events if the output is old. A callback
-that goes on for long after a push, in Python, in C or asleep, does neither. So a thread of its own looks at the output
-every TICK_US microseconds. It ages the output: after two ticks the output is *due*, and the own thread sends it at the
-end of the callback that runs; after three ticks the flusher sends it.
+that goes on for long after a push, in Python, in C or asleep, does neither. So a thread of its own looks every TICK_US
+microseconds whether output waits. Output that it sees for the second time it sends.
 
 Operations: note that output waits; enter and leave the links (the ZeroMQ sockets and the batches that are gathered for
 them), which one thread may use at a time; tick.
 
-Goals: nothing on the hot path but a few instructions. Looking costs the worker no interpreter lock: compiled, the
-thread takes the lock only to send or to park. It parks when nothing has waited for a while, so that an idle worker
-sleeps.
+Goals: nothing on the hot path but a few instructions, no system call above all: setting a timer for each batch costs
+more than the thread's looks. Looking takes no interpreter lock: compiled, the thread takes that only to send or to
+park. It parks when nothing has waited for a while, so that an idle worker sleeps.
 
 Compiled, `enter` needs no mutex: the interpreter lock already lets one thread at a time run it, and nothing in it lets
 go of that lock between looking and taking. Uncompiled there is no such guarantee, so a mutex does it.
@@ -19,6 +18,7 @@ go of that lock between looking and taking. Uncompiled there is no such guarante
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -37,8 +37,12 @@ if cython.compiled:
     )
     from cython.cimports.posix.unistd import usleep  # type: ignore[import-not-found, unused-ignore]
 
-TICK_US = 500
-IDLE_TICKS = 200  # ticks without output after which the flusher parks
+# Output leaves within 2 ms: the own thread sends it if it is AGED_S old when an event ends; if none ends, the flusher
+# sends it after two ticks at most, and waits for the interpreter lock before.
+AGED_S = 0.001
+TICK_US = 850
+SWITCH_INTERVAL_S = 0.0003  # how long Python lets a thread compute while another waits for the interpreter lock
+IDLE_TICKS = 8  # ticks without output after which the flusher parks
 PAUSE_S = 0.00002  # between two looks at links that the flusher is using, which takes it some microseconds
 
 # Where the links are, as `_holder` has it. Compiled code uses the numbers.
@@ -90,6 +94,7 @@ class Flusher:
             send: sends the output; called in the flusher's thread while that holds the links.
         """
         self._send = send
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._wake = os.eventfd(0)
         self._thread = threading.Thread(target=self._run, name="flusher", daemon=True)
         self._thread.start()
@@ -144,10 +149,6 @@ class Flusher:
             self._parked = False
             os.eventfd_write(self._wake, 1)
 
-    def is_due(self) -> bool:
-        """Tell whether output has waited so long that the next moment is the time to send it."""
-        return self._age >= 2
-
     def sent(self) -> None:
         """Note that all output is being sent. Output that is noted from now on is new."""
         self.waiting = False
@@ -179,10 +180,10 @@ class Flusher:
         if not self.waiting:
             self._age = 0
             self._idle = self._idle + 1  # "+=" is not allowed without the interpreter lock
-            return self._idle >= 200
+            return self._idle >= 8
         self._idle = 0
         self._age = self._age + 1
-        return self._age >= 3
+        return self._age >= 2
 
     def act(self) -> None:
         """Send the output that is too old, unless the own thread is using the links: then the next tick tries again."""
@@ -203,7 +204,7 @@ class Flusher:
 
     def _run(self) -> None:
         while not self._stopped:
-            if self._idle >= 200:
+            if self._idle >= 8:
                 self._park()
             self._sleep()
             self.act()
@@ -212,9 +213,9 @@ class Flusher:
         """Let ticks pass until there is something to do."""
         if cython.compiled:
             with cython.nogil:
-                usleep(500)
+                usleep(850)
                 while not self._tick() and not self._stopped:
-                    usleep(500)
+                    usleep(850)
             return
         time.sleep(TICK_US / 1e6)
         while not self._tick() and not self._stopped:

@@ -27,6 +27,7 @@ cdef class MasterLink:
     cdef ProgressMap _progress
     cdef Flusher _flusher
     cdef object _run_dir
+    cdef double _unsent_since
     cdef unsigned long long _batches
     cdef unsigned long long _ack_first
     cdef unsigned long long _ack_count
@@ -43,7 +44,7 @@ cdef class MasterLink:
     cpdef void finished(self, unsigned long long sequence) except *
     cpdef Py_ssize_t in_flight(self) except? -1
     cpdef bint has_output(self) except -1
-    cpdef bint flush_due(self) except -1
+    cpdef bint flush_due(self, double begun, double now) except -1
 
     @cython.locals(before=int)
     cpdef void flush(self) except *

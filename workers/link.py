@@ -62,6 +62,7 @@ class MasterLink:
         "_more",
         "_progress",
         "_run_dir",
+        "_unsent_since",
         "closed",
         "credit",
         "descriptor",
@@ -107,6 +108,7 @@ class MasterLink:
         self._progress: ProgressMap | None = None
         self._flusher = flusher
         self._run_dir = run_dir
+        self._unsent_since = 0.0
         self._batches = 0
         self._ack_first = 0
         self._ack_count = 0
@@ -202,11 +204,22 @@ class MasterLink:
         """Tell whether something waits to be sent."""
         return self._ack_count > 0 or self.writer.events > 0
 
-    def flush_due(self) -> bool:
-        """Tell whether what waits has become much, or old."""
+    def flush_due(self, begun: float, now: float) -> bool:
+        """Tell, when an event has ended, whether what waits has become much, or old.
+
+        Its age counts from when the callback began that it is of: what a slow one pushed does not wait for the next.
+
+        Args:
+            begun: when the event's callback began, in monotonic seconds.
+            now: the time, as the same clock tells it.
+        """
         if not self._ack_count and not self.writer.events:
             return False
-        return self.writer.size >= 65536 or self._flusher.is_due()
+        if self.writer.size >= 65536:
+            return True
+        if self._unsent_since == 0.0:
+            self._unsent_since = begun
+        return now - self._unsent_since >= 0.001
 
     def flush(self) -> None:
         """Send what waits as one ZeroMQ message. Never blocks."""
@@ -219,6 +232,7 @@ class MasterLink:
     def send_waiting(self) -> None:
         """Do what `flush` does, in a thread that has the links."""
         self._write_ack()
+        self._unsent_since = 0.0
         if self.closed or not self.writer.events:
             return
         self.sent += self.writer.ring_bytes

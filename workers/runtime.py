@@ -40,7 +40,6 @@ BOOT_FAILED = 3  # exit code of a worker whose app or `worker_start` failed
 BATCHES_PER_TURN = 16
 SLEEP_S = 1.0  # the supervisor sees by it that the loop turns
 NEVER = float("inf")
-SWITCH_INTERVAL_S = 0.0005  # Python's 5 ms would keep the flusher waiting while a callback computes
 GOODBYE_S = 1.0  # how long the last batch has to leave
 LOOP_FAILED = 1  # exit code of a worker whose loop an exception has ended
 NO_CONNECTION = -1
@@ -244,7 +243,6 @@ class Runtime:
         gc.collect()
         gc.freeze()
         self._links = [self._connect(reactor, epoch) for reactor, epoch in enumerate(self._epochs)]
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
         try:
             self._commands.start_flusher()
         except RuntimeError as error:

@@ -225,7 +225,7 @@ class Scheduler:
         now = monotonic()
         if now >= self._dispatcher.record_at:
             self._dispatcher.on_record()
-        if link.flush_due():
+        if link.flush_due(now, now):
             self._commands.flush()
         if self._commands.on_output is not None:
             self._commands.on_output()
