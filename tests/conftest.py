@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,11 @@ from hypothesis import settings
 settings.register_profile("zwoole", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("zwoole")
+
+# A shell lets what it runs in the background ignore these, and the programs that tests start would inherit that.
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 
 class Time:
