@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
+from zwoole.shared.complaint import say
 from zwoole.shared.rundir import PLAN, remove
 from zwoole.shared.settings import Settings
 
@@ -89,7 +89,7 @@ def read_or_end(run_dir: Path) -> Plan:
     try:
         return read(run_dir)
     except OSError as error:
-        print(f"zwoole: there is no plan in the run directory {run_dir}: {error.strerror}", file=sys.stderr)
+        say(f"there is no plan in the run directory {run_dir}: {error.strerror}")
         raise SystemExit(1) from None
 
 

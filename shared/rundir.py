@@ -40,6 +40,15 @@ def snapshot_path(run_dir: Path, role: str, incarnation: int) -> Path:
     return run_dir / f"{role}.{incarnation}.stats"
 
 
+def try_lock(descriptor: int) -> bool:
+    """Take the lock on an open file; false where another process has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def remove(path: Path) -> None:
     """Remove a file of the run directory. It may be gone, or the directory, or this file system may be read-only."""
     with contextlib.suppress(OSError):
@@ -60,9 +69,9 @@ def remove_abandoned(run_dir: Path) -> None:
     except OSError:  # it is gone already
         return
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(run_dir, ignore_errors=True)
-    except OSError:  # a server that was started meanwhile holds it
+        if try_lock(lock):  # else a server that was started meanwhile holds it
+            shutil.rmtree(run_dir, ignore_errors=True)
+    except OSError:  # this file system has no locks
         pass
     finally:
         os.close(lock)

@@ -55,6 +55,8 @@ cdef class Commands:
     @cython.locals(link=MasterLink, before=int)
     cdef MasterLink _ready(self, unsigned long long place)
 
+    cdef list _await_batch(self, MasterLink link)
+
     @cython.locals(batch=BatchReader)
     cdef void _wait_for_welcome(self, MasterLink link) except *
 

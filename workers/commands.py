@@ -287,10 +287,6 @@ class Commands:
         """From now on, send output in time also while a callback runs."""
         self.flusher.start(self._send_in_time)
 
-    def stop_flusher(self) -> None:
-        """Let the own thread send all of it from now on."""
-        self.flusher.stop()
-
     def _send_in_time(self) -> None:
         """Called by the flusher, in its thread."""
         self._send_waiting()
@@ -361,15 +357,21 @@ class Commands:
     def _wait_for_welcome(self, link: MasterLink) -> None:
         """Read the link's batches into its inbox until the master's answer to our hello is there."""
         while not link.ready and not link.closed:
-            parts = link.receive_new()
+            parts = self._await_batch(link)
             if parts is None:
-                link.socket.poll(WAIT_MS)
-                self.on_wait()
                 continue
             batch = BatchReader(parts)
             if batch.next() and batch.kind == WELCOME:
                 self.on_welcome(link, batch.data())
             link.inbox.append(parts)
+
+    def _await_batch(self, link: MasterLink) -> list[bytes] | None:
+        """Take a batch that is not in the inbox. If there is none, wait a while for one and return None."""
+        parts = link.receive_new()
+        if parts is None:
+            link.socket.poll(WAIT_MS)
+            self.on_wait()
+        return parts
 
     def _wait_in_thread(self, place: int) -> MasterLink | None:
         """Wait while the own thread connects to a master; not in the flusher, which holds what that needs."""
@@ -453,10 +455,8 @@ class Commands:
         """Read the link's batches into its inbox until the master has taken enough."""
         link.send_waiting()
         while link.ready and link.in_flight() > link.up_window:
-            parts = link.receive_new()
+            parts = self._await_batch(link)
             if parts is None:
-                link.socket.poll(WAIT_MS)
-                self.on_wait()
                 continue
             batch = BatchReader(parts)
             link.credit = batch.credit

@@ -1,5 +1,7 @@
 # flusher.py has two bodies and imports cython, so this file must not.
 
+cdef int _TICK_US, _IDLE_TICKS, _SEND_TICKS, _NOBODY, _OWN_THREAD, _FLUSHER
+
 cdef class Flusher:
     cdef readonly bint waiting
     cdef int _age

@@ -45,10 +45,14 @@ SWITCH_INTERVAL_S = 0.0003  # how long Python lets a thread compute while anothe
 IDLE_TICKS = 8  # ticks without output after which the flusher parks
 PAUSE_S = 0.00002  # between two looks at links that the flusher is using, which takes it some microseconds
 
-# Where the links are, as `_holder` has it. Compiled code uses the numbers.
-FREE = 0
-OWN_THREAD = 1
-FLUSHER = 2
+_TICK_US = TICK_US  # C integers in the compiled module, like those below
+_IDLE_TICKS = IDLE_TICKS
+_SEND_TICKS = 2  # output that the flusher sees so often is its to send
+
+# Who has the links.
+_NOBODY = 0
+_OWN_THREAD = 1
+_FLUSHER = 2
 
 log = get_logger("wire")
 
@@ -78,7 +82,7 @@ class Flusher:
         self.waiting = False
         self._age = 0
         self._idle = 0
-        self._holder = 0
+        self._holder = _NOBODY
         self._parked = False
         self._stopped = False
         self._own_thread = threading.get_ident()
@@ -126,14 +130,14 @@ class Flusher:
     def enter(self) -> int:
         """Take the links for the own thread, which may have them already; returns what `leave` is to be given."""
         if cython.compiled:
-            if self._holder == 2:
+            if self._holder == _FLUSHER:
                 self._wait()
             before = cython.declare(cython.int, self._holder)
-            self._holder = 1
+            self._holder = _OWN_THREAD
             return before  # type: ignore[no-any-return, unused-ignore]
         self._mutex.acquire()
         before = self._holder
-        self._holder = OWN_THREAD
+        self._holder = _OWN_THREAD
         return before
 
     def leave(self, before: int) -> None:
@@ -160,14 +164,14 @@ class Flusher:
 
     def is_sending(self) -> bool:
         """Tell whether the flusher holds the links."""
-        return self._holder == 2
+        return self._holder == _FLUSHER
 
     def is_parked(self) -> bool:
         """Tell whether the flusher sleeps until output is noted."""
         return self._parked
 
     def _wait(self) -> None:
-        while self._holder == 2:
+        while self._holder == _FLUSHER:
             time.sleep(PAUSE_S)
 
     # The thread.
@@ -180,10 +184,10 @@ class Flusher:
         if not self.waiting:
             self._age = 0
             self._idle = self._idle + 1  # "+=" is not allowed without the interpreter lock
-            return self._idle >= 8
+            return self._idle >= _IDLE_TICKS
         self._idle = 0
         self._age = self._age + 1
-        return self._age >= 2
+        return self._age >= _SEND_TICKS
 
     def act(self) -> None:
         """Send the output that is too old, unless the own thread is using the links: then the next tick tries again."""
@@ -191,20 +195,20 @@ class Flusher:
             return
         if not cython.compiled and not self._mutex.acquire(blocking=False):
             return
-        if self._holder == 0:
-            self._holder = 2
+        if self._holder == _NOBODY:
+            self._holder = _FLUSHER
             try:
                 self._send()
             except Exception:
                 log.exception("output could not be sent while a callback runs")
             finally:
-                self._holder = 0
+                self._holder = _NOBODY
         if not cython.compiled:
             self._mutex.release()
 
     def _run(self) -> None:
         while not self._stopped:
-            if self._idle >= 8:
+            if self._idle >= _IDLE_TICKS:
                 self._park()
             self._sleep()
             self.act()
@@ -213,9 +217,9 @@ class Flusher:
         """Let ticks pass until there is something to do."""
         if cython.compiled:
             with cython.nogil:
-                usleep(850)
+                usleep(_TICK_US)
                 while not self._tick() and not self._stopped:
-                    usleep(850)
+                    usleep(_TICK_US)
             return
         time.sleep(TICK_US / 1e6)
         while not self._tick() and not self._stopped:

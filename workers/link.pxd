@@ -6,6 +6,9 @@ from zwoole.shared.turns cimport TurnCounter
 from zwoole.shared.wire cimport BatchWriter
 from zwoole.workers.flusher cimport Flusher
 
+cdef Py_ssize_t _FLUSH_BYTES
+cdef double _AGED_S
+
 
 cdef class MasterLink:
     cdef readonly int epoch

@@ -23,9 +23,11 @@ from zwoole.shared.rundir import endpoint, progress_path
 from zwoole.shared.table import ConnectionTable
 from zwoole.shared.turns import TurnCounter
 from zwoole.shared.wire import ACK, RINGS, SYNC, BatchWriter
-from zwoole.workers.flusher import Flusher
+from zwoole.workers.flusher import AGED_S, Flusher
 
 FLUSH_BYTES = 65536  # output of this size does not wait for more
+_FLUSH_BYTES = FLUSH_BYTES  # C numbers in the compiled module
+_AGED_S = AGED_S
 
 log = get_logger("wire")
 
@@ -215,11 +217,11 @@ class MasterLink:
         """
         if not self._ack_count and not self.writer.events:
             return False
-        if self.writer.size >= 65536:
+        if self.writer.size >= _FLUSH_BYTES:
             return True
         if self._unsent_since == 0.0:
             self._unsent_since = begun
-        return now - self._unsent_since >= 0.001
+        return now - self._unsent_since >= _AGED_S
 
     def flush(self) -> None:
         """Send what waits as one ZeroMQ message. Never blocks."""

@@ -367,7 +367,7 @@ class Runtime:
     def goodbye(self) -> None:
         """Send what waits, and the word that nothing follows, to masters that are still there to read it."""
         self.recorder.write()
-        self._commands.stop_flusher()
+        self._commands.flusher.stop()
         self._commands.flush()
         self._mailbox.close()
         for link in self._links:

@@ -6,10 +6,10 @@ import contextlib
 import os
 from pathlib import Path
 
-from zwoole.run_directory import try_lock
 from zwoole.shared import forks
 from zwoole.shared.errors import StartError
 from zwoole.shared.log import get_logger
+from zwoole.shared.rundir import try_lock
 
 log = get_logger("supervisor")
 

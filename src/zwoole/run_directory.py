@@ -14,7 +14,7 @@ from pathlib import Path
 from zwoole.shared import forks
 from zwoole.shared.errors import StartError
 from zwoole.shared.memory import reserve
-from zwoole.shared.rundir import CONTROL, LOCK, MAX_IPC_PATH, PLAN, remove
+from zwoole.shared.rundir import CONTROL, LOCK, MAX_IPC_PATH, PLAN, remove, try_lock
 
 LONGEST_NAME = "/w1234567890.m1234567890"  # of an endpoint, to see early whether paths will fit
 LONGEST_OF_OURS = "/12345-12345678-1234567"  # of a run directory within one of `homes`
@@ -251,15 +251,6 @@ def is_running(path: Path) -> bool:
         return False
     finally:
         os.close(lock)
-
-
-def try_lock(descriptor: int) -> bool:
-    """Take the lock on an open file; false where another process has it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def is_same_file(descriptor: int, path: Path) -> bool:

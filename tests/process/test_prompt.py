@@ -53,6 +53,16 @@ def act(how, push):
 server.start()
 """
 
+THREADED = """
+@server.on("message")
+{kind} on_message(server, frame):
+    def push(text):
+        thread = threading.Thread(target=server.push, args=(frame.fd, text))
+        thread.start()
+        thread.join()
+    act(frame.data, push)
+"""
+
 SERVING = {
     "def": """
 @server.on("message")
@@ -72,24 +82,8 @@ async def serve(ws):
         wait(how)
         await ws.send("done")
 """,
-    "thread": """
-@server.on("message")
-def on_message(server, frame):
-    def push(text):
-        thread = threading.Thread(target=server.push, args=(frame.fd, text))
-        thread.start()
-        thread.join()
-    act(frame.data, push)
-""",
-    "thread beside a coroutine": """
-@server.on("message")
-async def on_message(server, frame):
-    def push(text):
-        thread = threading.Thread(target=server.push, args=(frame.fd, text))
-        thread.start()
-        thread.join()
-    act(frame.data, push)
-""",
+    "thread": THREADED.format(kind="def"),
+    "thread beside a coroutine": THREADED.format(kind="async def"),
     "task": """
 @server.on("message")
 async def on_message(server, frame):
