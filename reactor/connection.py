@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 LARGE = 16384
 MAX_CHUNKS_PER_WRITE = 64
-WRITE_BYTES = 1 << 20  # of one connection in a turn, so that a fast reader of much does not hold up the others
+# Of one connection in a turn, so that a fast reader of much does not hold up the others: 1 MiB with its header.
+WRITE_BYTES = (1 << 20) + LARGE
 ALL_BYTES = 1 << 62
 FULL_CHUNK = 65536  # not more, since one is moved as a whole when the kernel took a part, and kept until it took all
 _LARGE = LARGE  # C integers in the compiled module

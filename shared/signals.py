@@ -30,8 +30,8 @@ SUPERVISORS = (
     signal.SIGRTMIN,
 )
 
-# A worker keeps their default: in a session of its own they do nothing by the kernel's rules, and with a terminal, for
-# a debugger, a function that handles them would be called for ever by a read in the background.
+# Reads and writes of a group in the terminal's background raise them. A function that handles them would be called for
+# ever: the system call goes on afterwards, and raises them again.
 FROM_TERMINAL_IO = (signal.SIGTTIN, signal.SIGTTOU)
 
 Handler = Callable[[int, "FrameType | None"], Any] | int
@@ -63,6 +63,19 @@ def leave_to_supervisor() -> None:
         if number not in FROM_TERMINAL_IO:
             take(number, _do_nothing)
     let_through()
+
+
+def live_in_background() -> None:
+    """Lead a process group from now on, in a worker, which what it starts will be in.
+
+    If the server was started on a terminal, the group is not the one in its foreground: what the keyboard sends does
+    not reach it. Its reads from the terminal fail then and its writes succeed, instead of stopping it. That holds for
+    programs which it starts, too.
+    """
+    os.setpgid(0, 0)
+    if _has_terminal():
+        for number in FROM_TERMINAL_IO:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def let_through() -> None:
@@ -114,6 +127,14 @@ def give_back() -> None:
             signal.signal(number, signal.SIG_DFL if before is None else before)
     _taken.clear()
     _before.clear()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -87,6 +87,11 @@ def snake(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
+def camel(name: str) -> str:
+    """Return a name in Swoole's spelling: worker_start is workerStart."""
+    return re.sub(r"_([a-z])", lambda found: found.group(1).upper(), name)
+
+
 def explain(name: str, swooles: dict[str, str], ours: Iterable[str]) -> str:
     """Return what to add to the error about an unknown name, "" if there is nothing to say.
 

@@ -6,13 +6,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
 from tests.process.waiting import wait_for
-from zwoole.workers.flusher import IDLE_TICKS, Flusher
+from zwoole.workers.flusher import DUE_S, IDLE_LOOKS, Flusher
 
-SEND_TICKS = 2
+MOMENT_S = 1e-6  # what a sum of floats may be off, and more
 
 
 @pytest.fixture
@@ -31,24 +32,42 @@ def in_thread(function: Callable[[], object]) -> object:
     return results[0]
 
 
-def test_output_is_the_flushers_when_it_sees_it_for_the_second_time(flusher: Flusher) -> None:
+def note(flusher: Flusher) -> tuple[float, float]:
+    """Note output; return the times before and after."""
+    before = monotonic()
     flusher.note()
-    assert [flusher.tick() for _ in range(SEND_TICKS + 1)] == [False, True, True]
+    return before, monotonic()
 
 
-@pytest.mark.parametrize("ticks", [1, SEND_TICKS, SEND_TICKS + 1])
-def test_output_that_is_noted_after_a_send_is_new(flusher: Flusher, ticks: int) -> None:
+def test_output_is_the_flushers_when_it_is_due(flusher: Flusher) -> None:
+    before, after = note(flusher)
+    assert flusher.look(before) >= DUE_S - MOMENT_S
+    assert flusher.look(before + DUE_S - 2 * MOMENT_S) > 0
+    assert flusher.look(after) <= DUE_S + MOMENT_S
+    assert flusher.look(after + DUE_S + MOMENT_S) == 0
+    assert flusher.look(after + 2 * DUE_S) == 0
+
+
+def test_output_is_as_old_as_the_first_that_was_noted(flusher: Flusher) -> None:
+    _, after = note(flusher)
+    while monotonic() <= after:
+        pass
+    note(flusher)
+    assert flusher.look(after + DUE_S + MOMENT_S) == 0
+
+
+def test_output_that_is_noted_after_a_send_is_new(flusher: Flusher) -> None:
     for _ in range(3):
-        flusher.note()
-        assert not flusher.tick()
-        for _ in range(ticks - 1):
-            assert flusher.tick()
+        before, after = note(flusher)
+        assert flusher.look(before + DUE_S / 2) > 0
+        assert flusher.look(after + 2 * DUE_S) == 0
         flusher.sent()
         assert not flusher.waiting
+        assert flusher.look(after + 2 * DUE_S) == DUE_S
 
 
 def test_without_output_it_only_ever_has_parking_to_do(flusher: Flusher) -> None:
-    assert [flusher.tick() for _ in range(IDLE_TICKS)] == [False] * (IDLE_TICKS - 1) + [True]
+    assert [flusher.look(0.0) for _ in range(IDLE_LOOKS)] == [DUE_S] * (IDLE_LOOKS - 1) + [0]
 
 
 def test_one_thread_at_a_time_has_the_links(flusher: Flusher) -> None:

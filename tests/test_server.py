@@ -186,15 +186,21 @@ def test_a_process_binds_its_own_commands(server: Server) -> None:
         ("tick", ", which Swoole has: zwoole has no timers"),
         ("getClientInfo", ", which Swoole has: `zwoole connections`"),
         ("bind", ", which Swoole has: keep the user's id with `set_state`"),
-        ("pusch", ": did you mean 'push'?"),
-        ("names", ""),
+        ("getLastError", ", which Swoole has: a command returns False, or raises"),
     ],
 )
 def test_a_name_that_a_server_does_not_have_is_an_error_that_helps(server: Server, name: str, words: str) -> None:
     with pytest.raises(AttributeError) as info:
         getattr(server, name)
     assert str(info.value).startswith(f"a server has no {name!r}{words}")
+    assert info.value.name == name
+    assert info.value.obj is server
     assert not hasattr(server, name)
+    assert not hasattr(Server, name)
+
+
+def test_a_server_has_no_hook_that_slows_down_its_attributes() -> None:
+    assert not hasattr(Server, "__getattr__")
 
 
 def test_an_app_may_keep_values_of_its_own_with_the_server(server: Server) -> None:

@@ -36,11 +36,11 @@ def test_an_unknown_setting_is_answered_with_what_is_true(name: str, words: str)
 def test_what_is_said_to_be_missing_is() -> None:
     assert not set(SETTINGS) & OUR_SETTINGS
     assert not set(EVENTS) & set(OUR_EVENTS)
-    assert not set(METHODS) & set(dir(Server))
+    assert not any(hasattr(Server, name) for name in METHODS)
 
 
 @pytest.mark.parametrize("why", sorted({*SETTINGS.values(), *EVENTS.values(), *METHODS.values()}))
 def test_what_an_explanation_names_is_there(why: str) -> None:
     for name in why.split("`")[1::2]:
-        known = OUR_SETTINGS | set(OUR_EVENTS) | set(dir(Server))
+        known = OUR_SETTINGS | set(OUR_EVENTS) | {name for name in dir(Server) if hasattr(Server, name)}
         assert name in known or not name.isidentifier() or name.startswith("zwoole"), name

@@ -33,8 +33,11 @@ def main() -> None:
     parser.add_argument("--turns", type=int, required=True)
     parser.add_argument("--masters", type=int, nargs="+", required=True)
     parser.add_argument("--tables", type=int, nargs="+", required=True)
+    parser.add_argument("--lead-group", action="store_true")
     options = parser.parse_args()
 
+    if options.lead_group:
+        signals.live_in_background()
     signals.leave_to_supervisor()
     faulthandler.enable(outlet.of(2).descriptor)
     allocator.keep_freed_memory()

@@ -1,10 +1,14 @@
 # flusher.py has two bodies and imports cython, so this file must not.
 
-cdef int _TICK_US, _IDLE_TICKS, _SEND_TICKS, _NOBODY, _OWN_THREAD, _FLUSHER
+cdef int _IDLE_LOOKS, _NOBODY, _OWN_THREAD, _FLUSHER
+cdef double _DUE_S
+
+cdef double _now() noexcept nogil
+
 
 cdef class Flusher:
     cdef readonly bint waiting
-    cdef int _age
+    cdef double _since
     cdef int _idle
     cdef int _holder
     cdef bint _parked
@@ -23,5 +27,5 @@ cdef class Flusher:
     cpdef bint is_sending(self) noexcept
     cpdef bint is_parked(self) noexcept
     cdef int _wait(self) except -1
-    cpdef bint tick(self) noexcept
-    cdef bint _tick(self) noexcept nogil
+    cpdef double look(self, double now) noexcept
+    cdef double _look(self, double now) noexcept nogil

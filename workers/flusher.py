@@ -1,11 +1,11 @@
 """The flusher: a thread that sends what callbacks have pushed while the worker's own thread is busy.
 
 The worker's own thread sends its output at the end of a turn, and between two events if the output is old. A callback
-that goes on for long after a push, in Python, in C or asleep, does neither. So a thread of its own looks every TICK_US
-microseconds whether output waits. Output that it sees for the second time it sends.
+that goes on for long after a push, in Python, in C or asleep, does neither. So a thread of its own looks whether output
+waits: every DUE_S seconds, or when the output that it saw is that old. If it waits still, the thread sends it.
 
 Operations: note that output waits; enter and leave the links (the ZeroMQ sockets and the batches that are gathered for
-them), which one thread may use at a time; tick.
+them), which one thread may use at a time; look.
 
 Goals: nothing on the hot path but a few instructions, no system call above all: setting a timer for each batch costs
 more than the thread's looks. Looking takes no interpreter lock: compiled, the thread takes that only to send or to
@@ -35,19 +35,24 @@ if cython.compiled:
     from cython.cimports.cpython.pythread import (  # type: ignore[import-not-found, unused-ignore]
         PyThread_get_thread_ident,
     )
+    from cython.cimports.posix.time import (  # type: ignore[import-not-found, unused-ignore]
+        CLOCK_MONOTONIC,
+        clock_gettime,
+        timespec,
+    )
     from cython.cimports.posix.unistd import usleep  # type: ignore[import-not-found, unused-ignore]
 
 # Output leaves within 2 ms: the own thread sends it if it is AGED_S old when an event ends; if none ends, the flusher
-# sends it after two ticks at most, and waits for the interpreter lock before.
+# sends it when it is DUE_S old, and waits for the interpreter lock before.
 AGED_S = 0.001
-TICK_US = 850
+DUE_S = 0.0016
+RETRY_S = 0.0008  # until the next look, if the own thread was using the links when output was due
 SWITCH_INTERVAL_S = 0.0003  # how long Python lets a thread compute while another waits for the interpreter lock
-IDLE_TICKS = 8  # ticks without output after which the flusher parks
+IDLE_LOOKS = 8  # looks without output after which the flusher parks
 PAUSE_S = 0.00002  # between two looks at links that the flusher is using, which takes it some microseconds
 
-_TICK_US = TICK_US  # C integers in the compiled module, like those below
-_IDLE_TICKS = IDLE_TICKS
-_SEND_TICKS = 2  # output that the flusher sees so often is its to send
+_DUE_S = DUE_S  # C numbers in the compiled module, like those below
+_IDLE_LOOKS = IDLE_LOOKS
 
 # Who has the links.
 _NOBODY = 0
@@ -65,13 +70,13 @@ class Flusher:
     """
 
     __slots__ = (
-        "_age",
         "_holder",
         "_idle",
         "_mutex",
         "_own_thread",
         "_parked",
         "_send",
+        "_since",
         "_stopped",
         "_thread",
         "_wake",
@@ -80,7 +85,7 @@ class Flusher:
 
     def __init__(self) -> None:
         self.waiting = False
-        self._age = 0
+        self._since = 0.0
         self._idle = 0
         self._holder = _NOBODY
         self._parked = False
@@ -148,7 +153,9 @@ class Flusher:
 
     def note(self) -> None:
         """Note that output waits. Any thread may call it."""
-        self.waiting = True
+        if not self.waiting:
+            self._since = _now()
+            self.waiting = True
         if self._parked:
             self._parked = False
             os.eventfd_write(self._wake, 1)
@@ -156,7 +163,6 @@ class Flusher:
     def sent(self) -> None:
         """Note that all output is being sent. Output that is noted from now on is new."""
         self.waiting = False
-        self._age = 0
 
     def is_here(self) -> bool:
         """Tell whether the flusher's thread asks."""
@@ -176,26 +182,35 @@ class Flusher:
 
     # The thread.
 
-    def tick(self) -> bool:
-        """Age the output by one tick; tell whether the flusher must act: send, or park."""
-        return self._tick()
+    def look(self, now: float) -> float:
+        """Look whether output waits.
 
-    def _tick(self) -> bool:
+        Args:
+            now: the time, in monotonic seconds.
+
+        Returns:
+            Seconds until the next look; 0 if the flusher must act now: send, or park.
+        """
+        return self._look(now)
+
+    def _look(self, now: float) -> float:
         if not self.waiting:
-            self._age = 0
             self._idle = self._idle + 1  # "+=" is not allowed without the interpreter lock
-            return self._idle >= _IDLE_TICKS
+            return 0.0 if self._idle >= _IDLE_LOOKS else _DUE_S
         self._idle = 0
-        self._age = self._age + 1
-        return self._age >= _SEND_TICKS
+        left = self._since + _DUE_S - now
+        return left if left > 0.0 else 0.0
 
     def act(self) -> None:
-        """Send the output that is too old, unless the own thread is using the links: then the next tick tries again."""
-        if not self.waiting:
-            return
+        """Send the output that waits, unless the own thread is using the links: then the next look tries again."""
+        if self.waiting and not self._sent_it():
+            time.sleep(RETRY_S)
+
+    def _sent_it(self) -> bool:
         if not cython.compiled and not self._mutex.acquire(blocking=False):
-            return
-        if self._holder == _NOBODY:
+            return False
+        free = self._holder == _NOBODY
+        if free:
             self._holder = _FLUSHER
             try:
                 self._send()
@@ -205,25 +220,28 @@ class Flusher:
                 self._holder = _NOBODY
         if not cython.compiled:
             self._mutex.release()
+        return free
 
     def _run(self) -> None:
         while not self._stopped:
-            if self._idle >= _IDLE_TICKS:
+            if self._idle >= _IDLE_LOOKS:
                 self._park()
             self._sleep()
             self.act()
 
     def _sleep(self) -> None:
-        """Let ticks pass until there is something to do."""
+        """Sleep until there is something to do."""
         if cython.compiled:
             with cython.nogil:
-                usleep(_TICK_US)
-                while not self._tick() and not self._stopped:
-                    usleep(_TICK_US)
+                left = cython.declare(cython.double, self._look(_now()))
+                while left > 0.0 and not self._stopped:
+                    usleep(cython.cast(cython.uint, left * 1e6))
+                    left = self._look(_now())
             return
-        time.sleep(TICK_US / 1e6)
-        while not self._tick() and not self._stopped:
-            time.sleep(TICK_US / 1e6)
+        left = self._look(_now())
+        while left > 0.0 and not self._stopped:
+            time.sleep(left)
+            left = self._look(_now())
 
     def _park(self) -> None:
         """Sleep until output is noted or the end is near."""
@@ -232,3 +250,12 @@ class Flusher:
         if not self.waiting and not self._stopped:
             os.eventfd_read(self._wake)
         self._parked = False
+
+
+def _now() -> float:
+    """Return the time in monotonic seconds; compiled, without the interpreter lock."""
+    if cython.compiled:
+        clock = cython.declare(timespec)  # type: ignore[var-annotated, unused-ignore]
+        clock_gettime(CLOCK_MONOTONIC, cython.address(clock))
+        return clock.tv_sec + clock.tv_nsec * 1e-9  # type: ignore[no-any-return, unused-ignore]
+    return time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from zwoole.shared import swoole
 from zwoole.shared.errors import SettingsError, WrongProcess
@@ -281,13 +281,6 @@ class Server:
         """
         raise WrongProcess("stats() works in the processes of a running server")
 
-    if not TYPE_CHECKING:  # or a type checker would let any name pass
-
-        def __getattr__(self, name: str) -> Any:
-            ours = [ours for ours in dir(type(self)) if not ours.startswith("_")]
-            why = "" if name.startswith("_") else swoole.explain(name, swoole.METHODS, ours)
-            raise AttributeError(f"a server has no {name!r}{why}", name=name, obj=self)
-
     def _outside(self, command: str) -> WrongProcess:
         return WrongProcess(f"{command}() works in workers: in callbacks, handlers, and what they start")
 
@@ -316,3 +309,28 @@ def unbind(server: Server) -> None:
 def forbid(server: Server) -> None:
     """Have every command raise WrongProcess: this is a child that the app has forked."""
     bind(server, {name: partial(refuse, name) for name in COMMANDS})
+
+
+class _Absent:
+    """A name of Swoole's that a server does not have: reading it says what is true.
+
+    `__getattr__` would say it for any name, but slows down every attribute of a server, `push` above all.
+    """
+
+    def __init__(self, name: str, why: str) -> None:
+        self._name = name
+        self._why = why
+
+    def __get__(self, server: Server | None, owner: type[Server]) -> Any:
+        raise AttributeError(f"a server has no {self._name!r}{self._why}", name=self._name, obj=server)
+
+
+def _explain_absent() -> None:
+    ours = [name for name in vars(Server) if not name.startswith("_")]
+    for name in (*swoole.METHODS, *ours):
+        for spelled in (name, swoole.camel(name)):
+            if spelled not in vars(Server):
+                setattr(Server, spelled, _Absent(spelled, swoole.explain(spelled, swoole.METHODS, ours)))
+
+
+_explain_absent()

@@ -39,7 +39,7 @@ class Child:
         killed: why we have killed it, "" where we have not.
         next_notice_s: seconds after its start at which it is said what it is still waited for.
         debugged: whether it said that a debugger traces it, so that it may take any time.
-        leads_group: whether it is the leader of a session and process group of its own.
+        leads_group: whether it leads a process group, or will when it has begun to run.
         liveness: what is known of its turns.
     """
 
@@ -128,7 +128,7 @@ def spawn(
     inherited: list[int],
     turns: TurnCounter,
     stdin: int | None = subprocess.DEVNULL,
-    own_group: bool = False,
+    leads_group: bool = False,
 ) -> Child:
     """Start `python -m zwoole.<room>` with the interpreter flags of this process.
 
@@ -140,23 +140,24 @@ def spawn(
         inherited: descriptors that it keeps.
         turns: where it will count its turns.
         stdin: its standard input, None for that of this process.
-        own_group: whether it gets a session and process group of its own, and with them no terminal: what a terminal
-            sends to its foreground does not reach it, and what it leaves behind can be found.
+        leads_group: whether it is to lead a process group, by which what it leaves behind can be found.
 
     Raises:
         OSError: the machine has no room for another process, or no descriptor for it.
     """
     room = {"master": "zwoole.reactor", "worker": "zwoole.workers"}[role]
     command = [sys.executable, *interpreter_flags(), *run_module(room), *arguments]
+    if leads_group:
+        command.append("--lead-group")
     with signals.held_back():
-        process = subprocess.Popen(command, pass_fds=inherited, stdin=stdin, start_new_session=own_group)
+        process = subprocess.Popen(command, pass_fds=inherited, stdin=stdin)
     try:
         pidfd = os.pidfd_open(process.pid)
     except OSError:  # nobody would learn of its end
         process.kill()
         process.wait()
         raise
-    return Child(role, index, incarnation, process, pidfd, turns, leads_group=own_group)
+    return Child(role, index, incarnation, process, pidfd, turns, leads_group=leads_group)
 
 
 def run_module(name: str) -> list[str]:

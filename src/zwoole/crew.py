@@ -313,7 +313,7 @@ class Crew:
         arguments += ["--tables", *map(str, self._tables)]
         debug = self._settings.debug  # then it reads the terminal, which only the foreground group may
         stdin = None if debug else subprocess.DEVNULL
-        child = self._spawn("worker", slot, incarnation, arguments, self._tables, stdin, own_group=not debug)
+        child = self._spawn("worker", slot, incarnation, arguments, self._tables, stdin, leads_group=not debug)
         if child is None:
             return False
         child.max_age_s = self._settings.max_age * random.uniform(0.9, 1.1)
@@ -333,7 +333,7 @@ class Crew:
         arguments: list[str],
         inherited: list[int],
         stdin: int | None = subprocess.DEVNULL,
-        own_group: bool = False,
+        leads_group: bool = False,
     ) -> Child | None:
         """Start a process with a turn counter; None if that is not possible now, for a reason that was logged."""
         wires = self.worker_num if role == "master" else self._settings.reactor_num
@@ -347,7 +347,7 @@ class Crew:
                 descriptors = [self._lifeline, turns, *inherited]
                 counter = TurnCounter(turns)
                 command = [*common, *arguments]
-                return spawn(role, index, incarnation, command, descriptors, counter, stdin, own_group)
+                return spawn(role, index, incarnation, command, descriptors, counter, stdin, leads_group)
             finally:
                 os.close(turns)
         except OSError as error:
