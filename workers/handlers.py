@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from zwoole.workers.schedule import Scheduler
 
 Data = str | bytes
+Sendable = str | bytes | bytearray | memoryview  # made here once: to make a union is dearer than to ask for it
 Handler = Callable[["HandlerConnection"], Awaitable[Any]]
 
 OK_CODES = (CLOSE_NORMAL, 1001, CLOSE_NO_STATUS)
@@ -108,9 +109,7 @@ class HandlerConnection:
 
     # Sending.
 
-    async def send(
-        self, message: Data | bytearray | memoryview | Iterable[Data] | AsyncIterable[Data], text: bool | None = None
-    ) -> None:
+    async def send(self, message: Sendable | Iterable[Data] | AsyncIterable[Data], text: bool | None = None) -> None:
         """Send a message; suspends while too much is on its way to the master, or waits for the client to read.
 
         Args:
@@ -122,7 +121,7 @@ class HandlerConnection:
             ConnectionClosed: the connection is closed.
             TypeError: the message, or a piece of it, is neither `str` nor bytes, or the pieces are of both kinds.
         """
-        if not isinstance(message, str | bytes | bytearray | memoryview):
+        if not isinstance(message, Sendable):
             pieces = await _join(message)
             if pieces is None:
                 return
