@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 
 import pytest
+import zmq
 from hypothesis import settings
 
 # No deadline: shared cores are slow at times, which proves nothing. The same examples every time, so that a change is
@@ -18,6 +20,12 @@ settings.load_profile("zwoole")
 for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, default)
+
+
+def pytest_unconfigure() -> None:
+    """End the tests' process also if a test has failed, and so keeps sockets in which something waits to be sent."""
+    for context in [found for found in gc.get_objects() if isinstance(found, zmq.Context)]:
+        context.destroy(linger=0)
 
 
 class Time:
