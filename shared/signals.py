@@ -73,9 +73,12 @@ def live_in_background() -> None:
     programs which it starts, too.
     """
     os.setpgid(0, 0)
-    if _has_terminal():
-        for number in FROM_TERMINAL_IO:
+    has_terminal = _has_terminal()
+    for number in FROM_TERMINAL_IO:
+        if has_terminal:
             signal.signal(number, signal.SIG_IGN)
+        else:
+            take(number, _do_nothing)
 
 
 def let_through() -> None:

@@ -16,10 +16,11 @@ settings.register_profile("zwoole", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("zwoole")
 
-# A shell lets what it runs in the background ignore these, and the programs that tests start would inherit that.
-for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+# A shell lets what it runs in the background ignore the first two, nohup the third, and programs that tests start would
+# inherit that.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
-        signal.signal(number, default)
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_unconfigure() -> None:
