@@ -111,6 +111,43 @@ def test_what_a_ping_cannot_carry_is_said_to_the_caller(master: Master, data: An
     assert not master.commands.mailbox.waits()
 
 
+@pytest.mark.parametrize("fd", ["5", b"5", None, 5.0])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        *(("ping", ()), ("disconnect", ()), ("set_state", ("a",))),
+        *(("exists", ()), ("is_established", ()), ("buffered_amount", ())),
+    ],
+)
+def test_an_fd_of_a_wrong_type_is_said_to_the_caller(
+    master: Master, name: str, arguments: tuple[Any, ...], fd: object
+) -> None:
+    def call() -> object:
+        return getattr(master.commands, name)(fd, *arguments)
+
+    words = f"fd must be an int, not {type(fd).__name__}"
+    with pytest.raises(TypeError, match=words):
+        call()
+    assert str(in_thread(call)) == words
+    assert master.sent().commands == []
+    assert not master.commands.mailbox.waits()
+
+
+@pytest.mark.parametrize("worker_id", ["1", None, 1.0])
+def test_a_workers_number_of_a_wrong_type_is_said_to_the_caller(master: Master, worker_id: Any) -> None:
+    with pytest.raises(TypeError, match=f"worker_id must be an int, not {type(worker_id).__name__}"):
+        master.commands.send_message("a", worker_id)
+    assert master.sent().commands == []
+
+
+@pytest.mark.parametrize("reason", [None, b"why", 5])
+def test_a_reason_of_a_wrong_type_is_said_to_the_caller(master: Master, reason: Any) -> None:
+    fd = master.connect()
+    with pytest.raises(TypeError, match=f"reason must be a str, not {type(reason).__name__}"):
+        master.commands.disconnect(fd, 1000, reason)
+    assert master.sent().commands == []
+
+
 @pytest.mark.parametrize("fd", [0, -1, 999, MAX_FD, MAX_FD - 1, 1 << 60])
 def test_what_is_no_connection_is_known_to_be_gone(master: Master, fd: int) -> None:
     commands = master.commands

@@ -6,6 +6,8 @@ from zwoole.shared.wire cimport BatchReader, BatchWriter
 from zwoole.workers.flusher cimport Flusher
 from zwoole.workers.link cimport MasterLink
 
+cdef int check_int(str name, object value) except -1
+
 
 cdef class Commands:
     cdef public list links
@@ -32,13 +34,13 @@ cdef class Commands:
     cpdef bint has_ended(self, long long fd) except -1
 
     @cython.locals(link=MasterLink)
-    cpdef bint exists(self, long long fd) except -1
+    cpdef bint exists(self, object fd) except -1
 
     @cython.locals(link=MasterLink)
-    cpdef bint is_established(self, long long fd) except -1
+    cpdef bint is_established(self, object fd) except -1
 
     @cython.locals(link=MasterLink)
-    cpdef unsigned long long buffered_amount(self, long long fd) except? 1
+    cpdef unsigned long long buffered_amount(self, object fd) except? 1
 
     @cython.locals(link=MasterLink)
     cpdef bint congested(self) except -1

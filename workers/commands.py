@@ -146,6 +146,7 @@ class Commands:
 
     def ping(self, fd: int, data: str | bytes | bytearray | memoryview = b"") -> bool:
         """See Server.ping."""
+        check_int("fd", fd)
         payload, _ = encode(data, None)
         if len(payload) > MAX_CONTROL_PAYLOAD:
             raise ValueError(f"a ping carries at most {MAX_CONTROL_PAYLOAD} bytes, not {len(payload)}")
@@ -190,6 +191,7 @@ class Commands:
 
     def disconnect(self, fd: int, code: int = 1000, reason: str = "") -> bool:
         """See Server.disconnect."""
+        check_int("fd", fd)
         check_close(code, reason)
         if not self.flusher.is_own_thread():
             self._hand_over(lambda: self._end(DISCONNECT, fd, code, reason), 0)
@@ -211,6 +213,7 @@ class Commands:
 
     def set_state(self, fd: int, value: object) -> bool:
         """See Server.set_state."""
+        check_int("fd", fd)
         packed: bytes = msgpack.packb(value)
         if len(packed) > MAX_STATE_BYTES:
             raise ValueError(f"a connection's state has at most {MAX_STATE_BYTES} bytes packed, not {len(packed)}")
@@ -230,6 +233,7 @@ class Commands:
 
     def send_message(self, message: object, worker_id: int) -> None:
         """See Server.send_message."""
+        check_int("worker_id", worker_id)
         packed: bytes = msgpack.packb(message)
         if len(packed) > self.pipe_queue_bytes:
             raise ValueError(
@@ -254,16 +258,19 @@ class Commands:
 
     def exists(self, fd: int) -> bool:
         """See Server.exists."""
+        check_int("fd", fd)
         link = self._link(fd)
         return link is not None and link.table.state(fd) != 0
 
     def is_established(self, fd: int) -> bool:
         """See Server.is_established."""
+        check_int("fd", fd)
         link = self._link(fd)
         return link is not None and link.table.state(fd) == 2
 
     def buffered_amount(self, fd: int) -> int:
         """See Server.buffered_amount."""
+        check_int("fd", fd)
         link = self._link(fd)
         return 0 if link is None else link.table.queued(fd)
 
@@ -485,13 +492,26 @@ def encode(data: object, opcode: int | None) -> tuple[bytes, int]:
     return body, opcode
 
 
+def check_int(name: str, value: object) -> None:
+    """Check an argument that must be an integer. `push` does without: compiled, it has the fd converted for it.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+
+
 def check_close(code: int, reason: str) -> None:
     """Check a close code and reason before they are sent.
 
     Raises:
         ValueError: a close frame cannot carry them (RFC 6455 sections 5.5 and 7.4).
+        TypeError: the reason is no text.
     """
     if not isinstance(code, int) or not is_sendable(code):
         raise ValueError(f"{code!r} is no close code that may be sent: take 1000, 1001, 1008, 1011 or 3000-4999")
+    if not isinstance(reason, str):
+        raise TypeError(f"reason must be a str, not {type(reason).__name__}")
     if len(reason.encode()) > MAX_REASON_BYTES:
         raise ValueError(f"a close reason has at most {MAX_REASON_BYTES} bytes")

@@ -145,6 +145,7 @@ class HandlerConnection:
 
         Raises:
             ValueError: a close frame cannot carry that code or reason.
+            TypeError: the reason is no `str`.
         """
         check_close(code, reason)
         self._end(code, reason)

@@ -175,7 +175,7 @@ class Server:
             True: it is on its way to the master. False: that connection is known to be gone or closing.
 
         Raises:
-            TypeError: the data is neither `str` nor bytes.
+            TypeError: the data is neither `str` nor bytes, or the fd no integer.
             ValueError: bytes to be sent as text are not UTF-8, or the opcode is another.
             BackpressureError: a coroutine pushed far more than the master has taken, or a thread has waited for long,
                 as where the callback that runs waits for that thread.
@@ -193,7 +193,7 @@ class Server:
             As `push`.
 
         Raises:
-            TypeError: the data is neither `str` nor bytes.
+            TypeError: the data is neither `str` nor bytes, or the fd no integer.
             ValueError: it is too long.
             BackpressureError: a coroutine pushed far more than the master has taken.
         """
@@ -225,13 +225,14 @@ class Server:
         Args:
             fd: the connection.
             value: what msgpack can pack: None, numbers, strings, bytes, lists and dicts; at most 64 KiB packed.
+            TypeError: the fd is no integer, or the reason no `str`.
 
         Returns:
             Whether the connection was there.
 
         Raises:
             ValueError: it is too large.
-            TypeError: it cannot be packed.
+            TypeError: it cannot be packed, or the number is no integer.
             BackpressureError: as in `push`.
         """
         raise self._outside("set_state")
@@ -246,20 +247,32 @@ class Server:
         Raises:
             QueueFull: `pipe_queue_bytes` of messages wait for that worker already.
             ValueError: there is no such worker, or the message is larger than the whole queue.
-            TypeError: it cannot be packed.
+            TypeError: it cannot be packed, or the fd is no integer.
         """
         raise self._outside("send_message")
 
     def exists(self, fd: int) -> bool:
-        """Tell whether there is a connection with this id, in whatever state."""
+        """Tell whether there is a connection with this id, in whatever state.
+
+        Raises:
+            TypeError: the fd is no integer.
+        """
         raise self._outside("exists")
 
     def is_established(self, fd: int) -> bool:
-        """Tell whether a connection is open: past its handshake and not closing."""
+        """Tell whether a connection is open: past its handshake and not closing.
+
+        Raises:
+            TypeError: the fd is no integer.
+        """
         raise self._outside("is_established")
 
     def buffered_amount(self, fd: int) -> int:
-        """Return how many bytes wait in the master to be sent to a connection; 0 where it is gone."""
+        """Return how many bytes wait in the master to be sent to a connection; 0 where it is gone.
+
+        Raises:
+            TypeError: the fd is no integer.
+        """
         raise self._outside("buffered_amount")
 
     async def drain(self) -> None:
