@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -125,6 +126,19 @@ async def async_generator(server: object) -> AsyncIterator[int]:
 def test_a_callback_that_calling_does_not_run_is_an_error(callback: Callable[..., Any]) -> None:
     with pytest.raises(SettingsError, match=r"'open' has a `yield`.*generator \(test_events.py:\d+\)"):
         fit("open", callback)
+
+
+@pytest.mark.parametrize("callback", [Object, AsyncObject, functools.partial(Object), dict])
+def test_a_class_is_no_callback(callback: Any) -> None:
+    """Calling it makes an object and runs none of its methods."""
+    with pytest.raises(SettingsError, match="the callback for 'open' must be a function, not the class "):
+        fit("open", callback)
+
+
+def test_a_function_that_wraps_a_class_is_a_callback() -> None:
+    callback = functools.wraps(Object)(lambda server, request: None)
+    callback.__signature__ = inspect.Signature()  # type: ignore[attr-defined]
+    fit("open", callback)
 
 
 def typed(server: Frame, frame: Server) -> None: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from collections.abc import AsyncIterator
 from types import ModuleType
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from zwoole import Server
+from zwoole import Frame, Server
 from zwoole.shared.errors import SettingsError, StartError, WrongProcess
 from zwoole.workers import role
 from zwoole.workers.server import bind
@@ -63,10 +64,90 @@ def test_a_second_callback_for_an_event_is_an_error_that_names_both(server: Serv
     assert server.callbacks == {"message": on_message}
 
 
-@pytest.mark.parametrize("path", ["/ws/{room}", "/{a}/{b}", "/ws}"])
+@pytest.mark.parametrize("path", ["/ws/{room}", "/{a}/{b}", "/ws}", "/*", "/chat/*/log", "/ws?room=1", "/ws/<room>"])
 def test_a_path_with_parameters_is_an_error(server: Server, path: str) -> None:
     with pytest.raises(SettingsError, match="there are no path parameters"):
         server.handler(path)
+
+
+def test_a_callback_of_none_is_no_missing_callback(server: Server) -> None:
+    """A name that is None by mistake must not make `on` a decorator that decorates nothing."""
+    with pytest.raises(SettingsError, match="the callback for 'message' must be a function, not None"):
+        server.on("message", None)  # type: ignore[type-var]
+    assert server.callbacks == {}
+
+
+def test_decorators_without_parentheses_are_errors_that_say_what_to_write(server: Server) -> None:
+    with pytest.raises(
+        SettingsError, match=r"not on_message \(test_server.py:\d+\): write `@server.on\(\"message\"\)`"
+    ):
+        server.on(on_message)  # type: ignore[call-overload]
+    with pytest.raises(
+        SettingsError, match=r"not handler \(test_server.py:\d+\): write `@server.handler\(\"/path\"\)`"
+    ):
+        server.handler(handler)  # type: ignore[arg-type]
+
+
+class Chat:
+    async def serve(self, ws: object) -> None: ...
+
+    async def __call__(self, ws: object) -> None: ...
+
+
+async def without_arguments() -> None: ...
+
+
+async def with_a_server(server: object, ws: object) -> None: ...
+
+
+async def with_a_keyword(ws: object, *, room: str) -> None: ...
+
+
+async def with_named_ones(**named: object) -> None: ...
+
+
+async def of_a_server_only(server: object) -> None: ...
+
+
+async def with_a_frame(first: "Frame") -> None: ...  # noqa: UP037
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(without_arguments, with_a_server, with_a_keyword, with_named_ones, of_a_server_only, with_a_frame),
+        *(Chat.serve, Chat().serve.__func__, functools.partial(without_arguments)),
+        functools.partial(handler, object()),
+    ],
+)
+def test_a_handler_that_does_not_take_the_connection_alone_is_an_error(server: Server, function: Any) -> None:
+    words = r"the handler for '/ws' is given the connection only: write `async def chat\(ws\)` in the place of "
+    with pytest.raises(SettingsError, match=words):
+        server.handler("/ws")(function)
+    assert server.handlers == {}
+
+
+async def with_defaults(ws: object, room: str = "lobby", *, log: bool = True) -> None: ...
+
+
+async def with_any(*arguments: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(handler, with_defaults, with_any, Chat(), Chat().serve, functools.partial(with_a_server, "server")),
+        functools.partial(with_a_keyword, room="lobby"),
+    ],
+)
+def test_a_handler_that_can_be_called_with_the_connection_is_right(server: Server, function: Any) -> None:
+    assert server.handler("/ws")(function) is function
+
+
+@pytest.mark.parametrize("function", [Chat, functools.partial(Chat)])
+def test_a_class_is_no_handler(server: Server, function: Any) -> None:
+    with pytest.raises(SettingsError, match="the handler for '/ws' must be a function, not the class Chat"):
+        server.handler("/ws")(function)
 
 
 def test_a_handler_with_yield_is_an_error(server: Server) -> None:

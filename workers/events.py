@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,6 +48,8 @@ def event_name(name: str) -> str:
     Raises:
         SettingsError: there is no such event.
     """
+    if callable(name):
+        raise SettingsError(f'an event\'s name must be a string, not {where(name)}: write `@server.on("message")`')
     if not isinstance(name, str):
         raise SettingsError(f"an event's name must be a string, not {name!r}")
     event = swoole.snake(name)
@@ -78,12 +81,43 @@ def fit(event: str, callback: Callback) -> Callback:
     return lambda *given: callback(*given[:count])
 
 
-def check_kind(what: str, function: Callback) -> None:
-    """Check that calling a function runs it, which a generator function only does when it is iterated.
+def check_handler(path: str, function: Callback) -> None:
+    """Check that a handler is a coroutine function that can be called with the connection alone.
 
     Raises:
-        SettingsError: it has a `yield`; the message begins with `what`.
+        SettingsError: it is not.
     """
+    what = f"the handler for {path!r}"
+    check_kind(what, function)
+    if not is_coroutine(function):
+        raise SettingsError(f"{what} must be an `async def` function, not {function!r}")
+    parameters = _parameters(function)
+    if parameters is None:
+        return
+    first = parameters[0] if parameters else None
+    # A callback's first argument, which would be the connection here; its name may also stand in its annotation.
+    is_callbacks = first is not None and (first.name in TYPES or _name_of(first.annotation) in TYPES.values())
+    if _positional(parameters, 1) < 1 or is_callbacks:
+        raise SettingsError(
+            f"{what} is given the connection only: write `async def chat(ws)` in the place of {where(function)}"
+        )
+
+
+def check_kind(what: str, function: Callback) -> None:
+    """Check that calling a function runs it, which a generator function only does when it is iterated, and a class not
+    at all.
+
+    Raises:
+        SettingsError: it has a `yield`, or is a class; the message begins with `what`.
+    """
+    called: Any = function
+    while isinstance(called, functools.partial):
+        called = called.func
+    if inspect.isclass(called):
+        raise SettingsError(
+            f"{what} must be a function, not the class {called.__qualname__}, which would only make an object: give a"
+            " method of an object, or an object that has `__call__`"
+        )
     for layer in _layers(function):
         if inspect.isgeneratorfunction(layer) or inspect.isasyncgenfunction(layer):
             raise SettingsError(f"{what} has a `yield`, so that calling it would run nothing: {where(function)}")

@@ -12,11 +12,14 @@ from zwoole.shared.errors import SettingsError, WrongProcess
 from zwoole.shared.forks import refuse
 from zwoole.shared.settings import Settings
 from zwoole.workers import role
-from zwoole.workers.events import Callback, check_kind, event_name, fit, is_coroutine, where
+from zwoole.workers.events import Callback, check_handler, event_name, fit, is_coroutine, where
 from zwoole.workers.handlers import Handler
 
 F = TypeVar("F", bound=Callable[..., Any])
 Data = str | bytes | bytearray | memoryview
+
+PATTERNS = "{}<>*?"  # what stands for parameters, wildcards and queries in the paths of other frameworks
+_LEFT_OUT: Any = object()  # so that None, which is no callback, is refused as such
 
 COMMANDS = (
     *("push", "ping", "broadcast", "disconnect", "set_state", "send_message"),
@@ -78,7 +81,7 @@ class Server:
     @overload
     def on(self, event: str, callback: F) -> F: ...
 
-    def on(self, event: str, callback: F | None = None) -> F | Callable[[F], F]:
+    def on(self, event: str, callback: F = _LEFT_OUT) -> F | Callable[[F], F]:
         """Register the callback for an event, as a decorator or at once, before `start()`.
 
         Args:
@@ -88,8 +91,8 @@ class Server:
             callback: `def` or `async def`; it may leave off trailing arguments.
 
         Raises:
-            SettingsError: there is no such event, it has a callback already, the callback wants other arguments than
-                it is given or is a generator function, or `start()` was called already.
+            SettingsError: there is no such event, it has a callback already, the callback is no function, wants other
+                arguments than it is given or is a generator function or a class, or `start()` was called already.
         """
         self._check_not_started("on")
         name = event_name(event)
@@ -105,31 +108,35 @@ class Server:
             self.has_coroutines = self.has_coroutines or is_coroutine(function)
             return function
 
-        return register if callback is None else register(callback)
+        return register if callback is _LEFT_OUT else register(callback)
 
     def handler(self, path: str) -> Callable[[F], F]:
         """Register a coroutine function that serves each connection to `path`.
 
         Raises:
-            SettingsError: the path does not begin with "/", has braces, has a handler already, the function is no
-                coroutine, or `start()` was called already.
+            SettingsError: the path does not begin with "/", is a pattern, has a handler already, the function is no
+                coroutine or cannot be called with the connection alone, or `start()` was called already.
         """
         self._check_not_started("handler")
+        if callable(path):
+            raise SettingsError(
+                f"a handler's path must begin with '/', not {where(path)}: write `@server.handler(\"/path\")`"
+            )
         if not isinstance(path, str) or not path.startswith("/"):
             raise SettingsError(f"a handler's path must begin with '/', not be {path!r}")
 
-        if "{" in path or "}" in path:
+        found = [character for character in PATTERNS if character in path]
+        if found:
             raise SettingsError(
-                f"a handler's path is matched as it stands, and {path!r} has braces: there are no path parameters; take"
-                " `request.query`, or a `message` callback, which serves every path that has no handler"
+                f"a handler's path is matched as it stands, and {path!r} has {' and '.join(found)}: there are no path"
+                " parameters and no wildcards; take `request.query`, or a `message` callback, which serves every path"
+                " that has no handler"
             )
 
         def register(function: F) -> F:
             if path in self.handlers:
                 raise SettingsError(f"the path {path!r} has a handler already: {where(self.handlers[path])}")
-            check_kind(f"the handler for {path!r}", function)
-            if not is_coroutine(function):
-                raise SettingsError(f"the handler for {path!r} must be an `async def` function, not {function!r}")
+            check_handler(path, function)
             self.handlers[path] = function
             self.has_coroutines = True
             return function
@@ -216,6 +223,7 @@ class Server:
 
         Raises:
             ValueError: a close frame cannot carry that code or reason.
+            TypeError: the fd is no integer, or the reason no `str`.
         """
         raise self._outside("disconnect")
 
@@ -225,14 +233,13 @@ class Server:
         Args:
             fd: the connection.
             value: what msgpack can pack: None, numbers, strings, bytes, lists and dicts; at most 64 KiB packed.
-            TypeError: the fd is no integer, or the reason no `str`.
 
         Returns:
             Whether the connection was there.
 
         Raises:
             ValueError: it is too large.
-            TypeError: it cannot be packed, or the number is no integer.
+            TypeError: it cannot be packed, or the fd is no integer.
             BackpressureError: as in `push`.
         """
         raise self._outside("set_state")
@@ -247,7 +254,7 @@ class Server:
         Raises:
             QueueFull: `pipe_queue_bytes` of messages wait for that worker already.
             ValueError: there is no such worker, or the message is larger than the whole queue.
-            TypeError: it cannot be packed, or the fd is no integer.
+            TypeError: it cannot be packed, or the number is no integer.
         """
         raise self._outside("send_message")
 
