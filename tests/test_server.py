@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
+import threading
 from collections.abc import AsyncIterator
 from types import ModuleType
 from typing import Any
@@ -183,6 +184,79 @@ def test_start_in_a_running_loop_is_an_error(server: Server, monkeypatch: pytest
     with pytest.raises(WrongProcess, match="call it from the script itself"):
         asyncio.run(main())
     assert started == []
+
+
+def test_a_process_starts_one_server_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also another server, and also from inside, with and without an asyncio loop."""
+    said: list[str] = []
+    other = Server()
+    other.on("message", on_message)
+    server.on("message", on_message)
+
+    async def in_a_loop() -> None:
+        other.start()
+
+    def serving(_: Server) -> None:
+        for start in (server.start, other.start, lambda: asyncio.run(in_a_loop())):
+            with pytest.raises(WrongProcess) as info:
+                start()
+            said.append(str(info.value))
+
+    monkeypatch.setattr(role, "_starter", serving)
+    server.start()
+    assert [words.startswith("start() was called while this process serves already") for words in said] == [True] * 3
+    for start in (server.start, other.start):
+        with pytest.raises(WrongProcess, match=r"start\(\) was called a second time"):
+            start()
+    other.set(worker_num=1)  # it has not started
+
+
+def test_a_start_that_ends_by_an_exception_was_one(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends(_: Server) -> None:
+        raise SystemExit(4)
+
+    monkeypatch.setattr(role, "_starter", ends)
+    server.on("message", on_message)
+    with pytest.raises(SystemExit):
+        server.start()
+    with pytest.raises(WrongProcess, match="a second time"):
+        server.start()
+
+
+def test_a_server_that_could_not_start_may_be_started_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a script that waits until its port is free."""
+    started: list[Server] = []
+
+    def starter(server: Server) -> None:
+        started.append(server)
+        if len(started) == 1:
+            raise StartError("the port is in use")
+
+    monkeypatch.setattr(role, "_starter", starter)
+    server.on("message", on_message)
+    with pytest.raises(StartError):
+        server.start()
+    server.start()
+    assert started == [server, server]
+
+
+def test_start_in_a_thread_is_an_error(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Server] = []
+    errors: list[BaseException] = []
+    monkeypatch.setattr(role, "_starter", started.append)
+    server.on("message", on_message)
+
+    def run() -> None:
+        try:
+            server.start()
+        except WrongProcess as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert started == []
+    assert "call it from the script itself" in str(errors[0])
 
 
 @pytest.mark.parametrize("event", ["mesage", 5])

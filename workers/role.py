@@ -6,18 +6,19 @@ A role is given by the program that runs, never by the environment, which progra
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from zwoole.shared import forks
-from zwoole.shared.errors import StartError, WrongProcess
+from zwoole.shared.errors import StartError, WrongProcess, ZwooleError
 
 if TYPE_CHECKING:
     from zwoole.workers.server import Server
 
 NEEDED = ("os", "select", "signal", "subprocess", "thread", "time")  # modules that our loops cannot do without
 
-_starter: Callable[[Server], None] | None = None
+_starter: Callable[[Server], None] | None = None  # `_serves` while it runs, `_has_served` behind it
 
 
 def set_starter(starter: Callable[[Server], None]) -> None:
@@ -26,16 +27,36 @@ def set_starter(starter: Callable[[Server], None]) -> None:
     _starter = starter
 
 
-def start(server: Server) -> None:
-    """Do what `start()` does here.
+def check_first(server: Server) -> None:
+    """Check that nothing was started in this process yet: workers run the script up to its first `start()`, so that
+    no other call of it could ever be served.
 
     Raises:
-        StartError: gevent or eventlet has replaced modules that zwoole needs.
-        WrongProcess: a multiprocessing pool runs the script again to import it, or this is a forked child.
+        WrongProcess: something was, or this is a forked child.
     """
     if forks.forked:
         raise WrongProcess("start() was reached in a process that a worker or the supervisor has forked: end it before")
+    if _starter in (_serves, _has_served):
+        _starter(server)
+
+
+def start(server: Server) -> None:
+    """Do what `start()` does here, once. It may be tried again if it has raised an error of ours, such as that the
+    port is in use.
+
+    Raises:
+        StartError: gevent or eventlet has replaced modules that zwoole needs.
+        WrongProcess: a multiprocessing pool runs the script again to import it, this is no first call, a forked child,
+            or a thread.
+    """
+    global _starter
+    check_first(server)
     check_modules()
+    if threading.current_thread() is not threading.main_thread():
+        raise WrongProcess(
+            "start() was called in a thread: call it from the script itself, since only the main thread is told of"
+            " signals; `worker_start` can start threads in each worker"
+        )
     # Importing multiprocessing makes this another name of `__main__`; in a process that it spawned it is the script.
     if getattr(sys.modules.get("__mp_main__"), "__name__", "__main__") != "__main__":
         raise WrongProcess(
@@ -44,7 +65,31 @@ def start(server: Server) -> None:
         )
     if _starter is None:
         raise WrongProcess("zwoole was not imported as a whole: `import zwoole` first")
-    _starter(server)
+    starter, _starter = _starter, _serves
+    after: Callable[[Server], None] = _has_served
+    try:
+        starter(server)
+    except ZwooleError:
+        after = starter
+        raise
+    finally:
+        _starter = after
+
+
+def _serves(_: Server) -> NoReturn:
+    """Stand in for the starter while the server runs."""
+    raise WrongProcess(
+        "start() was called while this process serves already, as in a callback: call it once, at the end of the"
+        " script, and give another server a script of its own"
+    )
+
+
+def _has_served(_: Server) -> NoReturn:
+    """Stand in for the starter when the server has stopped."""
+    raise WrongProcess(
+        "start() was called a second time: a script starts one server once, and workers run it up to the first start();"
+        " give another server a script of its own"
+    )
 
 
 def check_modules() -> None:

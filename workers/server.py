@@ -149,8 +149,10 @@ class Server:
 
         Raises:
             SettingsError: neither a `message` callback nor a handler is registered.
-            WrongProcess: this process must not start a server, or not here: an asyncio loop runs.
+            WrongProcess: this process must not start a server, or not here: it has started one already, an asyncio
+                loop runs, or this is not the main thread.
         """
+        role.check_first(self)
         if asyncio_runs():
             raise WrongProcess(
                 "start() was called while an asyncio loop runs, as in `asyncio.run(main())`: call it from the script"

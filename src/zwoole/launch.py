@@ -248,7 +248,9 @@ def run_target(target: str, is_attribute: bool, reached: Callable[[], bool]) -> 
     try:
         if is_attribute:
             sys.path[0:0] = [str(current_folder())]
-            find_server(target).start()
+            server = find_server(target)
+            if not reached():  # where the module calls start() itself, it has served by now
+                server.start()
         else:
             if not Path(target).is_file():
                 raise StartError(f"there is no file {target!r}; give a script, or module:attribute")

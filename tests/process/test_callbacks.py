@@ -233,6 +233,42 @@ def test_exception_in_close(failing: ServerProcess) -> None:
         assert int(client.recv(PATIENCE_S)) == failing.pids("worker")[0]
 
 
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_start_in_a_callback_is_a_failure_of_that_callback(serve: Serve, kind: str) -> None:
+    """Its connection is closed, and the worker serves the others as before."""
+    server = serve(f"""
+        import os
+        from zwoole import Server
+
+        server = Server()
+
+        @server.on("message")
+        {kind} on_message(server, frame):
+            if frame.data == "again":
+                server.start()
+            if frame.data == "other":
+                other = Server(port=0)
+                other.on("message", print)
+                other.start()
+            server.push(frame.fd, str(os.getpid()))
+
+        server.start()
+    """)
+    with server.connect() as bystander:
+        bystander.send("pid")
+        pid = bystander.recv(PATIENCE_S)
+        for what in ("again", "other"):
+            with server.connect() as client, pytest.raises(ConnectionClosed) as info:
+                client.send(what)
+                client.recv(PATIENCE_S)
+            assert info.value.rcvd is not None
+            assert info.value.rcvd.code == 1011
+        bystander.send("pid")
+        assert bystander.recv(PATIENCE_S) == pid
+    assert server.log().count("WrongProcess: start() was called while this process serves already, ") == 2
+    assert server.stop() == 0
+
+
 def test_system_exit_recycles_the_worker(serve: Serve) -> None:
     server = serve(
         """

@@ -402,3 +402,62 @@ def test_start_in_a_process_of_a_pool(serve: Serve) -> None:
     log = without_our_frames(server.log())
     assert 'put it under `if __name__ == "__main__":`' in log
     assert "Traceback" not in log
+
+
+SERVED = """
+    from zwoole import Server
+
+    server = Server(port=0)
+    other = Server(port=0)
+    {message}
+    {other}
+    server.start()
+    {again}.start()
+"""
+
+
+@pytest.mark.parametrize("again", ["server", "other"])
+def test_a_second_start_is_an_error(again: str) -> None:
+    source = SERVED.format(message=MESSAGE, other=MESSAGE.replace("server.", "other."), again=again)
+    with ServerProcess(source) as server:
+        server.serve()
+        assert server.stop() == EXIT_CANNOT_START
+        log = without_our_frames(server.log())
+    assert log.splitlines()[-1].startswith("zwoole: start() was called a second time: ")
+    assert "Traceback" not in log
+    assert log.count("listening on ") == 1
+
+
+def test_a_module_that_starts_the_server_itself_is_served_once() -> None:
+    with ServerProcess(GOOD) as server:
+        server.write("module.py", f"from zwoole import Server\nserver = Server()\n{MESSAGE}\nserver.start()\n")
+        server.command[2] = "module:server"
+        server.serve()
+        assert server.stop() == 0
+        assert server.log().count("listening on ") == 1
+
+
+def test_start_in_a_callback_of_the_supervisor(serve: Serve) -> None:
+    server = serve(
+        """
+        from zwoole import Server
+
+        server = Server()
+
+        @server.on("start")
+        def on_start(server):
+            server.start()
+
+        @server.on("message")
+        def on_message(server, frame):
+            server.push(frame.fd, frame.data)
+
+        server.start()
+        """
+    )
+    server.wait_log("the 'start' callback failed")
+    with server.connect() as client:
+        client.send("served")
+        assert client.recv(PATIENCE_S) == "served"
+    assert server.log().count("start() was called while this process serves already") == 1
+    assert server.stop() == 0
