@@ -2,7 +2,8 @@
 
 Python tells of a task that failed when the task is collected, which is never while something refers to it; and of a
 thread that failed in several lines without time and process. Here both are logged as the failure of a callback is. A
-task that is left when the worker ends is cancelled, and named, so that no job disappears without a word.
+task that is left when the worker ends is cancelled, and named, so that no job disappears without a word. The app knows
+of a task that it has cancelled itself: that one may clean up and is not named.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import sys
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from zwoole.shared.errors import ConnectionClosed
@@ -58,6 +59,30 @@ async def end_executor() -> None:
     await ending
 
 
+if sys.version_info >= (3, 11):
+    _Task = asyncio.Task
+
+    def was_cancelled(task: asyncio.Task[Any]) -> bool:
+        """Tell whether the app has cancelled a task, which may not have ended yet."""
+        return task.cancelling() > 0
+
+else:
+
+    class _Task(asyncio.Task[Any]):
+        """A task that knows whether it was cancelled, as those of later Pythons do."""
+
+        asked_to_end = False
+
+        def cancel(self, msg: Any = None) -> bool:
+            """Cancel it, and keep that in mind."""
+            self.asked_to_end = True
+            return super().cancel(msg)
+
+    def was_cancelled(task: asyncio.Task[Any]) -> bool:
+        """Tell whether the app has cancelled a task, which may not have ended yet."""
+        return getattr(task, "asked_to_end", False)
+
+
 class Tasks:
     """The tasks of one asyncio loop."""
 
@@ -68,7 +93,7 @@ class Tasks:
         loop.set_exception_handler(_loop_failed)
 
     def _make(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> asyncio.Task[Any]:
-        task = asyncio.Task(coroutine, loop=loop, **more)
+        task: asyncio.Task[Any] = _Task(coroutine, loop=loop, **more)
         task.add_done_callback(self._done)
         return task
 
@@ -89,20 +114,35 @@ class Tasks:
         self._loop.call_exception_handler(context)
 
     async def end(self) -> None:
-        """Cancel the tasks that still run, and wait for them, END_S at most."""
-        running = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        """Wait for the tasks that the app has cancelled, then cancel and name the others; END_S at most for either.
+
+        A task that the app has cancelled and that still runs after END_S is one of the others.
+        """
+        own = {asyncio.current_task()}
+        watched = asyncio.all_tasks() - own
+        await asyncio.sleep(0)  # what a callback has cancelled a moment ago has had no turn since
+        await _wait([task for task in watched if not task.done() and was_cancelled(task)])
+        running = asyncio.all_tasks() - own
         for task in running:
             task.cancel()
-        if not running:
-            return
-        names = _list(_describe(task) for task in running)
-        log.info("%d task(s) of the app still ran when this worker ended, and were cancelled: %s", len(running), names)
-        done, left = await asyncio.wait(running, timeout=END_S)
-        for task in done:
-            if not task.cancelled():
+        if running:
+            names = _list(_describe(task) for task in running)
+            log.info(
+                "%d task(s) of the app still ran when this worker ended, and were cancelled: %s", len(running), names
+            )
+        await _wait(running)
+        left = [task for task in running if not task.done()]
+        for task in watched | running:
+            if task.done() and not task.cancelled():
                 self._report(task)
         if left:
             log.warning("%d task(s) went on after they were cancelled: %s", len(left), _list(map(_describe, left)))
+
+
+async def _wait(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Wait for the end of tasks, END_S at most."""
+    if tasks:
+        await asyncio.wait(tasks, timeout=END_S)
 
 
 def is_end_of_some_connection(error: BaseException | None) -> bool:

@@ -34,6 +34,7 @@ LANGUAGES = {"python", "sh", "console", "text", "ini", "dockerfile", "nginx", "l
 PLACEHOLDERS = {"FD": "1", "PID": "1", "SECONDS": "1", "SHELL": "bash", "NAME=VALUE": "close_timeout=2"}
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 INSTRUCTIONS = {"FROM", "RUN", "WORKDIR", "COPY", "USER", "ENV", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "CMD"}
+AS_IT_IS = re.compile("zwoole runs uncompiled|but the kernel keeps|this machine's limit of open files")
 
 
 def ids(found: Sequence[Snippet]) -> list[str]:
@@ -65,7 +66,7 @@ PROGRAMS = [found for found in PYTHON if found not in APPS]
 
 @pytest.mark.parametrize("app", APPS, ids=ids(APPS))
 def test_an_app_serves(app: Snippet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It answers, it reloads, and it answers again."""
+    """It answers, it reloads, it answers again, and it ends in silence."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     path = tmp_path / "app.py"
     path.write_text(app.text.replace("8085", str(free_ports(1)[0])))
@@ -79,6 +80,11 @@ def test_an_app_serves(app: Snippet, tmp_path: Path, monkeypatch: pytest.MonkeyP
             another.send("Hello, server!")
             assert another.recv(PATIENCE_S)
         assert server.status()["stats"]["total"]["failures"] == {}
+        server.finish()
+        log = server.log()
+    said = [line for line in log.splitlines() if " INFO " not in line and not AS_IT_IS.search(line)]
+    assert said == [], "it has nothing to complain of"
+    assert "task(s) of the app" not in log
 
 
 def test_python_that_is_not_run_could_be() -> None:

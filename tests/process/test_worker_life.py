@@ -404,6 +404,85 @@ def test_tasks_that_are_left_at_the_end_are_cancelled_and_named(serve: Serve) ->
     )
 
 
+CANCELLED = """
+        import asyncio
+        from zwoole import Server
+
+        server = Server()
+        timers = []
+        shutting = asyncio.Event()
+
+        async def waits():
+            await asyncio.Event().wait()
+
+        async def cleans_up():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.wait([asyncio.create_task(asyncio.sleep(0.01))])
+                print("cleaned up")
+
+        async def fails():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise ValueError("while it cleaned up")
+
+        async def is_told():
+            await shutting.wait()
+
+        async def goes_on():
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await asyncio.Event().wait()
+
+        @server.on("worker_start")
+        async def on_worker_start(server, worker_id):
+            timers.append(asyncio.create_task({task}(), name="timer"))
+
+        @server.on("{event}")
+        def on_end(server, worker_id):
+            shutting.set()
+            if {cancels}:
+                for timer in timers:
+                    timer.cancel()
+
+        @server.on("message")
+        def on_message(server, frame):
+            server.push(frame.fd, frame.data)
+
+        server.start()
+"""
+
+
+@pytest.mark.parametrize("event", ["retire", "worker_stop"])
+@pytest.mark.parametrize("task", ["waits", "cleans_up", "is_told"])
+def test_a_task_that_the_app_ends_ends_in_silence(serve: Serve, task: str, event: str) -> None:
+    """Whether the app cancels it, and it may clean up then, or tells it otherwise; at a reload as at a stop."""
+    server = serve(CANCELLED.format(task=task, event=event, cancels=task != "is_told"))
+    (old,) = server.pids("worker")
+    server.reload()
+    wait_for(lambda: old not in server.pids("worker"), "the old worker to end")
+    assert server.stop() == 0
+    assert "task(s)" not in server.log()
+    assert server.lines().count("cleaned up") == (2 if task == "cleans_up" else 0)
+
+
+def test_a_task_that_fails_when_the_app_has_cancelled_it_is_logged(serve: Serve) -> None:
+    server = serve(CANCELLED.format(task="fails", event="worker_stop", cancels=True))
+    assert server.stop() == 0
+    assert "the task timer (fails) failed" in server.log()
+    assert "task(s)" not in server.log()
+
+
+def test_a_task_that_goes_on_when_the_app_has_cancelled_it_is_cancelled_again_and_named(serve: Serve) -> None:
+    server = serve(CANCELLED.format(task="goes_on", event="worker_stop", cancels=True))
+    assert server.stop() == 0
+    words = "1 task(s) of the app still ran when this worker ended, and were cancelled: timer (goes_on)"
+    assert words in server.log()
+
+
 def test_a_task_that_cannot_be_cancelled_holds_nothing_up(serve: Serve) -> None:
     server = serve(TASKS)
     with server.connect() as client:
