@@ -12,6 +12,7 @@ from tests.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.closing import ENDING_S
 from zwoole.reactor.connection import ENDING, LINGERING
 from zwoole.shared.frames import build_frame
+from zwoole.shared.table import CLOSING, ESTABLISHED, FREE
 from zwoole.shared.wire import MESSAGE
 
 CLOSE_TIMEOUT = 7.0
@@ -102,6 +103,34 @@ def test_what_was_accepted_is_finished_and_answered_before_the_close_frame(
     answers = b"".join(build_frame(2, letter) for letter in (b"A", b"B", b"C"))
     assert client.read() == answers + answer_to(client, code, end[1])
     assert client.at_end()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(("way_in", "code", "initiator"), WAYS_IN, ids=NAMES)
+def test_a_connection_counts_as_open_until_what_was_accepted_is_finished(
+    reactor: Reactor,
+    worker: Worker,
+    client: Client,
+    way_in: Callable[[Client], None],
+    code: int,
+    initiator: str,
+    finished: bool,
+) -> None:
+    """So `push`, `exists` and `is_established` say True behind the client's close, and what is pushed is sent."""
+    client.send_message(b"a", 2)
+    way_in(client)
+    (message,) = worker.take()
+    reactor.pass_time(ENDING_S - 0.1)
+    assert reactor.table.state(client.connection.fd) == ESTABLISHED
+    push(worker, client.connection, b"A")
+    if finished:
+        worker.finish(message)
+    else:
+        worker.send()
+        reactor.pass_time(0.2)
+    end = told(worker)
+    assert client.read() == build_frame(2, b"A") + answer_to(client, code, end[1])
+    assert reactor.table.state(client.connection.fd) == (FREE if code == 1006 else CLOSING)
 
 
 @pytest.mark.parametrize(("way_in", "code", "initiator"), WAYS_IN, ids=NAMES)

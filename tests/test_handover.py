@@ -11,7 +11,7 @@ from tests.reactor_parts import Client, Reactor
 from zwoole.reactor import slices
 from zwoole.reactor.connection import OPEN as STAGE_OPEN
 from zwoole.shared.frames import build_frame
-from zwoole.shared.wire import ADOPT, CLOSE, OPEN
+from zwoole.shared.wire import ADOPT, CLOSE, MESSAGE, OPEN
 
 
 @pytest.fixture
@@ -179,3 +179,20 @@ def test_adopt_comes_before_what_had_not_begun(reactor: Reactor, stories: dict[i
     first.die()
     assert kinds_told(actor_at(reactor, 0, stories))[0] == ADOPT
     assert OPEN not in [event.kind for event in reactor.workers[-1].received]
+
+
+def test_a_message_goes_to_two_replacements_and_no_further(reactor: Reactor, stories: dict[int, Story]) -> None:
+    """It may be the message that ends them."""
+    worker = actor_at(reactor, 0, stories)
+    client = client_of(reactor, stories, worker)
+    worker.begin(client.connection.fd)
+    worker.finish(client.connection.fd)
+    worker.flush()
+    client.send_message(b"waits")
+    for _ in range(3):
+        assert MESSAGE in kinds_told(worker)
+        assert client.connection.stage == STAGE_OPEN
+        worker.die()
+        worker = actor_at(reactor, 0, stories)
+    assert MESSAGE not in kinds_told(worker)
+    assert client.read() == build_frame(8, b"\x03\xf3the server process died")

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "troubleshooting.md"
 ROOMS = ("reactor", "workers", "shared", "src/zwoole", "src/zwoole/commands")
-LEVELS = {"warning", "error", "critical", "exception"}
+LEVELS = {"info", "warning", "error", "critical", "exception"}
 EXPLAIN = {
     "describe_exit",
     "describe_end",
@@ -46,6 +46,27 @@ def template(node: ast.expr) -> str:
     return "\0"
 
 
+def forms(node: ast.expr, names: dict[str, list[ast.expr]]) -> Iterator[ast.expr]:
+    """Yield what an expression may be: either branch of a condition, each value that its name is given."""
+    if isinstance(node, ast.IfExp):
+        yield from forms(node.body, names)
+        yield from forms(node.orelse, names)
+    elif isinstance(node, ast.Name) and node.id in names:
+        for value in names[node.id]:
+            yield from forms(value, names)
+    else:
+        yield node
+
+
+def values(scope: ast.AST) -> dict[str, list[ast.expr]]:
+    """Return the texts that the names in a module or function are given."""
+    found: dict[str, list[ast.expr]] = {}
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and template(node.value) != "\0":
+            found.setdefault(node.targets[0].id, []).append(node.value)
+    return found
+
+
 def said_by(node: ast.AST, module: str) -> Iterator[ast.expr]:
     """Yield the message of a statement or call that says one to whoever runs or programs a server."""
     if isinstance(node, ast.Call):
@@ -74,8 +95,13 @@ def messages() -> dict[str, str]:
     for room in ROOMS:
         for source in sorted((ROOT / room).glob("*.py")):
             module = f"{room}/{source.name}"
-            for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
-                for said in said_by(node, module):
+            tree = ast.parse(source.read_text(encoding="utf-8"))
+            functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+            for scope in (tree, *functions):
+                names = {} if scope is tree else values(scope)
+                for said in (
+                    form for node in ast.walk(scope) for it in said_by(node, module) for form in forms(it, names)
+                ):
                     text = " ".join(PIECE.sub("\0", template(said)).split())
                     if re.search(r"[a-z]{2}", text.removeprefix("zwoole: ")):
                         found[text] = module

@@ -184,7 +184,9 @@ class Dispatcher:
         if self.forked:
             leave(error)
         if isinstance(error, SystemExit):
-            log.info("a callback asked worker to exit (fd %d): it will be replaced", fd)
+            what = "handler" if event == "handler" else f"{event!r} callback"
+            where = f" for fd {fd}" if fd >= 0 else ""
+            log.info("the %s raised SystemExit%s: this worker will be replaced", what, where)
             self.exit_requested = True
             if event == "handshake":
                 self._commands.answer_handshake(fd, Refuse(503, "the server is restarting"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection
 
 from tests.client_frames import client_frame
 from tests.process.conftest import Serve
@@ -298,6 +300,109 @@ def test_system_exit_recycles_the_worker(serve: Serve) -> None:
 
         wait_for(answered_by_another, "the successor on the same connection")
     assert "is replaced: a callback raised SystemExit" in server.log()
+
+
+EXITS = """
+    import os
+    import sys
+    from zwoole import Server
+
+    server = Server()
+    leaving = []
+
+    @server.on("handshake")
+    {0} on_handshake(server, request):
+        if request.path == "/exit/handshake":
+            sys.exit("in handshake")
+
+    @server.on("open")
+    {0} on_open(server, request):
+        server.push(request.fd, str(os.getpid()))
+        if request.path == "/exit/open":
+            sys.exit("in open")
+
+    @server.on("message")
+    {0} on_message(server, frame):
+        server.push(frame.fd, f"{{frame.data}} {{os.getpid()}}")
+        if frame.data == "exit":
+            sys.exit("in message")
+
+    @server.on("close")
+    {0} on_close(server, fd, code):
+        print("close", os.getpid(), code)
+        if code == 4000:
+            sys.exit("in close")
+
+    {1}
+    @server.on("retire")
+    {0} on_retire(server, worker_id):
+        print("retire", os.getpid())
+        sys.exit("in retire")
+
+    @server.on("worker_stop")
+    {0} on_worker_stop(server, worker_id):
+        print("stop", os.getpid())
+        sys.exit("in worker_stop")
+
+    @server.on("worker_error")
+    def on_worker_error(server):
+        print("worker_error")
+
+    server.start()
+"""
+
+
+EXITING_HANDLER = """
+    @server.handler("/exit/handler")
+    async def handler(ws):
+        await ws.recv()
+        sys.exit("in handler")
+"""
+EXITING = [(event, kind) for event in ("handshake", "open", "message", "close") for kind in ("def", "async def")]
+
+
+@pytest.mark.parametrize(("event", "kind"), [*EXITING, ("handler", "async def")])
+def test_system_exit_in_a_callback_ends_no_connection(serve: Serve, event: str, kind: str) -> None:
+    """The event counts as finished, and the worker serves until its successor is there; then its connections move."""
+    server = serve(EXITS.format(kind, EXITING_HANDLER if event == "handler" else ""))
+    (first,) = server.pids("worker")
+
+    def has_moved(client: ClientConnection) -> bool:
+        client.send("who are you?")
+        return client.recv(PATIENCE_S) != f"who are you? {first}"
+
+    with server.connect() as other:
+        assert other.recv(PATIENCE_S) == str(first)
+        if event == "handshake":
+            with pytest.raises(InvalidStatus) as refused, server.connect("/exit/handshake"):
+                pass
+            assert refused.value.response.status_code == 503
+        elif event == "close":
+            with server.connect() as client:
+                client.close(4000)
+        elif event == "handler":
+            with server.connect("/exit/handler") as client, pytest.raises(ConnectionClosed, match="1000"):
+                client.send("exit")
+                client.recv(PATIENCE_S)
+        else:
+            with server.connect("/exit/open" if event == "open" else "/") as client:
+                assert client.recv(PATIENCE_S) == str(first)
+                if event == "message":
+                    client.send("exit")
+                    assert client.recv(PATIENCE_S) == f"exit {first}"
+                wait_for(lambda: has_moved(client), "the connection to move")
+        wait_for(lambda: has_moved(other), "the other connection to move")
+    server.wait_line(f"stop {first}")
+    stats = server.status()["stats"]["total"]
+    assert server.stop() == 0
+    log = server.log()
+    assert stats["failures"] == {}, "it is no failure"
+    assert "worker_error" not in server.lines(), "it is no death"
+    assert "is replaced: a callback raised SystemExit" in log
+    where = "" if event == "handler" else " callback"
+    assert re.search(rf"the '?{event}'?{where} raised SystemExit for fd \d+: this worker will be replaced", log)
+    assert log.count("raised SystemExit for") == 1
+    assert "failed" not in log
 
 
 def test_slow_callback_is_reported(serve: Serve) -> None:

@@ -108,6 +108,22 @@ APP = """
         await ws.wait_closed()
         print("waited", ws.fd, ws.close_code)
 
+    @server.handler("/works")
+    async def works(ws):
+        await ws.recv()
+        print("works")
+        while ws.close_code is None:
+            await asyncio.sleep(0.01)
+        print("works on", server.exists(ws.fd), ws.close_code, ws.close_reason)
+        for call in (ws.recv, lambda: ws.send("too late")):
+            try:
+                await call()
+            except zwoole.ConnectionClosedError as closed:
+                print("works on", closed.code, closed.reason)
+        await ws.close()
+        await ws.wait_closed()
+        print("works to its end")
+
     @server.handler("/about")
     async def about(ws):
         await ws.recv()
@@ -211,6 +227,18 @@ def test_two_receivers_are_one_too_many(server: ServerProcess) -> None:
         assert client.recv(PATIENCE_S) == "receiving"
         client.send("mine")
         assert client.recv(PATIENCE_S) == "ConcurrencyError mine"
+
+
+def test_a_handler_is_not_cancelled_when_its_client_leaves(server: ServerProcess) -> None:
+    """It sees the end in the attributes and in what it calls next, and runs on for as long as it likes."""
+    with server.connect("/works") as client:
+        client.send("work")
+        server.wait_line("works")
+        client.close(4000, "had enough")
+    server.wait_line("works to its end")
+    lines = server.lines()
+    assert lines.count("works on 4000 had enough") == 2, "recv and send say why"
+    assert any(line.startswith("works on ") and line.endswith(" 4000 had enough") for line in lines)
 
 
 # Sending and ending.

@@ -250,7 +250,7 @@ ENDS = {
     "SIGKILL": ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
     "SIGSEGV": ("os.kill(os.getpid(), signal.SIGSEGV)", "Fatal Python error: Segmentation fault"),
     "abort": ("os.abort()", "Fatal Python error: Aborted"),
-    "sys.exit": ("sys.exit(5)", "a callback asked worker to exit"),
+    "sys.exit": ("sys.exit(5)", "the 'message' callback raised SystemExit for fd 1: this worker will be replaced"),
 }
 
 

@@ -314,6 +314,25 @@ def test_app_that_exits_in_workers_only() -> None:
     assert log.count("the app exited before it reached start(): SystemExit(0)") == 3
 
 
+def test_system_exit_in_worker_start_is_a_failed_boot() -> None:
+    source = """
+        import sys
+        from zwoole import Server
+
+        server = Server()
+        server.on("message", lambda server, frame: None)
+
+        @server.on("worker_start")
+        def on_worker_start(server):
+            sys.exit(0)
+
+        server.start()
+    """
+    with ServerProcess(source) as server:
+        log = fails(server, EXIT_BOOT_FAILED)
+    assert log.count("worker_start failed: this worker cannot serve") == 3
+
+
 BEHIND = """
     import sys
     from zwoole import Server

@@ -292,6 +292,7 @@ def test_a_failed_worker_stop_says_so(serve: Serve, kind: str) -> None:
 TASKS = """
         import asyncio
         import os
+        import sys
         import threading
         import time
         from zwoole import Server
@@ -324,6 +325,9 @@ TASKS = """
         def thread_fails():
             raise ValueError("mine")
 
+        def thread_exits():
+            sys.exit("the thread ends")
+
         class Unraisable:
             def __del__(self):
                 raise ValueError("mine")
@@ -334,7 +338,11 @@ TASKS = """
 
         @server.on("message")
         async def on_message(server, frame):
-            if frame.data == "thread":
+            if frame.data == "thread_exits":
+                thread = threading.Thread(target=thread_exits)
+                thread.start()
+                thread.join()
+            elif frame.data == "thread":
                 threading.Thread(target=thread_fails, name="helper").start()
             elif frame.data == "callback":
                 asyncio.get_running_loop().call_soon(thread_fails)
@@ -389,6 +397,18 @@ def test_a_task_that_raises_system_exit_has_its_worker_replaced(serve: Serve) ->
     log = server.log()
     assert "is replaced: a task raised SystemExit" in log
     assert "Traceback" not in log
+
+
+def test_system_exit_in_a_thread_ends_the_thread_only(serve: Serve) -> None:
+    server = serve(TASKS)
+    (first,) = server.pids("worker")
+    with server.connect() as client:
+        for text in ("thread_exits", "awaited"):
+            client.send(text)
+            assert client.recv(PATIENCE_S) == str(first)
+    assert server.stop() == 0
+    assert "is replaced" not in server.log()
+    assert "failed" not in server.log()
 
 
 def test_tasks_that_are_left_at_the_end_are_cancelled_and_named(serve: Serve) -> None:
