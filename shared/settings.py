@@ -141,7 +141,11 @@ class Settings:
     )
     window_events: int = _setting(4096, "unfinished events one worker may have", 1, 8192)
     window_bytes: int = _setting(
-        16 * MIB, "memory for the unfinished messages of one worker, each of which is held twice", KIB, 1 << 31
+        16 * MIB,
+        "bytes of the master's memory for the unfinished messages of one worker; a message of n bytes takes 2 n, since"
+        " the master keeps a copy, to send it again if the worker dies",
+        KIB,
+        1 << 31,
     )
     connection_window_events: int = _setting(64, "unfinished events of one connection its worker may have", 1, 8192)
     connection_window_bytes: int = _setting(MIB, "bytes of unfinished messages of one connection", KIB, 1 << 31)

@@ -186,6 +186,24 @@ def test_the_page_of_settings_has_every_name_and_default() -> None:
     assert table == {**defaults, "worker_num": "the number of CPUs that it may use"}
 
 
+@pytest.mark.parametrize("page", snippets.PAGES, ids=lambda page: page.name)
+def test_a_line_has_at_most_120_columns(page: Path) -> None:
+    """But those of tables and code, which cannot be broken everywhere."""
+    prose = re.sub(r"^```.*?^```$", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in prose.splitlines() if len(line) > 120 and not line.startswith("|")] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "title", "prefix"),
+    [(HandlerConnection, "## What a handler is given", "ws"), (Request, "## The request", "")],
+)
+def test_a_table_has_every_attribute(kind: type, title: str, prefix: str) -> None:
+    public = {name for name in (*vars(kind), *kind.__annotations__) if not name.startswith("_")}
+    cells = " ".join(cells[0] for cells in rows(section(PROGRAMMING, title)))
+    listed = set(re.findall(r"\bws\.(\w+)" if prefix else r"`(\w+)`", cells))
+    assert listed == public
+
+
 LIMITS = [cells for cells in table_cells(SECURITY) if cells[0] != "what"]
 
 
