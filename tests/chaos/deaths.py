@@ -1,7 +1,8 @@
 """One death at a time: which connections it closes, and whether each of them had to be closed.
 
-A worker's batch leaves at least every millisecond, so what its death may cost is what was running, and what had ended
-so shortly before that its acknowledgement may not have left. The apps keep a journal of both that outlives them.
+Output leaves a worker within 2 ms, so its death may cost the connections whose callback was running, and those whose
+callback had ended so shortly before that the word of it may not have left. The apps keep a journal of both that
+outlives them.
 """
 
 from __future__ import annotations
