@@ -105,6 +105,7 @@ class Master:
             settings,
         )
         self._pool.on_ready = self._worker_ready
+        self._pool.on_kill = lambda incarnation, why: self._tell("kill", incarnation=incarnation, why=why)
         if settings.access_log:
             access = AccessLog()
             self._opening.on_upgrade = access.opened

@@ -32,6 +32,7 @@ from zwoole.shared.rundir import endpoint, endpoint_path, progress_path, remove
 from zwoole.shared.settings import Settings
 from zwoole.shared.wire import BYE, DRAIN, HELLO, PROTOCOL_VERSION, RINGS, SEND_MESSAGE, WELCOME
 
+LEAVE_S = 1.0  # a worker whose wire is closed has so long to end by itself, as one does that dies
 DISCONNECT_WAIT_S = 2.0  # an endpoint that has not seen its dead worker go by then will not
 TICK_S = 0.05
 BOOT_S = 1.0  # how often it is looked whether workers that boot find what they need
@@ -41,13 +42,23 @@ log = get_logger("pool")
 
 
 class Fate:
-    """How far the end of one worker is known."""
+    """How far the end of one worker is known.
+
+    Attributes:
+        pidfd: its process as a descriptor, -1 once it has ended.
+        monitor: tells what its endpoint sees.
+        accepted: whether the worker has connected.
+        disconnected: whether it has gone again, for good.
+        left_at: when it did, in seconds of the loop's clock, where it was not told to; 0 before.
+        exited_at: when its process had ended; 0 before.
+    """
 
     def __init__(self, pidfd: int, monitor: zmq.Socket[bytes]) -> None:
         self.pidfd = pidfd
         self.monitor = monitor
         self.accepted = False
         self.disconnected = False
+        self.left_at = 0.0
         self.exited_at = 0.0
 
 
@@ -75,6 +86,7 @@ class Pool:
 
     Attributes:
         on_ready: called with the incarnation of a worker that said hello; set by the builder.
+        on_kill: called with the incarnation of a worker that the supervisor is to kill, and why; set by the builder.
     """
 
     def __init__(
@@ -90,6 +102,7 @@ class Pool:
         settings: Settings,
     ) -> None:
         self.on_ready: Callable[[int], None]
+        self.on_kill: Callable[[int, str], None]
         self._loop = loop
         self._router = router
         self._opening = opening
@@ -253,6 +266,7 @@ class Pool:
             self._loop.add_source(pidfd, lambda: self._exited(link, fate), last=True)
         else:
             self._exited(link, fate)
+        self._monitored(link, fate)  # its descriptor tells of nothing before it was looked at once
 
     def _event(self, link: WorkerLink, kind: int, number: int, body: bytes) -> bool:
         """Take the events that are about workers and not about connections."""
@@ -291,15 +305,17 @@ class Pool:
     # Deaths.
 
     def _wire_error(self, link: WorkerLink, reason: str) -> None:
-        """A worker that sends what is no batch cannot be trusted with another: it is killed, its death handled."""
-        log.error("worker %d (pid %d) is ended: %s", link.slot.index, link.pid, reason)
-        self._kill(link)
+        """A worker that sends what is no batch cannot be trusted with another: it is killed, its death handled.
 
-    def _kill(self, link: WorkerLink) -> None:
-        try:
-            os.kill(link.pid, 9)
-        except ProcessLookupError:
-            pass
+        The supervisor kills it: it holds the process, so that it cannot hit another one which has got the number, and
+        it says why when it tells of the death. What the worker sends until then is not read.
+        """
+        if link.deaf:
+            return
+        log.error("worker %d (pid %d) is ended: %s", link.slot.index, link.pid, reason)
+        link.deaf = True
+        self._loop.remove_link(link)
+        self.on_kill(link.incarnation, reason)
 
     def _monitored(self, link: WorkerLink, fate: Fate) -> None:
         """The endpoint saw its worker come or go; it serves one connection in its life, so going is for good."""
@@ -309,8 +325,9 @@ class Pool:
                 fate.accepted = True
             elif event == zmq.EVENT_DISCONNECTED:
                 fate.disconnected = True
-        if fate.disconnected and not fate.exited_at and not link.drained:
-            self._kill(link)
+        if fate.disconnected and not fate.left_at and not fate.exited_at and not link.drained:
+            fate.left_at = self._loop.clock.now
+            self._ticks.start(0)
         self._bury(link, fate)
 
     def _exited(self, link: WorkerLink, fate: Fate) -> None:
@@ -359,9 +376,16 @@ class Pool:
     def _tick(self, _: int) -> None:
         """Look after what has waited: deaths without a disconnect, and what handovers left for later."""
         for incarnation, fate in list(self._fates.items()):
+            link = self._links[incarnation]
             if fate.exited_at:
-                self._bury(self._links[incarnation], fate)
-        if self._handover.look_after() or any(fate.exited_at for fate in self._fates.values()):
+                self._bury(link, fate)
+            elif fate.left_at and self._loop.clock.now - fate.left_at > LEAVE_S:
+                self._wire_error(link, "it has left its wire to the master")
+        waiting = (
+            fate.exited_at or (fate.left_at and not self._links[incarnation].deaf)
+            for incarnation, fate in self._fates.items()
+        )
+        if self._handover.look_after() or any(waiting):
             self._ticks.start(0)
 
 

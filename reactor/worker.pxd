@@ -25,6 +25,7 @@ cdef class WorkerLink:
     cdef public bint drained
     cdef public bint served
     cdef readonly bint closed
+    cdef public bint deaf
     cdef public Py_ssize_t connections
     cdef public Py_ssize_t handlers
     cdef readonly object waiting

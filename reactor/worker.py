@@ -50,6 +50,7 @@ class WorkerLink:
         active: whether its slot's connections are its own.
         retiring: whether a successor has taken its place.
         drained: whether it was told that nothing follows.
+        deaf: whether nothing is read from it any more, since it is closed or not to be trusted.
         closed: whether the endpoint is closed; nothing comes or goes any more.
         served: whether it has finished an event.
         connections: how many it was told of, and not of their end.
@@ -71,6 +72,7 @@ class WorkerLink:
         "active",
         "batches",
         "closed",
+        "deaf",
         "connections",
         "credit_asked",
         "descriptor",
@@ -116,6 +118,7 @@ class WorkerLink:
         self.retiring = False
         self.drained = False
         self.closed = False
+        self.deaf = False
         self.served = False
         self.connections = 0
         self.handlers = 0
@@ -195,7 +198,7 @@ class WorkerLink:
     def receive(self) -> list[bytes] | None:
         """Take one batch from the wire; None where there is none."""
         socket = self.socket
-        if self.closed:
+        if self.deaf:
             return None
         if not int(socket.getsockopt(zmq.EVENTS)) & _POLLIN:
             return None
@@ -231,11 +234,12 @@ class WorkerLink:
 
     def readable(self) -> bool:
         """Tell whether a batch lies ready: to be asked after every send, since the descriptor will not tell again."""
-        return not self.closed and bool(int(self.socket.getsockopt(zmq.EVENTS)) & _POLLIN)
+        return not self.deaf and bool(int(self.socket.getsockopt(zmq.EVENTS)) & _POLLIN)
 
     def close(self) -> None:
         """Close the endpoint and remove its progress map."""
         self.closed = True
+        self.deaf = True
         self.ready = False
         self.active = False
         self.socket.close(0)

@@ -3,7 +3,8 @@
 Supervisor to master: worker {slot, incarnation, pid, standby}, switch {incarnations}, places {number},
 stop {seconds, spread}, query {id, what, ...}, reopen_log {}.
 Supervisor to worker: masters {epochs}, retire {}, stop {}, reopen_log {}.
-Master to supervisor: hello {role}, ready {incarnation}, served {incarnation}, stopped {}, answer {id, result}.
+Master to supervisor: hello {role}, ready {incarnation}, served {incarnation}, kill {incarnation, why}, stopped {},
+answer {id, result}.
 Worker to supervisor: hello {role, debugged, changed}, recycle {reason, why}.
 The zwoole command to the supervisor: request {id, what, ...}; back: answer {id, result} or answer {id, error}.
 

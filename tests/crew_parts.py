@@ -44,6 +44,9 @@ class StandIn(Child):
     def _send(self, number: int) -> None:
         pass
 
+    def has_ended(self) -> bool:
+        return cast(Any, self.process).status is not None
+
     def wait(self) -> int:
         status = cast(Any, self.process).status
         assert status is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -58,12 +60,28 @@ def test_an_exit_is_described(status: int, words: str) -> None:
 def test_a_child_that_we_have_killed_is_not_said_to_have_crashed(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     monkeypatch.setattr(signal, "pidfd_send_signal", lambda _, number: sent.append(number))
+    monkeypatch.setattr(Child, "has_ended", lambda _: False)
     worker = child()
     worker.abort("it hangs")
+    assert worker.describe_end(-9) == "was ended by SIGKILL (9): out of memory?"  # which we have not sent yet
     worker.kill("it is killed, at last")
     assert sent == [signal.SIGABRT, signal.SIGKILL]
     assert worker.describe_end(-9) == "was ended by zwoole with SIGKILL: it hangs"
     assert worker.describe_end(3) == "exited with code 3"  # before the signal came
+    assert worker.describe_end(-signal.SIGSEGV) == "was ended by SIGSEGV (11)"  # the same
+
+
+def test_a_child_that_has_ended_by_itself_was_not_ended_by_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told of a death may come behind it."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        worker = Child("worker", 3, 17, process, os.pidfd_open(process.pid), Turns())  # type: ignore[arg-type]
+        assert not worker.has_ended()
+        process.send_signal(signal.SIGKILL)
+        assert worker.wait() == -signal.SIGKILL
+        assert worker.has_ended()
+        worker.kill("it has left its wire to the master")
+        os.close(worker.pidfd)
+    assert worker.describe_end(-9) == "was ended by SIGKILL (9): out of memory?"
 
 
 def test_the_wait_doubles_up_to_its_limit_however_often_it_fails() -> None:

@@ -186,6 +186,19 @@ def test_what_is_no_request_is_answered_without_a_number(served: Served, data: b
     assert not served.crew.stopping
 
 
+def test_a_worker_that_a_master_cannot_go_on_with_is_killed_and_the_log_says_why(
+    served: Served, log: pytest.LogCaptureFixture
+) -> None:
+    master, worker = served.crew.of("master")[0], served.worker(1)
+    served.server.take(master.identity, control.pack("kill", incarnation=worker.incarnation, why="it sent no batch"))
+    assert [child.killed for child in served.crew.of("worker")] == ["", "it sent no batch"]
+    served.end(worker, -9)
+    assert f"{worker} was ended by zwoole with SIGKILL: it sent no batch" in log.text
+    assert "out of memory" not in log.text
+    served.run_due()
+    assert served.worker(1) is not worker, "it is replaced"
+
+
 @pytest.mark.parametrize(
     ("fields", "number"),
     [({"to": 5}, 5), ({"to": 1}, 1), ({"by": 1}, 3), ({"by": -1}, 1), ({"by": 3}, 5), ({"to": 2}, 2), ({"by": 0}, 2)],

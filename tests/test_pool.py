@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 
+from tests.process.waiting import wait_for
 from tests.reactor_parts import Reactor
-from zwoole.reactor.pool import BOOT_S, Pool
-from zwoole.shared.rundir import endpoint_path, progress_path
+from zwoole.reactor.pool import BOOT_S, LEAVE_S, Pool
+from zwoole.shared.rundir import endpoint, endpoint_path, progress_path
 
 
 @pytest.fixture
@@ -40,12 +42,24 @@ class House:
             1,
             reactor.settings,
         )
+        self.kills: list[tuple[int, str]] = []  # what the supervisor was asked for
+        self.pool.on_kill = lambda *asked: self.kills.append(asked)
 
     def has_endpoint(self) -> bool:
         return endpoint_path(self.run_dir, 7, 1).exists() and progress_path(self.run_dir, 7, 1).exists()
 
+    def turned(self) -> bool:
+        self.reactor.loop.turn()
+        return True
+
     def look(self) -> None:
         self.reactor.pass_time(BOOT_S + 0.1)
+
+
+@pytest.fixture
+def run_dir(house: House) -> Path:
+    house.run_dir.mkdir()
+    return house.run_dir
 
 
 @pytest.fixture
@@ -99,8 +113,51 @@ def test_a_worker_that_will_not_find_what_it_needs_is_ended(
     house.run_dir.mkdir()
     house.pool.expect(0, 7, worker.pid, standby=False)
     house.look()
-    assert worker.poll() is None
+    assert house.kills == []
     path(house.run_dir, 7, 1).unlink()
     house.look()
-    assert worker.wait(60) == -9
-    assert f"worker 0 (pid {worker.pid}) is ended: what it needs was removed from the run directory" in log.text
+    house.look()
+    assert house.kills == [(7, "what it needs was removed from the run directory")]
+    assert (
+        log.text.count(f"worker 0 (pid {worker.pid}) is ended: what it needs was removed from the run directory") == 1
+    )
+
+
+def test_a_worker_that_sends_what_is_no_batch_is_ended_by_the_supervisor_and_not_read_any_more(
+    house: House, worker: subprocess.Popen[bytes], run_dir: Path, log: pytest.LogCaptureFixture
+) -> None:
+    """The supervisor can tell a process from another that has its number by now, and knows why it ends it."""
+    house.pool.expect(0, 7, worker.pid, standby=False)
+    link = house.pool.links[0]
+    with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+        peer.setsockopt(zmq.LINGER, 0)
+        peer.connect(endpoint(house.run_dir, 7, 1))
+        for _ in range(2):
+            peer.send(b"no batch")
+        wait_for(lambda: house.turned() and house.kills, "the master to complain")
+        assert [incarnation for incarnation, _ in house.kills] == [7]
+        assert log.text.count(f"worker 0 (pid {worker.pid}) is ended: {house.kills[0][1]}") == 1
+        peer.send(b"no batch")
+        wait_for(lambda: int(link.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN, "what it sends to arrive")
+        assert not link.readable()
+        assert link.receive() is None
+        house.pool._serve(link)
+        house.turned()
+    assert worker.poll() is None, "the master sends no signals: the number may be another process's"
+    assert len(house.kills) == 1
+
+
+def test_a_worker_that_leaves_its_wire_is_ended_unless_it_ends_by_itself(
+    house: House, worker: subprocess.Popen[bytes], run_dir: Path
+) -> None:
+    house.pool.expect(0, 7, worker.pid, standby=False)
+    fate = house.pool._fates[7]
+    with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+        peer.connect(endpoint(house.run_dir, 7, 1))
+        wait_for(lambda: house.turned() and fate.accepted, "the connection")
+    wait_for(lambda: house.turned() and fate.left_at, "the disconnect")
+    assert house.kills == []
+    house.reactor.pass_time(LEAVE_S + 0.1)
+    assert house.kills == [(7, "it has left its wire to the master")]
+    house.reactor.pass_time(LEAVE_S + 0.1)
+    assert len(house.kills) == 1

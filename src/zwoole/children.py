@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -37,6 +38,7 @@ class Child:
         retiring: whether a successor took its place, or its place is given up.
         max_age_s: seconds after its start at which it is to be replaced; 0: never.
         killed: why we have killed it, "" where we have not.
+        sent: the signals that we have killed it with.
         next_notice_s: seconds after its start at which it is said what it is still waited for.
         debugged: whether it said that a debugger traces it, so that it may take any time.
         leads_group: whether it leads a process group, or will when it has begun to run.
@@ -56,6 +58,7 @@ class Child:
     retiring: bool = False
     max_age_s: float = 0.0
     killed: str = ""
+    sent: set[int] = field(default_factory=set)
     next_notice_s: float = FIRST_NOTICE_S
     debugged: bool = False
     leads_group: bool = False
@@ -79,13 +82,24 @@ class Child:
 
     def kill(self, why: str) -> None:
         """End it at once; `why` is said in the log, where it was not killed before."""
-        self.killed = self.killed or why
-        self._send(signal.SIGKILL)
+        self._kill_with(signal.SIGKILL, why)
 
     def abort(self, why: str) -> None:
         """End it with the stacks of its threads on stderr, as faulthandler writes them at SIGABRT."""
-        self.killed = self.killed or why
-        self._send(signal.SIGABRT)
+        self._kill_with(signal.SIGABRT, why)
+
+    def _kill_with(self, number: signal.Signals, why: str) -> None:
+        """Send it a deadly signal, unless it has ended: then it was not us."""
+        if not self.has_ended():
+            self.killed = self.killed or why
+            self.sent.add(number)
+            self._send(number)
+
+    def has_ended(self) -> bool:
+        """Tell whether it has ended, though that may have been told to nobody yet."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _send(self, number: signal.Signals) -> None:
         """Send it a signal. Popen's own way would reap it where it has ended, before its group is seen to."""
@@ -96,7 +110,7 @@ class Child:
 
     def ended_by_us(self, status: int) -> bool:
         """Tell whether it ended because we have killed it."""
-        return bool(self.killed) and status < 0
+        return -status in self.sent
 
     def describe_end(self, status: int) -> str:
         """Say how it ended; where we ended it, why."""

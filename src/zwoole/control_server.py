@@ -82,6 +82,7 @@ REPORTS: dict[str, dict[str, Fields]] = {
         "hello": {"role": Field((str,))},
         "ready": {"incarnation": NUMBER},
         "served": {"incarnation": NUMBER},
+        "kill": {"incarnation": NUMBER, "why": Field((str,))},
         "stopped": {},
         "answer": {"id": NUMBER, "result": Field((dict,))},
     },
@@ -192,6 +193,8 @@ class ControlServer:
             crew.worker_ready(message["incarnation"], child.incarnation)
         elif kind == "served":
             crew.worker_served(message["incarnation"])
+        elif kind == "kill":
+            crew.kill_asked(message["incarnation"], message["why"])
         elif kind == "recycle":
             crew.recycle_asked(child, message["reason"], message["why"])
         elif kind == "stopped":

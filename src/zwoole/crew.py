@@ -214,6 +214,12 @@ class Crew:
         for child in self.of("worker"):
             child.served = child.served or child.incarnation == incarnation
 
+    def kill_asked(self, incarnation: int, why: str) -> None:
+        """A master cannot go on with a worker: it is killed, and its end handled as any other."""
+        for child in self.of("worker"):
+            if child.incarnation == incarnation:
+                child.kill(why)
+
     def reload(self, sender: Sender | None) -> None:
         """Replace all workers by new ones that have read the code again; one reload at a time."""
         if self.stopping or not self.complete:
@@ -378,7 +384,7 @@ class Crew:
         self.orphans.end_group(child)
         self._ledger.ended(child)
         if self.stopping:
-            if status != 0 and child.greeted and not child.killed:
+            if status != 0 and child.greeted and not child.ended_by_us(status):
                 log.warning("%s %s while stopping", child, describe_exit(status))
         elif child.role == "master":
             self._master_ended(child, status)
@@ -405,7 +411,7 @@ class Crew:
             return
         failed = child.died_early and (status != 0 or child.ready_at is None)
         failures = self._failures[child.index] = self._failures[child.index] + 1 if failed else 0
-        self._last_ends["worker", child.index] = child.killed or exit_name(status)
+        self._last_ends["worker", child.index] = child.killed if child.ended_by_us(status) else exit_name(status)
         if failed:
             self._ledger.boot_failed(child.index)
         if not self.complete and failures >= BOOT_TRIES:
@@ -445,7 +451,7 @@ class Crew:
         remove_all(self._run_dir, f"w*.m{child.incarnation}*")  # its endpoints and progress maps
         self._ledger.restarted(exit_name(status))
         wait = backoff(self._failures[MASTER])
-        self._last_ends["master", child.index] = child.killed or exit_name(status)
+        self._last_ends["master", child.index] = child.killed if child.ended_by_us(status) else exit_name(status)
         self._next_tries["master", child.index] = time.monotonic() + wait
         self._later(wait, lambda: self._replace_master(child.index))
 

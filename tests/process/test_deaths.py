@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 from contextlib import suppress
@@ -130,6 +131,37 @@ def test_connection_opened_while_no_worker_is_there(serve: Serve) -> None:
 
 
 # The master.
+
+
+NO_BATCH = """
+    import gc
+    import zmq
+    from zwoole import Server
+
+    server = Server(log_level="info")
+
+    @server.on("message")
+    def on_message(server, frame):
+        gc.unfreeze()
+        for found in gc.get_objects():
+            if isinstance(found, zmq.Socket) and not found.closed and b"/w" in found.getsockopt(zmq.LAST_ENDPOINT):
+                found.send(b"no batch")
+
+    server.start()
+    """
+
+
+def test_worker_sends_what_is_no_batch(serve: Serve) -> None:
+    server = serve(NO_BATCH)
+    (pid,) = server.pids()
+    with server.connect() as client:
+        client.send("x")
+        log = server.wait_log("was ended by zwoole with SIGKILL: ")
+    reason = re.search(rf"ERROR worker 0 \(pid {pid}\) is ended: (.+)\n", log)
+    assert reason is not None
+    assert f"worker 0 (pid {pid}) was ended by zwoole with SIGKILL: {reason[1]}\n" in log
+    assert "out of memory" not in log
+    wait_for(lambda: server.is_ready() and server.pids() != [pid], "the next worker")
 
 
 def test_master_is_killed(serve: Serve) -> None:
