@@ -263,6 +263,42 @@ def test_stop_waits_for_the_end(
     assert alive == []
 
 
+FORCED = "the server stopped by force: what had not finished in time was killed; its log says what (exit code 4)"
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "out", "err"),
+    [
+        ("0   \n", 0, "stopped (pid 100)\n", ""),
+        ("4   \n", 4, "", f"zwoole: {FORCED}\n"),
+        ("3   \n", 3, "", "zwoole: the server ended with exit code 3; its log says why\n"),
+        ("-   \n", 1, "", "zwoole: the server was killed, or failed, before it had stopped; its log may say why\n"),
+        ("", 0, "stopped (pid 100)\n", ""),  # of a version that writes nothing there
+    ],
+)
+def test_stop_says_how_the_server_has_ended(
+    command: Command,
+    asked: list[tuple[Any, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    said: str,
+    code: int,
+    out: str,
+    err: str,
+) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text("-   \n" if said else "")
+
+    def ends(path: Path) -> bool:
+        lock.write_text(said)
+        lock.unlink()
+        return False
+
+    monkeypatch.setattr(control, "is_running", ends)
+    named = NAMED.replace("/the/only", str(tmp_path))
+    assert command("stop", "--run-dir", str(tmp_path)) == (code, out, named + err)
+
+
 def test_a_stop_that_takes_too_long_is_said(
     command: Command, asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,7 +40,7 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except ZwooleError as error:
         say(str(error))
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_code", 1))
     except OSError as error:
         if error.errno not in OUTPUT_ERRORS:
             raise

@@ -8,10 +8,11 @@ from typing import Any, TypedDict
 
 from zwoole import control_client, servers
 from zwoole.control_client import ControlFailed
-from zwoole.run_directory import is_running
+from zwoole.run_directory import NO_END, end_of, is_running
 
 RELOAD_WAIT_S = 120.0
 STOP_WAIT_S = 60.0
+FORCED = "4"  # `stopping.EXIT_FORCED`; to import that takes long
 KICK_CODE = 1008
 LISTED = 1000  # connections of one master that are listed unless asked for more
 
@@ -83,13 +84,19 @@ class Control:
 
         Args:
             drain: seconds to spread the clients' goodbye over.
+
+        Raises:
+            ControlFailed: it has not ended, or has ended otherwise; `exit_code` is then its exit code, such as 4 where
+                something had not finished in time and was killed.
         """
-        pid = int(self._ask("stop", drain=drain)["pid"])
-        deadline = time.monotonic() + STOP_WAIT_S + drain
-        while is_running(self.run_dir):
-            if time.monotonic() > deadline:
-                raise ControlFailed(f"the server in {self.run_dir} has not ended after {STOP_WAIT_S:.0f} s")
-            time.sleep(0.02)
+        with end_of(self.run_dir) as end:
+            pid = int(self._ask("stop", drain=drain)["pid"])
+            deadline = time.monotonic() + STOP_WAIT_S + drain
+            while is_running(self.run_dir):
+                if time.monotonic() > deadline:
+                    raise ControlFailed(f"the server in {self.run_dir} has not ended after {STOP_WAIT_S:.0f} s")
+                time.sleep(0.02)
+            check_end(end())
         return pid
 
     def connections(self, limit: int = LISTED) -> ConnectionList:
@@ -111,3 +118,20 @@ class Control:
 
     def _ask(self, what: str, **fields: Any) -> Any:
         return control_client.request(self.run_dir, what, **fields)
+
+
+def check_end(code: str) -> None:
+    """Check how a server has ended; see `end_of` for the argument.
+
+    Raises:
+        ControlFailed: not in good order.
+    """
+    if code == NO_END:
+        raise ControlFailed("the server was killed, or failed, before it had stopped; its log may say why")
+    if code == FORCED:
+        raise ControlFailed(
+            "the server stopped by force: what had not finished in time was killed; its log says what (exit code 4)",
+            int(code),
+        )
+    if code.isdecimal() and code != "0":
+        raise ControlFailed(f"the server ended with exit code {code}; its log says why", int(code))

@@ -15,7 +15,15 @@ TIMEOUT_S = 5.0
 
 
 class ControlFailed(ZwooleError):
-    """A running server did not answer, or answered with an error."""
+    """A running server did not answer, answered with an error, or has not stopped in good order.
+
+    Attributes:
+        exit_code: what a command ends with by it; the server's, if that has ended with another code than 0.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def request(run_dir: Path, what: str, timeout_s: float = TIMEOUT_S, **fields: Any) -> Any:

@@ -93,7 +93,9 @@ def run_here(server: Server, plan: plans.Plan, run_dir: str | None, watched: Seq
         directory = RunDirectory(choose(run_dir, settings.port, plan.target))
         try:
             with servers.announced(directory.path):
-                return Supervisor(server, plan, directory, listeners or listen(settings), watched).run()
+                code = Supervisor(server, plan, directory, listeners or listen(settings), watched).run()
+                directory.note_end(code)
+                return code
         finally:
             directory.remove()
     finally:

@@ -9,6 +9,7 @@ import os
 import pwd
 import shutil
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from zwoole.shared import forks
@@ -19,6 +20,8 @@ from zwoole.shared.rundir import CONTROL, LOCK, MAX_IPC_PATH, PLAN, remove, try_
 LONGEST_NAME = "/w1234567890.m1234567890"  # of an endpoint, to see early whether paths will fit
 LONGEST_OF_OURS = "/12345-12345678-1234567"  # of a run directory within one of `homes`
 ROOM = "room"  # a file that is there for a moment only
+NO_END = "-"  # stands in the lock file, until there stands the exit code
+END_WIDTH = 4  # so that writing it takes no room that was not there before
 
 RUN = Path("/run")  # where root's run directories are; it is emptied when the machine starts
 TEMPORARY = (Path("/tmp"), Path("/var/tmp"))
@@ -140,6 +143,7 @@ class RunDirectory:
                 lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 self._check_lock(lock)
                 self._lock = replaced(self._lock, lock)
+                self._write_end(NO_END)
             if not is_same_file(self._folder, self.path):
                 folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 self._folder = replaced(self._folder, folder)
@@ -202,6 +206,14 @@ class RunDirectory:
             with contextlib.suppress(OSError):
                 os.utime(path, follow_symlinks=False)
 
+    def note_end(self, code: int) -> None:
+        """Leave the exit code where `zwoole stop` reads it; see `end_of`."""
+        self._write_end(str(code))
+
+    def _write_end(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # the disk is full: then nobody knows
+            os.pwrite(self._lock, f"{text:<{END_WIDTH}}\n".encode(), 0)
+
     def remove(self) -> None:
         """Remove the directory, unless it is not this one any more, and let go of the lock."""
         if is_same_file(self._folder, self.path):
@@ -249,6 +261,24 @@ def is_running(path: Path) -> bool:
         return not try_lock(lock)
     except OSError:
         return False
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def end_of(path: Path) -> Iterator[Callable[[], str]]:
+    """Give a function that tells how the server in a run directory has ended, also when the directory is gone.
+
+    It returns the exit code as a text, NO_END where the server was killed and could not leave one, "" where there is
+    nothing to read it from.
+    """
+    try:
+        lock = os.open(path / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield lambda: ""
+        return
+    try:
+        yield lambda: os.pread(lock, END_WIDTH, 0).decode("ascii", "replace").strip()
     finally:
         os.close(lock)
 

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -17,6 +18,7 @@ from tests.process.conftest import Serve
 from tests.process.raw_client import CLOSE, PING, TEXT, RawClient, ServerFrame
 from tests.process.server_process import ZWOOLE, ServerProcess
 from tests.process.waiting import PATIENCE_S, wait_for
+from zwoole import Control, ControlFailed
 from zwoole.stopping import EXIT_FORCED, SECOND_SIGNAL_S
 
 APP = """
@@ -210,6 +212,47 @@ def test_a_callback_that_never_ends_is_killed_at_max_wait_time(serve: Serve) -> 
     server.assert_nothing_left()
     assert "worker 0" in server.log()
     assert "did not stop in time: killed" in server.log()
+
+
+def test_the_command_says_that_it_was_by_force(serve: Serve) -> None:
+    server = serve(SYNC, max_wait_time=0.1)
+    with server.connect() as client:
+        client.send("sleep 3600")
+        server.wait_line("sleeping")
+        server.family()
+        stopped = zwoole(server, "stop", "--run-dir", str(server.run_dir))
+        assert server.wait() == EXIT_FORCED
+    assert (stopped.returncode, stopped.stdout) == (EXIT_FORCED, "")
+    assert stopped.stderr.endswith("in time was killed; its log says what (exit code 4)\n")
+    assert server.folder.exists() and not server.run_dir.exists()
+
+
+def test_the_command_says_that_the_server_was_killed_meanwhile(serve: Serve) -> None:
+    server = serve(SYNC, max_wait_time=HOUR_S)
+    with server.connect() as client, ThreadPoolExecutor(1) as executor:
+        client.send("sleep 3600")
+        server.wait_line("sleeping")
+        stopping = executor.submit(zwoole, server, "stop", "--run-dir", str(server.run_dir))
+        server.wait_log("zwoole stop: stopping")
+        server.send_signal(signal.SIGKILL)
+        stopped = stopping.result()
+    assert (stopped.returncode, stopped.stdout) == (1, "")
+    assert stopped.stderr.endswith(
+        "zwoole: the server was killed, or failed, before it had stopped; its log may say why\n"
+    )
+    server.wait()
+    server.assert_nothing_left()
+
+
+def test_control_raises_where_it_was_by_force(serve: Serve) -> None:
+    server = serve(SYNC, max_wait_time=0.1)
+    with server.connect() as client:
+        client.send("sleep 3600")
+        server.wait_line("sleeping")
+        server.family()
+        with pytest.raises(ControlFailed, match="stopped by force") as caught:
+            Control(server.run_dir).stop()
+        assert caught.value.exit_code == server.wait() == EXIT_FORCED
 
 
 def test_sigquit_stops_at_once(serve: Serve) -> None:
