@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from zwoole.reactor.connection import Connection
+from zwoole.reactor.handshake import Refused
 from zwoole.shared.log import get_logger
 
 log = get_logger("access")
@@ -21,9 +22,9 @@ class AccessLog:
         self._opened[connection.fd] = time.monotonic()
         log.info("open fd=%d %s:%d %s", connection.fd, connection.remote_addr, connection.remote_port, target)
 
-    def refused(self, address: str, port: int, target: str, status: int) -> None:
-        """A client was refused, with this HTTP status, whatever it had asked for."""
-        log.info("refuse %s:%d status=%d %a", address, port, status, target)
+    def refused(self, address: str, port: int, target: str, refused: Refused) -> None:
+        """A client was refused, with this HTTP status and reason, whatever it had asked for."""
+        log.info("refuse %s:%d status=%d %a %a", address, port, refused.status, target, refused.reason)
 
     def gone(self, connection: Connection) -> None:
         """A connection's socket is closed; where it never opened there is nothing to say."""

@@ -48,6 +48,12 @@ class Routes:
         return self.callbacks or path in self.handlers
 
 
+def log_refused(address: str, port: int, target: str, refused: Refused) -> None:
+    """Log a refusal. Of what was asked for the log has the path only: a query may hold secrets."""
+    path = target.partition("?")[0]
+    log.info("refused %s:%d: %d, %a (path %a)", address, port, refused.status, refused.reason, path)
+
+
 class Opening:
     """Takes connections through the handshake.
 
@@ -58,8 +64,8 @@ class Opening:
         refused: handshakes that did not, by HTTP status.
         on_open: called with a connection that was just opened.
         on_upgrade: called with a connection whose handshake succeeds, and its request target.
-        on_refused: called with address and port of a client that is refused, what it asked for (unescaped), and the
-            HTTP status.
+        on_refused: called with address and port of a client that is refused, what it asked for (unescaped), and what
+            it is answered; logs it unless something else is set, such as the access log.
     """
 
     def __init__(
@@ -71,7 +77,7 @@ class Opening:
         self.refused: dict[int, int] = {}
         self.on_open: Callable[[Connection], None] | None = None
         self.on_upgrade: Callable[[Connection, str], None] | None = None
-        self.on_refused: Callable[[str, int, str, int], None] | None = None
+        self.on_refused: Callable[[str, int, str, Refused], None] = log_refused
         self._loop = loop
         self._registry = registry
         self._inbound = inbound
@@ -172,12 +178,9 @@ class Opening:
         self._forget(connection)
 
     def _note_refusal(self, address: str, port: int, target: str, refused: Refused) -> None:
-        """Count and log a refusal. Of what was asked for the log has the path only: a query may hold secrets."""
+        """Count a refusal, and tell of it."""
         self.refused[refused.status] = self.refused.get(refused.status, 0) + 1
-        path = target.partition("?")[0]
-        log.info("refused %s:%d: %d, %a (path %a)", address, port, refused.status, refused.reason, path)
-        if self.on_refused is not None:
-            self.on_refused(address, port, target, refused.status)
+        self.on_refused(address, port, target, refused)
 
     def _open(self, connection: Connection, head: bytes, rest: bytes) -> None:
         """Judge a whole head: accept the upgrade, or ask a worker first, and go on with what came behind it."""

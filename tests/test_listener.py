@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.reactor_parts import Reactor
+from zwoole.reactor.access_log import AccessLog
 from zwoole.reactor.listener import ACCEPTS_PER_TURN, PAUSE_S, Listener
 from zwoole.reactor.registry import Registry
 
@@ -208,14 +209,23 @@ def test_past_its_share_an_address_is_turned_away_with_429_until_one_of_its_clie
 
 
 def test_a_client_that_is_turned_away_is_logged(two_each: House, log: pytest.LogCaptureFixture) -> None:
-    refused: list[tuple[str, int, str, int]] = []
-    two_each.reactor.opening.on_refused = lambda *refusal: refused.append(refusal)
     two_each.connect(3)
     two_each.reactor.turn()
     port = two_each.clients[2].getsockname()[1]
-    assert refused == [("127.0.0.1", port, "", 429)]
     assert [record.getMessage() for record in log.records] == [
         f"refused 127.0.0.1:{port}: 429, 'there are too many connections from your address' (path '')"
+    ]
+
+
+def test_the_access_log_tells_of_a_refusal_in_the_place_of_the_log(
+    two_each: House, log: pytest.LogCaptureFixture
+) -> None:
+    two_each.reactor.opening.on_refused = AccessLog().refused
+    two_each.connect(3)
+    two_each.reactor.turn()
+    port = two_each.clients[2].getsockname()[1]
+    assert [(record.name, record.getMessage()) for record in log.records] == [
+        ("zwoole.access", f"refuse 127.0.0.1:{port} status=429 '' 'there are too many connections from your address'")
     ]
 
 

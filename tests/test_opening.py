@@ -15,6 +15,7 @@ from tests.client_frames import client_frame
 from tests.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.connection import GONE, LINGERING, OPEN, Connection
 from zwoole.reactor.connection import HANDSHAKE as STAGE_HANDSHAKE
+from zwoole.reactor.handshake import Refused
 from zwoole.reactor.loop import IN
 from zwoole.reactor.opening import Routes
 from zwoole.shared.answers import Accept, Answer, Refuse
@@ -207,7 +208,12 @@ class Told:
         self.opened: list[str] = []
         self.refused: list[tuple[str, str, int]] = []
         reactor.opening.on_upgrade = lambda _, target: self.opened.append(target)
-        reactor.opening.on_refused = lambda address, _, target, status: self.refused.append((address, target, status))
+        self._log = reactor.opening.on_refused
+        reactor.opening.on_refused = self._refused
+
+    def _refused(self, address: str, port: int, target: str, refused: Refused) -> None:
+        self.refused.append((address, target, refused.status))
+        self._log(address, port, target, refused)
 
 
 @pytest.fixture
