@@ -18,6 +18,7 @@ from typing import Any
 import msgpack
 
 MAX_MESSAGE_BYTES = 1 << 20
+LONGEST_DRAIN_S = 86400
 MAX_LISTED = 2000  # connections of one master in an answer, so that it fits a message
 
 

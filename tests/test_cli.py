@@ -191,6 +191,45 @@ def test_a_settings_value_is_json_or_text(text: str, setting: tuple[str, Any]) -
     assert run_command.parse_setting(text) == setting
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["workers", "0"], "0 workers cannot be: give a number from 1 to 1024, or a change such as +1"),
+        (["workers", "1025"], "1025 workers cannot be: give a number from 1 to 1024, or a change such as +1"),
+        (["workers", "-1025"], "'-1025' is neither a number of workers nor a change such as +1"),
+        (["workers", "12345"], "12345 workers cannot be: give a number from 1 to 1024, or a change such as +1"),
+        (["workers", "two"], "'two' is neither a number of workers nor a change such as +1"),
+        (["stop", "--drain", "-1"], "Invalid value for '--drain': -1.0 is not in the range 0<=x<=86400."),
+        (["stop", "--drain", "nan"], "Invalid value for '--drain': nan is not in the range 0<=x<=86400."),
+        (["stop", "--drain", "soon"], "Invalid value for '--drain': 'soon' is not a valid float"),
+        (["connections", "--limit", "0"], "Invalid value for '--limit': 0 is not in the range 1<=x<=2000."),
+        (
+            ["kick", "all", "--code", "1005"],
+            "Invalid value for '--code': 1005 is no close code that may be sent: take 1000, 1001, 1008, 1011 or"
+            " 3000-4999",
+        ),
+        (
+            ["kick", "all", "--code", "70000"],
+            "Invalid value for '--code': 70000 is no close code that may be sent: take 1000, 1001, 1008, 1011 or"
+            " 3000-4999",
+        ),
+        (["kick", "all", "--reason", "x" * 124], "Invalid value for '--reason': a reason has at most 123 bytes"),
+        (["kick", "0"], "'0' is not the number of a connection; `zwoole connections` lists them"),
+        (["status", "--port", "0"], "Invalid value for '--port': 0 is not in the range 1<=x<=65535."),
+        (["run", "app.py", "--workers", "0"], "Invalid value for '--workers': 0 is not in the range 1<=x<=1024."),
+        (["run", "app.py", "--reactors", "65"], "Invalid value for '--reactors': 65 is not in the range 1<=x<=64."),
+        (["run", "app.py", "--workers", "two"], "Invalid value for '--workers': 'two' is not a valid integer"),
+    ],
+)
+def test_a_value_that_cannot_be_is_said_by_the_name_that_was_written(
+    command: Command, asked: list[tuple[Any, ...]], arguments: list[str], said: str
+) -> None:
+    code, out, err = command(*arguments)
+    assert (code, out, asked) == (2, "", [])
+    (line,) = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert said in line
+
+
 def test_ctrl_c_is_exit_code_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -22,6 +22,7 @@ from zwoole.shared.rundir import control_address
 from zwoole.status import Status
 
 STRANGER = b"\0stranger"
+EITHER = "give a number of workers, or a change of it as `by`, not both"
 
 
 class Recorded(ControlServer):
@@ -144,16 +145,21 @@ def test_whatever_a_process_sends_the_supervisor_goes_on(served: Served, data: b
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
-        ({"what": "workers", "by": "two"}, "by must be int, not str"),
-        ({"what": "workers", "to": 0}, "to must be from 1 to 1024, not 0"),
-        ({"what": "workers", "to": 1025}, "to must be from 1 to 1024, not 1025"),
-        ({"what": "workers", "by": True}, "by must be int, not bool"),
+        ({"what": "workers", "by": "two"}, "the change of the number of workers must be int, not str"),
+        ({"what": "workers", "to": 0}, "the number of workers must be from 1 to 1024, not 0"),
+        ({"what": "workers", "to": 1025}, "the number of workers must be from 1 to 1024, not 1025"),
+        ({"what": "workers", "by": -1025}, "the change of the number of workers must be from -1024 to 1024, not -1025"),
+        ({"what": "workers", "by": True}, "the change of the number of workers must be int, not bool"),
         ({"what": "workers", "by": -2}, "there are 2 worker(s), and a server needs one"),
         ({"what": "workers", "by": 1024}, "a server has at most 1024 workers"),
-        ({"what": "workers"}, "request 'workers' takes either 'to' or 'by'"),
-        ({"what": "workers", "to": 2, "by": 1}, "request 'workers' takes either 'to' or 'by'"),
-        ({"what": "stop", "drain": float("nan")}, "drain must be from 0 to 86400.0, not nan"),
+        ({"what": "workers"}, EITHER),
+        ({"what": "workers", "to": 2, "by": 1}, EITHER),
+        ({"what": "stop", "drain": float("nan")}, "drain must be from 0 to 86400, not nan"),
+        ({"what": "stop", "drain": -0.5}, "drain must be from 0 to 86400, not -0.5"),
         ({"what": "stop", "drain": None}, "drain must be int or float, not NoneType"),
+        ({"what": "kick", "fd": 1, "code": 1 << 63, "reason": ""}, f"code must be from 0 to 65535, not {1 << 63}"),
+        ({"what": "connections", "limit": 0}, "limit must be from 1 to 2000, not 0"),
+        ({"what": "push", "fd": 1, "data": 5}, "a message must be str or bytes, not int"),
         ({"what": "kick", "fd": 1, "code": 1000}, "'kick' needs a field 'reason'"),
         ({"what": "push", "fd": 1 << 60, "data": ""}, f"fd must be from 1 to {1 << 53}, not {1 << 60}"),
         ({"what": "connections", "limit": 5, "identity": 7}, "'connections' has no field 'identity'"),

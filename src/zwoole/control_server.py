@@ -24,7 +24,6 @@ from zwoole.status import Status
 from zwoole.stopping import Stop
 
 MESSAGES_PER_TURN = 100  # so that a flood does not keep the supervisor from its other work
-LONGEST_DRAIN_S = 86400.0
 
 log = get_logger("supervisor")
 
@@ -41,15 +40,18 @@ class Field(NamedTuple):
         low: the smallest number.
         high: the largest number.
         optional: whether it may be missing.
+        called: what it is called in a message, "" for its name.
     """
 
     kinds: tuple[type, ...]
     low: float = 0
     high: float = 0
     optional: bool = False
+    called: str = ""
 
     def check(self, name: str, value: Any) -> None:
         """Raise BadRequest if the value is not what it may be."""
+        name = self.called or name
         if type(value) not in self.kinds:
             names = " or ".join(kind.__name__.replace("NoneType", "None") for kind in self.kinds)
             raise BadRequest(f"{name} must be {names}, not {type(value).__name__}")
@@ -65,15 +67,15 @@ CLIENT = Field((int, type(None)), 1, MAX_FD)  # None: all
 # What the zwoole command may ask for.
 REQUESTS: dict[str, Fields] = {
     "status": {},
-    "stop": {"drain": Field((int, float), 0, LONGEST_DRAIN_S, optional=True)},
+    "stop": {"drain": Field((int, float), 0, control.LONGEST_DRAIN_S, optional=True)},
     "reload": {},
     "workers": {
-        "to": Field((int,), 1, MAX_WORKERS, optional=True),
-        "by": Field((int,), -MAX_WORKERS, MAX_WORKERS, optional=True),
+        "to": Field((int,), 1, MAX_WORKERS, optional=True, called="the number of workers"),
+        "by": Field((int,), -MAX_WORKERS, MAX_WORKERS, optional=True, called="the change of the number of workers"),
     },
     "connections": {"limit": Field((int,), 1, control.MAX_LISTED)},
     "kick": {"fd": CLIENT, "code": Field((int,), 0, 65535), "reason": Field((str,))},
-    "push": {"fd": CLIENT, "data": Field((str, bytes))},
+    "push": {"fd": CLIENT, "data": Field((str, bytes), called="a message")},
 }
 
 # What each of our processes may say.
@@ -222,7 +224,7 @@ class ControlServer:
             self._crew.reload(sender)
         else:
             if ("to" in fields) == ("by" in fields):
-                raise BadRequest("request 'workers' takes either 'to' or 'by'")
+                raise BadRequest("give a number of workers, or a change of it as `by`, not both")
             try:
                 number = self._crew.scale(**fields)
             except ValueError as error:

@@ -8,6 +8,7 @@ from zwoole.commands.options import control_of, server_options, show
 from zwoole.commands.table import duration, lines, size
 from zwoole.control import KICK_CODE, LISTED, ConnectionList
 from zwoole.control_client import ControlFailed
+from zwoole.shared.close_codes import MAX_REASON_BYTES, is_sendable
 from zwoole.shared.control import MAX_LISTED
 from zwoole.shared.ids import MAX_FD
 
@@ -55,6 +56,22 @@ def check_fd_or_all(context: click.Context, parameter: click.Parameter, value: s
     return None if value == "all" else check_fd(context, parameter, value)
 
 
+def check_code(context: click.Context, parameter: click.Parameter, value: int) -> int:
+    """Check that a value is a close code that a server may send."""
+    if not is_sendable(value):
+        raise click.BadParameter(
+            f"{value} is no close code that may be sent: take 1000, 1001, 1008, 1011 or 3000-4999", context, parameter
+        )
+    return value
+
+
+def check_reason(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Check that a value can be a reason for a close."""
+    if len(check_text(context, parameter, value).encode()) > MAX_REASON_BYTES:
+        raise click.BadParameter(f"a reason has at most {MAX_REASON_BYTES} bytes", context, parameter)
+    return value
+
+
 def check_text(context: click.Context, parameter: click.Parameter, value: str) -> str:
     """Check that a value can be sent as text."""
     try:
@@ -66,8 +83,8 @@ def check_text(context: click.Context, parameter: click.Parameter, value: str) -
 
 @click.command()
 @click.argument("fd", metavar="FD|all", callback=check_fd_or_all)
-@click.option("--code", type=int, default=KICK_CODE, show_default=True, help="Close code.")
-@click.option("--reason", default="", callback=check_text, help="Reason that the client is told.")
+@click.option("--code", type=int, default=KICK_CODE, callback=check_code, show_default=True, help="Close code.")
+@click.option("--reason", default="", callback=check_reason, help="Reason that the client is told.")
 @server_options
 def kick(fd: int | None, code: int, reason: str, run_dir: str | None, port: int | None, as_json: bool) -> None:
     """Close the connection FD, or all.

@@ -7,6 +7,8 @@ import re
 import click
 
 from zwoole.commands.options import control_of, server_options, show
+from zwoole.shared.control import LONGEST_DRAIN_S
+from zwoole.shared.settings import MAX_WORKERS
 
 
 @click.command()
@@ -23,10 +25,23 @@ def reload(run_dir: str | None, port: int | None, as_json: bool) -> None:
 
 def check_number(context: click.Context, parameter: click.Parameter, value: str) -> str:
     """Check that a value is a number of workers, or with a sign a change of it."""
-    if not re.fullmatch(r"[+-]?[0-9]{1,4}", value):
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", value) or (value[0] in "+-" and abs(int(value)) > MAX_WORKERS):
         raise click.BadParameter(
             f"{value!r} is neither a number of workers nor a change such as +1", context, parameter
         )
+    if value[0] not in "+-" and not 1 <= int(value) <= MAX_WORKERS:
+        raise click.BadParameter(
+            f"{int(value)} workers cannot be: give a number from 1 to {MAX_WORKERS}, or a change such as +1",
+            context,
+            parameter,
+        )
+    return value
+
+
+def check_drain(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """Check that a value is a time for a drain; click's own range would let NaN pass."""
+    if not 0 <= value <= LONGEST_DRAIN_S:
+        raise click.BadParameter(f"{value} is not in the range 0<=x<={LONGEST_DRAIN_S}.", context, parameter)
     return value
 
 
@@ -44,7 +59,14 @@ def workers(number: str, run_dir: str | None, port: int | None, as_json: bool) -
 
 
 @click.command()
-@click.option("--drain", type=float, default=0.0, metavar="SECONDS", help="Spread the clients' goodbye over this time.")
+@click.option(
+    "--drain",
+    type=float,
+    default=0.0,
+    metavar="SECONDS",
+    callback=check_drain,
+    help="Spread the clients' goodbye over this time.",
+)
 @server_options
 def stop(drain: float, run_dir: str | None, port: int | None, as_json: bool) -> None:
     """Stop a running server in good order, and wait for its end.

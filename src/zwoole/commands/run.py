@@ -43,13 +43,19 @@ def complete_setting(context: click.Context, parameter: click.Parameter, incompl
     return []
 
 
+def numbers_of(name: str) -> click.IntRange:
+    """Return the numbers that a setting may be: an error then has the name of the option, not of the setting."""
+    (metadata,) = [each.metadata for each in fields(Settings) if each.name == name]
+    return click.IntRange(metadata["low"], metadata["high"])
+
+
 @click.command()
 @click.argument("target", shell_complete=files)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=files)
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.")
-@click.option("--workers", type=int, help="Number of worker processes.")
-@click.option("--reactors", type=int, help="Number of master processes.")
+@click.option("--workers", type=numbers_of("worker_num"), help="Number of worker processes.")
+@click.option("--reactors", type=numbers_of("reactor_num"), help="Number of master processes.")
 @click.option(
     *("--set", "settings"),
     metavar="NAME=VALUE",
