@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from zwoole.shared.errors import WrongProcess
-from zwoole.shared.log import flush
+from zwoole.shared.log import flush, get_logger, trace_of
 from zwoole.shared.signals import SUPERVISORS
-from zwoole.shared.traces import print_users_part
 
 MAX_NAME_BYTES = 128  # a Unix socket's address has at most 110
 
@@ -90,7 +89,9 @@ def leave(error: BaseException | None = None) -> None:
             print(error.code, file=sys.stderr)
             code = 1
     elif error is not None:
-        print_users_part(error)
+        trace = trace_of(error)
+        if trace is not None:
+            get_logger("forks").error("a process that the app has forked failed", exc_info=trace)
         code = 1
     flush()
     os._exit(code)

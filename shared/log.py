@@ -19,16 +19,21 @@ import os
 import sys
 import time
 import warnings
+from types import TracebackType
 from typing import Any, Protocol, TextIO
 
 from zwoole.shared import outlet
 from zwoole.shared.printable import UNPRINTABLE, printable
+from zwoole.shared.traces import print_users_part, users_part
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 REPEATS = 20  # lines of one template that are logged in an interval
 INTERVAL_S = 10.0
 TEMPLATES = 1000  # that are remembered
 ACCESS = "zwoole.access"  # each of its lines tells of another connection: none is a repetition
 DRAIN_S = 0.5  # how long the end of a process waits for what is not written yet
+as_json = False  # whether this process logs JSON objects
 CONTINUED = "\n    "  # a line of a traceback or of the app's own message cannot be taken for a new record
 
 
@@ -94,6 +99,7 @@ def start(role: str, level: str, as_json: bool = False, at_once: bool = True) ->
     Returns:
         What ends that again.
     """
+    set_format(as_json)
     outlets = [outlet.of(2), outlet.of(1)]
     for one in outlets:
         one.at_once = at_once
@@ -101,6 +107,25 @@ def start(role: str, level: str, as_json: bool = False, at_once: bool = True) ->
     setup(LineHandler(formatter, *outlets), level)
     atexit.register(flush)
     return Console(LineHandler(formatter, *outlets), level)
+
+
+def set_format(json_wanted: bool) -> None:
+    """Say whether this process logs JSON objects."""
+    global as_json
+    as_json = json_wanted
+
+
+def trace_of(error: BaseException) -> ExcInfo | None:
+    """Show the traceback of an error of the user's code, with their own frames only.
+
+    Returns:
+        What `exc_info` is to be of the record that says what has failed: with JSON objects the traceback is a part of
+        it. Else it is printed here, so that it stands above the line, and the result is None.
+    """
+    if as_json:
+        return users_part(error)
+    print_users_part(error)
+    return None
 
 
 def flush() -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from zwoole.shared import allocator, forks, groups, lifeline, log, outlet, signals, title
 from zwoole.shared import plan as plans
-from zwoole.shared.traces import print_users_part
 from zwoole.shared.turns import TurnCounter
 from zwoole.workers import role
 from zwoole.workers.runtime import BOOT_FAILED, Runtime
@@ -76,9 +75,8 @@ def main() -> None:
             raise
         boot_failure(f"the app exited before it reached start(): SystemExit({error.code!r})")
     except BaseException as error:
-        print_users_part(error)
         when = "in what follows start()" if runtime.ended else "before it reached start()"
-        boot_failure(f"the app failed {when}")
+        boot_failure(f"the app failed {when}", error)
     boot_failure("the app ended without reaching start()")
 
 
@@ -113,9 +111,9 @@ def run_app(plan: plans.Plan) -> None:
         server.start()
 
 
-def boot_failure(why: str) -> None:
-    """End a worker that will never serve."""
-    log.get_logger("worker").error("%s", why)
+def boot_failure(why: str, error: BaseException | None = None) -> None:
+    """End a worker that will never serve, since the app has raised that error if there is one."""
+    log.get_logger("worker").error("%s", why, exc_info=None if error is None else log.trace_of(error))
     log.flush()
     os._exit(BOOT_FAILED)
 

@@ -19,10 +19,9 @@ import zmq
 
 from zwoole.shared import control, forks, signals
 from zwoole.shared.errors import WrongProcess
-from zwoole.shared.log import flush, get_logger, reopen
+from zwoole.shared.log import flush, get_logger, reopen, trace_of
 from zwoole.shared.rundir import control_address
 from zwoole.shared.settings import Settings
-from zwoole.shared.traces import print_users_part
 from zwoole.shared.turns import TurnCounter
 from zwoole.shared.wire import BYE, DRAIN, HELLO, PROTOCOL_VERSION, WELCOME
 from zwoole.workers.background import Tasks, end_executor, name_threads, waited_for, watch_threads
@@ -233,8 +232,8 @@ class Runtime:
 
     def boot_failed(self, error: BaseException) -> None:
         """Say why the worker cannot serve, and end it."""
-        print_users_part(error)
-        log.error("worker_start failed: this worker cannot serve%s", hint(error))
+        trace = trace_of(error)
+        log.error("worker_start failed: this worker cannot serve%s", hint(error), exc_info=trace)
         flush()
         os._exit(BOOT_FAILED)
 

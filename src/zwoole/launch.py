@@ -26,7 +26,7 @@ from zwoole.shared.complaint import say
 from zwoole.shared.errors import StartError, ZwooleError
 from zwoole.shared.settings import Settings
 from zwoole.shared.suggest import did_you_mean
-from zwoole.shared.traces import print_users_part
+from zwoole.shared.traces import users_part
 from zwoole.stopping import EXIT_OK
 from zwoole.supervisor import Supervisor
 from zwoole.watching import folders_of, restart_at_change
@@ -206,6 +206,7 @@ def run_app(
     global _app
     check_folder()
     reached = False
+    log.set_format(overrides.get("log_format") == "json")  # for what fails before the file's settings are known
     watched = folders_of(target) if reload else []
 
     def starter(server: Server) -> None:
@@ -215,9 +216,11 @@ def run_app(
             supervise(server, overrides, run_dir, watched)
         except (ZwooleError, SystemExit, KeyboardInterrupt):
             raise
-        except BaseException:  # it is not the app's, so all of its frames are shown
-            traceback.print_exc()
-            raise StartError("the supervisor failed, not the app: its traceback stands above") from None
+        except BaseException as error:  # it is not the app's, so all of its frames are shown
+            raise boot_failure(
+                "the supervisor failed, not the app: its traceback stands above",
+                (type(error), error, error.__traceback__),
+            ) from None
 
     signals.heed_while_starting()
     role.set_starter(starter)
@@ -261,9 +264,19 @@ def run_target(target: str, is_attribute: bool, reached: Callable[[], bool]) -> 
     except (ZwooleError, SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
-        print_users_part(error)
         when = "after start() had returned" if reached() else "before it reached start()"
-        raise StartError(f"{target} failed {when}") from None
+        raise boot_failure(f"{target} failed {when}", users_part(error)) from None
+
+
+def boot_failure(why: str, trace: log.ExcInfo) -> StartError:
+    """Show a traceback, as a record that says why too where the log is JSON; return what is to be raised."""
+    if log.as_json:
+        console = log.start("supervisor", "error", as_json=True)
+        log.get_logger("supervisor").error("%s", why, exc_info=trace)
+        console.stop()
+    else:
+        traceback.print_exception(*trace)
+    return StartError(why)
 
 
 def folder_of(script: Path) -> Path:

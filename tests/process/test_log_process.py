@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psutil
@@ -335,6 +336,81 @@ def test_why_a_worker_does_not_boot_is_there() -> None:
         assert lines[at - 1] == "ValueError: cannot start"
         assert "giving up after 3 tries" in lines[-1]
         assert server.lines() == 3 * ["printed before the failure"]
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    """Return the records of a log in which every line is one; the last line may be a command's answer."""
+    return [json.loads(line) for line in text.splitlines() if not line.startswith("zwoole: ")]
+
+
+FAILS_LATER = """
+    import os
+    from zwoole import Server
+
+    if "start" in os.sys.argv[1:] and os.getpid() != int(os.environ.setdefault("FIRST", str(os.getpid()))):
+        raise ValueError("cannot import")
+    server = Server()
+    server.on("message", lambda server, frame: None)
+    server.start()
+    raise ValueError("cannot go on")
+"""
+BOOT_FAILURES = {
+    "worker_start": (FAILS_TO_BOOT, [], "worker_start failed: this worker cannot serve", "cannot start"),
+    "worker": (FAILS_LATER, ["start"], "the app failed before it reached start()", "cannot import"),
+    "first process": ('raise ValueError("cannot run")', [], "failed before it reached start()", "cannot run"),
+}
+
+
+@pytest.mark.parametrize(("source", "arguments", "said", "raised"), BOOT_FAILURES.values(), ids=BOOT_FAILURES)
+def test_a_traceback_is_a_part_of_its_json_record(source: str, arguments: list[str], said: str, raised: str) -> None:
+    with ServerProcess(source, "--log-format", "json") as server:
+        server.command = [*server.command, *arguments]
+        server.start()
+        assert server.wait() in (1, 3)
+        records = json_lines(server.log())
+    failures = [record for record in records if record["message"].endswith(said)]
+    assert failures
+    for record in failures:
+        assert record["exception"].startswith("Traceback (most recent call last):\n")
+        assert f'File "{server.app}"' in record["exception"]
+        assert record["exception"].endswith(f"ValueError: {raised}")
+        assert "/zwoole/" not in record["exception"].replace(str(server.app), "")
+
+
+def test_a_traceback_of_what_follows_the_servers_end_is_a_part_of_its_json_record() -> None:
+    with ServerProcess(FAILS_LATER.replace("server = Server()", "server = Server(log_format='json')")) as server:
+        server.start()
+        server.wait_log("listening on ")
+        server.wait_ready()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 1
+        records = json_lines(server.log())
+    (record,) = [record for record in records if record["message"].endswith("failed after start() had returned")]
+    assert record["exception"].endswith("ValueError: cannot go on")
+
+
+def test_a_traceback_of_a_forked_process_is_a_json_record() -> None:
+    source = """
+        import os
+        from zwoole import Server
+
+        server = Server()
+        server.on("message", lambda server, frame: None)
+
+        @server.on("worker_start")
+        def on_worker_start(server, worker_id):
+            if not os.fork():
+                raise ValueError("in the child")
+
+        server.start()
+    """
+    with ServerProcess(source, "--log-format", "json") as server:
+        server.serve()
+        server.wait_log("in the child")
+        server.stop()
+        records = json_lines(server.log())
+    (record,) = [record for record in records if record["message"] == "a process that the app has forked failed"]
+    assert record["exception"].endswith("ValueError: in the child")
 
 
 # Standard descriptors that are closed.
