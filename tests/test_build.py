@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import os
+import platform
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from zwoole import build
+from zwoole.commands.about import version
 from zwoole.shared import mask
+from zwoole.version import VERSION
 
 ROOT = Path(__file__).parent.parent
 EXPECTED = os.environ.get("ZWOOLE_EXPECT_BUILD")
@@ -106,6 +113,38 @@ def test_a_module_that_is_not_there_fails_the_build(tmp_path: Path) -> None:
     )
     assert run.returncode != 0
     assert "zwoole.shared.maks" in run.stderr
+
+
+def test_the_modules_that_can_be_compiled_are_counted() -> None:
+    assert build.count() == (len(MODULES) if mask.COMPILED else 0, len(MODULES))
+
+
+@pytest.mark.parametrize(
+    ("compiled", "words"),
+    [
+        (0, "uncompiled, several times slower"),
+        (1, "partly compiled (1 of 3 modules), slower"),
+        (2, "partly compiled (2 of 3 modules), slower"),
+        (3, "compiled"),
+    ],
+)
+def test_a_build_of_which_a_part_is_compiled_is_called_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: int, words: str
+) -> None:
+    room = tmp_path / "shared"
+    room.mkdir()
+    for number in range(3):
+        for suffix in (".py", ".pxd", *([EXTENSION_SUFFIXES[0]] if number < compiled else [])):
+            (room / f"m{number}{suffix}").touch()
+    (room / "c_only.pxd").touch()
+    (room / "plain.py").touch()
+    assert build.count(tmp_path) == (compiled, 3)
+    assert build.describe(compiled, 3) == words
+    monkeypatch.setattr(build, "count", lambda: (compiled, 3))
+    run = CliRunner().invoke(version, [])
+    assert run.output == f"zwoole {VERSION}, {words}, {platform.python_version()}\n"
+    found = json.loads(CliRunner().invoke(version, ["--json"]).output)
+    assert (found["compiled"], found["modules"]) == (compiled == 3, {"compiled": compiled, "of": 3})
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from zwoole import strangers
+from zwoole import build, strangers
 from zwoole.admin import AdminListener
 from zwoole.control_server import ControlServer
 from zwoole.crew import Crew
@@ -31,7 +31,6 @@ from zwoole.shared import forks, memory, signals, stats, title
 from zwoole.shared import plan as plans
 from zwoole.shared.errors import StartError
 from zwoole.shared.log import get_logger, reopen
-from zwoole.shared.mask import COMPILED
 from zwoole.status import Status
 from zwoole.stopping import Stop
 from zwoole.upkeep import Upkeep
@@ -204,8 +203,11 @@ class Supervisor:
         addresses = ", ".join(f"ws://{where(listening)}" for listening in self._listeners[0])
         log.info("listening on %s with %d worker(s)", addresses, self._crew.worker_num)
         log.info("run directory %s", self._directory.path)
-        if not COMPILED:
+        compiled, of = build.count()
+        if compiled == 0:
             log.warning("zwoole runs uncompiled, several times slower: install a C compiler, then install zwoole again")
+        elif compiled < of:
+            log.warning("zwoole runs partly compiled (%d of %d modules), slower: install zwoole again", compiled, of)
         self._notifier.send(f"{READY}\nMAINPID={os.getpid()}")
         self._feed_watchdog()
         self._run_callback("start")

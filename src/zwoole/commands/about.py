@@ -7,8 +7,8 @@ import platform
 import click
 from click.shell_completion import get_completion_class
 
+from zwoole import build
 from zwoole.commands.options import json_option, show
-from zwoole.shared.mask import COMPILED
 from zwoole.version import VERSION
 
 SHELLS = ("bash", "zsh", "fish")
@@ -27,8 +27,14 @@ def version(as_json: bool) -> None:
     Example: zwoole version --json
     """
     python = platform.python_version()
-    build = "compiled" if COMPILED else "uncompiled, several times slower"
-    show({"version": VERSION, "compiled": COMPILED, "python": python}, as_json, f"zwoole {VERSION}, {build}, {python}")
+    compiled, of = build.count()
+    found = {
+        "version": VERSION,
+        "compiled": compiled == of,
+        "modules": {"compiled": compiled, "of": of},
+        "python": python,
+    }
+    show(found, as_json, f"zwoole {VERSION}, {build.describe(compiled, of)}, {python}")
 
 
 @click.command()
