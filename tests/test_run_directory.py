@@ -103,6 +103,19 @@ def test_a_temporary_folder_that_the_user_names_is_the_only_one(machine: Path, m
     assert names(machine)[-2:] == ["tmp", "var"]
 
 
+def test_one_that_is_relative_is_nowhere_where_the_current_folder_is_gone(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = machine / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    monkeypatch.setenv("TMPDIR", ".")
+    name = run_directory.homes()[0].name
+    assert run_directory.homes() == [gone / name]
+    gone.rmdir()
+    assert gone not in [home.parent for home in run_directory.homes()]
+
+
 def test_one_that_is_too_long_for_sockets_is_passed_over(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     longest = machine / ("x" * (run_directory.MAX_IPC_PATH - len(f"{machine}/x/zwoole-{os.getuid()}") + 1))
     longest.mkdir()

@@ -38,9 +38,9 @@ def homes() -> list[Path]:
     """
     uid = os.getuid()
     name = f"zwoole-{uid}"
-    told = os.environ.get("TMPDIR", "")
-    if told and os.access(told, os.W_OK | os.X_OK) and fits(Path(told).absolute() / name):
-        return [Path(told).absolute() / name]
+    told = told_folder()
+    if told is not None and os.access(told, os.W_OK | os.X_OK) and fits(told / name):
+        return [told / name]
     places = [RUN] if uid == 0 else []
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
     if runtime.is_absolute() and is_private(runtime) and not goes_with_session(runtime):
@@ -48,9 +48,25 @@ def homes() -> list[Path]:
     return [place / name for place in (*places, *TEMPORARY) if fits(place / name)]
 
 
+def told_folder() -> Path | None:
+    """Return the temporary folder that the user names; None where there is none, or it is nowhere, since it is relative
+    and the current folder is gone.
+    """
+    told = os.environ.get("TMPDIR", "")
+    try:
+        return Path(told).absolute() if told else None
+    except FileNotFoundError:
+        return None
+
+
 def fits(home: Path) -> bool:
     """Tell whether the endpoints of a server in this folder would have paths short enough for Unix sockets."""
-    return len(os.fsencode(f"{home}{LONGEST_OF_OURS}{LONGEST_NAME}")) <= MAX_IPC_PATH
+    return run_directory_fits(Path(f"{home}{LONGEST_OF_OURS}"))
+
+
+def run_directory_fits(path: Path) -> bool:
+    """Tell whether the endpoints in this run directory would have paths short enough for Unix sockets."""
+    return len(os.fsencode(f"{path}{LONGEST_NAME}")) <= MAX_IPC_PATH
 
 
 def is_private(path: Path) -> bool:
@@ -118,7 +134,7 @@ class RunDirectory:
         self.path = path
         self._lock = -1
         self._folder = -1
-        if len(os.fsencode(f"{path}{LONGEST_NAME}")) > MAX_IPC_PATH:
+        if not run_directory_fits(path):
             raise StartError(
                 f"the run directory's path is too long for Unix sockets: {path}; give a shorter one, with --run-dir or"
                 " the variable RUNTIME_DIRECTORY"

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import psutil
 
 from zwoole import control_client, servers
+from zwoole.run_directory import TEMPORARY, run_directory_fits, told_folder
 from zwoole.shared.errors import ZwooleError
 from zwoole.workers.server import Server
 
@@ -32,6 +33,10 @@ RELOAD_S = 60.0
 ANSWER_S = 60.0
 GONE_S = 10.0  # how long after the server's end something of it may still be there
 POLL_S = 0.01
+
+PREFIX = "zw-"
+RUN = "run"
+LONGEST_NAME = f"{PREFIX}12345678/{RUN}"  # of a run directory in a temporary folder
 
 
 class ServerFailed(ZwooleError):
@@ -48,6 +53,7 @@ def serve(app: str | Path, **settings: Any) -> Serving:
     Raises:
         TypeError: the app is something else. A Server object cannot be served: workers are processes of their own,
             which run or import the code that makes it.
+        ServerFailed: there is no place for its files.
     """
     return Serving(app, **settings)
 
@@ -73,8 +79,8 @@ class Serving:
             )
         if not isinstance(app, str | Path):
             raise TypeError(f"serve() takes a script's path or 'module:attribute', not {app!r}")
-        self.folder = Path(tempfile.mkdtemp(prefix="zw-", dir="/tmp"))  # short: Unix sockets have short paths
-        self.run_dir = self.folder / "run"
+        self.folder = new_folder()
+        self.run_dir = self.folder / RUN
         self.process: subprocess.Popen[bytes]
         self.stdout = self.folder / "stdout"
         self.stderr = self.folder / "stderr"
@@ -272,6 +278,28 @@ class Serving:
             self.process.wait()
             wait(lambda: not self.alive(), GONE_S)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def new_folder() -> Path:
+    """Make a folder for a server's files: in `TMPDIR`, as servers do, if that is short enough for Unix sockets, else in
+    `/tmp` or `/var/tmp`.
+
+    Raises:
+        ServerFailed: none can be made.
+    """
+    told = told_folder()
+    reasons = []
+    for place in (*([] if told is None else [told]), *TEMPORARY):
+        try:
+            if not run_directory_fits(place / LONGEST_NAME):
+                reasons.append(f"{place}: the path is too long for Unix sockets")
+                continue
+            return Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        except OSError as error:
+            reasons.append(f"{place}: {error.strerror}")
+    raise ServerFailed(
+        f"no folder can be made for the server under test ({'; '.join(reasons)}); name a place with the variable TMPDIR"
+    )
 
 
 def is_alive(process: psutil.Process) -> bool:

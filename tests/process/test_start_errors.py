@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import sys
+import textwrap
 
 import pytest
 
@@ -223,6 +224,46 @@ def test_run_directory_with_a_path_too_long() -> None:
         server.command += ["--run-dir", f"{server.folder}/{'x' * 90}"]
         log = fails(server, EXIT_CANNOT_START)
     assert re.fullmatch(r"zwoole: the run directory's path is too long for Unix sockets: .*; give a shorter .*\n", log)
+
+
+NO_TEMPORARY_FOLDER = """
+    import os
+    import tempfile
+    from pathlib import Path
+    from zwoole import run_directory
+
+    run_directory.RUN = Path("/no/run")
+    run_directory.TEMPORARY = (Path("/no/tmp"), Path("/no/var"))
+
+
+    def none(*_, **__):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+
+    tempfile.gettempdir = tempfile._get_default_tempdir = none
+    os.memfd_create = none  # as in a sandbox: files in the run directory stand in
+"""
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_no_temporary_folder_at_all(given: bool) -> None:
+    """Nothing needs one if the run directory is named; else one line says what to do."""
+    source = textwrap.dedent(NO_TEMPORARY_FOLDER) + app(MESSAGE)
+    with ServerProcess(source) as server:
+        at = server.command.index("--run-dir")
+        server.command = list(server.command) if given else [*server.command[:at], *server.command[at + 2 :]]
+        environment = {"TMPDIR": "/no/such", "XDG_RUNTIME_DIR": "", "RUNTIME_DIRECTORY": ""}
+        server.start(environment)
+        if given:
+            server.wait_log("listening on ")
+            server.wait_ready()
+            assert server.stop() == 0
+            assert "Traceback" not in server.log()
+        else:
+            assert server.wait() == EXIT_CANNOT_START
+            (line,) = server.log().splitlines()
+            assert line.startswith("zwoole: cannot make the run directory /no/")
+            assert line.endswith("; name another place with --run-dir or the variable RUNTIME_DIRECTORY")
 
 
 # Workers that cannot serve.

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -50,6 +51,39 @@ def test_an_attribute_of_a_module_is_served(tmp_path: Path, monkeypatch: pytest.
     with serve("shop:app", log_level="debug") as server, connect(server.url()) as client:
         client.send("x")
         assert client.recv() == "X"
+
+
+def test_its_folder_is_in_the_temporary_folder_that_the_user_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="zw-", dir="/tmp") as place:
+        monkeypatch.setenv("TMPDIR", place)
+        with serve(EXAMPLES / "echo.py") as server:
+            assert server.folder.parent == Path(place)
+            assert server.status()["state"] == "serving"
+        assert not server.folder.exists()
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "too long", "empty"])
+def test_a_temporary_folder_that_cannot_be_used_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / ("x" * 100)).mkdir()
+    names = {"missing": "missing", "file": "file", "too long": "x" * 100}
+    monkeypatch.setenv("TMPDIR", str(tmp_path / names[kind]) if kind in names else "")
+    folder = testing.new_folder()
+    assert folder.parent == Path("/tmp")
+    folder.rmdir()
+
+
+def test_no_temporary_folder_at_all_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/no")
+    monkeypatch.setattr(testing, "TEMPORARY", (Path("/nor"),))
+    with pytest.raises(ServerFailed) as caught:
+        serve(EXAMPLES / "echo.py")
+    assert str(caught.value) == (
+        "no folder can be made for the server under test (/no: No such file or directory; /nor: No such file or"
+        " directory); name a place with the variable TMPDIR"
+    )
 
 
 def test_settings_of_every_type_arrive() -> None:
