@@ -63,15 +63,26 @@ def remove_all(run_dir: Path, pattern: str) -> None:
 
 
 def remove_abandoned(run_dir: Path) -> None:
-    """Remove the run directory in the place of a supervisor that is gone, unless another has taken it over."""
+    """Remove the run directory in the place of a supervisor that is gone, unless another has taken it over.
+
+    Workers that live still make their files anew if those are gone, so the directory is taken out of their way first.
+    """
     try:
         lock = os.open(run_dir / LOCK, os.O_RDWR | os.O_CLOEXEC)
     except OSError:  # it is gone already
         return
     try:
         if try_lock(lock):  # else a server that was started meanwhile holds it
-            shutil.rmtree(run_dir, ignore_errors=True)
+            shutil.rmtree(_out_of_the_way(run_dir), ignore_errors=True)
     except OSError:  # this file system has no locks
         pass
     finally:
         os.close(lock)
+
+
+def _out_of_the_way(run_dir: Path) -> Path:
+    """Give the run directory another name, and return it; the same if that is not possible, as for a mount point."""
+    try:
+        return run_dir.rename(run_dir.with_name(f"{run_dir.name}.{os.getpid()}"))
+    except OSError:
+        return run_dir

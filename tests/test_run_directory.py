@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from zwoole import run_directory
 from zwoole.run_directory import RunDirectory, choose, homes, is_running, make_private, running
 from zwoole.shared.errors import StartError
 from zwoole.shared.rundir import CONTROL, LOCK, PLAN, remove_abandoned
+from zwoole.shared.snapshot import Snapshot
 
 
 @pytest.fixture
@@ -400,3 +402,33 @@ def test_what_a_killed_server_left_is_removed_unless_another_has_taken_it_over(t
     held._let_go()
     remove_abandoned(path)
     assert not path.exists()
+
+
+def test_it_is_removed_while_a_worker_that_lives_makes_its_file_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = RunDirectory(tmp_path / "run")
+    held._let_go()
+    worker = Snapshot(held.path / "worker.7.stats")
+    worker.write({"written": 1})
+    unlink = os.unlink
+
+    def unlink_and_write(*arguments: Any, **options: Any) -> None:
+        unlink(*arguments, **options)
+        worker.write({"written": 2})
+
+    monkeypatch.setattr(os, "unlink", unlink_and_write)
+    remove_abandoned(held.path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_cannot_be_renamed_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = RunDirectory(tmp_path / "run")
+    held._let_go()
+
+    def fail(path: Path, target: Path) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(Path, "rename", fail)
+    remove_abandoned(held.path)
+    assert not held.path.exists()
