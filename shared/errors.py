@@ -51,7 +51,8 @@ class ConnectionClosed(ZwooleError):
         self.fd = fd
 
     def __str__(self) -> str:
-        return f"closed with code {self.code}" + (f": {self.reason}" if self.reason else "")
+        which = "" if self.fd is None else f"fd {self.fd} was "
+        return f"{which}closed with code {self.code}" + (f": {self.reason}" if self.reason else "")
 
 
 class ConnectionClosedOK(ConnectionClosed):

@@ -224,12 +224,28 @@ async def test_send_takes_text_bytes_and_pieces_of_one_kind(
         await master.scheduler.stop()
 
 
-@pytest.mark.parametrize("data", [5, None, {"a": 1}, ["a", b"b"], [b"a", "b"], [1]])
+async def forgotten() -> str:
+    """Return a message, to those who await it."""
+    return "a message"
+
+
+NO_MESSAGES = {
+    "int": (lambda: 5, "a message is str or bytes, not int: encode it first"),
+    "None": (lambda: None, "a message is str or bytes, not NoneType: encode it first"),
+    "dict": (lambda: {"a": 1}, "a message is str or bytes, not dict: encode it first"),
+    "coroutine": (forgotten, "a message is str or bytes, not a coroutine: await it first"),
+    "text, bytes": (lambda: ["a", b"b"], "the pieces of a message must be all str or all bytes"),
+    "bytes, text": (lambda: [b"a", "b"], "the pieces of a message must be all str or all bytes"),
+    "numbers": (lambda: [1], "the pieces of a message must be all str or all bytes"),
+}
+
+
+@pytest.mark.parametrize(("make", "words"), NO_MESSAGES.values(), ids=NO_MESSAGES)
 @in_loop
-async def test_send_refuses_what_is_no_message(data: Any) -> None:
+async def test_send_refuses_what_is_no_message(make: Callable[[], Any], words: str) -> None:
     async def handler(ws: HandlerConnection) -> None:
-        with pytest.raises(TypeError):
-            await ws.send(data)
+        with pytest.raises(TypeError, match=words):
+            await ws.send(make())
         await ws.send("still open")
 
     master, fd = await begin(handler)

@@ -236,7 +236,7 @@ def test_what_is_waited_for_is_said(make: Make, log: pytest.LogCaptureFixture) -
     said = [record.getMessage().split(": ", 1)[1] for record in log.records if record.levelname == "WARNING"]
     assert said == [
         "its app has not reached start(): an import takes long, or what stands before start()",
-        "worker_start has not returned; what is to run for long belongs in a task or a thread",
+        "worker_start has not returned, or the machine is slow; what runs for long belongs in a task or thread",
         "no master has answered it",
         "it has not said hello",
     ]

@@ -8,6 +8,7 @@ own client and nobody else.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -233,8 +234,12 @@ def is_end_of(fd: int, error: BaseException) -> bool:
 
 async def _join(pieces: Iterable[Data] | AsyncIterable[Data]) -> Data | None:
     """Return one message of the pieces of an iterable, None where there are none."""
-    if isinstance(pieces, dict):  # iterable, but surely a mistake
-        raise TypeError("a message is str or bytes, not dict: encode it first, with json.dumps or so")
+    if inspect.iscoroutine(pieces):
+        pieces.close()  # or Python warns, later, that it was never awaited
+        raise TypeError("a message is str or bytes, not a coroutine: await it first")
+    if not isinstance(pieces, Iterable | AsyncIterable) or isinstance(pieces, dict):  # a dict is surely a mistake
+        kind = type(pieces).__name__
+        raise TypeError(f"a message is str or bytes, not {kind}: encode it first, with json.dumps or so")
     if isinstance(pieces, AsyncIterable):
         parts = [piece async for piece in pieces]
     else:

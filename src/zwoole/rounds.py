@@ -99,7 +99,7 @@ def awaited(child: Child) -> str:
     if not child.greeted:
         return "its app has not reached start(): an import takes long, or what stands before start()"
     if not child.turns.read():
-        return "worker_start has not returned; what is to run for long belongs in a task or a thread"
+        return "worker_start has not returned, or the machine is slow; what runs for long belongs in a task or thread"
     return "no master has answered it"
 
 

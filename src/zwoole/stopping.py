@@ -65,7 +65,8 @@ class Stop:
     def asked(self, name: str) -> None:
         """Act on a signal that asks for the end; a second one, of a person who does not want to wait, kills."""
         if self.since is None:
-            log.info("%s: stopping, for %.0f s at most; once more stops at once", name, self._settings.max_wait_time)
+            most_s = self._settings.max_wait_time
+            log.info("%s: stopping, for %.0f s at most; once more, a second later, stops at once", name, most_s)
             self.begin()
         elif time.monotonic() - self.since >= SECOND_SIGNAL_S:
             log.warning("%s again: stopping at once", name)

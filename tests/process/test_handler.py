@@ -41,6 +41,16 @@ APP = """
         while True:
             await ws.recv()
 
+    members = []
+
+    @server.handler("/member")
+    async def member(ws):
+        members.append(ws)
+        await ws.send("joined")
+        async for message in ws:
+            for other in members:
+                await other.send(message)
+
     @server.handler("/patience")
     async def patience(ws):
         answers = []
@@ -204,6 +214,17 @@ def test_not_catching_the_end_is_no_failure(server: ServerProcess, code: int) ->
         client.send("has it been logged?")
         client.recv(PATIENCE_S)
     assert "ConnectionClosed" not in server.log()
+
+
+def test_a_handler_that_sends_to_another_connection_which_is_gone(server: ServerProcess) -> None:
+    with server.connect("/member") as gone, server.connect("/member") as stays:
+        assert gone.recv(PATIENCE_S) == stays.recv(PATIENCE_S) == "joined"
+        gone.close(4000, "bye")
+        stays.send("hello")
+        with pytest.raises(ConnectionClosed):
+            stays.recv(PATIENCE_S)
+        assert stays.protocol.close_code == 1011
+    server.wait_log("was closed with code 4000: bye")
 
 
 def test_messages_before_the_end_are_read(server: ServerProcess) -> None:
