@@ -72,9 +72,10 @@ def remove_abandoned(run_dir: Path) -> None:
     except OSError:  # it is gone already
         return
     try:
-        if try_lock(lock):  # else a server that was started meanwhile holds it
+        # Else a server that was started meanwhile holds it, or has made another.
+        if try_lock(lock) and os.path.samestat(os.fstat(lock), (run_dir / LOCK).stat()):
             shutil.rmtree(_out_of_the_way(run_dir), ignore_errors=True)
-    except OSError:  # this file system has no locks
+    except OSError:  # this file system has no locks, or another master was faster
         pass
     finally:
         os.close(lock)

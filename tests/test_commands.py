@@ -15,7 +15,7 @@ from zwoole.shared.close_codes import MAX_REASON_BYTES
 from zwoole.shared.errors import BackpressureError, NotServing, QueueFull
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.table import CLOSING, FREE, HANDSHAKE
-from zwoole.shared.wire import BROADCAST, DISCONNECT, FAIL, PING, PUSH, WELCOME
+from zwoole.shared.wire import ACK, BROADCAST, DISCONNECT, FAIL, PING, PUSH, WELCOME
 from zwoole.workers.commands import PRUNE_ENDED, encode
 
 BAD_DATA: list[tuple[Any, int | None, type[Exception]]] = [
@@ -319,6 +319,37 @@ def test_commands_from_another_thread_are_handed_over(master: Master) -> None:
     ]
 
 
+def congest(master: Master) -> int:
+    """Push more than the window to a new connection, and then by another thread; return its fd."""
+    master.link.up_window = 100
+    fd = master.connect()
+    assert master.commands.push(fd, b"x" * 1000)
+    assert in_thread(lambda: master.commands.push(fd, b"of the thread"))
+    return fd
+
+
+def test_an_acknowledgement_does_not_overtake_the_pushes_of_threads(master: Master) -> None:
+    """A callback may have waited for its thread: the client is to have the push before the callback counts as ended."""
+    fd = congest(master)
+    master.link.finished(0)
+    master.commands.flush()
+    assert master.sent().commands == [(PUSH, fd, b"x" * 1000)]
+    master.send(credit=10_000)
+    assert master.link.socket.poll(PATIENCE_MS)
+    while parts := master.link.receive():
+        master.dispatcher.take_batch(master.link, parts)
+    master.commands.flush()
+    master.link.finished(1)
+    assert master.sent().commands == [(PUSH, fd, b"of the thread"), (ACK, 0, 1), (ACK, 1, 1)]
+
+
+def test_the_end_of_a_worker_loses_nothing_that_threads_have_pushed(master: Master) -> None:
+    fd = congest(master)
+    master.link.finished(0)
+    master.commands.flush_all()
+    assert master.sent().commands == [(PUSH, fd, b"x" * 1000), (PUSH, fd, b"of the thread"), (ACK, 0, 1)]
+
+
 def test_output_is_announced(master: Master) -> None:
     announced: list[int] = []
     master.commands.on_output = lambda: announced.append(1)
@@ -356,6 +387,27 @@ def test_a_callback_waits_in_push_until_the_master_has_taken_enough_and_reads_me
         assert ran == ["push", "behind"]
         assert master.link.credit == 6000
         assert len(master.sent().others) == 10
+
+
+def test_a_push_that_waits_for_one_master_holds_up_nothing_for_another(master: Master) -> None:
+    arrived: list[list[bytes]] = []
+
+    def give_credit() -> None:
+        assert other.socket.poll(PATIENCE_MS)
+        arrived.append(other.socket.recv_multipart())
+        master.commands.on_wait = lambda: None
+        master.send(credit=10_000)
+
+    with Master() as other:
+        master.commands.links.append(other.link)
+        other.link.writer.add_bytes(PUSH, 2, b"pushed before")
+        master.link.up_window = 100
+        fd = master.connect()
+        assert master.commands.push(fd, b"x" * 1000)
+        master.commands.on_wait = give_credit
+        assert master.commands.push(fd, "waits")
+        master.commands.links.pop()
+    assert b"pushed before" in b"".join(arrived[0])
 
 
 def test_a_push_that_waited_says_whether_the_connection_is_still_there(master: Master) -> None:

@@ -72,7 +72,12 @@ def test_without_output_it_only_ever_has_parking_to_do(flusher: Flusher) -> None
 
 def test_one_thread_at_a_time_has_the_links(flusher: Flusher) -> None:
     sent: list[bool] = []
-    flusher.start(lambda: sent.append(flusher.is_sending()))
+
+    def send() -> None:
+        flusher.sent()
+        sent.append(flusher.is_sending())
+
+    flusher.start(send)
     before = flusher.enter()
     nested = flusher.enter()
     flusher.note()
@@ -84,7 +89,7 @@ def test_one_thread_at_a_time_has_the_links(flusher: Flusher) -> None:
     flusher.note()
     wait_for(lambda: sent, "the flusher to send")
     assert all(sent)
-    assert not flusher.is_sending()
+    wait_for(lambda: not flusher.is_sending(), "it to give the links back")
 
 
 def test_the_own_thread_waits_for_the_links(flusher: Flusher) -> None:

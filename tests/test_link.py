@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from zwoole.shared.memory import anonymous, reserve
 from zwoole.shared.progress import FINISHED, STARTED
 from zwoole.shared.turns import TURNS_BYTES, TurnCounter
 from zwoole.shared.wire import ACK, PUSH
+from zwoole.workers import link
 from zwoole.workers.flusher import AGED_S
 
 
@@ -54,16 +56,42 @@ def test_every_event_is_acknowledged_once_in_the_order_of_its_end(order: list[in
 
 
 def test_an_acknowledgement_never_leaves_before_the_pushes_of_its_callback(master: Master) -> None:
-    link = master.link
     for sequence in (0, 1, 5, 6, 2):
-        link.writer.add_integer(PUSH, 1, sequence)
-        link.finished(sequence)
+        master.link.writer.add_integer(PUSH, 1, sequence)
+        master.link.finished(sequence)
     done: list[int] = []
     for kind, number, body in master.sent().commands:
         if kind == PUSH:
             done.append(body)
         else:
             assert set(range(number, number + body)) <= set(done)
+
+
+class Alarm(Exception):
+    """What an app's handler of a signal raises."""
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_batch_leaves_as_a_whole_though_a_signals_handler_raises(
+    master: Master, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    sent: list[object] = []
+
+    def send_and_raise(socket: zmq.Socket[bytes], part: bytes, flags: int) -> None:
+        zmq.backend.Socket.send(socket, part, flags)
+        sent.append(part)
+        if len(sent) == at + 1:
+            raise Alarm
+
+    monkeypatch.setattr(link, "_send", send_and_raise)
+    large = [b"a" * 100_000, b"b" * 100_000]
+    for data in large:
+        master.link.writer.add_bytes(PUSH, 1, data)
+    with pytest.raises(Alarm):
+        master.link.flush()
+    assert len(sent) == 3
+    master.link.writer.add_bytes(PUSH, 1, b"next")
+    assert master.sent().commands == [(PUSH, 1, data) for data in (*large, b"next")]
 
 
 def test_progress_is_marked(master: Master) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from zwoole import run_directory
 from zwoole.run_directory import RunDirectory, choose, homes, is_running, make_private, running
+from zwoole.shared import rundir
 from zwoole.shared.errors import StartError
 from zwoole.shared.rundir import CONTROL, LOCK, PLAN, remove_abandoned
 from zwoole.shared.snapshot import Snapshot
@@ -420,6 +421,24 @@ def test_it_is_removed_while_a_worker_that_lives_makes_its_file_anew(
     monkeypatch.setattr(os, "unlink", unlink_and_write)
     remove_abandoned(held.path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_newer_servers_directory_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run"
+    RunDirectory(path)._let_go()
+    newer: list[RunDirectory] = []
+
+    def lock_late(descriptor: int) -> bool:
+        monkeypatch.undo()
+        remove_abandoned(path)  # another master of the dead server was faster, and a new server too
+        newer.append(RunDirectory(path))
+        return rundir.try_lock(descriptor)
+
+    monkeypatch.setattr(rundir, "try_lock", lock_late)
+    remove_abandoned(path)
+    assert is_running(path)
+    assert (path / LOCK).exists()
+    newer[0].remove()
 
 
 def test_one_that_cannot_be_renamed_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

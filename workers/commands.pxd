@@ -22,6 +22,7 @@ cdef class Commands:
     cdef public bint said_goodbye
     cdef public bint masters_ended
     cdef readonly set ended
+    cdef bint _ends
     cdef Py_ssize_t _prune_at
     cdef unsigned long long _reactor_num
 
@@ -48,8 +49,10 @@ cdef class Commands:
     @cython.locals(link=MasterLink, flusher=Flusher, before=int)
     cpdef void flush(self) except *
 
-    @cython.locals(link=MasterLink)
     cdef void _send_waiting(self) except *
+
+    @cython.locals(link=MasterLink)
+    cdef void _send_links(self) except *
 
     @cython.locals(link=MasterLink, place="unsigned long long")
     cdef MasterLink _link(self, long long fd)

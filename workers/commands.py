@@ -70,6 +70,7 @@ class Commands:
     """
 
     __slots__ = (
+        "_ends",
         "_prune_at",
         "_reactor_num",
         "ended",
@@ -95,6 +96,7 @@ class Commands:
         """
         self.flusher = Flusher()
         self.mailbox = Mailbox(up_window)
+        self.flusher.behind_commands = self.mailbox.append
         self.links: list[MasterLink | None] = [None] * reactor_num
         self.may_block = True
         self.on_output: Callable[[], None] | None = None
@@ -105,6 +107,7 @@ class Commands:
         self.said_goodbye = False
         self.masters_ended = False
         self.ended: set[int] = set()
+        self._ends = False
         self._prune_at = PRUNE_ENDED
         self._reactor_num = reactor_num
 
@@ -290,6 +293,12 @@ class Commands:
         finally:
             flusher.leave(before)
 
+    def flush_all(self) -> None:
+        """Do what `flush` does, with all that other threads want done: the last chance for it."""
+        self._ends = True
+        self._run(lambda: self._run_mailbox(lambda: True))
+        self.flush()
+
     def start_flusher(self) -> None:
         """From now on, send output in time also while a callback runs."""
         self.flusher.start(self._send_in_time)
@@ -302,7 +311,15 @@ class Commands:
     def _send_waiting(self) -> None:
         self.flusher.sent()  # first: what is noted meanwhile is noted anew
         if self.mailbox.waits():
-            self.mailbox.run(self._may_push)
+            self._run_mailbox(self._may_push)
+        self._send_links()
+
+    def _run_mailbox(self, may_go_on: Callable[[], bool]) -> None:
+        self.mailbox.run(may_go_on)
+        self.flusher.has_commands = False  # first: another thread may put one there now
+        self.flusher.has_commands = self.mailbox.has_commands()
+
+    def _send_links(self) -> None:
         for link in self.links:
             if link is not None:
                 link.send_waiting()
@@ -363,6 +380,7 @@ class Commands:
 
     def _wait_for_welcome(self, link: MasterLink) -> None:
         """Read the link's batches into its inbox until the master's answer to our hello is there."""
+        self._send_links()
         while not link.ready and not link.closed:
             parts = self._await_batch(link)
             if parts is None:
@@ -431,6 +449,7 @@ class Commands:
     def _hand_over(self, command: Callable[[], object], size: int) -> None:
         """Leave a command of another thread to the own thread, or to the flusher if that one is busy for long."""
         self.mailbox.put(command, size)
+        self.flusher.has_commands = True
         self.flusher.note()
 
     def _run(self, command: Callable[[], object]) -> object:
@@ -450,7 +469,9 @@ class Commands:
             self.on_output()
 
     def _press(self, link: MasterLink) -> None:
-        """Too much is on its way to a master: wait here, or refuse."""
+        """Too much is on its way to a master: wait here, or refuse. Not at the end: the mailbox bounds what is left."""
+        if self._ends:
+            return
         if self.may_block:
             self._wait_for_credit(link)
         elif link.in_flight() > COROUTINE_FACTOR * link.up_window:
@@ -460,7 +481,7 @@ class Commands:
 
     def _wait_for_credit(self, link: MasterLink) -> None:
         """Read the link's batches into its inbox until the master has taken enough."""
-        link.send_waiting()
+        self._send_links()  # all: what was pushed to the clients of other masters does not wait for this one
         while link.ready and link.in_flight() > link.up_window:
             parts = self._await_batch(link)
             if parts is None:

@@ -8,6 +8,8 @@ cdef double _now() noexcept nogil
 
 cdef class Flusher:
     cdef readonly bint waiting
+    cdef public bint has_commands
+    cdef public object behind_commands
     cdef double _since
     cdef int _idle
     cdef int _holder

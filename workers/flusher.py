@@ -67,6 +67,8 @@ class Flusher:
 
     Attributes:
         waiting: whether output waits that was noted since the last `sent`.
+        has_commands: whether commands of other threads wait.
+        behind_commands: called with what the own thread wants done behind those commands; set by the builder.
     """
 
     __slots__ = (
@@ -80,11 +82,15 @@ class Flusher:
         "_stopped",
         "_thread",
         "_wake",
+        "behind_commands",
+        "has_commands",
         "waiting",
     )
 
     def __init__(self) -> None:
         self.waiting = False
+        self.has_commands = False
+        self.behind_commands: Callable[[Callable[[], None]], None]
         self._since = 0.0
         self._idle = 0
         self._holder = _NOBODY

@@ -45,6 +45,7 @@ cdef class MasterLink:
     cpdef void started(self, unsigned long long sequence) except *
     @cython.locals(flusher=Flusher, before=int)
     cpdef void finished(self, unsigned long long sequence) except *
+    cpdef void _acknowledge(self, unsigned long long sequence) except *
     cpdef Py_ssize_t in_flight(self) except? -1
     cpdef bint has_output(self) except -1
     cpdef bint flush_due(self, double begun, double now) except -1

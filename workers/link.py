@@ -12,6 +12,7 @@ that touches the socket or the writer takes the links first; `send_waiting` is f
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import zmq
@@ -31,6 +32,8 @@ _AGED_S = AGED_S
 
 log = get_logger("wire")
 
+# ZeroMQ's own `send`: compiled, it runs the app's handlers of signals when the part is sent, and not before.
+_send = zmq.backend.Socket.send
 _POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
 
 
@@ -188,15 +191,21 @@ class MasterLink:
         if self.turns is not None:
             self.turns.tick()
         flusher = self._flusher
-        before = flusher.enter()
+        if flusher.has_commands:  # of threads for which the callback may have waited: they leave before
+            flusher.behind_commands(partial(self._acknowledge, sequence))
+        else:
+            before = flusher.enter()
+            self._acknowledge(sequence)
+            flusher.leave(before)
+        flusher.note()
+
+    def _acknowledge(self, sequence: int) -> None:
         if self._ack_count and sequence == self._ack_first + self._ack_count:
             self._ack_count += 1
         else:
             self._write_ack()
             self._ack_first = sequence
             self._ack_count = 1
-        flusher.leave(before)
-        flusher.note()
 
     def in_flight(self) -> int:
         """Return how many bytes the master has not taken yet, those not yet sent included."""
@@ -245,9 +254,17 @@ class MasterLink:
         if self.writer.ring is not None:
             self.writer.ring.seal(self.sent)
             self.writer.ring.free(self.credit)
-        while len(parts) > 1:
-            self.socket.send(parts.pop(0), self._more)
-        self.socket.send(parts[0], self._flags)
+        error: BaseException | None = None
+        last = len(parts) - 1
+        for i, part in enumerate(parts):
+            try:
+                _send(self.socket, part, self._flags if i == last else self._more)
+            except zmq.ZMQError:
+                raise
+            except BaseException as raised:  # by a signal's handler of the app, which runs when the part is sent
+                error = raised
+        if error is not None:
+            raise error
 
     def sync(self) -> int:
         """Send what waits and ask for the credit for it; return how much will have been sent when that is given."""

@@ -61,6 +61,16 @@ class Mailbox:
             self._commands.append((size + COMMAND_COST, command))
         self.wake()
 
+    def append(self, command: Callable[[], object]) -> None:
+        """Have a command of the own thread run behind those that wait; never waits."""
+        with self._room:
+            self._size += COMMAND_COST
+            self._commands.append((COMMAND_COST, command))
+
+    def has_commands(self) -> bool:
+        """Tell whether commands wait."""
+        return bool(self._commands)
+
     def wake(self) -> None:
         """Have the worker's own thread look round; may be called by a signal handler."""
         try:

@@ -367,7 +367,7 @@ class Runtime:
         """Send what waits, and the word that nothing follows, to masters that are still there to read it."""
         self.recorder.write()
         self._commands.flusher.stop()
-        self._commands.flush()
+        self._commands.flush_all()
         self._mailbox.close()
         for link in self._links:
             link.writer.add(BYE, 0)
