@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -219,22 +220,51 @@ def test_a_daemon_process_does_not_hold_up_the_stop(serve: Serve, app: str) -> N
     assert server.stop() == 0
 
 
-def test_a_process_can_be_terminated_at_the_very_end(serve: Serve, app: str) -> None:
-    """When the worker has said goodbye, and its event loop is closed."""
-    at_exit = """
-    import atexit
+START_ANOTHER = """
+def start_another():
+    process = multiprocessing.get_context("fork").Process(target=sleep)
+    process.start()
+    process.terminate()
+    process.join()
+    print(process.exitcode, flush=True)
 
-    def start_another():
-        process = multiprocessing.get_context("fork").Process(target=sleep)
-        process.start()
-        process.terminate()
-        process.join()
-        print(process.exitcode, flush=True)
-
-    if "zwoole.workers.runtime" in sys.modules:
-        atexit.register(start_another)
 """
-    server = serve(app.replace('if __name__ == "__main__":', at_exit.strip() + '\n\n    if __name__ == "__main__":'))
+NO_FORK_AT_EXIT = pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="from 3.12 on Python forks nothing at its exit"
+)
+
+
+IN_FINALLY = (
+    START_ANOTHER
+    + """
+if __name__ == "__main__":
+    try:
+        server.start()
+    finally:
+        if "zwoole.workers.runtime" in sys.modules:
+            start_another()
+"""
+)
+AT_EXIT = (
+    START_ANOTHER
+    + """
+import atexit
+if "zwoole.workers.runtime" in sys.modules:
+    atexit.register(start_another)
+if __name__ == "__main__":
+    server.start()
+"""
+)
+
+
+@pytest.mark.parametrize(
+    "ending", [IN_FINALLY, pytest.param(AT_EXIT, marks=NO_FORK_AT_EXIT)], ids=["finally", "atexit"]
+)
+def test_a_process_can_be_terminated_at_the_very_end(serve: Serve, app: str, ending: str) -> None:
+    """When the worker has said goodbye, and its event loop is closed."""
+    start = textwrap.indent('if __name__ == "__main__":\n    server.start()\n', "    ")
+    assert start in app
+    server = serve(app.replace(start, textwrap.indent(ending, "    ")))
     assert server.stop() == 0
     assert server.lines() == ["-15"]
     assert server.log().count("Traceback") == 0
