@@ -71,27 +71,49 @@ class Alarm(Exception):
     """What an app's handler of a signal raises."""
 
 
-@pytest.mark.parametrize("at", [0, 1, 2])
-def test_a_batch_leaves_as_a_whole_though_a_signals_handler_raises(
-    master: Master, monkeypatch: pytest.MonkeyPatch, at: int
-) -> None:
-    sent: list[object] = []
+class Ended(BaseException):
+    """Stands for the end of this process."""
 
-    def send_and_raise(socket: zmq.Socket[bytes], part: bytes, flags: int) -> None:
-        zmq.backend.Socket.send(socket, part, flags)
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the end of this process raise Ended."""
+
+    def end(code: int) -> None:
+        assert code == link.INTERRUPTED
+        raise Ended
+
+    monkeypatch.setattr(os, "_exit", end)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_worker_ends_if_a_signals_handler_raises_while_it_sends(
+    master: Master, ends: None, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture, at: int
+) -> None:
+    sent: list[bytes] = []
+
+    def send_or_raise(socket: zmq.Socket[bytes], part: bytes, flags: int) -> None:
         sent.append(part)
-        if len(sent) == at + 1:
+        if len(sent) == at:
             raise Alarm
 
-    monkeypatch.setattr(link, "_send", send_and_raise)
-    large = [b"a" * 100_000, b"b" * 100_000]
-    for data in large:
+    monkeypatch.setattr(link, "_send", send_or_raise)
+    for data in (b"a" * 100_000, b"b" * 100_000):
         master.link.writer.add_bytes(PUSH, 1, data)
-    with pytest.raises(Alarm):
+    with pytest.raises(Ended):
         master.link.flush()
-    assert len(sent) == 3
-    master.link.writer.add_bytes(PUSH, 1, b"next")
-    assert master.sent().commands == [(PUSH, 1, data) for data in (*large, b"next")]
+    assert len(sent) == at
+    assert "this worker ends: a signal's handler of the app raised" in log.text
+
+
+def test_what_zeromq_says_ends_no_worker(master: Master, ends: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(socket: zmq.Socket[bytes], part: bytes, flags: int) -> None:
+        raise zmq.ZMQError(zmq.ENOTSOCK)
+
+    monkeypatch.setattr(link, "_send", fail)
+    master.link.writer.add_bytes(PUSH, 1, b"a")
+    with pytest.raises(zmq.ZMQError):
+        master.link.flush()
 
 
 def test_progress_is_marked(master: Master) -> None:

@@ -4,7 +4,7 @@ from zwoole.shared.progress cimport ProgressMap
 from zwoole.shared.table cimport ConnectionTable
 from zwoole.shared.turns cimport TurnCounter
 from zwoole.shared.wire cimport BatchWriter
-from zwoole.workers.flusher cimport Flusher
+from zwoole.workers.flusher cimport Flusher, check_signals
 
 cdef Py_ssize_t _FLUSH_BYTES
 cdef double _AGED_S

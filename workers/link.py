@@ -12,29 +12,42 @@ that touches the socket or the writer takes the links first; `send_waiting` is f
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import zmq
 
-from zwoole.shared.log import get_logger
+from zwoole.shared.log import flush, get_logger
 from zwoole.shared.progress import FINISHED, RING, STARTED, ProgressMap
 from zwoole.shared.ring import SharedMemory
 from zwoole.shared.rundir import endpoint, progress_path
 from zwoole.shared.table import ConnectionTable
 from zwoole.shared.turns import TurnCounter
 from zwoole.shared.wire import ACK, RINGS, SYNC, BatchWriter
-from zwoole.workers.flusher import AGED_S, Flusher
+from zwoole.workers.flusher import AGED_S, Flusher, check_signals
 
+INTERRUPTED = 1  # exit code of a worker that a signal's handler has interrupted in the middle of a batch
 FLUSH_BYTES = 65536  # output of this size does not wait for more
 _FLUSH_BYTES = FLUSH_BYTES  # C numbers in the compiled module
 _AGED_S = AGED_S
 
 log = get_logger("wire")
 
-# ZeroMQ's own `send`: compiled, it runs the app's handlers of signals when the part is sent, and not before.
-_send = zmq.backend.Socket.send
+_send = zmq.backend.Socket.send  # without the layer of Python above it
 _POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
+
+
+def end_interrupted(error: BaseException) -> NoReturn:
+    """End this worker: a handler of a signal that the app has installed raised in the middle of a batch.
+
+    Whether the part of the batch has left, or what has come in, nobody knows then. After a death the master does.
+    """
+    words = "this worker ends: a signal's handler of the app raised while a batch was sent or taken; let it set a flag"
+    log.error(words, exc_info=error)
+    flush()
+    os._exit(INTERRUPTED)
 
 
 class MasterLink:
@@ -164,19 +177,24 @@ class MasterLink:
             self._flusher.leave(before)
 
     def _receive(self) -> list[bytes] | None:
+        check_signals()
         socket = self.socket
         if not int(socket.getsockopt(zmq.EVENTS)) & _POLLIN:
             return None
         try:
             first: bytes = socket.recv(self._flags)
+            parts = [first]
+            self.received += len(first)
+            while socket.getsockopt(zmq.RCVMORE):
+                part: bytes = socket.recv(self._flags)
+                self.received += len(part)
+                parts.append(part)
         except zmq.Again:
             return None
-        parts = [first]
-        self.received += len(first)
-        while socket.getsockopt(zmq.RCVMORE):
-            part: bytes = socket.recv(self._flags)
-            self.received += len(part)
-            parts.append(part)
+        except zmq.ZMQError:
+            raise
+        except BaseException as error:
+            end_interrupted(error)
         return parts
 
     def started(self, sequence: int) -> None:
@@ -242,6 +260,7 @@ class MasterLink:
 
     def send_waiting(self) -> None:
         """Do what `flush` does, in a thread that has the links."""
+        check_signals()
         self._write_ack()
         self._unsent_since = 0.0
         if self.closed or not self.writer.events:
@@ -254,17 +273,14 @@ class MasterLink:
         if self.writer.ring is not None:
             self.writer.ring.seal(self.sent)
             self.writer.ring.free(self.credit)
-        error: BaseException | None = None
-        last = len(parts) - 1
-        for i, part in enumerate(parts):
-            try:
-                _send(self.socket, part, self._flags if i == last else self._more)
-            except zmq.ZMQError:
-                raise
-            except BaseException as raised:  # by a signal's handler of the app, which runs when the part is sent
-                error = raised
-        if error is not None:
-            raise error
+        try:
+            while len(parts) > 1:
+                _send(self.socket, parts.pop(0), self._more)
+            _send(self.socket, parts[0], self._flags)
+        except zmq.ZMQError:
+            raise
+        except BaseException as error:
+            end_interrupted(error)
 
     def sync(self) -> int:
         """Send what waits and ask for the credit for it; return how much will have been sent when that is given."""
