@@ -10,7 +10,7 @@ import msgpack
 import pytest
 
 from tests.conftest import Time
-from tests.worker_parts import SERVER, Master, asking, closing, end, message, opening
+from tests.worker_parts import SERVER, SLOW_S, Master, asking, closing, end, message, opening
 from zwoole.shared.progress import FINISHED, STARTED, WAITING
 from zwoole.shared.wire import ACCEPT, DRAIN, FAIL, PUSH, REFUSE, SET_STATE, WireError
 from zwoole.workers.frame import Frame
@@ -146,7 +146,7 @@ def test_system_exit_asks_for_the_end_of_the_worker_and_closes_nobody(log: pytes
 def test_a_slow_callback_is_reported(log: pytest.LogCaptureFixture, time: Time) -> None:
     def slow(_: object, frame: Frame) -> None:
         if frame.data == "slow":
-            time.now += 0.06
+            time.now += SLOW_S + 1
 
     with Master({"message": slow}) as master:
         master.deliver(message(1, "a"), message(2, "slow"), message(3, "a"))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Time
 from tests.process.waiting import PATIENCE_S
-from tests.worker_parts import AsyncMaster, closing, end, in_loop, message, opening, settle
+from tests.worker_parts import SLOW_S, AsyncMaster, closing, end, in_loop, message, opening, settle
 from zwoole.shared.progress import FINISHED, STARTED, WAITING
 from zwoole.shared.wire import FAIL, PUSH
 from zwoole.workers.schedule import MAX_IDLE_RUNNERS
@@ -338,7 +338,7 @@ async def test_a_slow_step_of_a_def_callback_is_reported_and_an_awaiting_corouti
     with AsyncMaster({"message": waits}) as master:
         master.deliver(message(1, "a"))
         await settle()
-        time.now += 0.07
+        time.now += SLOW_S + 1
         gate.set()
         await settle()
         assert not master.scheduler.busy()
