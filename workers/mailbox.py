@@ -57,15 +57,14 @@ class Mailbox:
         with self._room:
             if not self._room.wait_for(self._has_room, WAIT_S):
                 raise BackpressureError("the callback that runs has kept other threads from pushing for too long")
-            self._size += size + COMMAND_COST
-            self._commands.append((size + COMMAND_COST, command))
+            self.append(command, size)
         self.wake()
 
-    def append(self, command: Callable[[], object]) -> None:
-        """Have a command of the own thread run behind those that wait; never waits."""
+    def append(self, command: Callable[[], object], size: int = 0) -> None:
+        """Have a command run behind those that wait; never waits, so it is for the own thread."""
         with self._room:
-            self._size += COMMAND_COST
-            self._commands.append((COMMAND_COST, command))
+            self._size += size + COMMAND_COST
+            self._commands.append((size + COMMAND_COST, command))
 
     def has_commands(self) -> bool:
         """Tell whether commands wait."""

@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -55,6 +57,15 @@ def close_code(client: ClientConnection) -> int:
             client.recv(PATIENCE_S)
     assert closed.value.rcvd is not None, "a bare end of the stream"
     return closed.value.rcvd.code
+
+
+@contextmanager
+def stuck(server: ServerProcess) -> Iterator[ClientConnection]:
+    """Give a client whose callback runs and does not end."""
+    with server.connect() as client:
+        client.send("sleep 3600")
+        server.wait_line("sleeping")
+        yield client
 
 
 def echo(client: ClientConnection, text: str) -> None:
@@ -184,9 +195,7 @@ def test_a_client_that_keeps_the_connection_open_leaves_workers_time_for_their_e
 
 def test_second_signal_forces(serve: Serve) -> None:
     server = serve(SYNC, max_wait_time=HOUR_S)
-    with server.connect() as client:
-        client.send("sleep 3600")
-        server.wait_line("sleeping")
+    with stuck(server):
         server.send_signal(signal.SIGSTOP)
         server.process.send_signal(signal.SIGTERM)
         server.process.send_signal(signal.SIGINT)  # a wrapper that forwards a signal sends it twice at once
@@ -203,9 +212,7 @@ def test_second_signal_forces(serve: Serve) -> None:
 
 def test_a_callback_that_never_ends_is_killed_at_max_wait_time(serve: Serve) -> None:
     server = serve(SYNC, max_wait_time=1.0)
-    with server.connect() as client:
-        client.send("sleep 3600")
-        server.wait_line("sleeping")
+    with stuck(server) as client:
         server.send_signal(signal.SIGTERM)
         assert close_code(client) == 1001
         assert server.wait() == EXIT_FORCED
@@ -216,9 +223,7 @@ def test_a_callback_that_never_ends_is_killed_at_max_wait_time(serve: Serve) -> 
 
 def test_the_command_says_that_it_was_by_force(serve: Serve) -> None:
     server = serve(SYNC, max_wait_time=0.1)
-    with server.connect() as client:
-        client.send("sleep 3600")
-        server.wait_line("sleeping")
+    with stuck(server):
         server.family()
         stopped = zwoole(server, "stop", "--run-dir", str(server.run_dir))
         assert server.wait() == EXIT_FORCED
@@ -229,9 +234,7 @@ def test_the_command_says_that_it_was_by_force(serve: Serve) -> None:
 
 def test_the_command_says_that_the_server_was_killed_meanwhile(serve: Serve) -> None:
     server = serve(SYNC, max_wait_time=HOUR_S)
-    with server.connect() as client, ThreadPoolExecutor(1) as executor:
-        client.send("sleep 3600")
-        server.wait_line("sleeping")
+    with stuck(server), ThreadPoolExecutor(1) as executor:
         stopping = executor.submit(zwoole, server, "stop", "--run-dir", str(server.run_dir))
         server.wait_log("zwoole stop: stopping")
         server.send_signal(signal.SIGKILL)
@@ -246,9 +249,7 @@ def test_the_command_says_that_the_server_was_killed_meanwhile(serve: Serve) -> 
 
 def test_control_raises_where_it_was_by_force(serve: Serve) -> None:
     server = serve(SYNC, max_wait_time=0.1)
-    with server.connect() as client:
-        client.send("sleep 3600")
-        server.wait_line("sleeping")
+    with stuck(server):
         server.family()
         with pytest.raises(ControlFailed, match="stopped by force") as caught:
             Control(server.run_dir).stop()
@@ -257,9 +258,7 @@ def test_control_raises_where_it_was_by_force(serve: Serve) -> None:
 
 def test_sigquit_stops_at_once(serve: Serve) -> None:
     server = serve(SYNC, max_wait_time=HOUR_S)
-    with server.connect() as client:
-        client.send("sleep 3600")
-        server.wait_line("sleeping")
+    with stuck(server):
         server.send_signal(signal.SIGQUIT)
         assert server.wait() == EXIT_FORCED
     server.assert_nothing_left()
