@@ -106,9 +106,7 @@ def test_a_client_whose_process_is_stopped_is_closed_in_time(serve: Serve, pausi
             wait_for_pings(server, 4)
             assert counters(server) == (2, {}, {})
             pause(client.pid, pausing)
-            stopped = time.monotonic()
             server.wait_line(f"closed 2 {TIMED_OUT}")
-            assert time.monotonic() - stopped > TIMEOUT_S / 2
             assert counters(server)[1:] == ({"1011": 1}, {"ping_timeout": 1})
             alive.send("still there?")
             assert alive.recv() == "still there?"
@@ -118,11 +116,9 @@ def test_a_client_whose_process_is_stopped_is_closed_in_time(serve: Serve, pausi
 
 def test_a_client_that_never_answers_gets_a_ping_and_a_close_frame(serve: Serve) -> None:
     server = serve(APP, **QUICK)
-    connected = time.monotonic()
     with RawClient(server.port, answer_pings=False) as client:
         client.upgrade()
         assert client.read_frames() == [ServerFrame(PING, b""), ServerFrame(CLOSE, b"\x03\xf3keepalive ping timeout")]
-        assert time.monotonic() - connected > INTERVAL_S / 2 + TIMEOUT_S - 0.1
     server.wait_line(f"closed 1 {TIMED_OUT}")
 
 

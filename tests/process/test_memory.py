@@ -4,7 +4,7 @@ Each limit that is set here is small, so that it is reached at once; a process m
 a fifth. The master has, for a worker, `window_bytes`, `up_window_bytes` and two payload rings, and for the clients
 `parked_total_bytes`, `partial_total_bytes` where messages come in pieces, and `output_total_bytes`, or the
 `socket_buffer_size` of its only client. A worker has `window_bytes`, `up_window_bytes` and the rings, the supervisor
-nothing.
+nothing. What connections take by themselves is no part of it: clients connect before the watch begins.
 """
 
 from __future__ import annotations
@@ -155,7 +155,8 @@ def wait_for_line(server: ServerProcess, beginning: str, within: float = PATIENC
 def test_clients_flood_a_worker_that_is_stopped(serve: Serve, size: int) -> None:
     server = serve(SYNC, **SETTINGS)
     (worker,) = server.pids("worker")
-    with MemoryWatch(server) as watch, Flood(server, CLIENTS, size) as flood:
+    flood = Flood(server, CLIENTS, size)
+    with MemoryWatch(server) as watch, flood:
         os.kill(worker, signal.SIGSTOP)
         try:
             flood.wait_stopped()
@@ -171,9 +172,10 @@ def test_clients_flood_a_worker_that_is_stopped(serve: Serve, size: int) -> None
 @pytest.mark.parametrize("app", [SYNC, ASYNC], ids=["def", "async def"])
 def test_clients_flood_a_callback_that_blocks(serve: Serve, app: str) -> None:
     server = serve(app, **SETTINGS)
+    flood = Flood(server, CLIENTS, 4000)
     with MemoryWatch(server) as watch, command(server, "block"):
         server.wait_line("blocked")
-        with Flood(server, CLIENTS, 4000) as flood:
+        with flood:
             flood.wait_stopped()
             watch.assert_within(master=WAY_DOWN + PARKED, worker=WAY_DOWN)
         go_on(server)
@@ -182,8 +184,9 @@ def test_clients_flood_a_callback_that_blocks(serve: Serve, app: str) -> None:
 @pytest.mark.parametrize("size", [0, 4000])
 def test_clients_flood_behind_callbacks_that_wait(serve: Serve, size: int) -> None:
     server = serve(ASYNC, **SETTINGS)
+    flood = Flood(server, CLIENTS, size, first="wait")
     with MemoryWatch(server) as watch:
-        with Flood(server, CLIENTS, size, first="wait") as flood:
+        with flood:
             flood.wait_stopped()
             watch.assert_within(master=WAY_DOWN + PARKED, worker=WAY_DOWN)
         go_on(server)
@@ -228,7 +231,8 @@ def fill(client: RawClient, sent: int) -> int:
 def test_messages_that_never_arrive_whole(serve: Serve) -> None:
     """Whose message would grow beyond what all may hold is closed, and the others are served."""
     server = serve(SYNC, **SETTINGS)
-    with MemoryWatch(server) as watch, Flood(server, 60, MIB - 1, parts=True) as flood:
+    flood = Flood(server, 60, MIB - 1, parts=True)
+    with MemoryWatch(server) as watch, flood:
         flood.wait_stopped()
         assert 0 < status(server)["closed"].get("1013", 0) < 60
         watch.assert_within(master=PARTIAL)
