@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ import pytest
 
 from tests.crew_parts import Parts
 from zwoole import crew as crew_module
-from zwoole.children import MAX_BACKOFF_S
+from zwoole.children import MAX_BACKOFF_S, Child
 from zwoole.shared.errors import StartError
+from zwoole.shared.signals import SUPERVISORS
 
 
 @pytest.fixture
@@ -106,3 +109,52 @@ def test_a_system_that_starts_no_process_is_an_error_that_is_logged(
         assert "cannot start worker 1: Resource temporarily unavailable" in log.text
     parts.run_due()
     assert len(parts.crew.children) == number
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    logging.getLogger("zwoole").propagate = True
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def levels(log: pytest.LogCaptureFixture, child: Child) -> list[int]:
+    """Return how grave what was logged of a process is."""
+    return [record.levelno for record in log.records if str(child) in record.getMessage()]
+
+
+@pytest.mark.parametrize("number", SUPERVISORS)
+@pytest.mark.parametrize("told", ["to retire", "to stop"])
+def test_a_worker_that_is_to_end_and_does_by_one_more_signal_is_no_failure(
+    parts: Parts, log: pytest.LogCaptureFixture, told: str, number: int
+) -> None:
+    """While Python ends, a signal that a function handled until then has its default action."""
+    worker = parts.worker(1)
+    if told == "to retire":
+        parts.crew.scale(to=1)
+    else:
+        parts.stop.begin()
+    log.clear()
+    parts.end(worker, -number)
+    assert (levels(log, worker), parts.events) == ([logging.INFO], [])
+
+
+@pytest.mark.parametrize("status", [-signal.SIGKILL, -signal.SIGSEGV, 1])
+def test_a_worker_that_is_to_end_and_fails_is_a_failure(
+    parts: Parts, log: pytest.LogCaptureFixture, status: int
+) -> None:
+    worker = parts.worker(1)
+    parts.crew.scale(to=1)
+    parts.end(worker, status)
+    assert levels(log, worker) == [logging.ERROR]
+    assert [event for event, *_ in parts.events] == ["worker_error"]
+
+
+@pytest.mark.parametrize("number", SUPERVISORS)
+def test_a_worker_that_was_to_serve_and_ends_by_a_signal_is_a_failure(
+    parts: Parts, log: pytest.LogCaptureFixture, number: int
+) -> None:
+    worker = parts.worker(1)
+    parts.end(worker, -number)
+    assert logging.ERROR in levels(log, worker)
+    assert [event for event, *_ in parts.events] == ["worker_error"]

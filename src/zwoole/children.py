@@ -197,6 +197,11 @@ def describe_exit(status: int) -> str:
     return f"was ended by {exit_name(status)} ({-status}){hint}"
 
 
+def ended_by_signal_for_supervisor(status: int) -> bool:
+    """Tell whether a process ended by a signal that a worker handles until the end of Python restores its default."""
+    return -status in signals.SUPERVISORS
+
+
 def exit_name(status: int) -> str:
     """Name the way a process ended: the signal, or "exit 3"."""
     if status >= 0:

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from zwoole.change import Change, change_of
-from zwoole.children import MAX_BACKOFF_S, Child, backoff, describe_exit, exit_name, spawn
+from zwoole.children import (
+    MAX_BACKOFF_S,
+    Child,
+    backoff,
+    describe_exit,
+    ended_by_signal_for_supervisor,
+    exit_name,
+    spawn,
+)
 from zwoole.file_settings import FileSettings
 from zwoole.ledger import Ledger
 from zwoole.missing import Missing
@@ -384,7 +392,9 @@ class Crew:
         self.orphans.end_group(child)
         self._ledger.ended(child)
         if self.stopping:
-            if status != 0 and child.greeted and not child.ended_by_us(status):
+            if ended_by_signal_for_supervisor(status):
+                log.info("%s %s; it was to end anyway", child, describe_exit(status))
+            elif status != 0 and child.greeted and not child.ended_by_us(status):
                 log.warning("%s %s while stopping", child, describe_exit(status))
         elif child.role == "master":
             self._master_ended(child, status)
@@ -396,6 +406,9 @@ class Crew:
         """Replace a worker, later each time it ends before it has served."""
         self._ready_on.pop(child.incarnation, None)
         if child.retiring and status == 0:
+            return
+        if child.retiring and ended_by_signal_for_supervisor(status):
+            log.info("%s %s; it was to end anyway", child, describe_exit(status))
             return
         if child.ended_by_us(status):
             log.info("%s %s", child, child.describe_end(status))
