@@ -6,6 +6,7 @@ RFC 6455 section 4.1; permessage-deflate is RFC 7692 section 7.1.
 import base64
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 
 from zwoole.bench.plan import Plan
@@ -128,7 +129,7 @@ def is_body_complete(head: bytes, body: bytes) -> bool:
     if fields.get(b"transfer-encoding", b"").lower() == b"chunked":
         return body.endswith(b"0\r\n\r\n")
     length = fields.get(b"content-length", b"")
-    return len(body) >= (int(length) if length.isdigit() else MAX_BODY_BYTES)
+    return len(body) >= (int(length) if re.fullmatch(b"[0-9]{1,20}", length) else MAX_BODY_BYTES)
 
 
 def refusal(head: bytes, body: bytes) -> HandshakeError:

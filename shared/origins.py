@@ -36,9 +36,10 @@ def as_sent(origin: str) -> str:
         raise ValueError("has not the form https://host or https://host:port")
     host, port = _host(found[1]), found[2] or ""
     if port.isdigit():
-        number = int(port)
-        if number > 65535:
+        digits = port.lstrip("0") or "0"
+        if len(digits) > 5 or int(digits) > 65535:  # int() fails on thousands of digits
             raise ValueError("has a port above 65535")
+        number = int(digits)
         port = "" if number == OWN_PORTS.get(scheme) else str(number)
     return f"{scheme}://{host}" + (port and f":{port}")
 

@@ -84,6 +84,7 @@ def test_a_bad_answer_to_the_upgrade(response: bytes, kind: str) -> None:
     ("response", "words"),
     [
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nno\n\nentry", "HTTP status 403 Forbidden: no entry"),
+        (b"HTTP/1.1 403 No\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n" + b"x" * 16384, "x" * 200 + "..."),
         (b"HTTP/1.1 401 Unauthorized\r\n\r\nwho are you?", "HTTP status 401 Unauthorized: who are you?"),
         (
             b"HTTP/1.1 500 Oh\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nno \r\n4;x=y\r\nluck\r\n0\r\n\r\n",

@@ -172,8 +172,9 @@ from zwoole.notify import READY, Notifier
 kind = sys.argv[1]
 made = socket.socketpair()[0] if kind == "pair" else socket.create_server(("127.0.0.1", 0))
 os.dup2(made.fileno(), 3)
-pid = {"other": "1", "nonsense": "x"}.get(kind, str(os.getpid()))
-os.environ.update(LISTEN_FDS="" if kind == "none" else "1", LISTEN_PID=pid)
+pid = {"other": "1", "nonsense": "x", "huge": "9" * 5000}.get(kind, str(os.getpid()))
+count = {"none": "", "odd": "\u00b2\u00b3", "too many": "9" * 5000}.get(kind, "1")
+os.environ.update(LISTEN_FDS=count, LISTEN_PID=pid)
 if kind == "daemon":
     detach("")
 found = passed_sockets()
@@ -190,6 +191,7 @@ NOT_OURS_EITHER = "the service manager passed sockets to process 1, not to this 
         ("other", "[] False\n", NOT_OURS_EITHER),
         ("nonsense", "[] False\n", ""),
         ("none", "[] False\n", ""),
+        *((kind, "[] False\n", "") for kind in ("huge", "odd", "too many")),
         ("daemon", "[True] False\n", "serving in the background"),
     ],
 )

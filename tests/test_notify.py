@@ -43,7 +43,7 @@ def test_a_watchdog_that_is_meant_for_another_process(monkeypatch: pytest.Monkey
     assert Notifier().watchdog_s == 0.0
 
 
-@pytest.mark.parametrize("nonsense", ["", "soon", "-1"])
+@pytest.mark.parametrize("nonsense", ["", "soon", "-1", "\u00b2\u00b3", "9" * 400, "9" * 5000])
 def test_a_watchdog_without_a_time_is_none(monkeypatch: pytest.MonkeyPatch, nonsense: str) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", nonsense)
     assert Notifier().watchdog_s == 0.0

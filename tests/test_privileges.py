@@ -47,7 +47,7 @@ def test_a_number_that_is_in_the_list_of_users_is_that_user() -> None:
     assert find_user(str(nobody.pw_uid)) == find_user("nobody") == nobody
 
 
-@pytest.mark.parametrize("name", ["no such user", "-1", "1.5", str(2**32 - 1), "²"])
+@pytest.mark.parametrize("name", ["no such user", "-1", "1.5", str(2**32 - 1), "²", "9" * 5000])
 def test_unknown_names_are_said(name: str) -> None:
     with pytest.raises(StartError, match=f"there is no user {name!r}"):
         drop(name, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def passed_sockets() -> list[socket.socket]:
     """
     meant, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
-    if not meant.isdecimal() or not count.isdecimal():
+    if not all(re.fullmatch("[0-9]{1,10}", number) for number in (meant, count)):
         return []
     if int(meant) != os.getpid():
         log.warning("the service manager passed sockets to process %s, not to this one: start it with `exec`", meant)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 
@@ -23,7 +24,8 @@ class Notifier:
         address = os.environ.pop("NOTIFY_SOCKET", "")
         asked, meant = os.environ.pop("WATCHDOG_USEC", ""), os.environ.pop("WATCHDOG_PID", str(os.getpid()))
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self.watchdog_s = int(asked) / 1e6 if asked.isdecimal() and meant == str(os.getpid()) else 0.0
+        is_for_us = re.fullmatch("[0-9]{1,20}", asked) and meant == str(os.getpid())
+        self.watchdog_s = int(asked) / 1e6 if is_for_us else 0.0
 
     def send(self, state: str) -> None:
         """Send lines of the form NAME=value; a manager that is gone or slow holds nobody up."""

@@ -6,6 +6,7 @@ import contextlib
 import grp
 import os
 import pwd
+import re
 import sys
 
 from zwoole.shared.errors import StartError
@@ -69,7 +70,7 @@ def find_group(group: str) -> int:
 
 def number(text: str) -> int | None:
     """Return the user or group id that a text is, None where it is none."""
-    return int(text) if text.isascii() and text.isdecimal() and int(text) <= HIGHEST_ID else None
+    return int(text) if re.fullmatch("[0-9]{1,10}", text) and int(text) <= HIGHEST_ID else None
 
 
 def check_python(user: str) -> None:

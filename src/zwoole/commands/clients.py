@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from zwoole.commands.options import control_of, server_options, show
@@ -44,7 +46,7 @@ def describe(found: ConnectionList) -> str:
 
 def check_fd(context: click.Context, parameter: click.Parameter, value: str) -> int:
     """Return the number of a connection."""
-    if not (value.isascii() and value.isdecimal() and 0 < int(value[:20]) <= MAX_FD):
+    if not (re.fullmatch("[0-9]{1,20}", value) and 0 < int(value) <= MAX_FD):
         raise click.BadParameter(
             f"{value!r} is not the number of a connection; `zwoole connections` lists them", context, parameter
         )
