@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
+import stat
 from pathlib import Path
 
 LOCK = "lock"
@@ -40,6 +42,24 @@ def snapshot_path(run_dir: Path, role: str, incarnation: int) -> Path:
     return run_dir / f"{role}.{incarnation}.stats"
 
 
+def open_lock(path: Path, flags: int = 0, mode: int = 0o600) -> int:
+    """Open the file of a lock to read and write, without ever waiting, as for the writer of a named pipe.
+
+    Args:
+        path: where it is.
+        flags: more flags of open(2), such as O_CREAT.
+        mode: the permissions of a file that is made.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | flags, mode)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return descriptor
+
+
 def try_lock(descriptor: int) -> bool:
     """Take the lock on an open file; false where another process has it."""
     try:
@@ -68,7 +88,7 @@ def remove_abandoned(run_dir: Path) -> None:
     Workers that live still make their files anew if those are gone, so the directory is taken out of their way first.
     """
     try:
-        lock = os.open(run_dir / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        lock = open_lock(run_dir / LOCK)
     except OSError:  # it is gone already
         return
     try:

@@ -7,8 +7,12 @@ import json
 import os
 import re
 import shlex
+import shutil
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ from click.shell_completion import BashComplete
 
 from tests.process.server_process import ZWOOLE
 from tests.test_docs import ROOT, rows, section
-from zwoole import cli, control, control_client, servers
+from zwoole import cli, control, control_client, run_directory, servers
 from zwoole.cli import INTERRUPTED, zwoole
 from zwoole.commands import run as run_command
 from zwoole.commands.group import COMMANDS
@@ -26,6 +30,7 @@ from zwoole.crew import EXIT_BOOT_FAILED, EXIT_CANNOT_START
 from zwoole.shared.errors import SettingsError, StartError
 from zwoole.shared.lifeline import ORPHANED_EXIT
 from zwoole.shared.mask import COMPILED
+from zwoole.shared.rundir import LOCK
 from zwoole.stopping import EXIT_FORCED, EXIT_OK
 from zwoole.version import VERSION
 
@@ -76,8 +81,24 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     monkeypatch.setattr(servers, "find", found)
     monkeypatch.setattr(control_client, "request", request)
-    monkeypatch.setattr(control, "is_running", lambda path: False)
+    monkeypatch.setattr(control, "End", Ended)
     return requests
+
+
+class Ended:
+    """Stands in for the end of a server that has ended in good order."""
+
+    def __init__(self, path: Path) -> None:
+        pass
+
+    def has_come(self) -> bool:
+        return True
+
+    def code(self) -> str:
+        return "0"
+
+    def close(self) -> None:
+        pass
 
 
 def found(run_dir: str | None, port: int | None) -> servers.Running:
@@ -214,6 +235,7 @@ def test_a_settings_value_is_json_or_text(text: str, setting: tuple[str, Any]) -
             " 3000-4999",
         ),
         (["kick", "all", "--reason", "x" * 124], "Invalid value for '--reason': a reason has at most 123 bytes"),
+        (["kick", "0" * 19 + "1" + "9" * 5000], "' is not the number of a connection; `zwoole connections` lists them"),
         (["kick", "0"], "'0' is not the number of a connection; `zwoole connections` lists them"),
         (["status", "--port", "0"], "Invalid value for '--port': 0 is not in the range 1<=x<=65535."),
         (["run", "app.py", "--workers", "0"], "Invalid value for '--workers': 0 is not in the range 1<=x<=1024."),
@@ -293,57 +315,180 @@ def test_a_client_that_is_not_there_is_an_error(
     assert command(*arguments) == (1, "", NAMED + "zwoole: connection 17 is not open\n")
 
 
-def test_stop_waits_for_the_end(
-    command: Command, asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    alive = [True, True]
-    monkeypatch.setattr(control, "is_running", lambda path: bool(alive and alive.pop()))
-    assert command("stop") == (0, "stopped (pid 100)\n", NAMED)
-    assert alive == []
+class Stopping:
+    """A server that does one more thing each time the command has looked whether it has ended.
+
+    Attributes:
+        directory: its run directory, which it holds.
+        deeds: what it is to do, each in its turn.
+    """
+
+    def __init__(self, path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(run_directory, "LONGEST_NAME", "")
+        monkeypatch.setattr(control, "End", run_directory.End)
+        monkeypatch.setattr(time, "sleep", lambda seconds: self.deeds.pop(0)())
+        self.directory = run_directory.RunDirectory(path)
+        self.deeds: list[Callable[[], object]] = []
+        self._command = command
+        self._holds = True
+
+    def ends(self, code: int) -> None:
+        """Leave the code and the directory, as a server does that has stopped."""
+        self.directory.note_end(code)
+        self.end()
+
+    def end(self) -> None:
+        """End as if it was killed: the lock goes, and another process removes the directory."""
+        if self._holds:
+            self.directory.remove()
+        self._holds = False
+
+    def write(self, said: bytes) -> None:
+        """Write something else into the lock file."""
+        (self.directory.path / LOCK).write_bytes(said)
+
+    def stop(self, *deeds: Callable[[], object]) -> tuple[int, str, str]:
+        """Run `zwoole stop`; return exit code, output, and errors without the line that names the server."""
+        self.deeds += deeds
+        code, out, err = self._command("stop", "--run-dir", str(self.directory.path))
+        assert self.deeds == []
+        return code, out, err.removeprefix(NAMED.replace("/the/only", str(self.directory.path)))
 
 
+@pytest.fixture
+def stopping(
+    tmp_path: Path, command: Command, asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Stopping]:
+    server = Stopping(tmp_path / "run", command, monkeypatch)
+    yield server
+    server.end()
+
+
+STOPPED = (0, "stopped (pid 100)\n", "")
 FORCED = "the server stopped by force: what had not finished in time was killed; its log says what (exit code 4)"
+KILLED = "the server was killed, or failed, before it had stopped; its log may say why"
+UNKNOWN = "whether the server stopped in good order is not known: its lock file was removed or changed; its log says it"
+
+
+def test_stop_waits_for_the_end(stopping: Stopping) -> None:
+    assert stopping.stop(lambda: None, lambda: None, lambda: stopping.ends(0)) == STOPPED
 
 
 @pytest.mark.parametrize(
     ("said", "code", "out", "err"),
     [
-        ("0   \n", 0, "stopped (pid 100)\n", ""),
-        ("4   \n", 4, "", f"zwoole: {FORCED}\n"),
-        ("3   \n", 3, "", "zwoole: the server ended with exit code 3; its log says why\n"),
-        ("-   \n", 1, "", "zwoole: the server was killed, or failed, before it had stopped; its log may say why\n"),
-        ("", 0, "stopped (pid 100)\n", ""),  # of a version that writes nothing there
+        (b"0   \n", *STOPPED),
+        (b"4   \n", 4, "", f"zwoole: {FORCED}\n"),
+        (b"3   \n", 3, "", "zwoole: the server ended with exit code 3; its log says why\n"),
+        (b"-   \n", 1, "", f"zwoole: {KILLED}\n"),
+        (b"", *STOPPED),  # of a version that writes nothing there
+        *(
+            (garbage, 1, "", f"zwoole: {UNKNOWN}\n")
+            for garbage in (
+                "\u00b2\u00b3".encode(),
+                "\u0663".encode(),
+                b"\xff\xfe",
+                b"no number",
+                bytes(1000),
+                b"9" * 1_000_000,
+                b"00",
+                b"04",
+                b"256",
+                b"1 2",
+                b"-1",
+            )
+        ),
     ],
 )
-def test_stop_says_how_the_server_has_ended(
-    command: Command,
-    asked: list[tuple[Any, ...]],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    said: str,
-    code: int,
-    out: str,
-    err: str,
+def test_stop_says_how_the_server_has_ended(stopping: Stopping, said: bytes, code: int, out: str, err: str) -> None:
+    def ends() -> None:
+        stopping.write(said)
+        stopping.end()
+
+    assert stopping.stop(ends) == (code, out, err)
+
+
+@pytest.mark.parametrize("code", [0, 4])
+@pytest.mark.parametrize("what", ["the directory", "the lock"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_directory_that_is_made_anew_while_stop_waits_changes_nothing(
+    stopping: Stopping, times: int, what: str, code: int
 ) -> None:
-    lock = tmp_path / "lock"
-    lock.write_text("-   \n" if said else "")
+    directory = stopping.directory
 
-    def ends(path: Path) -> bool:
-        lock.write_text(said)
-        lock.unlink()
-        return False
+    def remove() -> None:
+        if what == "the directory":
+            shutil.rmtree(directory.path)
+        else:
+            (directory.path / LOCK).unlink()
 
-    monkeypatch.setattr(control, "is_running", ends)
-    named = NAMED.replace("/the/only", str(tmp_path))
-    assert command("stop", "--run-dir", str(tmp_path)) == (code, out, named + err)
+    nothing = [lambda: None] * 2
+    meanwhile = [remove, *nothing, directory.take_again, *nothing] * times
+    assert stopping.stop(*meanwhile, lambda: stopping.ends(code))[0] == code
 
 
-def test_a_stop_that_takes_too_long_is_said(
-    command: Command, asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+def test_a_server_that_ends_before_it_has_made_its_directory_anew_is_understood(stopping: Stopping) -> None:
+    assert stopping.stop(lambda: shutil.rmtree(stopping.directory.path), lambda: stopping.ends(0)) == STOPPED
+
+
+def test_a_server_that_is_killed_after_its_directory_was_made_anew_is_said(stopping: Stopping) -> None:
+    directory = stopping.directory
+    remove = [lambda: shutil.rmtree(directory.path), directory.take_again, lambda: None]
+    assert stopping.stop(*remove, stopping.end) == (1, "", f"zwoole: {KILLED}\n")
+
+
+def test_another_server_in_the_same_place_is_not_waited_for(stopping: Stopping) -> None:
+    path = stopping.directory.path
+    others: list[run_directory.RunDirectory] = []
+    exchange = [lambda: shutil.rmtree(path), lambda: others.append(run_directory.RunDirectory(path))]
+    assert stopping.stop(*exchange, lambda: stopping.ends(0)) == STOPPED
+    others[0].remove()
+
+
+def test_an_end_that_nothing_tells_of_is_not_called_a_failure(stopping: Stopping) -> None:
+    """The directory is made anew, and removed again, between two looks of the command."""
+
+    def vanishes() -> None:
+        shutil.rmtree(stopping.directory.path)
+        stopping.directory.take_again()
+        stopping.ends(0)
+
+    assert stopping.stop(vanishes) == (1, "", f"zwoole: {UNKNOWN}\n")
+
+
+@pytest.mark.parametrize("kind", ["nothing", "pipe", "folder", "link to nowhere", "socket"])
+def test_a_lock_that_is_no_file_is_said(stopping: Stopping, kind: str) -> None:
+    put(stopping.directory.path / LOCK, kind)
+    assert stopping.stop() == (1, "", f"zwoole: {UNKNOWN}\n")
+
+
+@pytest.mark.parametrize("kind", ["nothing", "pipe", "folder", "link to nowhere", "socket"])
+@pytest.mark.parametrize("arguments", [["stop"], ["status"], ["connections"]])
+def test_no_command_takes_a_lock_that_is_no_file_for_a_server(
+    command: Command, tmp_path: Path, arguments: list[str], kind: str
 ) -> None:
-    monkeypatch.setattr(control, "is_running", lambda path: True)
+    put(tmp_path / LOCK, kind)
+    said = f"zwoole: no server is running in {tmp_path}\n"
+    assert command(*arguments, "--run-dir", str(tmp_path)) == (1, "", said)
+
+
+def put(path: Path, kind: str) -> None:
+    """Put something that is no file in a path."""
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "link to nowhere":
+        path.symlink_to("nowhere")
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(os.path.relpath(path))  # the whole path may be too long
+
+
+def test_a_stop_that_takes_too_long_is_said(stopping: Stopping, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "STOP_WAIT_S", 0.0)
-    code, _, err = command("stop")
+    code, _, err = stopping.stop()
     assert code == 1
     assert "has not ended" in err
 

@@ -45,6 +45,12 @@ def test_one_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         PidFile(str(tmp_path / "none" / "pid"))
 
 
+def test_one_that_is_a_pipe_is_said(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pid")
+    with pytest.raises(StartError, match=r"cannot write the pid file .*: not a regular file"):
+        PidFile(str(tmp_path / "pid"))
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 def test_one_that_cannot_be_written_is_one_line_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

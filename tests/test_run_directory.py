@@ -319,6 +319,28 @@ def test_a_lock_that_was_exchanged_is_missed(held: RunDirectory) -> None:
     assert held.lost() == []
 
 
+@pytest.mark.parametrize("when", ["at the start", "later"])
+def test_a_lock_that_is_no_file_is_not_taken(place: Path, when: str) -> None:
+    make_private(place)
+    lock = place / "a" / LOCK
+    if when == "at the start":
+        make_private(lock.parent)
+        os.mkfifo(lock)
+        with pytest.raises(StartError, match=r"cannot write in the run directory .*: not a regular file"):
+            RunDirectory(lock.parent)
+        return
+    directory = RunDirectory(lock.parent)
+    lock.unlink()
+    os.mkfifo(lock)
+    with pytest.raises(StartError, match=r"cannot write in the run directory .*: not a regular file"):
+        directory.take_again()
+    assert LOCK in directory.lost()
+    lock.unlink()
+    directory.take_again()
+    assert is_running(directory.path)
+    directory.remove()
+
+
 def test_another_servers_directory_in_the_same_place_is_left_alone(place: Path) -> None:
     make_private(place)
     first = RunDirectory(place / "a")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import time
 from pathlib import Path
 from typing import Any, TypedDict
 
 from zwoole import control_client, servers
 from zwoole.control_client import ControlFailed
-from zwoole.run_directory import NO_END, end_of, is_running
+from zwoole.run_directory import NO_END, End
 
 RELOAD_WAIT_S = 120.0
 STOP_WAIT_S = 60.0
+STOPPED = ("0", "")  # of `End.code`
 FORCED = "4"  # `stopping.EXIT_FORCED`; to import that takes long
+MAX_EXIT_CODE = 255
 KICK_CODE = 1008
 LISTED = 1000  # connections of one master that are listed unless asked for more
 
@@ -89,14 +93,14 @@ class Control:
             ControlFailed: it has not ended, or has ended otherwise; `exit_code` is then its exit code, such as 4 where
                 something had not finished in time and was killed.
         """
-        with end_of(self.run_dir) as end:
+        with contextlib.closing(End(self.run_dir)) as end:
             pid = int(self._ask("stop", drain=drain)["pid"])
             deadline = time.monotonic() + STOP_WAIT_S + drain
-            while is_running(self.run_dir):
+            while not end.has_come():
                 if time.monotonic() > deadline:
                     raise ControlFailed(f"the server in {self.run_dir} has not ended after {STOP_WAIT_S:.0f} s")
                 time.sleep(0.02)
-            check_end(end())
+            check_end(end.code())
         return pid
 
     def connections(self, limit: int = LISTED) -> ConnectionList:
@@ -121,11 +125,13 @@ class Control:
 
 
 def check_end(code: str) -> None:
-    """Check how a server has ended; see `end_of` for the argument.
+    """Check how a server has ended; see `End.code` for the argument.
 
     Raises:
-        ControlFailed: not in good order.
+        ControlFailed: not in good order, or nobody knows how.
     """
+    if code in STOPPED:
+        return
     if code == NO_END:
         raise ControlFailed("the server was killed, or failed, before it had stopped; its log may say why")
     if code == FORCED:
@@ -133,5 +139,8 @@ def check_end(code: str) -> None:
             "the server stopped by force: what had not finished in time was killed; its log says what (exit code 4)",
             int(code),
         )
-    if code.isdecimal() and code != "0":
+    if re.fullmatch("[1-9][0-9]{0,2}", code) and int(code) <= MAX_EXIT_CODE:
         raise ControlFailed(f"the server ended with exit code {code}; its log says why", int(code))
+    raise ControlFailed(
+        "whether the server stopped in good order is not known: its lock file was removed or changed; its log says it"
+    )

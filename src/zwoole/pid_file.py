@@ -9,7 +9,7 @@ from pathlib import Path
 from zwoole.shared import forks
 from zwoole.shared.errors import StartError
 from zwoole.shared.log import get_logger
-from zwoole.shared.rundir import try_lock
+from zwoole.shared.rundir import open_lock, try_lock
 
 log = get_logger("supervisor")
 
@@ -25,7 +25,7 @@ class PidFile:
         """
         self._path = Path(path).absolute()
         try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._file = open_lock(self._path, os.O_CREAT, 0o644)
         except OSError as error:
             raise StartError(f"cannot write the pid file {path}: {error.strerror}") from None
         written = os.read(self._file, 32).decode("ascii", "replace").strip()

@@ -9,18 +9,19 @@ import os
 import pwd
 import shutil
 import stat
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from zwoole.shared import forks
 from zwoole.shared.errors import StartError
 from zwoole.shared.memory import reserve
-from zwoole.shared.rundir import CONTROL, LOCK, MAX_IPC_PATH, PLAN, remove, try_lock
+from zwoole.shared.rundir import CONTROL, LOCK, MAX_IPC_PATH, PLAN, open_lock, remove, try_lock
 
 LONGEST_NAME = "/w1234567890.m1234567890"  # of an endpoint, to see early whether paths will fit
 LONGEST_OF_OURS = "/12345-12345678-1234567"  # of a run directory within one of `homes`
 ROOM = "room"  # a file that is there for a moment only
 NO_END = "-"  # stands in the lock file, until there stands the exit code
+MOVED = "+"  # stands in a lock file that was removed, when the server has made another
+UNKNOWN = "?"  # stands in no lock file
 END_WIDTH = 4  # so that writing it takes no room that was not there before
 
 RUN = Path("/run")  # where root's run directories are; it is emptied when the machine starts
@@ -156,8 +157,9 @@ class RunDirectory:
         path = self.path / LOCK
         try:
             if not is_same_file(self._lock, path):
-                lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                lock = open_lock(path, os.O_CREAT)
                 self._check_lock(lock)
+                self._write_end(MOVED)
                 self._lock = replaced(self._lock, lock)
                 self._write_end(NO_END)
             if not is_same_file(self._folder, self.path):
@@ -223,10 +225,11 @@ class RunDirectory:
                 os.utime(path, follow_symlinks=False)
 
     def note_end(self, code: int) -> None:
-        """Leave the exit code where `zwoole stop` reads it; see `end_of`."""
+        """Leave the exit code where `zwoole stop` reads it; see `End`."""
         self._write_end(str(code))
 
     def _write_end(self, text: str) -> None:
+        """Write into the lock file, if there is one."""
         with contextlib.suppress(OSError):  # the disk is full: then nobody knows
             os.pwrite(self._lock, f"{text:<{END_WIDTH}}\n".encode(), 0)
 
@@ -269,34 +272,69 @@ def running() -> list[Path]:
 
 def is_running(path: Path) -> bool:
     """Tell whether a server holds this run directory: by its lock, which cannot outlive it."""
+    lock = opened(path)
     try:
-        lock = os.open(path / LOCK, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return not try_lock(lock)
-    except OSError:
-        return False
+        return is_held(lock)
     finally:
-        os.close(lock)
+        replaced(lock, -1)
 
 
-@contextlib.contextmanager
-def end_of(path: Path) -> Iterator[Callable[[], str]]:
-    """Give a function that tells how the server in a run directory has ended, also when the directory is gone.
+def opened(path: Path) -> int:
+    """Open the lock file of a run directory; -1 where there is none that can be opened."""
+    try:
+        return open_lock(path / LOCK)
+    except OSError:
+        return -1
 
-    It returns the exit code as a text, NO_END where the server was killed and could not leave one, "" where there is
-    nothing to read it from.
+
+def is_held(lock: int) -> bool:
+    """Tell whether another process holds a lock, by its open file; nobody does where that is -1."""
+    if lock < 0:
+        return False
+    try:
+        if not try_lock(lock):
+            return True
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    except OSError:  # this file system has no locks
+        pass
+    return False
+
+
+class End:
+    """The end of a server, as its lock file tells it to another process.
+
+    The file is opened before the end, since the server removes its directory. Where somebody removes it earlier, and
+    the server makes it anew, the new lock file tells the end.
     """
-    try:
-        lock = os.open(path / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        yield lambda: ""
-        return
-    try:
-        yield lambda: os.pread(lock, END_WIDTH, 0).decode("ascii", "replace").strip()
-    finally:
-        os.close(lock)
+
+    def __init__(self, path: Path) -> None:
+        """Open the lock file in a run directory. Where there is none, the end has come, and is not known."""
+        self._path = path
+        self._lock = opened(path)
+
+    def has_come(self) -> bool:
+        """Tell whether the server has ended. To be asked again and again: one call looks into one lock file."""
+        if is_held(self._lock):
+            return False
+        if self.code() == MOVED:
+            self._lock = replaced(self._lock, opened(self._path))
+            return self._lock < 0
+        return True
+
+    def code(self) -> str:
+        """Return how the server has ended.
+
+        It is the exit code as a text, NO_END where the server was killed and could not leave one, "" where it is of a
+        version that leaves none, UNKNOWN or any other text where the lock file was removed or changed by somebody.
+        """
+        try:
+            return os.pread(self._lock, END_WIDTH, 0).decode("ascii", "replace").strip()
+        except OSError:
+            return UNKNOWN
+
+    def close(self) -> None:
+        """Close the lock file."""
+        self._lock = replaced(self._lock, -1)
 
 
 def is_same_file(descriptor: int, path: Path) -> bool:

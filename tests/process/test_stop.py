@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -36,6 +37,10 @@ APP = """
         if frame.data.startswith("sleep "):
             print("sleeping", flush=True)
             time.sleep(float(frame.data.split()[1]))
+        elif frame.data == "wait":
+            print("waiting", flush=True)
+            while not os.path.exists("go"):
+                time.sleep(0.01)
         server.push(frame.fd, frame.data)
 
     @server.on("close")
@@ -244,6 +249,22 @@ def test_the_command_says_that_the_server_was_killed_meanwhile(serve: Serve) -> 
         "zwoole: the server was killed, or failed, before it had stopped; its log may say why\n"
     )
     server.wait()
+    server.assert_nothing_left()
+
+
+def test_the_command_waits_though_the_run_directory_is_removed(serve: Serve) -> None:
+    server = serve(SYNC, max_wait_time=HOUR_S)
+    with server.connect() as client, ThreadPoolExecutor(1) as executor:
+        client.send("wait")
+        server.wait_line("waiting")
+        stopping = executor.submit(zwoole, server, "stop", "--run-dir", str(server.run_dir))
+        server.wait_log("zwoole stop: stopping")
+        shutil.rmtree(server.run_dir)
+        server.wait_log("was removed by somebody, and is made anew")
+        server.write("go", "")
+        stopped = stopping.result()
+    assert (stopped.returncode, stopped.stdout) == (0, f"stopped (pid {server.process.pid})\n")
+    assert server.wait() == 0
     server.assert_nothing_left()
 
 
