@@ -56,7 +56,7 @@ cdef class Loop:
     cdef void _receive(self) except *
     @cython.locals(connection=Connection)
     cdef void _reread_connections(self) except *
-    @cython.locals(link=WorkerLink)
+    @cython.locals(link=WorkerLink, rest=list)
     cdef void _flush(self) except *
     @cython.locals(error=int, mask="unsigned int")
     cdef void _flush_connection(self, Connection connection, Py_ssize_t most) except *

@@ -1,8 +1,9 @@
 """The event loop: one turn is wait, read, act, flush.
 
-Rules, after redis' ae.c: what was queued in a turn leaves at its end, one call per connection and one ZeroMQ message
-per worker, and EPOLLOUT is armed only for what is left over; one connection is read once a turn; connections are
-accepted last, so that a descriptor closed in this turn cannot mean another client within it; timers run after I/O.
+Rules, after redis' ae.c: what was queued in a turn leaves at its end, one call per connection (of very many, some in
+each turn) and one ZeroMQ message per worker, and EPOLLOUT is armed only for what is left over; one connection is read
+once a turn; connections are accepted last, so that a descriptor closed in this turn cannot mean another client within
+it; timers run after I/O.
 
 ZeroMQ's descriptor is edge-triggered in spirit: it tells once. So after every receive and every send the socket is
 asked whether it has more, and what it has is read in this turn or the next, which then does not sleep.
@@ -24,6 +25,7 @@ OUT = select.EPOLLOUT
 BROKEN = select.EPOLLHUP | select.EPOLLERR
 
 MAX_EVENTS = 1024
+FLUSHES_PER_TURN = 512  # about a millisecond; a broadcast to thousands leaves in several turns
 MAX_SLEEP_S = 1.0
 FEW_EVENTS = 3.0  # in a turn, below which a wait is no time to do more at once in
 LAG_WEIGHT = 1 / 64  # of a turn in the smoothed lag
@@ -295,7 +297,10 @@ class Loop:
             self.on_reread(connection)
 
     def _flush(self) -> None:
-        """Send the batches, then what each connection was sent."""
+        """Send the batches, then what each connection was sent; of many connections those that were first in the line.
+
+        The rest follow in the next turns, which do not sleep, and only when all are through credit is given back.
+        """
         touched = self._touched
         self._touched = []
         for link in touched:
@@ -305,6 +310,13 @@ class Loop:
                 self._again.append(link)
         if self._again:
             self._receive()
+        if len(self._dirty) > FLUSHES_PER_TURN:
+            rest = self._dirty[FLUSHES_PER_TURN:]
+            del self._dirty[FLUSHES_PER_TURN:]
+            self.flush_connections()
+            rest += self._dirty
+            self._dirty = rest
+            return
         self.flush_connections()
         received = self._received
         self._received = []

@@ -89,7 +89,7 @@ class Reactor:
         self.directory = tempfile.TemporaryDirectory(prefix="zwoole-test-")
         self.run_dir = Path(self.directory.name)
         self.settings = Settings().update({"worker_num": 1, **settings})
-        self.table = self.new_table(256)
+        self.table = self.new_table(1024)
         self.registry = Registry(self.table, 0, 1)
         self.epoll = Epoll()
         self.loop = Loop(self.registry, cast(select.epoll, self.epoll))

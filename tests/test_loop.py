@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import socket
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,9 @@ from tests.conftest import Time
 from tests.reactor_parts import Epoll, Reactor
 from zwoole.reactor.connection import ALL_BYTES, WRITE_BYTES, Connection
 from zwoole.reactor.deadlines import Clock
-from zwoole.reactor.loop import IN, OUT, Loop
+from zwoole.reactor.loop import FLUSHES_PER_TURN, IN, OUT, Loop
 from zwoole.shared.frames import build_frame
-from zwoole.shared.wire import ACK, CLOSE, PUSH
+from zwoole.shared.wire import ACK, BROADCAST, CLOSE, PUSH, SYNC
 
 
 @pytest.fixture
@@ -144,6 +145,33 @@ def test_a_fast_reader_of_much_gets_a_share_in_each_turn(reactor: Reactor, monke
     reactor.loop.flush_later(fast.connection)
     reactor.loop.flush_connections(ALL_BYTES)
     assert fast.connection.queued == 0, "where memory is short all is offered to the kernel at once"
+
+
+def test_what_very_many_were_sent_leaves_in_several_turns_and_credit_comes_last(reactor: Reactor) -> None:
+    """Others are served between the turns, and each connection gets its messages in order and once."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
+    worker = reactor.worker()
+    clients = [reactor.open_client() for _ in range(FLUSHES_PER_TURN + 20)]
+    reactor.turn()
+    for client in clients:
+        client.read()
+    worker.take()
+    for text in (b"one", b"two"):
+        worker.writer.add_text(BROADCAST, 0, text)
+        worker.writer.add(SYNC, 0)
+        worker.send()
+    reactor.turn(1)
+    frames = build_frame(1, b"one") + build_frame(1, b"two")
+    assert [client.socket.recv(100) for client in clients[:FLUSHES_PER_TURN]] == [frames] * FLUSHES_PER_TURN
+    assert all(client.connection.queued for client in clients[FLUSHES_PER_TURN:])
+    assert worker.link.settled < worker.link.received
+    assert not reactor.sleeps()
+    assert [client.socket.recv(100) for client in clients[FLUSHES_PER_TURN:]] == [frames] * 20
+    assert worker.link.settled == worker.link.received
+    reactor.turn()
+    assert reactor.sleeps()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_timers_run_only_in_turns_in_which_one_may_be_due(reactor: Reactor) -> None:
