@@ -78,6 +78,15 @@ def test_a_callback_of_none_is_no_missing_callback(server: Server) -> None:
     assert server.callbacks == {}
 
 
+def test_decorators_with_empty_parentheses_are_errors_that_say_what_to_write(server: Server) -> None:
+    with pytest.raises(SettingsError, match=r"the name of an event is missing: write `@server.on\(\"message\"\)`"):
+        server.on()  # type: ignore[call-overload]
+    with pytest.raises(SettingsError, match=r"the name of an event is missing"):
+        server.on(callback=on_message)  # type: ignore[call-overload]
+    with pytest.raises(SettingsError, match=r"the path of a handler is missing: write `@server.handler\(\"/path\"\)`"):
+        server.handler()
+
+
 def test_decorators_without_parentheses_are_errors_that_say_what_to_write(server: Server) -> None:
     with pytest.raises(
         SettingsError, match=r"not on_message \(test_server.py:\d+\): write `@server.on\(\"message\"\)`"

@@ -81,7 +81,7 @@ class Server:
     @overload
     def on(self, event: str, callback: F) -> F: ...
 
-    def on(self, event: str, callback: F = _LEFT_OUT) -> F | Callable[[F], F]:
+    def on(self, event: str = _LEFT_OUT, callback: F = _LEFT_OUT) -> F | Callable[[F], F]:
         """Register the callback for an event, as a decorator or at once, before `start()`.
 
         Args:
@@ -91,10 +91,13 @@ class Server:
             callback: `def` or `async def`; it may leave off trailing arguments.
 
         Raises:
-            SettingsError: there is no such event, it has a callback already, the callback is no function, wants other
-                arguments than it is given or is a generator function or a class, or `start()` was called already.
+            SettingsError: there is no such event, it is missing or has a callback already, the callback is no function,
+                wants other arguments than it is given or is a generator function or a class, or `start()` was called
+                already.
         """
         self._check_not_started("on")
+        if event is _LEFT_OUT:
+            raise SettingsError('the name of an event is missing: write `@server.on("message")`')
         name = event_name(event)
 
         def register(function: F) -> F:
@@ -110,14 +113,16 @@ class Server:
 
         return register if callback is _LEFT_OUT else register(callback)
 
-    def handler(self, path: str) -> Callable[[F], F]:
+    def handler(self, path: str = _LEFT_OUT) -> Callable[[F], F]:
         """Register a coroutine function that serves each connection to `path`.
 
         Raises:
-            SettingsError: the path does not begin with "/", is a pattern, has a handler already, the function is no
-                coroutine or cannot be called with the connection alone, or `start()` was called already.
+            SettingsError: the path is missing, does not begin with "/", is a pattern or has a handler already, the
+                function is no coroutine or cannot be called with the connection alone, or `start()` was called already.
         """
         self._check_not_started("handler")
+        if path is _LEFT_OUT:
+            raise SettingsError('the path of a handler is missing: write `@server.handler("/path")`')
         if callable(path):
             raise SettingsError(
                 f"a handler's path must begin with '/', not {where(path)}: write `@server.handler(\"/path\")`"
