@@ -24,7 +24,7 @@ from typing import Any, Protocol, TextIO
 
 from zwoole.shared import outlet
 from zwoole.shared.printable import UNPRINTABLE, printable
-from zwoole.shared.traces import print_users_part, users_part
+from zwoole.shared.traces import print_users_part, text_of, users_part
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -277,7 +277,15 @@ class LineHandler(logging.Handler):
             self.handleError(record)
 
 
-class LineFormatter(logging.Formatter):
+class Formatter(logging.Formatter):
+    """Writes tracebacks as `shared/traces.py:text_of` does."""
+
+    def formatException(self, ei: Any) -> str:
+        """Return a traceback's lines."""
+        return text_of(*ei)
+
+
+class LineFormatter(Formatter):
     """Writes a record as one line; only a traceback, and what the app has logged, may go on in further lines."""
 
     def __init__(self, role: str) -> None:
@@ -295,7 +303,7 @@ class LineFormatter(logging.Formatter):
         return CONTINUED.join(map(printable, parts))
 
 
-class JSONFormatter(logging.Formatter):
+class JSONFormatter(Formatter):
     """Writes a record as one JSON object."""
 
     def __init__(self, role: str) -> None:

@@ -1,4 +1,6 @@
-"""Tracebacks as a user wants them: the frames of their own code, without those of ours that called it."""
+"""Tracebacks as a user wants them: the frames of their own code, without those of ours that called it, and a name of
+ours that was mistyped answered with the right one.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,8 @@ import sys
 import traceback
 from pathlib import Path
 from types import TracebackType
+
+from zwoole.shared.suggest import did_you_mean
 
 PACKAGE = Path(__file__).parent.parent  # in a checkout the rooms in it are links
 ROOMS = (PACKAGE, PACKAGE / "reactor", PACKAGE / "workers", PACKAGE / "shared")
@@ -34,6 +38,24 @@ def users_part(error: BaseException) -> tuple[type[BaseException], BaseException
     return type(error), error, trace
 
 
+def text_of(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> str:
+    """Return a traceback as Python prints it, without the newline at its end. Where an attribute of an object of ours
+    was mistyped, it ends with the name that was probably meant.
+    """
+    text = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
+    return text + _suggestion(error, text)
+
+
 def print_users_part(error: BaseException) -> None:
     """Print the traceback of an error to stderr, with the user's own frames only."""
-    traceback.print_exception(*users_part(error), file=sys.stderr)
+    print(text_of(*users_part(error)), file=sys.stderr)
+
+
+def _suggestion(error: BaseException, text: str) -> str:
+    """Return what to add to a traceback. Python has suggestions too, from 3.12 on, but none for swapped letters."""
+    if not isinstance(error, AttributeError) or error.name is None:
+        return ""
+    kind = type(error.obj)
+    if not kind.__module__.startswith("zwoole.") or not text.endswith(f"has no attribute {error.name!r}"):
+        return ""
+    return did_you_mean(error.name, [name for name in dir(kind) if name[0] != "_" and hasattr(kind, name)])

@@ -7,7 +7,6 @@ import os
 import runpy
 import socket
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +25,7 @@ from zwoole.shared.complaint import say
 from zwoole.shared.errors import StartError, ZwooleError
 from zwoole.shared.settings import Settings
 from zwoole.shared.suggest import did_you_mean
-from zwoole.shared.traces import users_part
+from zwoole.shared.traces import text_of, users_part
 from zwoole.stopping import EXIT_OK
 from zwoole.supervisor import Supervisor
 from zwoole.watching import folders_of, restart_at_change
@@ -275,7 +274,7 @@ def boot_failure(why: str, trace: log.ExcInfo) -> StartError:
         log.get_logger("supervisor").error("%s", why, exc_info=trace)
         console.stop()
     else:
-        traceback.print_exception(*trace)
+        print(text_of(*trace), file=sys.stderr)
     return StartError(why)
 
 

@@ -1,0 +1,62 @@
+"""Tracebacks, and what they say of a name that was mistyped."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from zwoole import Server
+from zwoole.shared.log import JSONFormatter, LineFormatter
+from zwoole.shared.traces import print_users_part, text_of
+
+
+def raised_by(source: str, server: object) -> BaseException:
+    """Return what a line of the app raises."""
+    try:
+        exec(source, {"server": server})
+    except BaseException as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def last_line(error: BaseException) -> str:
+    return text_of(type(error), error, error.__traceback__).splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("server.psuh(1, 'a')", "push"),
+        ("server.pushh", "push"),
+        ("server.brodcast('a')", "broadcast"),
+        ("server.sendMesage(1, 2)", "send_message"),
+        ("server.retirng", "retiring"),
+    ],
+)
+def test_a_name_that_was_mistyped_is_answered_with_the_right_one(source: str, name: str) -> None:
+    line = last_line(raised_by(source, Server()))
+    assert line.lower().count("did you mean") == 1
+    assert repr(name) in line
+
+
+@pytest.mark.parametrize("source", ["server.xyzzy()", "server.task", "server._settings_", "1 + server", "del server.x"])
+def test_nothing_is_suggested_where_nothing_is_alike(source: str) -> None:
+    assert "did you mean" not in last_line(raised_by(source, Server())).lower()
+
+
+def test_what_the_app_has_made_is_pythons_business() -> None:
+    line = last_line(raised_by("server.psuh", SimpleNamespace(push=1)))
+    assert line.startswith("AttributeError: 'types.SimpleNamespace' object has no attribute 'psuh'")
+    assert "did you mean" not in line
+
+
+def test_every_way_to_show_a_traceback_has_the_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    error = raised_by("server.psuh()", Server())
+    print_users_part(error)
+    record = logging.makeLogRecord(
+        {"msg": "failed", "name": "zwoole.x", "exc_info": (type(error), error, error.__traceback__)}
+    )
+    shown = [LineFormatter("x").format(record), JSONFormatter("x").format(record), capsys.readouterr().err]
+    assert [text.count("did you mean 'push'?") for text in shown] == [1, 1, 1]
