@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from zwoole import servers
@@ -25,7 +25,7 @@ from zwoole.shared.complaint import say
 from zwoole.shared.errors import StartError, ZwooleError
 from zwoole.shared.settings import Settings
 from zwoole.shared.suggest import did_you_mean
-from zwoole.shared.traces import text_of, users_part
+from zwoole.shared.traces import is_users, text_of, users_part
 from zwoole.stopping import EXIT_OK
 from zwoole.supervisor import Supervisor
 from zwoole.watching import folders_of, restart_at_change
@@ -208,8 +208,12 @@ def run_app(
     log.set_format(overrides.get("log_format") == "json")  # for what fails before the file's settings are known
     watched = folders_of(target) if reload else []
 
+    is_attribute = ":" in target and not Path(target).exists()
+
     def starter(server: Server) -> None:
         nonlocal reached
+        if is_attribute:
+            check_name(target, sys._getframe())
         reached = True
         try:
             supervise(server, overrides, run_dir, watched)
@@ -223,7 +227,6 @@ def run_app(
 
     signals.heed_while_starting()
     role.set_starter(starter)
-    is_attribute = ":" in target and not Path(target).exists()
     _app = (plans.ATTRIBUTE, target) if is_attribute else (plans.SCRIPT, str(current_folder() / target))
     sys.argv = [target, *arguments]
     try:
@@ -285,6 +288,24 @@ def folder_of(script: Path) -> Path:
     return script.resolve().parent if script.is_symlink() else (current_folder() / script).parent
 
 
+def check_name(target: str, frame: FrameType | None) -> None:
+    """Check that the server of "module:attribute" is there when its module calls `start()` itself, which returns only
+    when the server has stopped. Where another module calls it, the name may be still to come.
+
+    Args:
+        target: "module:attribute".
+        frame: where to begin to look for the caller of `start()`.
+
+    Raises:
+        StartError: it is not there.
+    """
+    while frame is not None and not is_users(frame.f_code.co_filename):
+        frame = frame.f_back
+    module_name, _, attribute = target.partition(":")
+    if frame is not None and frame.f_globals.get("__name__") == module_name:
+        server_in(sys.modules[module_name], attribute)
+
+
 def find_server(target: str) -> Server:
     """Import "module:attribute" and return the server it names.
 
@@ -292,9 +313,17 @@ def find_server(target: str) -> Server:
         StartError: there is none.
     """
     module_name, _, attribute = target.partition(":")
-    module = importlib.import_module(module_name)
+    return server_in(importlib.import_module(module_name), attribute)
+
+
+def server_in(module: ModuleType, attribute: str) -> Server:
+    """Return the server that a module has by a name.
+
+    Raises:
+        StartError: there is none.
+    """
     server = getattr(module, attribute, None)
     if isinstance(server, Server):
         return server
     known = [name for name, value in vars(module).items() if isinstance(value, Server)]
-    raise StartError(f"{attribute!r} in module {module_name!r} is no Server" + did_you_mean(attribute, known))
+    raise StartError(f"{attribute!r} in module {module.__name__!r} is no Server" + did_you_mean(attribute, known))

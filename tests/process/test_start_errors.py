@@ -497,6 +497,24 @@ def test_a_module_that_starts_the_server_itself_is_served_once() -> None:
         assert server.log().count("listening on ") == 1
 
 
+def test_a_wrong_name_is_said_before_the_module_starts_the_server_itself() -> None:
+    with ServerProcess(GOOD) as server:
+        server.write("module.py", f"from zwoole import Server\nserver = Server()\n{MESSAGE}\nserver.start()\n")
+        server.command[2] = "module:sevrer"
+        log = fails(server, 1)
+    assert log == "zwoole: 'sevrer' in module 'module' is no Server: did you mean 'server'?\n"
+
+
+def test_a_module_may_take_its_server_from_one_that_starts_it() -> None:
+    """The name is not there yet when `start()` is called, and will be."""
+    with ServerProcess(GOOD) as server:
+        server.write("other.py", f"from zwoole import Server\nserver = Server()\n{MESSAGE}\nserver.start()\n")
+        server.write("module.py", "from other import server\n")
+        server.command[2] = "module:server"
+        server.serve()
+        assert server.stop() == 0
+
+
 def test_start_in_a_callback_of_the_supervisor(serve: Serve) -> None:
     server = serve(
         """
