@@ -19,11 +19,13 @@ import os
 import sys
 import time
 import warnings
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TextIO
 
 from zwoole.shared import outlet
 from zwoole.shared.printable import UNPRINTABLE, printable
+from zwoole.shared.rundir import is_first_failure
 from zwoole.shared.traces import print_users_part, text_of, users_part
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -126,6 +128,20 @@ def trace_of(error: BaseException) -> ExcInfo | None:
         return users_part(error)
     print_users_part(error)
     return None
+
+
+def boot_trace_of(error: BaseException, run_dir: Path) -> tuple[str, ExcInfo | None]:
+    """Tell how to log an error of the user's code because of which a worker does not boot.
+
+    Returns:
+        What to add to the record's message, and its `exc_info`. Lines of text have a traceback once if several workers
+        fail with the same.
+    """
+    trace = users_part(error)
+    text = text_of(*trace)
+    if as_json or is_first_failure(run_dir, text):
+        return "", trace
+    return f", with the same traceback as before: {text.splitlines()[-1]}", None
 
 
 def flush() -> None:

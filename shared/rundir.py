@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import stat
@@ -13,6 +14,7 @@ from pathlib import Path
 LOCK = "lock"
 PLAN = "plan"
 CONTROL = "control"
+FAILURE = "failure."
 
 MAX_IPC_PATH = 107  # sun_path of a Unix socket, less its end
 
@@ -58,6 +60,25 @@ def open_lock(path: Path, flags: int = 0, mode: int = 0o600) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file")
     return descriptor
+
+
+def is_first_failure(run_dir: Path, traceback: str) -> bool:
+    """Note that a worker does not boot; tell whether none had that traceback since `forget_failures`, as far as that
+    can be noted.
+    """
+    digest = hashlib.sha256(traceback.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    try:
+        os.close(os.open(run_dir / f"{FAILURE}{digest}", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return False
+    except OSError:  # the directory is gone, or full
+        pass
+    return True
+
+
+def forget_failures(run_dir: Path) -> None:
+    """Have the next traceback of a worker that does not boot be the first again."""
+    remove_all(run_dir, f"{FAILURE}*")
 
 
 def try_lock(descriptor: int) -> bool:

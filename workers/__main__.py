@@ -66,18 +66,19 @@ def main() -> None:
     try:
         os.chdir(plan.cwd)
     except OSError as error:
-        boot_failure(f"the folder {plan.cwd!a}, in which the server was started, cannot be entered: {error.strerror}")
+        why = f"the folder {plan.cwd!a}, in which the server was started, cannot be entered: {error.strerror}"
+        boot_failure(why, options.run_dir)
     try:
         with forks.child_ends_here():
             run_app(plan)
     except SystemExit as error:
         if runtime.ended:
             raise
-        boot_failure(f"the app exited before it reached start(): SystemExit({error.code!r})")
+        boot_failure(f"the app exited before it reached start(): SystemExit({error.code!r})", options.run_dir)
     except BaseException as error:
         when = "in what follows start()" if runtime.ended else "before it reached start()"
-        boot_failure(f"the app failed {when}", error)
-    boot_failure("the app ended without reaching start()")
+        boot_failure(f"the app failed {when}", options.run_dir, error)
+    boot_failure("the app ended without reaching start()", options.run_dir)
 
 
 def watch_lifeline(descriptor: int, orphan_timeout: float) -> None:
@@ -111,9 +112,10 @@ def run_app(plan: plans.Plan) -> None:
         server.start()
 
 
-def boot_failure(why: str, error: BaseException | None = None) -> None:
+def boot_failure(why: str, run_dir: Path, error: BaseException | None = None) -> None:
     """End a worker that will never serve, since the app has raised that error if there is one."""
-    log.get_logger("worker").error("%s", why, exc_info=None if error is None else log.trace_of(error))
+    again, trace = ("", None) if error is None else log.boot_trace_of(error, run_dir)
+    log.get_logger("worker").error("%s%s", why, again, exc_info=trace)
     log.flush()
     os._exit(BOOT_FAILED)
 

@@ -19,7 +19,7 @@ import zmq
 
 from zwoole.shared import control, forks, signals
 from zwoole.shared.errors import WrongProcess
-from zwoole.shared.log import flush, get_logger, reopen, trace_of
+from zwoole.shared.log import boot_trace_of, flush, get_logger, reopen
 from zwoole.shared.rundir import control_address
 from zwoole.shared.settings import Settings
 from zwoole.shared.turns import TurnCounter
@@ -232,8 +232,8 @@ class Runtime:
 
     def boot_failed(self, error: BaseException) -> None:
         """Say why the worker cannot serve, and end it."""
-        trace = trace_of(error)
-        log.error("worker_start failed: this worker cannot serve%s", hint(error), exc_info=trace)
+        again, trace = boot_trace_of(error, self._run_dir)
+        log.error("worker_start failed: this worker cannot serve%s%s", hint(error), again, exc_info=trace)
         flush()
         os._exit(BOOT_FAILED)
 

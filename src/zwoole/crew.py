@@ -34,7 +34,7 @@ from zwoole.rounds import Rounds
 from zwoole.shared import memory
 from zwoole.shared.errors import StartError
 from zwoole.shared.log import get_logger
-from zwoole.shared.rundir import remove_all
+from zwoole.shared.rundir import forget_failures, remove_all
 from zwoole.shared.settings import MAX_WORKERS, Settings
 from zwoole.shared.turns import TURNS_BYTES, TurnCounter
 
@@ -212,6 +212,8 @@ class Crew:
             if child.incarnation == incarnation:
                 child.ready_at = time.monotonic()
                 self._started_once.add(child.index)
+                if self.complete:  # before, the others of the start may still fail as one has
+                    forget_failures(self._run_dir)
         change = change_of(self._changes, incarnation)
         if change is not None and change.is_ready(incarnation):
             self._take_over(change)
@@ -241,6 +243,7 @@ class Crew:
             log.error("reload failed, the old workers stay in service: %s", lack)
             self._answer(sender, error=f"reload failed, the old workers stay in service: {lack}")
         else:
+            forget_failures(self._run_dir)
             change = Change(RELOAD, RELOAD, sender)
             log.info("reload: starting %d new worker(s) beside those in service", self.worker_num)
             self._changes.append(change)
@@ -493,6 +496,7 @@ class Crew:
         if under_way or slot >= self.worker_num or self.stopping or self._lacks(1, self._settings.reactor_num):
             return
         log.info("worker %d is replaced: %s", slot, why)
+        forget_failures(self._run_dir)
         change = Change(f"replacing worker {slot}", reason)
         self._changes.append(change)
         if not self._start_worker(slot, change):

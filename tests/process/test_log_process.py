@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import itertools
 import json
 import os
 import pty
@@ -333,7 +334,9 @@ def test_why_a_worker_does_not_boot_is_there() -> None:
         assert server.wait() == 3
         lines = [re.sub(r"^\[[^\]]*\] ", "", line) for line in server.log().splitlines()]
         at = lines.index("ERROR worker_start failed: this worker cannot serve")
-        assert lines[at - 1] == "ValueError: cannot start"
+        trace = list(itertools.takewhile(lambda line: line.startswith("    "), lines[at + 1 :]))
+        assert trace[0] == "    Traceback (most recent call last):"
+        assert trace[-1] == "    ValueError: cannot start"
         assert "giving up after 3 tries" in lines[-1]
         assert server.lines() == 3 * ["printed before the failure"]
 

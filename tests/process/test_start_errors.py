@@ -293,6 +293,43 @@ def test_worker_start_that_raises(kind: str) -> None:
     assert "the app does not boot: giving up after 3 tries; the reason stands above" in log.splitlines()[-1]
 
 
+NO_BOOT = {
+    "worker_start": "worker_start failed: this worker cannot serve",
+    "import": "the app failed before it reached",
+}
+
+
+@pytest.mark.parametrize("where", NO_BOOT)
+def test_a_traceback_is_shown_once_however_often_a_boot_fails(where: str) -> None:
+    """As further lines of its record; where it is the same again, one line says so, and what was raised."""
+    source = f"""
+        import os
+        from zwoole import Server
+
+        def connect(server=None):
+            raise ConnectionError("no database")
+
+        server = Server()
+        server.on("message", lambda server, frame: None)
+        if {where!r} == "worker_start":
+            server.on("worker_start", connect)
+        elif os.path.exists("second time"):
+            connect()
+        open("second time", "w").close()
+        server.start()
+    """
+    with ServerProcess(source, "--workers", "2") as server:
+        log = fails(server, EXIT_BOOT_FAILED)
+    failures = [line for line in log.splitlines() if NO_BOOT[where] in line]
+    again = [
+        line for line in failures if line.endswith(", with the same traceback as before: ConnectionError: no database")
+    ]
+    assert len(failures) >= 3
+    assert len(again) == len(failures) - 1
+    assert log.count("Traceback (most recent call last)") == 1
+    assert all(line.startswith(("[", "    ")) for line in log.splitlines())
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
