@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from zwoole.file_settings import FileSettings
+from zwoole.file_settings import FileSettings, was_written_since
 
 
 @pytest.fixture
@@ -28,6 +31,17 @@ def test_a_change_is_said_once_however_many_workers_find_it(log: pytest.LogCaptu
     settings.told([], starting=False)  # as it was
     assert settings.changed == []
     assert said(log) == ["needs a restart: worker_num 2 -> 4", "needs a restart: worker_num 2 -> 4, port 1 -> 2"]
+
+
+def test_a_file_that_was_written_since_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("app")
+    module.__file__ = str(tmp_path / "app.py")
+    monkeypatch.setattr("sys.modules", {"app": module, "builtins": ModuleType("builtins"), "blocked": None})
+    assert not was_written_since(0.0)  # it is gone
+    (tmp_path / "app.py").write_text("")
+    os.utime(tmp_path / "app.py", times=(1000.0, 1000.0))
+    assert was_written_since(999.0)
+    assert not was_written_since(1000.0)
 
 
 def test_what_is_another_value_in_each_process_is_no_change(log: pytest.LogCaptureFixture) -> None:

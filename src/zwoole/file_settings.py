@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from pathlib import Path
+
 from zwoole.shared.log import get_logger
 
+LOADED = time.time()  # about when this process has read the app's files
 MOST = 100  # changes that are kept: more than there are settings
 
 log = get_logger("supervisor")
@@ -26,8 +31,8 @@ class FileSettings:
 
         Args:
             changed: each setting that its file gives another value than the server runs with.
-            starting: whether the server still starts: what differs then is another value in each process, such as a
-                port that the script chooses, and nobody has changed it.
+            starting: whether the server still starts, with files that nobody has written since: what differs then is
+                another value in each process, such as a port that the script chooses, and nobody has changed it.
         """
         changed = changed[:MOST]
         if starting:
@@ -37,6 +42,21 @@ class FileSettings:
             self.changed = changed
             if changed:
                 log.warning("needs a restart: %s", ", ".join(changed))
+
+
+def was_written_since(when: float) -> bool:
+    """Tell whether the file of a module that this process has imported was written after that time.
+
+    The first process has read the app's files too: if one is newer, its workers have read another text than it has.
+    """
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__dict__", {}).get("__file__")  # a module that loads itself late stays as it is
+        try:
+            if file and Path(file).stat().st_mtime > when:
+                return True
+        except OSError:  # it is gone, or lies in an archive
+            continue
+    return False
 
 
 def name_of(text: str) -> str:

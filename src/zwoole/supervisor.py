@@ -75,6 +75,7 @@ class Supervisor:
         self._listeners = listeners
         self._notifier = Notifier()
         self._told_of_reload = False
+        self._changed_early = False  # a watched file, before the start was over
         self._due: list[tuple[float, Callable[[], None]]] = []
         self._reaps_strangers = strangers.is_reaper()
         self._signals: collections.deque[int] = collections.deque()
@@ -211,6 +212,8 @@ class Supervisor:
         self._notifier.send(f"{READY}\nMAINPID={os.getpid()}")
         self._feed_watchdog()
         self._run_callback("start")
+        if self._changed_early:
+            self._crew.reload(None)
 
     def _feed_watchdog(self) -> None:
         """Tell the service manager that we live, as often as it asked for."""
@@ -278,11 +281,14 @@ class Supervisor:
             log.warning("the number of workers stays as it is: %s", error)
 
     def _files_changed(self, names: list[str]) -> None:
-        """Reload; called in the watcher's thread, done in this one's."""
+        """Reload, at the end of the start at the earliest; called in the watcher's thread, done in this one's."""
 
         def reload() -> None:
             log.info("changed: %s", ", ".join(names))
-            self._crew.reload(None)
+            if self._crew.complete:
+                self._crew.reload(None)
+            else:
+                self._changed_early = True
 
         self._handed_over.append(reload)
         os.write(self._wake_write, b"\0")

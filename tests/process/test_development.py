@@ -67,6 +67,33 @@ def test_a_file_of_another_kind_does_not_reload() -> None:
         assert "notes.txt" not in server.log()
 
 
+def test_a_change_while_the_server_starts_reloads_when_it_has_started() -> None:
+    slow = APP.replace(
+        "server.start()",
+        """
+
+@server.on("worker_start")
+def on_worker_start(server):
+    open("booting", "w").close()
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+
+server.start()
+""",
+    )
+    with ServerProcess(f"import os, time\n{slow}", "--reload") as server:
+        server.write("answers.py", "ANSWER = 'one'\n")
+        server.start()
+        wait_for((server.folder / "booting").exists, "a worker that starts")
+        change(server, "ANSWER = 'another'\n")
+        server.write("go", "")
+        log = server.wait_log("reload: done in ")
+        assert "no reload: " not in log
+        with server.connect() as client:
+            client.send("?")
+            assert client.recv(PATIENCE_S) == "another"
+
+
 def test_a_mistake_at_the_start_is_waited_out() -> None:
     with ServerProcess(APP, "--reload") as server:
         server.write("answers.py", "ANSWER = 'one\n")

@@ -240,6 +240,35 @@ def test_workers_are_added_and_given_up(serve: Serve) -> None:
             wait_for(lambda client=client: client.recv(PATIENCE_S) == f"1 {first} c", "the one that is left to answer")
 
 
+def test_a_setting_that_is_changed_while_the_server_starts_needs_a_restart(serve: Serve) -> None:
+    source = """
+        import os
+        import time
+        from pathlib import Path
+        from zwoole import Server
+
+        server = Server(worker_timeout=50)
+        server.on("message", lambda server, frame: None)
+        path = Path(__file__)
+        path.write_text(path.read_text().replace("timeout=50", "timeout=40"))  # as somebody who saves it now
+        os.utime(path, times=2 * (time.time() + 1,))
+        server.start()
+    """
+    server = serve(source)
+    (changed,) = server.status()["needs_restart"]
+    assert changed == "worker_timeout 50.0 -> 40.0"
+    assert f"needs a restart: {changed}" in server.log()
+
+
+def test_each_reload_shows_the_traceback_of_code_that_does_not_boot(serve: Serve) -> None:
+    server = serve(APP)
+    server.app.write_text("raise ValueError('mine')\n")
+    for failed in (1, 2):
+        assert reload(server).returncode == 1
+        assert server.log().count("Traceback (most recent call last)") == failed
+    assert server.log().count("    ValueError: mine\n") == 2
+
+
 def test_a_worker_that_boots_can_be_given_up(serve: Serve) -> None:
     """It never gets a connection, and goes as soon as it has booted, long before its time is over."""
     server = serve(APP)
