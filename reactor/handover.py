@@ -24,10 +24,13 @@ from zwoole.reactor.slices import Slices
 from zwoole.reactor.verdict import Verdict
 from zwoole.reactor.worker import WorkerLink, WorkerSlot
 from zwoole.shared.close_codes import CLOSE_INTERNAL_ERROR, CLOSE_SERVICE_RESTART, CLOSE_TRY_AGAIN_LATER
+from zwoole.shared.log import get_logger
 from zwoole.shared.settings import Settings
 
 MAX_REPLAYS = 2
 NO_WORKER_S = 30.0  # a client whose message waits this long while no worker is there at all is sent away
+
+log = get_logger("handover")
 
 
 class Handover:
@@ -111,6 +114,11 @@ class Handover:
         if slot not in self._router.slots:  # given up meanwhile
             slot = min(self._router.slots, key=lambda other: (other.link is None, other.connections))
         slot.pending_closes.extend(verdict.closes)
+        closed = {CLOSE_INTERNAL_ERROR: 0, CLOSE_SERVICE_RESTART: 0}
+
+        def lose(connection: Connection, code: int, reason: str) -> None:
+            closed[code] += connection.stage in (HANDSHAKE, OPEN)
+            self._lose(connection, code, reason)
 
         def go_on(connection: Connection) -> None:
             if connection.owner is not link:
@@ -120,15 +128,24 @@ class Handover:
             if connection in verdict.unopened and connection.stage not in (HANDSHAKE, OPEN, ENDING):
                 self._router.abandon(connection)  # it is closing, and nobody has heard that it was open
             elif connection in failed or connection.replays > MAX_REPLAYS:
-                self._lose(connection, CLOSE_INTERNAL_ERROR, "the server process died")
+                lose(connection, CLOSE_INTERNAL_ERROR, "the server process died")
             elif connection.handler and not never_began:
-                self._lose(connection, CLOSE_SERVICE_RESTART, "the server process was restarted")
+                lose(connection, CLOSE_SERVICE_RESTART, "the server process was restarted")
             elif connection.stage == ENDING and self._router.is_idle(connection):
                 self._closing.finish_ending(connection)
             else:
                 self._router.settle(connection)
 
-        Slices(self._loop, self._owned(link), go_on)
+        def finish() -> None:
+            if any(closed.values()):
+                log.info(
+                    "worker %d (pid %d) has ended: %d connection(s) of handlers are closed with %d, %d others with %d",
+                    *(link.slot.index, link.pid),
+                    *(closed[CLOSE_SERVICE_RESTART], CLOSE_SERVICE_RESTART),
+                    *(closed[CLOSE_INTERNAL_ERROR], CLOSE_INTERNAL_ERROR),
+                )
+
+        Slices(self._loop, self._owned(link), go_on, finish)
         if slot.link is not None:
             self._loop.serve_later(slot.link)
 

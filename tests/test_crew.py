@@ -73,6 +73,22 @@ def test_a_reload_without_room_fails_and_changes_nothing(parts: Parts) -> None:
     assert len(parts.crew.of("worker")) == 4
 
 
+def test_a_worker_that_serves_after_a_death_is_said_once(parts: Parts, log: pytest.LogCaptureFixture) -> None:
+    parts.end(parts.worker(1), -9)
+    parts.run_due()
+    successor = parts.worker(1)
+    for _ in range(2):  # a master that was replaced says it again
+        parts.ready(successor)
+    said = [record.getMessage() for record in log.records if "serves" in record.getMessage()]
+    assert said == [f"{successor} serves in the place of the one that has ended (SIGKILL)"]
+    log.clear()
+    parts.crew.reload(None)
+    for slot in range(2):
+        parts.ready(parts.worker(slot))
+    assert "reload: done" in log.text
+    assert "serves" not in log.text, "nobody has died"
+
+
 @pytest.mark.parametrize("role", ["worker", "master"])
 def test_what_cannot_be_started_now_is_tried_again(parts: Parts, role: str) -> None:
     child = parts.worker(1) if role == "worker" else parts.crew.of("master")[0]

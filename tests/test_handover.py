@@ -196,3 +196,28 @@ def test_a_message_goes_to_two_replacements_and_no_further(reactor: Reactor, sto
         worker = actor_at(reactor, 0, stories)
     assert MESSAGE not in kinds_told(worker)
     assert client.read() == build_frame(8, b"\x03\xf3the server process died")
+
+
+def test_the_log_says_how_many_connections_a_death_closes(
+    reactor: Reactor, stories: dict[int, Story], log: pytest.LogCaptureFixture
+) -> None:
+    first = actor_at(reactor, 0, stories)
+    clients = [client_of(reactor, stories, first) for _ in range(5)]
+    for client in clients[:2]:
+        client.connection.handler = True
+        first.link.handlers += 1
+    for client in clients:
+        first.begin(client.connection.fd)
+        if client is not clients[4]:
+            first.finish(client.connection.fd)
+    first.flush()
+    reactor.turn()
+    first.die()
+    reactor.turn(20)
+    ended = f"worker 0 (pid {first.link.pid}) has ended: "
+    assert [record.getMessage() for record in log.records if "has ended" in record.getMessage()] == [
+        f"{ended}2 connection(s) of handlers are closed with 1012, 1 others with 1011"
+    ]
+    log.clear()
+    actor_at(reactor, 0, stories).die()
+    assert "has ended" not in log.text

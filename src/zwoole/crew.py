@@ -210,6 +210,7 @@ class Crew:
             return
         for child in self.of("worker"):
             if child.incarnation == incarnation:
+                self._tell_of_replacement(child)
                 child.ready_at = time.monotonic()
                 self._started_once.add(child.index)
                 if self.complete:  # before, the others of the start may still fail as one has
@@ -218,6 +219,12 @@ class Crew:
         if change is not None and change.is_ready(incarnation):
             self._take_over(change)
         self._count_workers()
+
+    def _tell_of_replacement(self, child: Child) -> None:
+        """Say that a worker is ready, if it was started because another has died."""
+        last = self._last_ends.get(("worker", child.index))
+        if child.ready_at is None and last is not None and change_of(self._changes, child.incarnation) is None:
+            log.info("%s serves in the place of the one that has ended (%s)", child, last)
 
     def worker_served(self, incarnation: int) -> None:
         """A worker has finished its first event: if it ends, that is no failed boot."""
