@@ -128,12 +128,18 @@ def test_version_and_help_are_printed(command: Command) -> None:
         assert out.startswith("Usage: ")
 
 
-@pytest.mark.parametrize("arguments", [["rum"], ["run"], ["run", "app.py", "--port", "x"], ["status", "--nonsense"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["rum"], ["--nonsense"], ["completion"], ["run"], ["run", "app.py", "--port", "x"], ["status", "--nonsense"]],
+)
 def test_a_wrong_command_line_is_said(command: Command, arguments: list[str]) -> None:
     code, out, err = command(*arguments)
     assert code == 2
     assert out == ""
-    assert "Error" in err
+    (line,) = err.splitlines()
+    assert line.startswith("zwoole: ")
+    called = f"zwoole {arguments[0]}" if arguments[0] in COMMANDS else "zwoole"
+    assert line.endswith(f" (`{called} --help` shows what it takes)")
 
 
 def test_run_passes_on_what_was_given_and_nothing_else(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +199,28 @@ def test_what_goes_wrong_is_one_line(command: Command, monkeypatch: pytest.Monke
 
 
 def test_a_setting_without_a_value_is_one_line(command: Command) -> None:
-    assert command("run", "app.py", "--set", "backlog") == (1, "", "zwoole: --set takes NAME=VALUE, not 'backlog'\n")
+    code, out, err = command("run", "app.py", "--set", "backlog")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("zwoole: --set takes NAME=VALUE, not 'backlog' (")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "backlgo=5"], "unknown setting 'backlgo': did you mean 'backlog'?"),
+        (["--set", "backlog=many"], "backlog must be an integer, not 'many'"),
+        (["--port", "65536"], "port must be from 0 to 65535, not 65536"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_a_wrong_command_line(command: Command, arguments: list[str], said: str) -> None:
+    code, out, err = command("run", "no such app.py", *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"zwoole: {said} (")
+
+
+def test_the_command_alone_shows_its_help(command: Command) -> None:
+    _, out, err = command()
+    assert (out + err).startswith("Usage: zwoole [OPTIONS] COMMAND")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +275,8 @@ def test_a_value_that_cannot_be_is_said_by_the_name_that_was_written(
 ) -> None:
     code, out, err = command(*arguments)
     assert (code, out, asked) == (2, "", [])
-    (line,) = [line for line in err.splitlines() if line.startswith("Error: ")]
+    (line,) = err.splitlines()
+    assert line.startswith("zwoole: ")
     assert said in line
 
 

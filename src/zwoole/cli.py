@@ -15,6 +15,9 @@ from zwoole.version import VERSION
 
 OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a file or terminal that takes no more
 INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
+NO_ARGUMENTS: tuple[type[click.UsageError], ...] = (
+    (click.exceptions.NoArgsIsHelpError,) if hasattr(click.exceptions, "NoArgsIsHelpError") else ()
+)  # click 8.1 shows the help by itself
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,8 +36,11 @@ def main() -> None:
         zwoole.main(prog_name="zwoole", standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
+    except click.UsageError as error:
+        complain(error)
+        sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        say(error.format_message())
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(INTERRUPTED)
@@ -49,3 +55,12 @@ def main() -> None:
         os.dup2(nowhere, 1)  # what is left to be written would fail once more at the exit
         os.close(nowhere)
         sys.exit(1)
+
+
+def complain(error: click.UsageError) -> None:
+    """Say in one line what is wrong with a command line; where a command is missing, show the help instead."""
+    if isinstance(error, NO_ARGUMENTS):
+        error.show()
+        return
+    command = "zwoole" if error.ctx is None else error.ctx.command_path
+    say(f"{' '.join(error.format_message().split())} (`{command} --help` shows what it takes)")

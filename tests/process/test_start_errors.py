@@ -135,9 +135,9 @@ def test_the_users_own_traceback_is_shown(name: str) -> None:
 OPTIONS = {
     "unknown option": (["--wrokers", "2"], USAGE, "No such option"),
     "no number": (["--workers", "two"], USAGE, "'two' is not a valid integer"),
-    "unknown setting": (["--set", "worker=2"], 1, "unknown setting 'worker': did you mean 'worker_num'?"),
-    "no setting": (["--set", "worker_num"], 1, "--set takes NAME=VALUE, not 'worker_num'"),
-    "port out of range": (["--port", "65536"], 1, "port must be from 0 to 65535, not 65536"),
+    "unknown setting": (["--set", "worker=2"], USAGE, "unknown setting 'worker': did you mean 'worker_num'?"),
+    "no setting": (["--set", "worker_num"], USAGE, "--set takes NAME=VALUE, not 'worker_num'"),
+    "port out of range": (["--port", "65536"], USAGE, "port must be from 0 to 65535, not 65536"),
     "no such host": (["--host", "no.such.host.invalid"], 1, "cannot listen on 'no.such.host.invalid'"),
     "address of another machine": (["--host", "192.0.2.1"], 1, "this machine does not have that address"),
 }

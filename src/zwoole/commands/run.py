@@ -116,7 +116,11 @@ def run(
     }
     overrides = {name: value for name, value in given.items() if value is not None}
     overrides.update(DEBUG_SETTINGS if debug else {})
-    overrides.update(parse_setting(text) for text in settings)
+    try:
+        overrides.update(parse_setting(text) for text in settings)
+        Settings().update(overrides)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
     if reload:
         watching.require()
     run_app(target, list(arguments), overrides, run_dir, reload)
