@@ -55,7 +55,8 @@ def _suggestion(error: BaseException, text: str) -> str:
     """Return what to add to a traceback. Python has suggestions too, from 3.12 on, but none for swapped letters."""
     if not isinstance(error, AttributeError) or error.name is None:
         return ""
-    kind = type(error.obj)
-    if not kind.__module__.startswith("zwoole.") or not text.endswith(f"has no attribute {error.name!r}"):
+    if not text.endswith(f"has no attribute {error.name!r}"):
         return ""
-    return did_you_mean(error.name, [name for name in dir(kind) if name[0] != "_" and hasattr(kind, name)])
+    ours = [each for each in type(error.obj).__mro__ if str(each.__module__).startswith("zwoole.")]
+    known = [name for each in ours for name in vars(each) if name[0] != "_" and hasattr(each, name)]
+    return did_you_mean(error.name, known)

@@ -41,6 +41,23 @@ def test_a_name_that_was_mistyped_is_answered_with_the_right_one(source: str, na
     assert repr(name) in line
 
 
+class Chat(Server):
+    def speak(self) -> None: ...
+
+
+def test_a_class_that_the_app_derives_has_the_names_of_ours() -> None:
+    assert last_line(raised_by("server.psuh()", Chat())).endswith(": did you mean 'push'?")
+    assert "did you mean" not in last_line(raised_by("server.spaek()", Chat()))
+
+
+class Strange:
+    __module__ = None  # type: ignore[assignment]
+
+
+def test_a_class_of_no_module_changes_nothing() -> None:
+    assert "did you mean" not in last_line(raised_by("server.psuh()", Strange()))
+
+
 @pytest.mark.parametrize("source", ["server.xyzzy()", "server.task", "server._settings_", "1 + server", "del server.x"])
 def test_nothing_is_suggested_where_nothing_is_alike(source: str) -> None:
     assert "did you mean" not in last_line(raised_by(source, Server())).lower()
