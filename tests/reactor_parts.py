@@ -85,11 +85,11 @@ class Event(NamedTuple):
 class Reactor:
     """The parts of a master, built as it builds them."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, places: int = 256, **settings: Any) -> None:
         self.directory = tempfile.TemporaryDirectory(prefix="zwoole-test-")
         self.run_dir = Path(self.directory.name)
         self.settings = Settings().update({"worker_num": 1, **settings})
-        self.table = self.new_table(1024)
+        self.table = self.new_table(places)
         self.registry = Registry(self.table, 0, 1)
         self.epoll = Epoll()
         self.loop = Loop(self.registry, cast(select.epoll, self.epoll))

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from zwoole.file_settings import FileSettings, was_written_since
+from zwoole.file_settings import FileSettings
 
 
 @pytest.fixture
@@ -33,15 +33,22 @@ def test_a_change_is_said_once_however_many_workers_find_it(log: pytest.LogCaptu
     assert said(log) == ["needs a restart: worker_num 2 -> 4", "needs a restart: worker_num 2 -> 4, port 1 -> 2"]
 
 
-def test_a_file_that_was_written_since_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_is_said_during_the_start_if_a_file_of_the_app_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = ModuleType("app")
     module.__file__ = str(tmp_path / "app.py")
-    monkeypatch.setattr("sys.modules", {"app": module, "builtins": ModuleType("builtins"), "blocked": None})
-    assert not was_written_since(0.0)  # it is gone
+    gone = ModuleType("gone")
+    gone.__file__ = str(tmp_path / "gone.py")
     (tmp_path / "app.py").write_text("")
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.modules", {"app": module, "gone": gone, "builtins": ModuleType("builtins"), "blocked": None})
+        settings = FileSettings()
+    settings.told(["port 5000 -> 5001"], starting=True)
+    assert settings.changed == []
     os.utime(tmp_path / "app.py", times=(1000.0, 1000.0))
-    assert was_written_since(999.0)
-    assert not was_written_since(1000.0)
+    settings.told(["port 5000 -> 5001", "worker_num 2 -> 4"], starting=True)
+    assert settings.changed == ["worker_num 2 -> 4"]
 
 
 def test_what_is_another_value_in_each_process_is_no_change(log: pytest.LogCaptureFixture) -> None:

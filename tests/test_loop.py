@@ -147,31 +147,40 @@ def test_a_fast_reader_of_much_gets_a_share_in_each_turn(reactor: Reactor, monke
     assert fast.connection.queued == 0, "where memory is short all is offered to the kernel at once"
 
 
-def test_what_very_many_were_sent_leaves_in_several_turns_and_credit_comes_last(reactor: Reactor) -> None:
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Let this process have a thousand connections, of which it has both ends."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], min(4096, before[1])), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_what_very_many_were_sent_leaves_in_several_turns_and_credit_comes_last() -> None:
     """Others are served between the turns, and each connection gets its messages in order and once."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
-    worker = reactor.worker()
-    clients = [reactor.open_client() for _ in range(FLUSHES_PER_TURN + 20)]
-    reactor.turn()
-    for client in clients:
-        client.read()
-    worker.take()
-    for text in (b"one", b"two"):
-        worker.writer.add_text(BROADCAST, 0, text)
-        worker.writer.add(SYNC, 0)
-        worker.send()
-    reactor.turn(1)
-    frames = build_frame(1, b"one") + build_frame(1, b"two")
-    assert [client.socket.recv(100) for client in clients[:FLUSHES_PER_TURN]] == [frames] * FLUSHES_PER_TURN
-    assert all(client.connection.queued for client in clients[FLUSHES_PER_TURN:])
-    assert worker.link.settled < worker.link.received
-    assert not reactor.sleeps()
-    assert [client.socket.recv(100) for client in clients[FLUSHES_PER_TURN:]] == [frames] * 20
-    assert worker.link.settled == worker.link.received
-    reactor.turn()
-    assert reactor.sleeps()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with Reactor(places=FLUSHES_PER_TURN + 20) as reactor:
+        worker = reactor.worker()
+        clients = [reactor.open_client() for _ in range(FLUSHES_PER_TURN + 20)]
+        reactor.turn()
+        for client in clients:
+            client.read()
+        worker.take()
+        for text in (b"one", b"two"):
+            worker.writer.add_text(BROADCAST, 0, text)
+            worker.writer.add(SYNC, 0)
+            worker.send()
+        reactor.turn(1)
+        frames = build_frame(1, b"one") + build_frame(1, b"two")
+        first, rest = clients[:FLUSHES_PER_TURN], clients[FLUSHES_PER_TURN:]
+        assert [client.socket.recv(100) for client in first] == [frames] * len(first)
+        assert all(client.connection.queued for client in rest)
+        assert worker.link.settled < worker.link.received
+        assert not reactor.sleeps()
+        assert [client.socket.recv(100) for client in rest] == [frames] * len(rest)
+        assert worker.link.settled == worker.link.received
+        reactor.turn()
+        assert reactor.sleeps()
 
 
 def test_timers_run_only_in_turns_in_which_one_may_be_due(reactor: Reactor) -> None:

@@ -14,7 +14,6 @@ import zmq
 
 from zwoole.children import Child
 from zwoole.crew import Crew
-from zwoole.file_settings import LOADED, was_written_since
 from zwoole.queries import COMBINE, Queries
 from zwoole.shared import control
 from zwoole.shared.ids import MAX_FD
@@ -191,8 +190,7 @@ class ControlServer:
             crew.greeted_by(child, message.get("debugged", False))
             if child.role == "worker":
                 changed = [text for text in message["changed"] if isinstance(text, str)]
-                starting = bool(changed) and not crew.complete and not was_written_since(LOADED)
-                crew.file_settings.told(changed, starting)
+                crew.file_settings.told(changed, starting=not crew.complete)
         elif kind == "ready":
             crew.worker_ready(message["incarnation"], child.incarnation)
         elif kind == "served":

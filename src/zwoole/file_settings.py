@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from zwoole.shared.log import get_logger
 
-LOADED = time.time()  # about when this process has read the app's files
 MOST = 100  # changes that are kept: more than there are settings
 
 log = get_logger("supervisor")
@@ -22,8 +22,9 @@ class FileSettings:
     """
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Begin with none. Every module of the app that this process serves has been imported by now."""
         self.changed: list[str] = []
+        self._files = modification_times(imported_files())
         self._never_the_same: set[str] = set()
 
     def told(self, changed: list[str], starting: bool) -> None:
@@ -31,11 +32,11 @@ class FileSettings:
 
         Args:
             changed: each setting that its file gives another value than the server runs with.
-            starting: whether the server still starts, with files that nobody has written since: what differs then is
-                another value in each process, such as a port that the script chooses, and nobody has changed it.
+            starting: whether the server still starts. Unless somebody has written to a file of the app since, what
+                differs then is another value in each process, such as a port that the script chooses.
         """
         changed = changed[:MOST]
-        if starting:
+        if changed and starting and self._files == modification_times(self._files):
             self._never_the_same.update(map(name_of, changed))
         changed = [text for text in changed if name_of(text) not in self._never_the_same]
         if changed != self.changed:
@@ -44,19 +45,19 @@ class FileSettings:
                 log.warning("needs a restart: %s", ", ".join(changed))
 
 
-def was_written_since(when: float) -> bool:
-    """Tell whether the file of a module that this process has imported was written after that time.
+def imported_files() -> set[str]:
+    """Return the files of all modules that this process has imported."""
+    found = (getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values()))
+    return set(filter(None, found))  # by __dict__: a module that loads itself late stays as it is
 
-    The first process has read the app's files too: if one is newer, its workers have read another text than it has.
-    """
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__dict__", {}).get("__file__")  # a module that loads itself late stays as it is
-        try:
-            if file and Path(file).stat().st_mtime > when:
-                return True
-        except OSError:  # it is gone, or lies in an archive
-            continue
-    return False
+
+def modification_times(files: Iterable[str]) -> dict[str, int]:
+    """Return when each of these files was written last, in nanoseconds; 0 for one that is gone, or in an archive."""
+    times = dict.fromkeys(files, 0)
+    for file in times:
+        with contextlib.suppress(OSError):
+            times[file] = Path(file).stat().st_mtime_ns
+    return times
 
 
 def name_of(text: str) -> str:

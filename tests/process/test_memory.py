@@ -158,9 +158,10 @@ def test_clients_flood_a_worker_that_is_stopped(serve: Serve, size: int) -> None
     server = serve(SYNC, **SETTINGS)
     (worker,) = server.pids("worker")
     flood = Flood(server, CLIENTS, size)
-    with MemoryWatch(server) as watch, flood:
+    with MemoryWatch(server) as watch, ExitStack() as stack:
         os.kill(worker, signal.SIGSTOP)
         try:
+            stack.enter_context(flood)
             flood.wait_stopped()
             watch.assert_within(master=WAY_DOWN + PARKED)
         finally:
