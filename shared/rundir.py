@@ -15,6 +15,7 @@ LOCK = "lock"
 PLAN = "plan"
 CONTROL = "control"
 FAILURE = "failure."
+MOST_FAILURES = 16  # tracebacks that are known again; one may have another text each time
 
 MAX_IPC_PATH = 107  # sun_path of a Unix socket, less its end
 
@@ -67,8 +68,12 @@ def is_first_failure(run_dir: Path, traceback: str) -> bool:
     can be noted.
     """
     digest = hashlib.sha256(traceback.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    path = run_dir / f"{FAILURE}{digest}"
     try:
-        os.close(os.open(run_dir / f"{FAILURE}{digest}", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        if path.exists():
+            return False
+        if len(list(run_dir.glob(f"{FAILURE}*"))) < MOST_FAILURES:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         return False
     except OSError:  # the directory is gone, or full

@@ -28,7 +28,10 @@ def is_users(filename: str) -> bool:
 def users_part(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
     """Return an error with the user's own frames of its traceback, as logging and `traceback` take it."""
     frames = []
-    trace = error.__traceback__
+    try:
+        trace = error.__traceback__
+    except Exception:  # the user's class has one of its own
+        trace = None
     while trace is not None:
         if is_users(trace.tb_frame.f_code.co_filename):
             frames.append(trace)
@@ -40,10 +43,14 @@ def users_part(error: BaseException) -> tuple[type[BaseException], BaseException
 
 def text_of(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> str:
     """Return a traceback as Python prints it, without the newline at its end. Where an attribute of an object of ours
-    was mistyped, it ends with the name that was probably meant.
+    was mistyped, it ends with the name that was probably meant. An error of the user's whose own code fails when it is
+    shown is named only.
     """
-    text = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
-    return text + _suggestion(error, text)
+    try:
+        text = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
+        return text + _suggestion(error, text)
+    except Exception as why:
+        return f"{kind.__name__}, which cannot be shown: {type(why).__name__} in its own code"
 
 
 def print_users_part(error: BaseException) -> None:
@@ -53,10 +60,13 @@ def print_users_part(error: BaseException) -> None:
 
 def _suggestion(error: BaseException, text: str) -> str:
     """Return what to add to a traceback. Python has suggestions too, from 3.12 on, but none for swapped letters."""
-    if not isinstance(error, AttributeError) or error.name is None:
+    if not isinstance(error, AttributeError):
         return ""
-    if not text.endswith(f"has no attribute {error.name!r}"):
+    try:
+        if type(error.name) is not str or not text.endswith(f"has no attribute {error.name!r}"):
+            return ""
+        ours = [each for each in type(error.obj).__mro__ if str(each.__module__).startswith("zwoole.")]
+        known = [name for each in ours for name in vars(each) if name[0] != "_" and hasattr(each, name)]
+        return did_you_mean(error.name, known)
+    except Exception:  # of the user's code: anything may be a property, or have a metaclass
         return ""
-    ours = [each for each in type(error.obj).__mro__ if str(each.__module__).startswith("zwoole.")]
-    known = [name for each in ours for name in vars(each) if name[0] != "_" and hasattr(each, name)]
-    return did_you_mean(error.name, known)

@@ -9,7 +9,7 @@ import pytest
 
 from zwoole import Server
 from zwoole.shared.log import JSONFormatter, LineFormatter
-from zwoole.shared.traces import print_users_part, text_of
+from zwoole.shared.traces import print_users_part, text_of, users_part
 
 
 def raised_by(source: str, server: object) -> BaseException:
@@ -77,3 +77,64 @@ def test_every_way_to_show_a_traceback_has_the_suggestion(capsys: pytest.Capture
     )
     shown = [LineFormatter("x").format(record), JSONFormatter("x").format(record), capsys.readouterr().err]
     assert [text.count("did you mean 'push'?") for text in shown] == [1, 1, 1]
+
+
+class Meta(type):
+    @property
+    def __mro__(cls) -> tuple[type, ...]:  # type: ignore[override]
+        raise RuntimeError("mro")
+
+
+class Odd(metaclass=Meta):
+    pass
+
+
+class Text(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        raise RuntimeError("repr")
+
+
+class Nameless(AttributeError):
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        raise RuntimeError("name")
+
+
+class Notes(Exception):
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]
+        raise RuntimeError("notes")
+
+
+class Traceless(Exception):
+    @property
+    def __traceback__(self) -> None:  # type: ignore[override]
+        raise RuntimeError("traceback")
+
+
+class Causeless(Exception):
+    @property
+    def __cause__(self) -> None:  # type: ignore[override]
+        raise RuntimeError("cause")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AttributeError("x has no attribute 5", name=5, obj=Server()),  # type: ignore[arg-type]
+        AttributeError("x has no attribute 'psuh'", name=Text("psuh"), obj=Server()),
+        AttributeError("x has no attribute 'psuh'", name="psuh", obj=Odd()),
+        Nameless("odd"),
+        Notes("odd"),
+        Traceless("odd"),
+        Causeless("odd"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_whose_own_code_fails_is_shown_all_the_same(error: Exception) -> None:
+    name = type(error).__name__
+    assert name in text_of(*users_part(error))
+    record = logging.makeLogRecord({"msg": "failed", "name": "zwoole.x", "exc_info": users_part(error)})
+    assert name in LineFormatter("x").format(record)
