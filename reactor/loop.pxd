@@ -6,6 +6,7 @@ from zwoole.reactor.worker cimport WorkerLink
 
 
 cdef class Loop:
+    cdef readonly unsigned long long turns
     cdef public object clock
     cdef readonly double now
     cdef readonly double lag

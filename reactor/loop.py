@@ -37,6 +37,7 @@ class Loop:
     The attributes that are callables are set by whoever builds the loop.
 
     Attributes:
+        turns: how many turns there have been.
         clock: the time that timeouts run on.
         now: its time, as of this turn.
         lag: seconds that a turn takes beyond its wait, smoothed: what comes meanwhile waits that long at most.
@@ -58,6 +59,7 @@ class Loop:
             registry: the connections.
             epoll: what tells which descriptors are ready; a test may have its own.
         """
+        self.turns = 0
         self.clock = Clock()
         self.now = self.clock.now
         self.lag = 0.0
@@ -202,6 +204,7 @@ class Loop:
         events = self._wait(timeout)
         self.clock.turn(expected)
         self.now = self.clock.now
+        self.turns += 1
         last: list[Callable[[], None]] = []
         connections = self._registry.by_descriptor
         for descriptor, mask in events:
@@ -321,9 +324,10 @@ class Loop:
         received = self._received
         self._received = []
         for link in received:  # only now their credit is due: word of full buffers has been written before it
-            link.settled = link.received
-            if link.owes_credit():
-                self.touch(link)
+            if link.unfinished is None:
+                link.settled = link.received
+                if link.owes_credit():
+                    self.touch(link)
 
     def _flush_connection(self, connection: Connection, most: int) -> None:
         if connection.descriptor < 0:

@@ -34,17 +34,20 @@ cdef class Outbound:
     cdef Py_ssize_t _limit
     cdef Py_ssize_t _room
 
-    @cython.locals(i=int, parts=list)
+    @cython.locals(i=int, parts=list, event=BatchReader)
     cpdef bint receive(self, WorkerLink link) except -1
 
-    @cython.locals(event=BatchReader, kind=int)
-    cdef void _carry_out(self, WorkerLink link, list parts) except *
+    @cython.locals(event=BatchReader)
+    cdef BatchReader _begin(self, WorkerLink link, list parts)
+
+    @cython.locals(kind=int)
+    cdef bint _carry_out(self, WorkerLink link, BatchReader event) except -1
 
     @cython.locals(connection=Connection, size=Py_ssize_t, over=bint)
     cdef void _push(self, BatchReader event) except *
 
-    @cython.locals(frame=bytes, data=bytes, opcode=int, size=Py_ssize_t, connection=Connection)
-    cdef void _broadcast(self, BatchReader event) except *
+    @cython.locals(frame=bytes, data=bytes, opcode=int, size=Py_ssize_t, connections=list, connection=Connection)
+    cdef Py_ssize_t _broadcast(self, BatchReader event) except -1
 
     @cython.locals(over=bint)
     cdef void _queue_frame(self, Connection connection, bytes frame, Py_ssize_t size) except *

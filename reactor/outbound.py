@@ -38,6 +38,7 @@ from zwoole.shared.wire import (
 )
 
 BATCHES_PER_TURN = 16
+EVENTS_PER_TURN = 4096  # of one worker, a broadcast counted for each connection: about a millisecond
 
 log = get_logger("outbound")
 
@@ -86,13 +87,27 @@ class Outbound:
         loop.on_batch = self.receive
 
     def receive(self, link: WorkerLink) -> bool:
-        """Take the batches that lie ready, up to a limit; return whether there may be more."""
+        """Take the batches that lie ready, up to a limit; return whether there may be more.
+
+        A batch that is more than a turn should take is gone on with in the next.
+        """
+        if link.turn != self._loop.turns:
+            link.turn = self._loop.turns
+            link.events_left = EVENTS_PER_TURN
         for _ in range(BATCHES_PER_TURN):
-            parts = link.receive()
-            if parts is None:
-                return False
+            if link.events_left <= 0:
+                return True
             try:
-                self._carry_out(link, parts)
+                event = link.unfinished
+                if event is None:
+                    parts = link.receive()
+                    if parts is None:
+                        return False
+                    event = self._begin(link, parts)
+                link.unfinished = None
+                if not self._carry_out(link, event):
+                    link.unfinished = event
+                    return True
             except WireError as error:
                 self.on_wire_error(link, str(error))
                 return False
@@ -113,14 +128,22 @@ class Outbound:
             link.send_command(DRAIN, 0, b"")
             self._loop.touch(link)
 
-    def _carry_out(self, link: WorkerLink, parts: list[bytes]) -> None:
-        """Go through one batch: pushes first, as they stand in it, then what their callbacks had finished."""
+    def _begin(self, link: WorkerLink, parts: list[bytes]) -> BatchReader:
+        """Open one batch."""
         event = BatchReader(parts, None if link.memory is None else link.memory.up)
         if event.first != link.batches:
             raise WireError(f"batch {event.first} came where {link.batches} was due")
         link.batches += 1
         for part in parts:
             link.received += len(part)
+        return event
+
+    def _carry_out(self, link: WorkerLink, event: BatchReader) -> bool:
+        """Go on with one batch: pushes first, as they stand in it, then what their callbacks had finished.
+
+        Returns:
+            Whether it is finished.
+        """
         while event.next():
             kind = event.kind
             if kind == PUSH:
@@ -128,7 +151,7 @@ class Outbound:
             elif kind == ACK:
                 self._acknowledge(link, event)
             elif kind == BROADCAST:
-                self._broadcast(event)
+                link.events_left -= self._broadcast(event)
             elif kind in (DISCONNECT, FAIL):
                 self._disconnect(event)
             elif kind == SYNC:
@@ -142,6 +165,9 @@ class Outbound:
             elif not self.on_event(link, kind, event.number, event.data() if event.body_type == BODY_BYTES else b""):
                 self.unknown += 1
                 log.warning("worker %d sent an event of unknown kind %d", link.slot.index, kind)
+            link.events_left -= 1
+            if link.events_left <= 0 and event.left:
+                return False
         link.received += event.ring_bytes
         self._router.serve(link)
         if link.slot.pipe:
@@ -153,6 +179,7 @@ class Outbound:
             self.drain_if_done(link)
         if link.writer.events:
             self._loop.touch(link)
+        return True
 
     def _push(self, event: BatchReader) -> None:
         connection = self._registry.find(event.number)
@@ -171,15 +198,15 @@ class Outbound:
         self._loop.flush_later(connection)
         self._queued(size)
 
-    def _broadcast(self, event: BatchReader) -> None:
-        """Queue one frame, built once, for every established connection."""
+    def _broadcast(self, event: BatchReader) -> int:
+        """Queue one frame, built once, for every established connection; return how many connections there are."""
         opcode = _opcode(event)
         data = event.data()
         frame = build_frame(opcode, data)
         size = len(frame)
         compressed = None
-        connections = self._registry.by_descriptor
-        for connection in list(connections.values()):
+        connections = list(self._registry.by_descriptor.values())
+        for connection in connections:
             if connection.stage != 1:
                 continue
             if connection.deflater is None:
@@ -189,6 +216,7 @@ class Outbound:
                 compressed = self._compression.broadcast(opcode, data)
             if compressed.queue_for(connection):
                 self._queued(size)
+        return len(connections)
 
     def _queue_frame(self, connection: Connection, frame: bytes, size: int) -> None:
         over = connection.framed or connection.queued + size > self._limit

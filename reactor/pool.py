@@ -347,8 +347,9 @@ class Pool:
         late = self._loop.clock.now - fate.exited_at > DISCONNECT_WAIT_S
         if fate.accepted and not fate.disconnected and not late:
             return
-        while self._outbound.receive(link):
-            pass
+        if self._outbound.receive(link):
+            self._loop.next_turn(lambda: self._bury(link, fate))
+            return
         verdict = self._handover.judge(link)
         self._forget(link)
         self._handover.bury(link, verdict)

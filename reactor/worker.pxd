@@ -3,7 +3,7 @@ import cython
 from zwoole.reactor.connection cimport Connection
 from zwoole.reactor.window cimport Window
 from zwoole.shared.progress cimport ProgressMap
-from zwoole.shared.wire cimport BatchWriter
+from zwoole.shared.wire cimport BatchReader, BatchWriter
 
 
 cdef class WorkerSlot
@@ -34,6 +34,9 @@ cdef class WorkerLink:
     cdef public unsigned long long received
     cdef public unsigned long long settled
     cdef public bint credit_asked
+    cdef public BatchReader unfinished
+    cdef public unsigned long long turn
+    cdef public Py_ssize_t events_left
     cdef unsigned long long _credit_step
     cdef unsigned long long _credit_told
     cdef int _flags

@@ -31,7 +31,7 @@ from zwoole.shared.progress import RING, ProgressMap
 from zwoole.shared.ring import SharedMemory
 from zwoole.shared.rundir import remove
 from zwoole.shared.settings import Settings
-from zwoole.shared.wire import ADOPT, CLOSE, HANDSHAKE, OPEN, PIPE_MESSAGE, BatchWriter
+from zwoole.shared.wire import ADOPT, CLOSE, HANDSHAKE, OPEN, PIPE_MESSAGE, BatchReader, BatchWriter
 from zwoole.shared.wire import MESSAGE as EVENT_MESSAGE
 
 log = get_logger("wire")
@@ -61,6 +61,9 @@ class WorkerLink:
         received: bytes of batches and payloads taken from it, in all.
         settled: how many of them have been dealt with, to where the clients' buffers and their marks show it.
         credit_asked: whether it waits for credit, however little.
+        unfinished: the batch that was more than a turn should take, None where there is none.
+        turn: the turn of the loop that has read from it last.
+        events_left: how many more events that turn should take.
         memory: the payload rings, None where there are none.
     """
 
@@ -77,6 +80,7 @@ class WorkerLink:
         "deaf",
         "descriptor",
         "drained",
+        "events_left",
         "handlers",
         "incarnation",
         "memory",
@@ -90,6 +94,8 @@ class WorkerLink:
         "slot",
         "socket",
         "touched",
+        "turn",
+        "unfinished",
         "waiting",
         "window",
         "writer",
@@ -125,6 +131,9 @@ class WorkerLink:
         self.waiting: deque[Connection] = deque()
         self.touched = False
         self.batches = 0
+        self.unfinished: BatchReader | None = None
+        self.turn = 0
+        self.events_left = 0
         self.received = 0
         self.settled = 0
         self.credit_asked = False
@@ -240,6 +249,7 @@ class WorkerLink:
         """Close the endpoint and remove its progress map."""
         self.closed = True
         self.deaf = True
+        self.unfinished = None
         self.ready = False
         self.active = False
         self.socket.close(0)

@@ -40,6 +40,8 @@ def push(reactor: Reactor, worker: Worker, client: Client, size: int, times: int
         worker.writer.add_bytes(PUSH, client.connection.fd, b"x" * size)
     worker.send()
     reactor.turn()
+    while worker.link.unfinished is not None:
+        reactor.turn(1)
 
 
 def marks(worker: Worker) -> list[tuple[int, int]]:
@@ -107,6 +109,8 @@ def test_one_turn_cannot_pass_the_limit_for_all(reactor: Reactor, worker: Worker
         worker.writer.add_bytes(BROADCAST, 0, b"x" * 1000)
     worker.send()
     reactor.turn()
+    while worker.link.unfinished is not None:
+        reactor.turn(1)
     assert 4 * MIB < highest <= 8 * MIB + MIB // 8
 
 

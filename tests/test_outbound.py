@@ -10,7 +10,7 @@ import pytest
 from tests.client_frames import client_frame
 from tests.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.connection import CLOSING, OPEN
-from zwoole.reactor.outbound import BATCHES_PER_TURN, unpack_end
+from zwoole.reactor.outbound import BATCHES_PER_TURN, EVENTS_PER_TURN, unpack_end
 from zwoole.shared.frames import build_frame
 from zwoole.shared.wire import (
     ACK,
@@ -26,6 +26,8 @@ from zwoole.shared.wire import (
     BatchReader,
     WireError,
 )
+
+MIB = 1 << 20
 
 
 @pytest.fixture
@@ -229,6 +231,74 @@ def test_a_turn_takes_so_many_batches_and_the_next_takes_the_rest(
     assert 0 < reactor.outbound.messages < 3 * BATCHES_PER_TURN
     reactor.turn(3)
     assert reactor.outbound.messages == 3 * BATCHES_PER_TURN
+
+
+@pytest.mark.parametrize("kind", [PUSH, BROADCAST])
+def test_a_batch_of_many_events_takes_several_turns_in_which_others_are_served(
+    reactor: Reactor, worker: Worker, client: Client, kind: int
+) -> None:
+    """Nothing of it is skipped or carried out twice, and its callback has ended, and has credit, only behind it."""
+    other = reactor.open_client()
+    other.send(client_frame(1, b"go"))
+    (_, message) = worker.take()
+    first, count = reactor.outbound.messages, 5 * EVENTS_PER_TURN // 2
+    for number in range(count):
+        worker.writer.add_text(kind, client.connection.fd, b"%d" % number)
+    worker.writer.add_integer(ACK, message.sequence, 1)
+    worker.writer.add(SYNC, 0)
+    worker.send()
+    turns = 0
+    received = b""
+    batches = worker.link.batches
+    while worker.link.batches == batches or worker.link.unfinished is not None:
+        client.socket.sendall(ping := client_frame(9, b"%d" % turns))
+        reactor.turn(1)
+        turns += 1
+        received += client.socket.recv(MIB)
+        pong = build_frame(10, b"%d" % (turns - 1))
+        assert received.count(pong) == 1, f"{ping!r} is answered in the turn in which it came"
+        received = received.replace(pong, b"")
+        if worker.link.unfinished is not None:
+            assert worker.link.settled < worker.link.received
+            assert worker.link.window.places == 2
+    assert turns > 2
+    reactor.turn()
+    received += client.read()
+    assert received == b"".join(build_frame(1, b"%d" % number) for number in range(count))
+    assert reactor.outbound.messages - first == count * (2 if kind == BROADCAST else 1)
+    assert worker.link.window.places == 1
+    assert worker.link.settled == worker.link.received
+    assert reactor.wire_errors == []
+
+
+def test_what_follows_a_batch_of_many_events_waits_for_it(reactor: Reactor, worker: Worker, client: Client) -> None:
+    texts = [b"%d" % number for number in range(2 * EVENTS_PER_TURN)]
+    for text in texts:
+        worker.writer.add_text(PUSH, client.connection.fd, text)
+    worker.send()
+    worker.writer.add_text(PUSH, client.connection.fd, b"last")
+    worker.send()
+    received = b""
+    while not received.endswith(build_frame(1, b"last")):
+        reactor.turn(1)
+        received += client.read()
+    assert received == b"".join(build_frame(1, text) for text in [*texts, b"last"])
+
+
+def test_a_link_that_is_closed_in_the_middle_of_a_batch_is_not_gone_on_with(
+    reactor: Reactor, worker: Worker, client: Client
+) -> None:
+    for _ in range(9 * EVENTS_PER_TURN):
+        worker.writer.add_text(PUSH, client.connection.fd, b"a")
+    worker.send()
+    reactor.turn(1)
+    assert worker.link.unfinished is not None
+    reactor.loop.remove_link(worker.link)
+    worker.link.close()
+    before = reactor.outbound.messages
+    reactor.turn(3)
+    assert reactor.outbound.messages == before
+    assert worker.link.unfinished is None
 
 
 def test_rare_events_are_handed_on_and_unknown_ones_counted(

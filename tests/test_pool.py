@@ -12,8 +12,10 @@ import zmq
 
 from tests.process.waiting import wait_for
 from tests.reactor_parts import Reactor
+from zwoole.reactor.outbound import EVENTS_PER_TURN
 from zwoole.reactor.pool import BOOT_S, LEAVE_S, Pool
 from zwoole.shared.rundir import endpoint, endpoint_path, progress_path
+from zwoole.shared.wire import PUSH, BatchWriter
 
 
 @pytest.fixture
@@ -161,3 +163,28 @@ def test_a_worker_that_leaves_its_wire_is_ended_unless_it_ends_by_itself(
     assert house.kills == [(7, "it has left its wire to the master")]
     house.reactor.pass_time(LEAVE_S + 0.1)
     assert len(house.kills) == 1
+
+
+def test_the_last_batch_of_a_dead_worker_is_carried_out_in_several_turns_before_it_is_judged(
+    house: House, worker: subprocess.Popen[bytes], run_dir: Path
+) -> None:
+    house.pool.expect(0, 7, worker.pid, standby=False)
+    writer = BatchWriter()
+    count = 5 * EVENTS_PER_TURN // 2
+    for _ in range(count):
+        writer.add_text(PUSH, 77, b"to nobody")
+    with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+        peer.connect(endpoint(house.run_dir, 7, 1))
+        peer.send_multipart(writer.take(0, 0))
+    worker.kill()
+    steps = []
+
+    def is_buried() -> bool:
+        before = house.reactor.outbound.dropped
+        house.turned()
+        steps.append(house.reactor.outbound.dropped - before)
+        return not house.pool.links
+
+    wait_for(is_buried, "the verdict")
+    assert sum(steps) == count
+    assert max(steps) == EVENTS_PER_TURN
