@@ -289,7 +289,7 @@ class Loop:
         self._again = []
         self._received += again
         for link in again:
-            if self.on_batch(link):
+            if self.on_batch(link) and link not in self._again:
                 self._again.append(link)
 
     def _reread_connections(self) -> None:

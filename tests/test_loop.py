@@ -17,8 +17,9 @@ from tests.reactor_parts import Epoll, Reactor
 from zwoole.reactor.connection import ALL_BYTES, WRITE_BYTES, Connection
 from zwoole.reactor.deadlines import Clock
 from zwoole.reactor.loop import FLUSHES_PER_TURN, IN, OUT, Loop
+from zwoole.reactor.worker import WorkerLink
 from zwoole.shared.frames import build_frame
-from zwoole.shared.wire import ACK, BROADCAST, CLOSE, PUSH, SYNC
+from zwoole.shared.wire import ACK, BROADCAST, CLOSE, PING, PUSH, SYNC
 
 
 @pytest.fixture
@@ -145,6 +146,32 @@ def test_a_fast_reader_of_much_gets_a_share_in_each_turn(reactor: Reactor, monke
     reactor.loop.flush_later(fast.connection)
     reactor.loop.flush_connections(ALL_BYTES)
     assert fast.connection.queued == 0, "where memory is short all is offered to the kernel at once"
+
+
+def test_a_link_that_has_more_is_asked_a_bounded_number_of_times_a_turn(
+    reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its descriptor tells of it, too, and so does each send."""
+    worker = reactor.worker()
+    reactor.turn()
+    asked = 0
+
+    def batch(link: WorkerLink) -> bool:
+        nonlocal asked
+        asked += 1
+        return True
+
+    reactor.loop.on_batch = batch
+    counts = []
+    for _ in range(10):
+        worker.writer.add_text(PUSH, 77, b"a")
+        worker.send()
+        worker.link.send_command(PING, 0, b"")
+        reactor.loop.touch(worker.link)
+        asked = 0
+        reactor.turn(1)
+        counts.append(asked)
+    assert max(counts[5:]) <= 4
 
 
 @pytest.fixture
