@@ -127,13 +127,6 @@ def test_a_system_that_starts_no_process_is_an_error_that_is_logged(
     assert len(parts.crew.children) == number
 
 
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    logging.getLogger("zwoole").propagate = True
-    caplog.set_level(logging.INFO)
-    return caplog
-
-
 def levels(log: pytest.LogCaptureFixture, child: Child) -> list[int]:
     """Return how grave what was logged of a process is."""
     return [record.levelno for record in log.records if str(child) in record.getMessage()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from types import ModuleType
@@ -10,12 +9,6 @@ from types import ModuleType
 import pytest
 
 from zwoole.file_settings import FileSettings
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    monkeypatch.setattr(logging.getLogger("zwoole"), "propagate", True)
-    return caplog
 
 
 def said(log: pytest.LogCaptureFixture) -> list[str]:
