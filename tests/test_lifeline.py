@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import select
 import threading
 import time
 
 import pytest
 
-from tests.process.waiting import PATIENCE_S, wait_for
+from tests.process.waiting import PATIENCE_S, is_readable, wait_for
 from zwoole.shared import lifeline
 
 
@@ -27,7 +26,7 @@ def test_the_end_of_the_pipe_is_told_and_then_ends_the_process(monkeypatch: pyte
     lifeline.watch(read_end, lambda: order.append("told"), 0.0, last=lambda: order.append("last"))
     for byte in wrote:
         os.write(write_end, bytes([byte]))
-        wait_for(lambda: not select.select([read_end], [], [], 0)[0], "it to be read")
+        wait_for(lambda: not is_readable(read_end), "it to be read")
     order.append("closed")
     os.close(write_end)
     assert exited.wait(PATIENCE_S)

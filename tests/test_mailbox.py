@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import select
 import threading
 from collections.abc import Callable
 
 import pytest
 
-from tests.process.waiting import PATIENCE_S, wait_for
+from tests.process.waiting import PATIENCE_S, is_readable, wait_for
 from zwoole.shared.errors import BackpressureError
 from zwoole.workers import mailbox
 from zwoole.workers.mailbox import Mailbox
@@ -19,7 +18,7 @@ def always() -> bool:
 
 
 def readable(box: Mailbox) -> bool:
-    return bool(select.select([box.descriptor], [], [], 0)[0])
+    return is_readable(box.descriptor)
 
 
 def in_thread(function: Callable[[], object]) -> threading.Thread:
@@ -75,7 +74,7 @@ def test_a_thread_waits_while_there_is_no_room() -> None:
     wait_for(lambda: len(put) > 1, "commands to be put while none runs")
     highest = 0
     while len(ran) < 200:
-        assert select.select([box.descriptor], [], [], PATIENCE_S)[0]
+        assert is_readable(box.descriptor, PATIENCE_S)
         highest = max(highest, len(put) - len(ran))
         box.run(always)
     thread.join(PATIENCE_S)

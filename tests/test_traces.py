@@ -41,6 +41,13 @@ def test_a_name_that_was_mistyped_is_answered_with_the_right_one(source: str, na
     assert repr(name) in line
 
 
+def test_a_server_lists_the_names_that_it_has() -> None:
+    names = dir(Server())
+    assert {"push", "send_message", "settings", "start"} <= {*names}
+    assert all(hasattr(Server(), name) for name in names)
+    assert "sendMessage" not in names
+
+
 class Chat(Server):
     def speak(self) -> None: ...
 
@@ -58,7 +65,7 @@ def test_a_class_of_no_module_changes_nothing() -> None:
     assert "did you mean" not in last_line(raised_by("server.psuh()", Strange()))
 
 
-@pytest.mark.parametrize("source", ["server.xyzzy()", "server.task", "server._settings_", "1 + server", "del server.x"])
+@pytest.mark.parametrize("source", ["server.xyzzy()", "server.task", "1 + server", "del server.x"])
 def test_nothing_is_suggested_where_nothing_is_alike(source: str) -> None:
     assert "did you mean" not in last_line(raised_by(source, Server())).lower()
 

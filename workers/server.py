@@ -64,6 +64,11 @@ class Server:
     def __repr__(self) -> str:
         return f"<Server {self.settings.host}:{self.settings.port} worker_num={self.settings.worker_num}>"
 
+    def __dir__(self) -> list[str]:
+        """Return the names that a server has, for completion and suggestions: without those that only say why not."""
+        absent = [name for name, value in vars(Server).items() if isinstance(value, _Absent)]
+        return sorted({*super().__dir__()} - {*absent})
+
     # Before start.
 
     def set(self, settings: Mapping[str, Any] | None = None, **more: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -20,3 +21,10 @@ def wait_for(condition: Callable[[], Value], what: str, within: float = PATIENCE
             raise AssertionError(f"waited {within:g} s in vain for {what}")
         time.sleep(POLL_S)
     return value
+
+
+def is_readable(descriptor: int, within: float = 0.0) -> bool:
+    """Tell whether there is something to be read, at the latest after so many seconds; of any descriptor's number."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(within * 1000))
