@@ -76,10 +76,12 @@ class ServerProcess(Serving):
     def wait_acknowledged(self) -> None:
         """Wait until the masters know that all events have finished: if a worker is killed now, its clients stay."""
 
-        def outstanding() -> int:
-            return sum(worker["outstanding"] for master in self.status()["masters"] for worker in master["workers"])
+        def are_finished() -> bool:
+            masters = self.status()["masters"]  # those that answered
+            workers = [worker for master in masters for worker in master["workers"]]
+            return len(masters) == self.reactors and not any(worker["outstanding"] for worker in workers)
 
-        wait_for(lambda: not outstanding(), "all events to be acknowledged")
+        wait_for(are_finished, "all events to be acknowledged")
 
     def is_ready(self) -> bool:
         """Tell whether as many masters and workers serve as were asked for."""

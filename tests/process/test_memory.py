@@ -251,6 +251,7 @@ def test_a_client_never_reads_what_it_is_pushed(serve: Serve, size: int) -> None
         with Audience(server.port, 1, reads=False) as audience:
             audience.command(f"push {4 * BUFFER // size} {size}")
             wait_for_line(server, "pushed")
+            server.wait_acknowledged()
         watch.assert_within(master=BUFFER + WAY_UP, worker=WAY_UP)
         assert status(server)["slow_readers_closed"] == 1
 
@@ -262,6 +263,7 @@ def test_a_thousand_clients_never_read_a_broadcast(serve: Serve, size: int) -> N
     with Audience(server.port, 1000, reads=False) as audience, MemoryWatch(server) as watch:
         audience.command(f"broadcast {GIGABYTE // 1000 // size} {size}")
         server.wait_line("done")
+        server.wait_acknowledged()
         assert status(server)["slow_readers_closed"] > 0
         watch.assert_within(master=OUTPUT + WAY_UP, worker=WAY_UP)
 
@@ -272,6 +274,7 @@ def test_a_gigabyte_is_pushed_in_one_callback(serve: Serve, reads: bool, policy:
     with MemoryWatch(server) as watch, Audience(server.port, 1, reads) as audience:
         audience.command(f"push {GIGABYTE // 50_000} 50000")
         assert int(wait_for_line(server, "pushed").split()[1]) == GIGABYTE // 50_000
+        server.wait_acknowledged()
         watch.assert_within(master=BUFFER + WAY_UP, worker=WAY_UP)
 
 
@@ -280,7 +283,7 @@ def test_a_gigabyte_is_broadcast_in_one_callback(serve: Serve) -> None:
     with MemoryWatch(server) as watch, Audience(server.port, 100) as audience:
         audience.command(f"broadcast {GIGABYTE // 100 // 10_000} 10000")
         server.wait_line("done")
-        status(server)
+        server.wait_acknowledged()
         watch.assert_within(master=OUTPUT + WAY_UP, worker=WAY_UP)
 
 
