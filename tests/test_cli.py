@@ -20,6 +20,7 @@ import click
 import pytest
 from click.shell_completion import BashComplete
 
+from tests.command import Command
 from tests.process.server_process import ZWOOLE
 from tests.test_docs import ROOT, rows, section
 from zwoole import cli, control, control_client, run_directory, servers
@@ -36,25 +37,6 @@ from zwoole.version import VERSION
 
 PAGE = ROOT / "docs" / "cli.md"
 USAGE = 2
-
-
-class Command:
-    """Runs the command and keeps what it printed."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """Return exit code, output and errors."""
-        self._monkeypatch.setattr(sys, "argv", ["zwoole", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as error:
-            code = error.code if isinstance(error.code, int) else 1
-        captured = self._capsys.readouterr()
-        return code, captured.out, captured.err
 
 
 @pytest.fixture

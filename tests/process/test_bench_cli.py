@@ -13,35 +13,16 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
 from tests.bench_parts import closed_port, echo, echo_but, websocket_server
+from tests.command import Command
 from tests.process.waiting import PATIENCE_S
-from zwoole import cli
 from zwoole.bench import load
 from zwoole.bench.cli import bench
 from zwoole.bench.plan import Plan
 
 
-class Command:
-    """Runs `zwoole bench`."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """Return exit code, output and errors."""
-        self._monkeypatch.setattr(sys, "argv", ["zwoole", "bench", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as error:
-            code = error.code if isinstance(error.code, int) else 1
-        captured = self._capsys.readouterr()
-        return code, captured.out, captured.err
-
-
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(monkeypatch, capsys)
+    return Command(monkeypatch, capsys, "bench")
 
 
 async def hear(connection: ServerConnection) -> None:
