@@ -48,7 +48,7 @@ from zwoole.shared.table import ESTABLISHED, ConnectionTable
 from zwoole.shared.wire import ACK, BODY_TEXT, BatchReader, BatchWriter
 
 STEP_S = 0.5  # of the clock at a time: more than a second at once would count as a pause of the whole process
-SLEEP_S = 0.1  # the longest sleep, in real seconds
+SLEEP_S = 0.01  # the longest sleep, in real seconds
 
 _names = itertools.count()
 

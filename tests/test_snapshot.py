@@ -52,15 +52,23 @@ def test_the_file_is_for_this_user_only(tmp_path: Path) -> None:
     assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.fixture(scope="module")
+def torn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Snapshot, Path]:
+    """Return one snapshot for all examples of a test, and its file."""
+    path = tmp_path_factory.mktemp("torn") / "s"
+    return Snapshot(path), path
+
+
 @given(FIELDS, FIELDS, st.data())
 def test_a_write_that_was_cut_off_anywhere_is_never_read_as_a_mixture(
-    tmp_path_factory: pytest.TempPathFactory, before: dict[str, Any], after: dict[str, Any], data: st.DataObject
+    torn: tuple[Snapshot, Path], before: dict[str, Any], after: dict[str, Any], data: st.DataObject
 ) -> None:
-    folder = tmp_path_factory.mktemp("torn")
-    path, other = folder / "s", folder / "other"
-    Snapshot(path).write(before)
-    Snapshot(other).write(after)
-    old, new = path.read_bytes(), other.read_bytes()
+    written, path = torn
+    written.write(before)
+    old = path.read_bytes()
+    written.write(after)
+    new = path.read_bytes()
+    assert read(path) == after
     cut = data.draw(st.integers(0, len(new)), label="bytes written before the end")
     path.write_bytes(new[:cut] + old[cut:])
     assert read(path) in (None, before, after)

@@ -87,6 +87,8 @@ class Master:
         self.link.close(0)
         self.socket.close()
         self.context.term()
+        self.commands.mailbox.abandon()
+        self.progress.close()
         self._directory.cleanup()
 
     def _take_command(self, link: MasterLink, kind: int, number: int, body: bytes) -> bool:

@@ -25,7 +25,7 @@ FLOODING = 12
 FLOOD = (24, 64 * 1024)  # messages of each, and their bytes: less than may wait to be sent to one client
 WINDOW_BYTES = 1 << 20  # of the servers that are flooded; each message takes it twice
 STALLING = 2
-CROWD = 40
+CROWD = 64  # of which, with two masters, far more than are spare come to either
 SPARE_DESCRIPTORS = 8  # what is left of a master's when the crowd comes
 PATIENCE_S = 60.0
 
@@ -71,10 +71,17 @@ class Intruders:
 
     async def stall(self) -> None:
         """Ask for a lot and do not read: closed with 1013, since it would take memory without end."""
-        await asyncio.gather(*(self._stall(number) for number in NUMBERS[:STALLING]))
+        await self._wait(self._all_answer, "all masters to tell how many they have closed")
+        kicked = await asyncio.to_thread(self._kicked)  # before the first of them comes: later it may be gone again
+        await asyncio.gather(*(self._stall(number, kicked + STALLING) for number in NUMBERS[:STALLING]))
 
-    async def _stall(self, number: int) -> None:
-        kicked = await asyncio.to_thread(self._kicked)
+    async def _stall(self, number: int, kicked: int) -> None:
+        """Be one that does not read.
+
+        Args:
+            number: the client's.
+            kicked: how many the server will have closed when all are; only then may one read.
+        """
         code = 0
         try:
             async with connect(
@@ -86,7 +93,7 @@ class Intruders:
                 open_timeout=PATIENCE_S,
             ) as connection:
                 await connection.send(f"{number}:0:much")
-                await self._wait(lambda: self._kicked() >= kicked + STALLING, "those who do not read to be closed")
+                await self._wait(lambda: self._kicked() >= kicked, "those who do not read to be closed")
                 while True:
                     await connection.recv()
         except ConnectionClosed as closed:
@@ -94,6 +101,9 @@ class Intruders:
         self._account.ledger.closings.append(Closing(number, code, True))
         if code != 1013:
             self._account.broken.append(f"a client that did not read was closed with {code}")
+
+    def _all_answer(self) -> bool:
+        return len(self._server.report()["masters"]) == self._server.reactors
 
     def _kicked(self) -> int:
         return sum(int(master["slow_readers_closed"]) for master in self._server.report()["masters"])
