@@ -259,6 +259,8 @@ def run_target(target: str, is_attribute: bool, reached: Callable[[], bool]) -> 
             if not reached():  # where the module calls start() itself, it has served by now
                 server.start()
         else:
+            if Path(target).is_dir():
+                raise StartError(f"{target!r} is a folder; give a script, or module:attribute")
             if not Path(target).is_file():
                 raise StartError(f"there is no file {target!r}; give a script, or module:attribute")
             sys.path[0] = str(folder_of(Path(target)))
@@ -313,7 +315,15 @@ def find_server(target: str) -> Server:
         StartError: there is none.
     """
     module_name, _, attribute = target.partition(":")
-    return server_in(importlib.import_module(module_name), attribute)
+    if not all(name.isidentifier() for name in (*module_name.split("."), attribute)):
+        raise StartError(f"{target!r} is neither a script nor module:attribute, such as main:server")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):  # it is one that the app imports
+            raise
+        raise StartError(f"there is no module {error.name!r}, neither in {current_folder()} nor installed") from None
+    return server_in(module, attribute)
 
 
 def server_in(module: ModuleType, attribute: str) -> Server:

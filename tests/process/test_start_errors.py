@@ -153,7 +153,12 @@ TARGETS = {
     "missing.py": "there is no file 'missing.py'; give a script, or module:attribute",
     "module:server": "'server' in module 'module' is no Server: did you mean 'serve'?",
     "module:number": "'number' in module 'module' is no Server",
-    "nomodule:server": "nomodule:server failed before it reached start()",
+    "nomodule:server": "there is no module 'nomodule', neither in ",
+    "module.none:server": "there is no module 'module.none', neither in ",
+    ":server": "':server' is neither a script nor module:attribute, such as main:server",
+    "module:": "'module:' is neither a script nor module:attribute, such as main:server",
+    "..:server": "'..:server' is neither a script nor module:attribute, such as main:server",
+    ".": "'.' is a folder; give a script, or module:attribute",
 }
 
 
@@ -162,7 +167,17 @@ def test_target_that_is_no_server(target: str, line: str) -> None:
     with ServerProcess(GOOD) as server:
         server.write("module.py", "from zwoole import Server\nserve = Server()\nnumber = 7\n")
         server.command[2] = target
-        assert line in fails(server, 1).splitlines()[-1]
+        [said] = fails(server, 1).splitlines()
+        assert line in said
+
+
+def test_target_that_imports_what_is_not_there() -> None:
+    with ServerProcess(GOOD) as server:
+        server.write("module.py", "import nomodule\n")
+        server.command[2] = "module:server"
+        log = fails(server, 1)
+    assert "ModuleNotFoundError: No module named 'nomodule'" in log
+    assert log.endswith("zwoole: module:server failed before it reached start()\n")
 
 
 def test_module_and_attribute() -> None:
