@@ -1,14 +1,20 @@
 """The apps that the chaos suite serves. Each echoes; a message can carry an order for the callback beside it.
 
-A message is "client:number:order". Every connection is told its fd first. When a client's last callback began and
-ended is written to a file that outlives the worker: the journal.
+A message is "client:number:order". Every connection is told its fd first. When the callbacks of a client's last
+messages began and ended, where, and on which connection, is written to a file that outlives the worker: the journal.
 """
 
 from __future__ import annotations
 
 JOURNAL_CLIENTS = 256
+JOURNAL_MESSAGES = 16  # of each client
+JOURNAL_WORDS = 4  # of each message: when it began and ended, the worker's pid, the fd
 
-_HEAD = """
+_HEAD = f"""
+MESSAGES = {JOURNAL_MESSAGES}
+WORDS = {JOURNAL_WORDS}
+"""
+_HEAD += """
 import asyncio
 import mmap
 import os
@@ -23,9 +29,12 @@ with open("journal", "r+b") as file:
     journal = memoryview(mmap.mmap(file.fileno(), 0)).cast("d")
 
 
-def begin(data):
-    place = int(data.partition(":")[0]) * 2
+def begin(fd, data):
+    client, number, _ = data.split(":", 2)
+    place = (int(client) * MESSAGES + int(number) % MESSAGES) * WORDS
     journal[place] = time.monotonic()
+    journal[place + 2] = os.getpid()
+    journal[place + 3] = fd
     return place
 
 
@@ -55,7 +64,7 @@ _CALLBACKS = """
 
 @server.on("message")
 {kind} on_message(server, frame):
-    place = begin(frame.data)
+    place = begin(frame.fd, frame.data)
     {work}
     obey(frame.fd, frame.data)
     server.push(frame.fd, frame.data)
@@ -70,7 +79,7 @@ _HANDLER = """
 async def echo(ws):
     await ws.send(f"fd {ws.fd}")
     async for message in ws:
-        place = begin(message)
+        place = begin(ws.fd, message)
         obey(ws.fd, message)
         await ws.send(message)
         end(place)

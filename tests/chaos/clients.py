@@ -52,11 +52,23 @@ class Client:
         self._flood = flood
         self._random = random.Random(number)
         self._stopping = False
+        self._begun = 0
         self._begin()
 
     def stop(self) -> None:
         """Send nothing more; take what is still due, and leave."""
         self._stopping = True
+
+    def mark(self) -> tuple[int, int]:
+        """Return where it stands, for `is_past`."""
+        return self._begun, self._sent
+
+    def is_past(self, mark: tuple[int, int]) -> bool:
+        """Tell whether it has seen since then that its connection lives, by an answer to what it sent later, or has
+        seen the end of it.
+        """
+        begun, sent = mark
+        return self._begun != begun or self._sent - len(self._due) > sent
 
     async def run(self) -> None:
         """Talk until told to stop, or until a flood is over."""
@@ -71,7 +83,7 @@ class Client:
                     self._stopping = self._stopping or bool(self._flood[0])
             except ConnectionClosed as closed:
                 code = closed.rcvd.code if closed.rcvd else NO_CLOSE_FRAME
-                self._ledger.closings.append(Closing(self.number, code, bool(self._due)))
+                self._ledger.closings.append(Closing(self.number, code, self._sent - len(self._due)))
             except (OSError, InvalidHandshake, EOFError, TimeoutError) as error:
                 self._ledger.refused[type(error).__name__] += 1
                 await asyncio.sleep(0.02)
@@ -82,6 +94,7 @@ class Client:
 
     def _begin(self) -> None:
         """Have a new connection, on which nothing has been said."""
+        self._begun += 1
         self.connected = False
         self.troubled = False
         self._fd = 0

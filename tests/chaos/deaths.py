@@ -1,8 +1,10 @@
 """One death at a time: which connections it closes, and whether each of them had to be closed.
 
-Output leaves a worker within 2 ms, so its death may cost the connections whose callback was running, and those whose
-callback had ended so shortly before that the word of it may not have left. The apps keep a journal of both that
-outlives them.
+A worker's death may cost the connections whose callback was running, and those whose callback had ended so shortly
+before that the word of it may not have left. That is judged by order: what a worker sends a master leaves in the order
+in which it came about. So if a later callback of the same worker was answered over the same master, the word of all
+that had ended before has arrived, and none of these connections may be closed. The apps keep a journal that outlives
+them.
 """
 
 from __future__ import annotations
@@ -13,23 +15,32 @@ import random
 import struct
 import sys
 import time
+from typing import NamedTuple
 
 from tests.chaos.account import Account, Death
-from tests.chaos.apps import JOURNAL_CLIENTS
-from tests.chaos.clients import Client
+from tests.chaos.apps import JOURNAL_CLIENTS, JOURNAL_MESSAGES, JOURNAL_WORDS
+from tests.chaos.clients import OUTSTANDING, Client
+from tests.chaos.ledger import Closing
 from tests.process.server_process import ServerProcess
 from zwoole.shared.errors import ZwooleError
 
-RECENT_S = 0.02  # the few milliseconds: a flush and the way of its bytes, on cores that are shared
-WAITED_S = 0.2  # what a worker may have had to wait for a core
+JOURNAL = struct.Struct(f"{JOURNAL_CLIENTS * JOURNAL_MESSAGES * JOURNAL_WORDS}d")
 REST_S = 60.0
-SEEN_S = 0.1  # what clients take to see that they were closed
 KILLER = """
 import os, sys, time
 time.sleep(float(sys.argv[2]))
 print(time.monotonic())
 os.kill(int(sys.argv[1]), 9)
 """
+
+
+class Entry(NamedTuple):
+    """What the journal says of one message: when its callback began and ended, the worker's pid, the fd."""
+
+    began: float
+    ended: float
+    pid: int
+    fd: int
 
 
 class Deaths:
@@ -60,6 +71,16 @@ class Deaths:
         expected = self._server.workers + self._server.reactors
         return len(processes) == expected and all(process["ready"] for process in processes)
 
+    async def _all_see(self) -> None:
+        """Wait until every client has seen whether its connection lives."""
+        deadline = time.monotonic() + REST_S
+        marks = [client.mark() for client in self._clients]
+        while not all(client.is_past(mark) for client, mark in zip(self._clients, marks, strict=True)):
+            if time.monotonic() > deadline:
+                self._account.broken.append("a client has not seen whether its connection lives")
+                return
+            await asyncio.sleep(0.02)
+
     async def kill_one(self, judged: bool) -> None:
         """Kill one worker under load.
 
@@ -73,12 +94,12 @@ class Deaths:
         before = len(closings)
         killed, journal = await self._kill(pid)
         self._account.deeds["KILL"] += 1
-        if await self.rest():
-            await asyncio.sleep(SEEN_S)
+        await self.rest()
+        await self._all_see()
         if judged:
-            self._judge([(closing.client, closing.due) for closing in closings[before:]], journal, killed)
+            self._judge(pid, closings[before:], journal, killed)
 
-    async def _kill(self, pid: int) -> tuple[float, list[tuple[float, float]]]:
+    async def _kill(self, pid: int) -> tuple[float, list[list[Entry]]]:
         """Kill a worker; return when that was, and the journal at its end, before its clients have come back.
 
         Another process does it: between two turns of the clients' loop a quick worker has always answered everything.
@@ -97,30 +118,53 @@ class Deaths:
         said, _ = await killer.communicate()
         return float(said), journal
 
-    def _judge(self, closed: list[tuple[int, bool]], journal: list[tuple[float, float]], killed: float) -> None:
+    def _judge(self, pid: int, closed: list[Closing], journal: list[list[Entry]], killed: float) -> None:
         """Compare what was closed with what may be.
 
         Args:
-            closed: for each connection, its client's number and whether answers were due.
-            journal: for each client, when its last callback began and ended.
+            pid: the worker's.
+            closed: the connections that its death has closed.
+            journal: each client's entries, one for each of its last messages.
             killed: when the worker was killed.
         """
+        heard = self._heard(pid, closed, journal)
         ages = []
         without_cause = []
-        last = max((max(journal[client]) for client, _ in closed), default=killed)
-        # Where it had to wait for a core, the time between its last step and its end is none in which it could send.
-        end = last if killed - last < WAITED_S else killed
-        for client, due in closed:
-            began, ended = journal[client]
-            age = 0.0 if began > ended else max(end - ended, 0.0)
-            ages.append(age)
-            if age > RECENT_S:
-                without_cause.append((due, round(age, 3)))
+        for client in (closing.client for closing in closed):
+            last = max(journal[client])
+            ran = last.began > last.ended
+            ages.append(0.0 if ran else max(killed - last.ended, 0.0))
+            if not ran and (last.pid != pid or last.ended < heard[self._master(last.fd)]):
+                without_cause.append(client)
         self._account.measured.append(Death(len(closed), ages))
         # One callback may have been marked as begun and have died in front of its first instruction.
-        if len(without_cause) > 1 or not all(due for due, _ in without_cause):
-            self._account.broken.append(f"closed without a cause by one death (answers due, age): {without_cause}")
+        if len(without_cause) > 1:
+            self._account.broken.append(f"closed without a cause by one death: clients {without_cause}")
 
-    def _read_journal(self) -> list[tuple[float, float]]:
-        numbers = struct.unpack(f"{JOURNAL_CLIENTS * 2}d", (self._server.folder / "journal").read_bytes())
-        return list(zip(numbers[::2], numbers[1::2], strict=True))
+    def _heard(self, pid: int, closed: list[Closing], journal: list[list[Entry]]) -> list[float]:
+        """Return for each master when the last callback began of which it has certainly had word.
+
+        It has had word of all that ended on connections that live, and on the others of what was answered.
+        """
+        answered = {closing.client: closing.answered for closing in closed}
+        heard = [0.0] * self._server.reactors
+        for client, entries in enumerate(journal):
+            if client in answered:
+                last = answered[client]
+                entries = [entries[number % JOURNAL_MESSAGES] for number in range(max(last - OUTSTANDING, 0), last)]
+            for entry in entries:
+                if entry.pid == pid and entry.ended > entry.began:
+                    master = self._master(entry.fd)
+                    heard[master] = max(heard[master], entry.began)
+        return heard
+
+    def _master(self, fd: int) -> int:
+        return (fd - 1) % self._server.reactors
+
+    def _read_journal(self) -> list[list[Entry]]:
+        words = JOURNAL.unpack((self._server.folder / "journal").read_bytes())
+        entries = [
+            Entry(began, ended, int(pid), int(fd))
+            for began, ended, pid, fd in zip(*[iter(words)] * JOURNAL_WORDS, strict=True)
+        ]
+        return [entries[start : start + JOURNAL_MESSAGES] for start in range(0, len(entries), JOURNAL_MESSAGES)]

@@ -98,7 +98,7 @@ class Intruders:
                     await connection.recv()
         except ConnectionClosed as closed:
             code = closed.rcvd.code if closed.rcvd else NO_CLOSE_FRAME
-        self._account.ledger.closings.append(Closing(number, code, True))
+        self._account.ledger.closings.append(Closing(number, code, 0))
         if code != 1013:
             self._account.broken.append(f"a client that did not read was closed with {code}")
 

@@ -12,11 +12,11 @@ KNOWN_FDS = 80  # notes go to the last so many: some of them are gone, some belo
 
 @dataclass(frozen=True)
 class Closing:
-    """One connection that the server closed: whose, how, and whether answers were due on it."""
+    """One connection that the server closed: whose, how, and how many messages had been answered on it."""
 
     client: int
     code: int
-    due: bool
+    answered: int
 
 
 @dataclass
