@@ -41,7 +41,7 @@ class Refuse:
     """
 
     def __init__(self, status: int = 403, body: str = "", headers: Headers = ()) -> None:
-        if not 300 <= status <= 599:
+        if not isinstance(status, int) or not 300 <= status <= 599:
             raise ValueError(f"a refusal's status is from 300 to 599, not {status!r}")
         self.status = status
         self.body = body

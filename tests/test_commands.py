@@ -51,6 +51,30 @@ def in_thread(function: Callable[[], object]) -> Any:
     return results[0]
 
 
+async def forgotten() -> str:
+    return "text"
+
+
+def test_a_coroutine_is_no_message() -> None:
+    with Master() as master:
+        fd = master.connect()
+        for send in (lambda data: master.commands.push(fd, data), master.commands.broadcast):
+            with pytest.raises(TypeError, match="a message is str or bytes, not a coroutine: await it first"):
+                send(forgotten())
+
+
+@pytest.mark.parametrize("value", [{1, 2}, object(), 1 << 64, "\ud800"], ids=["set", "object", "2**64", "surrogate"])
+def test_what_cannot_travel_is_refused_with_the_name_of_what_it_was_to_be(value: object) -> None:
+    rule = "is made of None, numbers, str, bytes, lists and dicts: "
+    with Master() as master:
+        fd = master.connect()
+        with pytest.raises(TypeError, match=f"a connection's state {rule}"):
+            master.commands.set_state(fd, value)
+        with pytest.raises(TypeError, match=f"a message to a worker {rule}"):
+            master.commands.send_message(value, 0)
+        assert master.sent().others == []
+
+
 @pytest.mark.parametrize(
     ("data", "opcode", "body"),
     [

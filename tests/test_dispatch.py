@@ -198,6 +198,16 @@ def test_what_is_no_batch_is_an_error(master: Master, batch: list[bytes]) -> Non
 # What a plain callback returns.
 
 
+def test_a_close_callback_that_fails_closes_nothing_more(log: pytest.LogCaptureFixture) -> None:
+    with Master({"close": lambda *_: 1 // 0}) as master:
+        master.deliver(closing(fd := master.connect()))
+        sent = master.sent()
+        assert (sent.others, sent.acknowledged) == ([], [0])
+    assert [record.getMessage() for record in log.records] == [
+        f"the 'close' callback failed for fd {fd}, which is gone"
+    ]
+
+
 async def answer(*_: Any) -> None: ...
 
 
@@ -210,7 +220,8 @@ def test_a_callback_that_returns_a_coroutine_fails_and_says_once_what_to_do(
         for _ in range(3):
             master.deliver(opening(fd), message(fd, "a"), closing(fd))
         assert master.dispatcher.counts.failures == {event: 3}
-        assert (FAIL, fd, end(1011, "callback failed")) in master.sent().others
+        failed = [(FAIL, fd, end(1011, "callback failed"))] * 3
+        assert master.sent().others == ([] if event == "close" else failed)
     (record,) = log.records
     assert f"the '{event}' callback returned a coroutine" in record.getMessage()
     assert "write this one as `async def`" in record.getMessage()

@@ -13,8 +13,10 @@ thread, or in the flusher's while a callback goes on for long (flusher.py), with
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from time import monotonic, sleep
+from typing import NoReturn
 
 import msgpack
 
@@ -217,7 +219,7 @@ class Commands:
     def set_state(self, fd: int, value: object) -> bool:
         """See Server.set_state."""
         check_int("fd", fd)
-        packed: bytes = msgpack.packb(value)
+        packed = pack("a connection's state", value)
         if len(packed) > MAX_STATE_BYTES:
             raise ValueError(f"a connection's state has at most {MAX_STATE_BYTES} bytes packed, not {len(packed)}")
         if not self.flusher.is_own_thread():
@@ -237,7 +239,7 @@ class Commands:
     def send_message(self, message: object, worker_id: int) -> None:
         """See Server.send_message."""
         check_int("worker_id", worker_id)
-        packed: bytes = msgpack.packb(message)
+        packed = pack("a message to a worker", message)
         if len(packed) > self.pipe_queue_bytes:
             raise ValueError(
                 f"a message to a worker has at most {self.pipe_queue_bytes} bytes packed (pipe_queue_bytes)"
@@ -492,6 +494,31 @@ class Commands:
                 link.inbox.append(parts)
 
 
+def pack(what: str, value: object) -> bytes:
+    """Return a value of the app's as msgpack packs it.
+
+    Raises:
+        TypeError: it cannot be packed; the error says `what` it was to be.
+    """
+    try:
+        packed: bytes = msgpack.packb(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"{what} is made of None, numbers, str, bytes, lists and dicts: {error}") from None
+    return packed
+
+
+def refuse_message(data: object) -> NoReturn:
+    """Say why something is no message.
+
+    Raises:
+        TypeError: always.
+    """
+    if inspect.iscoroutine(data):
+        data.close()  # or Python warns, later, that it was never awaited
+        raise TypeError("a message is str or bytes, not a coroutine: await it first")
+    raise TypeError(f"a message is str or bytes, not {type(data).__name__}: encode it first, with json.dumps or so")
+
+
 def encode(data: object, opcode: int | None) -> tuple[bytes, int]:
     """Return a message's bytes and opcode: text for `str`, binary for anything else, unless `opcode` says.
 
@@ -504,7 +531,7 @@ def encode(data: object, opcode: int | None) -> tuple[bytes, int]:
     elif isinstance(data, bytes | bytearray | memoryview):
         body, natural = bytes(data), OP_BINARY
     else:
-        raise TypeError(f"a message is str or bytes, not {type(data).__name__}: encode it first, with json.dumps or so")
+        refuse_message(data)
     opcode = natural if opcode is None else opcode
     if opcode not in (OP_TEXT, OP_BINARY):
         raise ValueError(f"a message's opcode is OP_TEXT (1) or OP_BINARY (2), not {opcode!r}")

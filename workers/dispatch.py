@@ -199,12 +199,14 @@ class Dispatcher:
             log.error(words, fd, hint(error), exc_info=error)
         elif fd < 0:
             log.error("the %r callback failed%s", event, hint(error), exc_info=error)
+        elif event == "close":
+            log.error("the 'close' callback failed for fd %d, which is gone%s", fd, hint(error), exc_info=error)
         else:
             words = "the %r callback failed for fd %d, which is closed with 1011%s"
             log.error(words, event, fd, hint(error), exc_info=error)
         if event == "handshake":
             self._commands.answer_handshake(fd, Refuse(500, "the server could not decide"))
-        elif fd >= 0:
+        elif fd >= 0 and event != "close":
             self._commands.fail(fd, CLOSE_INTERNAL_ERROR, "callback failed")
 
     def _say_never_awaited(self, event: str, error: Exception) -> None:

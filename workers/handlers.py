@@ -8,7 +8,6 @@ own client and nobody else.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zwoole.shared.close_codes import CLOSE_ABNORMAL, CLOSE_NO_STATUS, CLOSE_NORMAL
 from zwoole.shared.errors import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from zwoole.shared.request import Request
-from zwoole.workers.commands import Commands, check_close
+from zwoole.workers.commands import Commands, check_close, refuse_message
 from zwoole.workers.link import MasterLink
 
 if TYPE_CHECKING:
@@ -234,12 +233,8 @@ def is_end_of(fd: int, error: BaseException) -> bool:
 
 async def _join(pieces: Iterable[Data] | AsyncIterable[Data]) -> Data | None:
     """Return one message of the pieces of an iterable, None where there are none."""
-    if inspect.iscoroutine(pieces):
-        pieces.close()  # or Python warns, later, that it was never awaited
-        raise TypeError("a message is str or bytes, not a coroutine: await it first")
     if not isinstance(pieces, Iterable | AsyncIterable) or isinstance(pieces, dict):  # a dict is surely a mistake
-        kind = type(pieces).__name__
-        raise TypeError(f"a message is str or bytes, not {kind}: encode it first, with json.dumps or so")
+        refuse_message(pieces)
     if isinstance(pieces, AsyncIterable):
         parts = [piece async for piece in pieces]
     else:
