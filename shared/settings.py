@@ -125,7 +125,11 @@ class Settings:
     max_memory: int = _setting(0, "bytes of resident memory over which a worker is replaced; 0: never", 0, 1 << 44)
     max_wait_time: float = _setting(10.0, "seconds that a graceful stop may take", 0.1, 3600)
     socket_buffer_size: int = _setting(
-        0, "bytes that may wait to be sent to one client; 0: the larger of 2 MiB and 2 x package_max_length", 0, 1 << 31
+        0,
+        "bytes that may wait to be sent to one client; no message is larger; 0: the larger of 2 MiB and 2 x "
+        "package_max_length",
+        0,
+        1 << 31,
     )
     slow_reader: str = _setting(
         "close",
@@ -193,7 +197,7 @@ class Settings:
         0,
         100_000,
     )
-    slow_callback_s: float = _setting(1.0, "seconds after which a callback is reported as slow; 0: never", 0, 3600)
+    slow_callback_s: float = _setting(1.0, "seconds after which a def callback is reported as slow; 0: never", 0, 3600)
     admin_port: int = _setting(0, "TCP port of the admin listener: /metrics, /healthz, /readyz; 0: none", 0, 65535)
     admin_host: str = _setting(
         "127.0.0.1", "IP address of the admin listener; one that other machines can reach needs admin_token"

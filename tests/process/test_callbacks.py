@@ -503,3 +503,29 @@ def test_lines_of_workers_are_whole() -> None:
             assert one.recv(PATIENCE_S) == two.recv(PATIENCE_S) == "done"
         assert sorted(set(server.lines())) == ["one line of worker 0", "one line of worker 1"]
         assert len(server.lines()) == 1000
+
+
+BLOCKS = """
+import time
+
+from zwoole import Server
+
+server = Server()
+
+
+@server.on("message")
+async def on_message(server, frame):
+    time.sleep(0.2)  # twice what asyncio lets pass
+
+
+server.start()
+"""
+
+
+def test_asyncio_logs_a_step_that_blocks() -> None:
+    with ServerProcess(BLOCKS) as server:
+        server.start({"PYTHONASYNCIODEBUG": "1"})
+        server.wait_ready()
+        with server.connect() as client:
+            client.send("a")
+            server.wait_log("WARNING Executing <Task")
