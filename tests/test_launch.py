@@ -153,6 +153,8 @@ def test_main_is_a_script_or_a_module(folder: Path) -> None:
         find_main(main)
     (folder / "app.py").touch()
     assert find_main(main) == (plans.SCRIPT, str(folder / "app.py"))
+    del main.__spec__  # as under pdb
+    assert find_main(main) == (plans.SCRIPT, str(folder / "app.py"))
     main.__spec__ = pytest.__spec__
     assert find_main(main) == (plans.RUN_MODULE, "pytest")
 

@@ -17,6 +17,7 @@ EXPLAIN = {
     "describe_exit",
     "describe_end",
     "awaited",
+    "_why_unheard",
     "explain",
     "look",
     "held_by",

@@ -275,3 +275,47 @@ def test_a_stop_does_not_wait_for_workers_that_have_never_been_ready(make: Make)
     assert not serving.killed
     assert (serving.identity, "stop", {}) in parts.told
     assert parts.stop.exit_code == 0
+
+
+# Starts that come to nothing are ended.
+
+
+def go_round(parts: Parts, child: Child, times: int) -> None:
+    """Look as often at a child whose silence does not count."""
+    for _ in range(times):
+        parts.crew._rounds._look_whether_it_hangs(child, child.started)
+
+
+def test_a_worker_that_turns_and_is_heard_by_no_master_is_ended(make: Make, log: pytest.LogCaptureFixture) -> None:
+    parts = make(boot_timeout=20)
+    worker = parts.worker(0)
+    parts.crew.greeted_by(worker, False)
+    go_round(parts, worker, 100)
+    assert not worker.killed, "it has not turned: another limit counts its time"
+    cast(Any, worker.turns).count = 1
+    go_round(parts, worker, 19)
+    assert not worker.killed
+    go_round(parts, worker, 1)
+    assert worker.killed == "it does not come to serve: no master has had its hello in 20 s (boot_timeout)"
+    assert f"{worker} is ended, it does not come to serve: no master has had its hello in 20 s" in log.text
+    parts.end(worker, -6)
+    assert worker.died_early
+
+
+@pytest.mark.parametrize("why", ["a master boots", "it serves", "any time", "it is debugged", "it is stopped"])
+def test_a_worker_that_is_not_to_blame_goes_on(make: Make, why: str) -> None:
+    parts = make(boot_timeout=0 if why == "any time" else 20)
+    worker, (master,) = parts.worker(0), parts.crew.of("master")
+    parts.crew.greeted_by(worker, False)
+    cast(Any, worker.turns).count = 1
+    go_round(parts, worker, 1)
+    if why == "a master boots":
+        master.ready_at = None
+    elif why == "it serves":
+        parts.ready(worker)
+    elif why == "it is debugged":
+        worker.debugged = True
+    elif why == "it is stopped":
+        worker.liveness.held = why
+    go_round(parts, worker, 1000)
+    assert not worker.killed

@@ -17,6 +17,7 @@ from zwoole.shared.turns import TurnCounter
 EARLY_DEATH_S = 1.0  # a worker that dies sooner after its hello counts as one that cannot serve
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
+INSPECT = "PYTHONINSPECT"  # has Python go on behind the end of the program, and ask a terminal what to do
 FIRST_NOTICE_S = 5.0  # a process that takes longer to start is spoken of in the log
 
 
@@ -39,6 +40,7 @@ class Child:
         max_age_s: seconds after its start at which it is to be replaced; 0: never.
         killed: why we have killed it, "" where we have not.
         sent: the signals that we have killed it with.
+        unheard_s: for how long its loop has turned while no master had its hello, in seconds.
         next_notice_s: seconds after its start at which it is said what it is still waited for.
         debugged: whether it said that a debugger traces it, so that it may take any time.
         leads_group: whether it leads a process group, or will when it has begun to run.
@@ -59,6 +61,7 @@ class Child:
     max_age_s: float = 0.0
     killed: str = ""
     sent: set[int] = field(default_factory=set)
+    unheard_s: float = 0.0
     next_notice_s: float = FIRST_NOTICE_S
     debugged: bool = False
     leads_group: bool = False
@@ -163,8 +166,9 @@ def spawn(
     command = [sys.executable, *interpreter_flags(), *run_module(room), *arguments]
     if leads_group:
         command.append("--lead-group")
+    environment = {name: value for name, value in os.environ.items() if name != INSPECT}
     with signals.held_back():
-        process = subprocess.Popen(command, pass_fds=inherited, stdin=stdin)
+        process = subprocess.Popen(command, pass_fds=inherited, stdin=stdin, env=environment)
     try:
         pidfd = os.pidfd_open(process.pid)
     except OSError:  # nobody would learn of its end

@@ -174,10 +174,11 @@ def find_main(main: ModuleType) -> tuple[str, str]:
     Raises:
         StartError: it came from none of them, so workers could not run it again.
     """
-    if main.__spec__ is not None and main.__spec__.name != "__main__":
-        return plans.RUN_MODULE, main.__spec__.name
+    spec = getattr(main, "__spec__", None)  # a debugger's `__main__` may have none
+    if spec is not None and spec.name != "__main__":
+        return plans.RUN_MODULE, spec.name
     file = Path(getattr(main, "__file__", None) or "<stdin>").absolute()
-    path = file if main.__spec__ is None else file.parent  # Python itself has run the `__main__.py` in it
+    path = file if spec is None else file.parent  # Python itself has run the `__main__.py` in it
     if not path.is_file() and not path.is_dir():
         raise StartError("start() needs a script that workers can run too: save it to a file and run that")
     return plans.SCRIPT, str(path)
@@ -315,7 +316,8 @@ def find_server(target: str) -> Server:
         StartError: there is none.
     """
     module_name, _, attribute = target.partition(":")
-    if not all(name.isidentifier() for name in (*module_name.split("."), attribute)):
+    is_path = module_name.endswith(".py") or not all(map(str.isidentifier, module_name.split(".")))
+    if is_path or not attribute.isidentifier():
         raise StartError(f"{target!r} is neither a script nor module:attribute, such as main:server")
     try:
         module = importlib.import_module(module_name)

@@ -122,6 +122,8 @@ def resolve(host: str, port: int) -> list[Address]:
         return [(socket.AF_INET6, ("::", port)), (socket.AF_INET, ("0.0.0.0", port))]
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError:  # two dots in a row, or a part of more than 63 characters
+        raise StartError(f"cannot listen on {host!r}: no host has such a name") from None
     except OSError as error:
         raise StartError(f"cannot listen on {host!r}: {error.strerror or error}") from None
     return list(dict.fromkeys((family, address) for family, *_, address in found))

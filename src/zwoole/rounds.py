@@ -66,10 +66,27 @@ class Rounds:
         why = child.liveness.look(now, self._settings.boot_timeout, self._settings.worker_timeout)
         if child.liveness.held and not held_before:
             log.warning("%s does not answer, and is left alone: %s", child, child.liveness.held)
+        why = why or self._why_unheard(child)
         if why:
             log.error("%s is ended, %s; its stacks:", child, why)
             child.abort(why)
             self._later(DUMP_S, lambda: self._end(child, why))
+
+    def _why_unheard(self, child: Child) -> str:
+        """Return why a worker is to be ended whose loop turns, but whose hello reaches no master, "" where it is not.
+
+        The app may have taken away its rights to the run directory. A master that is still to come is waited for.
+        """
+        limit = self._settings.boot_timeout
+        booting = any(master.ready_at is None for master in self._crew.of("master"))
+        waits = child.role == "worker" and child.ready_at is None and child.turns.read() and not child.liveness.held
+        if not limit or booting or not waits:
+            child.unheard_s = 0.0
+            return ""
+        child.unheard_s += ROUND_S
+        if child.unheard_s < limit:
+            return ""
+        return f"it does not come to serve: no master has had its hello in {limit:g} s (boot_timeout)"
 
     def _end(self, child: Child, why: str) -> None:
         if self._crew.children.get(child.pidfd) is child:

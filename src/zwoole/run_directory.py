@@ -372,6 +372,8 @@ def make_private(path: Path) -> None:
         status = path.lstat()
     except OSError as error:
         raise StartError(f"cannot make the run directory {path}: {error.strerror}") from None
+    if stat.S_ISLNK(status.st_mode):
+        raise StartError(f"the run directory {path} is a symbolic link, which is not followed")
     if not stat.S_ISDIR(status.st_mode):
         raise StartError(f"the run directory {path} is not a directory")
     if status.st_uid != os.getuid():

@@ -139,6 +139,8 @@ OPTIONS = {
     "no setting": (["--set", "worker_num"], USAGE, "--set takes NAME=VALUE, not 'worker_num'"),
     "port out of range": (["--port", "65536"], USAGE, "port must be from 0 to 65535, not 65536"),
     "no such host": (["--host", "no.such.host.invalid"], 1, "cannot listen on 'no.such.host.invalid'"),
+    "two dots": (["--host", "127.0.0..1"], 1, "cannot listen on '127.0.0..1': no host has such a name"),
+    "long name": (["--host", "a" * 64], 1, "no host has such a name"),
     "address of another machine": (["--host", "192.0.2.1"], 1, "this machine does not have that address"),
 }
 
@@ -155,6 +157,7 @@ TARGETS = {
     "module:number": "'number' in module 'module' is no Server",
     "nomodule:server": "there is no module 'nomodule', neither in ",
     "module.none:server": "there is no module 'module.none', neither in ",
+    "module.py:serve": "'module.py:serve' is neither a script nor module:attribute, such as main:server",
     ":server": "':server' is neither a script nor module:attribute, such as main:server",
     "module:": "'module:' is neither a script nor module:attribute, such as main:server",
     "..:server": "'..:server' is neither a script nor module:attribute, such as main:server",
@@ -232,6 +235,16 @@ def test_run_directory_that_is_a_file() -> None:
         server.start()
         assert server.wait() == EXIT_CANNOT_START
         assert server.log() == f"zwoole: the run directory {server.run_dir} is not a directory\n"
+
+
+def test_run_directory_that_is_a_symbolic_link() -> None:
+    with ServerProcess(GOOD) as server:
+        (server.folder / "real").mkdir(mode=0o700)
+        server.run_dir.symlink_to(server.folder / "real")
+        server.start()
+        assert server.wait() == EXIT_CANNOT_START
+        line = f"zwoole: the run directory {server.run_dir} is a symbolic link, which is not followed\n"
+        assert server.log() == line
 
 
 def test_run_directory_with_a_path_too_long() -> None:

@@ -365,3 +365,13 @@ def test_several_servers(serve: Serve) -> None:
         assert json.loads(zwoole(one, "status", "--json").stdout)["pid"] == left.process.pid
         assert zwoole(one, "stop").returncode == 0
         assert left.wait(1) == 0
+
+
+def test_an_inspecting_python_ends_its_workers_in_order_too() -> None:
+    """PYTHONINSPECT has Python ask what to do behind the end of its program: that is for who started the server."""
+    with ServerProcess(SYNC) as server:
+        server.start({"PYTHONINSPECT": "1"})
+        server.wait_ready()
+        server.stop()
+        assert "listening on" in server.log()
+        assert "exited with code" not in server.log()
