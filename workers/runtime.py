@@ -85,6 +85,7 @@ class Runtime:
         self._given = given
         self._epochs = epochs
         self._tables = tables
+        self._inherited = [identity(table) for table in tables]
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._commands = Commands(settings.reactor_num, settings.up_window_bytes)
         self._mailbox = self._commands.mailbox
@@ -108,6 +109,7 @@ class Runtime:
 
     def run(self, server: Server) -> None:
         """Be the worker that `server` describes; ends the process."""
+        self._end_if_descriptors_are_gone()
         self._server = server
         self._dispatcher = Dispatcher(server, server.callbacks, self._commands, self._settings.slow_callback_s)
         self._dispatcher.on_command = self._take_command
@@ -144,6 +146,18 @@ class Runtime:
         name_threads(waited_for())
         self.ended = True
         raise SystemExit(0)
+
+    def _end_if_descriptors_are_gone(self) -> None:
+        """End this worker if its app has closed our descriptors: the log's is among them, so stderr is told."""
+        if [identity(table) for table in self._tables] == self._inherited:
+            return
+        with open(2, "w", closefd=False) as stderr:
+            print(
+                f"zwoole: worker {self._slot} cannot serve: its app has closed descriptors that zwoole needs, as "
+                "os.closerange does; close only what the app has opened",
+                file=stderr,
+            )
+        os._exit(BOOT_FAILED)
 
     def loop_failed(self, error: BaseException) -> None:
         """End a worker whose loop was left by an exception: what it had begun cannot be trusted any more."""
@@ -415,6 +429,15 @@ class Runtime:
 def jittered(events: int) -> int:
     """Return a number at most a tenth off, so that workers started together are not replaced together."""
     return 0 if events == 0 else max(1, round(events * random.uniform(0.9, 1.1)))
+
+
+def identity(descriptor: int) -> tuple[int, int] | None:
+    """Return what a descriptor refers to, None if it is closed."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class AsyncLoop:

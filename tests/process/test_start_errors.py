@@ -604,3 +604,11 @@ def test_start_in_a_callback_of_the_supervisor(serve: Serve) -> None:
         assert client.recv(PATIENCE_S) == "served"
     assert server.log().count("start() was called while this process serves already") == 1
     assert server.stop() == 0
+
+
+@pytest.mark.parametrize("begin", [3, 5])
+def test_app_that_closes_descriptors_which_are_not_its_own(begin: int) -> None:
+    with ServerProcess(f"import os\nos.closerange({begin}, 1000)\n{textwrap.dedent(GOOD)}") as server:
+        log = fails(server, EXIT_BOOT_FAILED)
+    line = "zwoole: worker 0 cannot serve: its app has closed descriptors that zwoole needs, as os.closerange does; "
+    assert log.count(f"{line}close only what the app has opened\n") == 3
