@@ -24,10 +24,9 @@ from zwoole.reactor.router import Router
 from zwoole.reactor.slices import SLICE, Slices
 from zwoole.reactor.worker import WorkerLink
 from zwoole.shared.close_codes import CLOSE_GOING_AWAY
-from zwoole.shared.settings import Settings
+from zwoole.shared.settings import FINISH_SHARE, Settings
 
 STEP_S = 0.02  # how often it is looked whether a step is done
-FINISH_SHARE = 0.7  # of the time, that accepted messages may take before 1001 is sent anyway
 GOODBYE_SHARE = 0.5  # of the time that is left then, that clients have to answer it
 LINGER_S = 1.0
 LOOKS = 2000  # connections that are looked at in a step

@@ -72,7 +72,11 @@ class Handover:
         self._loop.serve_later(link)
 
     def retire(self, link: WorkerLink) -> None:
-        """Let a worker finish what it has; its connections go to its successor as they become free."""
+        """Let a worker finish what it has; its connections go to its successor as they become free.
+
+        Those of its handlers are closed one after the other, at equal distances within `handover_timeout`, so that
+        their clients do not all come back at once.
+        """
         link.active = False
         link.retiring = True
         self._router.forget_line(link)
@@ -89,8 +93,7 @@ class Handover:
                 else:
                     self._router.settle(connection)
 
-        Slices(self._loop, self._owned(link), leave)
-        self._outbound.drain_if_done(link)
+        Slices(self._loop, self._owned(link), leave, lambda: self._outbound.drain_if_done(link))
 
     def judge(self, link: WorkerLink) -> Verdict:
         """Return what becomes of a dead worker's events; its place is empty from here on."""

@@ -122,7 +122,7 @@ class Outbound:
         return True
 
     def drain_if_done(self, link: WorkerLink) -> None:
-        """Tell a retiring worker that nothing follows, once it has finished all that it had."""
+        """Tell a retiring worker that nothing follows, once that is so."""
         if link.may_drain():
             link.drained = True
             link.send_command(DRAIN, 0, b"")

@@ -30,7 +30,7 @@ from zwoole.shared.log import get_logger
 from zwoole.shared.progress import RING, ProgressMap
 from zwoole.shared.rundir import endpoint, endpoint_path, progress_path, remove
 from zwoole.shared.settings import Settings
-from zwoole.shared.wire import BYE, DRAIN, HELLO, PROTOCOL_VERSION, RINGS, SEND_MESSAGE, WELCOME
+from zwoole.shared.wire import BYE, DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, RINGS, SEND_MESSAGE, WELCOME
 
 LEAVE_S = 1.0  # a worker whose wire is closed has so long to end by itself, as one does that dies
 DISCONNECT_WAIT_S = 2.0  # an endpoint that has not seen its dead worker go by then will not
@@ -243,7 +243,7 @@ class Pool:
         for link in self.links:
             if link.ready and not link.drained:
                 link.drained = True
-                link.send_command(DRAIN, 0, b"")
+                link.send_command(DRAIN, END_NOW, b"")
                 link.flush()
 
     def close(self) -> None:
@@ -276,7 +276,9 @@ class Pool:
             link.writer.ring = link.memory.down
         elif kind == SEND_MESSAGE:
             self._pipes.send(link.slot.index, number, body)
-        elif kind != BYE:
+        elif kind == BYE:
+            link.drained = link.drained or link.retiring  # it may wait for its threads before it ends
+        else:
             return False
         return True
 

@@ -6,7 +6,7 @@ is 0, and messages wait parked on their connections.
 
 A link's life: made when its process starts; *ready* when it said hello; *active* when its slot's connections are its
 own; *retiring* when a successor is active and only coroutine handlers and unfinished events keep it; *drained* when
-it was told that nothing follows; *closed*.
+it was told that nothing follows, or has said so itself; *closed*.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class WorkerLink:
         ready: whether it said hello.
         active: whether its slot's connections are its own.
         retiring: whether a successor has taken its place.
-        drained: whether it was told that nothing follows.
+        drained: whether nothing follows: it was told so, or has said goodbye.
         deaf: whether nothing is read from it any more, since it is closed or not to be trusted.
         closed: whether the endpoint is closed; nothing comes or goes any more.
         served: whether it has finished an event.
@@ -197,8 +197,13 @@ class WorkerLink:
                 self.handlers -= 1
 
     def may_drain(self) -> bool:
-        """Tell whether a retiring worker has finished all that it will ever be sent."""
-        return self.retiring and not self.drained and self.handlers == 0 and self.window.places == 0
+        """Tell whether a retiring worker has been sent all that it will ever be.
+
+        It need not have finished that: a handler may keep the last message that it took long after its client has left.
+        """
+        if not self.retiring or self.drained or self.handlers > 0:
+            return False
+        return self.connections == 0 or self.window.places == 0
 
     def owes_credit(self) -> bool:
         """Tell whether the worker is to be told how much was dealt with, though nothing else goes down."""

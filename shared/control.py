@@ -2,7 +2,7 @@
 
 Supervisor to master: worker {slot, incarnation, pid, standby}, switch {incarnations}, places {number},
 stop {seconds, spread}, query {id, what, ...}, reopen_log {}.
-Supervisor to worker: masters {epochs}, retire {}, stop {}, reopen_log {}.
+Supervisor to worker: masters {epochs}, retire {}, end {}, stop {}, reopen_log {}.
 Master to supervisor: hello {role}, ready {incarnation}, served {incarnation}, kill {incarnation, why}, stopped {},
 answer {id, result}.
 Worker to supervisor: hello {role, debugged, changed}, recycle {reason, why}.

@@ -17,6 +17,7 @@ KIB = 1024
 MIB = 1024 * KIB
 
 MAX_WORKERS = 1024
+FINISH_SHARE = 0.7  # of `max_wait_time`, that what was accepted may take before it is cut short
 
 SECRETS = ("admin_token",)  # settings whose values are shown nowhere
 PATHS = ("log_file", "pid_file")
@@ -113,7 +114,8 @@ class Settings:
     close_timeout: float = _setting(10.0, "seconds to wait for a client's part of the close handshake", 0.05, 3600)
     handover_timeout: float = _setting(
         30.0,
-        "seconds for which a handler's connections may stay with a worker that was replaced; then: 1012",
+        "seconds over which a replaced worker's handlers have their connections closed with 1012, one after the other,"
+        " so that their clients do not all come back at once; only the last one has all of the time",
         0.1,
         3600,
     )

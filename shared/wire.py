@@ -34,7 +34,7 @@ OPEN = 1  # fd; bytes: packed [request record, state]; the state is what the han
 MESSAGE = 2  # fd; text or bytes: one whole message
 CLOSE = 3  # fd; bytes: packed [code, reason, initiator]
 WELCOME = 4  # number: the protocol version; bytes: packed settings of this link
-DRAIN = 6  # number: 0; nil. No event follows it
+DRAIN = 6  # number: 0, or 1: the worker is to end at once; nil. No event follows it
 ADOPT = 7  # fd; bytes: packed [request record, state]. A connection that another worker had
 BUFFER_FULL = 8  # fd; nil. What waits to be sent to it crossed the high mark
 BUFFER_EMPTY = 9  # fd; nil. It fell to the low mark again
@@ -63,6 +63,7 @@ BODY_INTEGER = 1
 BODY_TEXT = 2
 BODY_BYTES = 3
 
+END_NOW = 1  # the number of a DRAIN that waits for nothing that still runs
 ATTACH_BYTES = 32768  # payloads of this size or more travel as a part of their own
 MAX_BATCH_EVENTS = 1 << 20
 

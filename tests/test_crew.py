@@ -15,7 +15,9 @@ import pytest
 from tests.crew_parts import Parts
 from zwoole import crew as crew_module
 from zwoole.children import MAX_BACKOFF_S, Child
+from zwoole.crew import KILL_GRACE_S
 from zwoole.shared.errors import StartError
+from zwoole.shared.settings import FINISH_SHARE, Settings
 from zwoole.shared.signals import SUPERVISORS
 
 
@@ -146,6 +148,31 @@ def test_a_worker_that_is_to_end_and_does_by_one_more_signal_is_no_failure(
     log.clear()
     parts.end(worker, -number)
     assert (levels(log, worker), parts.events) == ([logging.INFO], [])
+
+
+@pytest.mark.parametrize("ends", ["by itself", "when told", "by a kill"])
+def test_a_replaced_worker_that_goes_on_is_told_to_end_and_is_killed_if_it_does_not(
+    parts: Parts, log: pytest.LogCaptureFixture, ends: str
+) -> None:
+    worker = parts.worker(1)
+    parts.crew.scale(to=1)
+    (told_s, tell), (killed_s, kill) = parts.due[-2:]
+    settings = Settings()
+    assert told_s == settings.handover_timeout + FINISH_SHARE * settings.max_wait_time
+    assert killed_s == settings.handover_timeout + settings.max_wait_time + KILL_GRACE_S
+    if ends == "by itself":
+        parts.end(worker, 0)
+    tell()
+    told = [kind for identity, kind, _ in parts.told if identity == worker.identity]
+    if ends == "by itself":
+        assert "end" not in told
+        return
+    assert told[-2:] == ["retire", "end"]
+    assert f"{worker} has had its time after it was replaced: what still runs there is cancelled" in log.text
+    if ends == "when told":
+        parts.end(worker, 0)
+    kill()
+    assert (worker.killed != "") == (ends == "by a kill")
 
 
 @pytest.mark.parametrize("status", [-signal.SIGKILL, -signal.SIGSEGV, 1])

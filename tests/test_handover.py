@@ -11,7 +11,7 @@ from tests.reactor_parts import Client, Reactor
 from zwoole.reactor import slices
 from zwoole.reactor.connection import OPEN as STAGE_OPEN
 from zwoole.shared.frames import build_frame
-from zwoole.shared.wire import ADOPT, CLOSE, MESSAGE, OPEN
+from zwoole.shared.wire import ACK, ADOPT, CLOSE, MESSAGE, OPEN
 
 
 @pytest.fixture
@@ -221,3 +221,54 @@ def test_the_log_says_how_many_connections_a_death_closes(
     log.clear()
     actor_at(reactor, 0, stories).die()
     assert "has ended" not in log.text
+
+
+def test_a_handler_that_keeps_a_message_does_not_keep_its_worker_when_its_client_has_left(
+    reactor: Reactor, stories: dict[int, Story]
+) -> None:
+    before = actor_at(reactor, 0, stories)
+    client = client_of(reactor, stories, before)
+    fd = client.connection.fd
+    client.connection.handler = True
+    before.link.handlers += 1
+    before.begin(fd)
+    before.finish(fd)
+    before.flush()
+    client.send_message(b"kept")
+    actor_at(reactor, 0, stories)
+    reactor.turn()
+    before.take()
+    assert not before.drained, "its client is there"
+    client.send_close()
+    reactor.pass_time(4.0)
+    before.take()
+    kept, close = before.lanes[fd]
+    assert (kept.kind, close.kind) == (MESSAGE, CLOSE)
+    before.worker.writer.add_integer(ACK, close.sequence, 1)
+    before.flush()
+    reactor.turn()
+    before.take()
+    assert before.drained
+
+
+def test_the_connections_of_handlers_are_closed_one_after_the_other(
+    reactor: Reactor, stories: dict[int, Story]
+) -> None:
+    """At equal distances within `handover_timeout`, so that their clients do not all come back at once."""
+    before = actor_at(reactor, 0, stories)
+    clients = [client_of(reactor, stories, before) for _ in range(4)]
+    for client in clients:
+        client.connection.handler = True
+        before.link.handlers += 1
+        before.begin(client.connection.fd)
+        before.finish(client.connection.fd)
+    before.flush()
+    reactor.turn()
+    actor_at(reactor, 0, stories)
+    left = []
+    for part in range(1, 5):
+        reactor.pass_time(reactor.settings.handover_timeout / 4 - (0.2 if part == 1 else 0.0))
+        left.append(sum(client.connection.stage == STAGE_OPEN for client in clients))
+    reactor.pass_time(1.0)
+    assert left == [4, 3, 2, 1]
+    assert [client.connection.close_code for client in clients] == 4 * [1012]

@@ -15,7 +15,7 @@ from tests.reactor_parts import Reactor
 from zwoole.reactor.outbound import EVENTS_PER_TURN
 from zwoole.reactor.pool import BOOT_S, LEAVE_S, Pool
 from zwoole.shared.rundir import endpoint, endpoint_path, progress_path
-from zwoole.shared.wire import PUSH, BatchWriter
+from zwoole.shared.wire import BYE, PUSH, BatchWriter
 
 
 @pytest.fixture
@@ -163,6 +163,23 @@ def test_a_worker_that_leaves_its_wire_is_ended_unless_it_ends_by_itself(
     assert house.kills == [(7, "it has left its wire to the master")]
     house.reactor.pass_time(LEAVE_S + 0.1)
     assert len(house.kills) == 1
+
+
+def test_a_replaced_worker_that_has_said_goodbye_may_wait_for_its_threads(
+    house: House, worker: subprocess.Popen[bytes], run_dir: Path
+) -> None:
+    house.pool.expect(0, 7, worker.pid, standby=False)
+    house.pool.links[0].retiring = True
+    fate = house.pool._fates[7]
+    with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+        peer.connect(endpoint(house.run_dir, 7, 1))
+        writer = BatchWriter()
+        writer.add(BYE, 0)
+        peer.send(bytes(writer.take(0, 0)[0]))
+        wait_for(lambda: house.turned() and house.pool.links[0].drained, "its goodbye to be read")
+    wait_for(lambda: house.turned() and fate.disconnected, "the disconnect")
+    house.reactor.pass_time(LEAVE_S + 0.1)
+    assert house.kills == []
 
 
 def test_the_last_batch_of_a_dead_worker_is_carried_out_in_several_turns_before_it_is_judged(

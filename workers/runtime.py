@@ -23,7 +23,7 @@ from zwoole.shared.log import boot_trace_of, flush, get_logger, reopen
 from zwoole.shared.rundir import control_address
 from zwoole.shared.settings import Settings
 from zwoole.shared.turns import TurnCounter
-from zwoole.shared.wire import BYE, DRAIN, HELLO, PROTOCOL_VERSION, WELCOME
+from zwoole.shared.wire import BYE, DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, WELCOME
 from zwoole.workers.background import Tasks, end_executor, name_threads, waited_for, watch_threads
 from zwoole.workers.commands import Commands
 from zwoole.workers.dispatch import Dispatcher, check_result, hint
@@ -39,6 +39,7 @@ BOOT_FAILED = 3  # exit code of a worker whose app or `worker_start` failed
 BATCHES_PER_TURN = 16
 SLEEP_S = 1.0  # the supervisor sees by it that the loop turns
 NEVER = float("inf")
+IDLE_LOOK_S = 0.02  # how often a worker that is to end looks whether its callbacks have finished
 GOODBYE_S = 1.0  # how long the last batch has to leave
 LOOP_FAILED = 1  # exit code of a worker whose loop an exception has ended
 NO_CONNECTION = -1
@@ -100,6 +101,7 @@ class Runtime:
         self._links: list[MasterLink] = []
         self._control: zmq.Socket[bytes]
         self._stopping = False
+        self._drained: set[MasterLink] = set()  # those on which no event follows
         self._retire_due = False
         self._linger_s = GOODBYE_S
         self._recycle: tuple[str, str] | None = None  # why this worker is to be replaced: as it is counted, in words
@@ -181,6 +183,8 @@ class Runtime:
             if self._new_epochs is not None:
                 for link in self.follow_masters():
                     poller.register(link.descriptor, select.EPOLLIN)
+            if self.is_drained():
+                self._stopping = True
             if not self.stopping and not any(link.readable() for link in self._links):
                 poller.poll(self.recorder.turn(SLEEP_S))
         self._take_batches()
@@ -299,8 +303,17 @@ class Runtime:
 
     @property
     def stopping(self) -> bool:
-        """Whether the worker is to stop: the supervisor or the master said so."""
+        """Whether the worker is to stop now, whatever still runs."""
         return self._stopping
+
+    def is_drained(self) -> bool:
+        """Tell whether no master has anything more for this worker: it ends when its callbacks have.
+
+        A master that has never welcomed this worker has nothing for it: it came when this one had been replaced.
+        """
+        if not self._drained or self._new_epochs is not None:
+            return False
+        return all(link in self._drained or not link.ready for link in self._links)
 
     def obey(self) -> None:
         """Take the supervisor's messages, show it that the loop turns, and tell it where this worker is worn."""
@@ -315,6 +328,9 @@ class Runtime:
                 self._commands.masters_ended = True
             elif message["type"] == "retire":
                 self._begin_to_retire()
+            elif message["type"] == "end":
+                self._begin_to_retire()
+                self._stopping = True
             elif message["type"] == "masters":
                 self._masters_changed(message["epochs"])
             elif message["type"] == "reopen_log":
@@ -404,7 +420,8 @@ class Runtime:
             self._welcomed(link, body)
         elif kind == DRAIN:
             self._begin_to_retire()  # the supervisor's word of it may come later
-            self._stopping = True
+            self._drained.add(link)
+            self._stopping = self._stopping or number == END_NOW
         else:
             return False
         return True
@@ -448,6 +465,7 @@ class AsyncLoop:
         self._flushing = False
         self._recording = False
         self._stop = asyncio.Event()
+        self._ending = False
         self._retired: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
         self._scheduler: Scheduler
@@ -566,12 +584,22 @@ class AsyncLoop:
             self._retired = self._loop.create_task(self._tell("retire"), name="retire")
         if runtime.stopping:
             self._stop.set()
+        elif not self._ending and runtime.is_drained():
+            self._ending = True
+            self._end_when_idle()
         if again:
             self._loop.call_soon(self._read)
         self._flush_soon()
         if not self._recording:
             self._recording = True
             self._loop.call_later(RECORD_S, self._record)
+
+    def _end_when_idle(self) -> None:
+        """Stop when every callback has finished; handlers that still run are cancelled then."""
+        if self._scheduler.busy():
+            self._loop.call_later(IDLE_LOOK_S, self._end_when_idle)
+        else:
+            self._stop.set()
 
     def _record(self) -> None:
         """Write the counters, and again later as long as callbacks go on."""

@@ -35,13 +35,14 @@ from zwoole.shared import memory
 from zwoole.shared.errors import StartError
 from zwoole.shared.log import get_logger
 from zwoole.shared.rundir import forget_failures, remove_all
-from zwoole.shared.settings import MAX_WORKERS, Settings
+from zwoole.shared.settings import FINISH_SHARE, MAX_WORKERS, Settings
 from zwoole.shared.turns import TURNS_BYTES, TurnCounter
 
 EXIT_CANNOT_START = 1
 EXIT_BOOT_FAILED = 3
 
 BOOT_TRIES = 3
+KILL_GRACE_S = 1.0  # beyond the time that an end may take, before what is left is killed
 MAX_WAITING = 100  # reloads asked for while one is under way
 RELOAD = "reload"
 MASTER = -1  # stands for the masters among the worker slots where failures are counted
@@ -527,11 +528,21 @@ class Crew:
         """Tell a worker that its place is taken; give it the time to finish, and no more."""
         child.retiring = True
         self._tell(child.identity, "retire")
-        patience = self._settings.handover_timeout + self._settings.max_wait_time
-        self._later(patience, lambda: self._end_patience(child))
+        handover_s, end_s = self._settings.handover_timeout, self._settings.max_wait_time
+        self._later(handover_s + FINISH_SHARE * end_s, lambda: self._end(child))
+        self._later(handover_s + end_s + KILL_GRACE_S, lambda: self._end_patience(child))
+
+    def _end(self, child: Child) -> None:
+        """Have a replaced worker cancel what still runs; it has as much time for its end then as at a stop."""
+        if self._is_there(child) and not self.stopping:
+            log.warning("%s has had its time after it was replaced: what still runs there is cancelled", child)
+            self._tell(child.identity, "end")
+
+    def _is_there(self, child: Child) -> bool:
+        return self.children.get(child.pidfd) is child
 
     def _end_patience(self, child: Child) -> None:
-        if child.pidfd in self.children and self.children[child.pidfd] is child:
+        if self._is_there(child):
             log.warning("%s did not finish in time after it was replaced: killed", child)
             child.kill("it did not finish in time after it was replaced")
 

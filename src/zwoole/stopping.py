@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from zwoole.crew import Crew
+from zwoole.crew import KILL_GRACE_S, Crew
 from zwoole.notify import STOPPING, Notifier
 from zwoole.shared.log import get_logger
 from zwoole.shared.settings import Settings
@@ -14,7 +14,6 @@ from zwoole.shared.settings import Settings
 EXIT_OK = 0
 EXIT_FORCED = 4
 
-KILL_GRACE_S = 1.0  # beyond the time a stop may take, before what is left is killed
 STOPS = "the server stops"
 SECOND_SIGNAL_S = 1.0  # a wrapper that forwards a signal sends it twice at once; a person waits
 

@@ -8,11 +8,13 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.process.conftest import Serve
+from tests.process.raw_client import TEXT, RawClient
 from tests.process.server_process import ZWOOLE, ServerProcess
 from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole import control_client
@@ -308,3 +310,150 @@ def test_a_setting_that_the_file_has_changed_needs_a_restart(serve: Serve) -> No
     server.reload()
     assert server.log().count(f"needs a restart: {', '.join(changes)}") == 1
     assert "new" not in server.log().replace("new worker(s)", "")
+
+
+STAYING = """
+import asyncio
+import os
+from pathlib import Path
+from zwoole import Server
+
+server = Server()
+
+async def run_beside():
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("task ended", os.getpid())
+
+@server.on("worker_start")
+async def on_worker_start(server, worker_id):
+    server.beside = asyncio.create_task(run_beside())
+
+@server.handler("/stays")
+async def stays(ws):
+    await ws.send(str(os.getpid()))
+    async for message in ws:
+        print("handler runs", ws.fd)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.01)
+            print("handler cancelled", ws.fd, ws.close_code)
+            raise
+
+@server.handler("/echo")
+async def echo(ws):
+    async for message in ws:
+        await ws.send(f"{message} {os.getpid()}")
+
+@server.on("message")
+async def on_message(server, frame):
+    if frame.data == "exit":
+        raise SystemExit
+    print("callback runs", frame.fd)
+    try:
+        while not Path(frame.data).exists():
+            await asyncio.sleep(0.01)
+        server.push(frame.fd, "finished")
+    except asyncio.CancelledError:
+        print("callback cancelled", frame.fd)
+        raise
+
+@server.on("worker_stop")
+def on_worker_stop(server, worker_id):
+    print("worker ended", os.getpid())
+
+server.start()
+"""
+NEVER_S = 3600.0  # what would take so long does not happen in a test
+
+
+def replace(server: ServerProcess, how: str, pid: int) -> None:
+    """Have the worker with this number replaced, or given up."""
+    if how == "reload":
+        server.reload()
+    elif how == "SIGTERM":
+        os.kill(pid, signal.SIGTERM)
+    elif how == "SystemExit":
+        with server.connect() as client:
+            client.send("exit")
+    elif how == "fewer":
+        assert control_client.request(server.run_dir, "workers", by=-1) == {"worker_num": 1}
+    else:
+        assert how == "max_request"
+        wait_for(lambda: server_of_next(server) != pid, "a successor that serves new connections")
+
+
+def server_of_next(server: ServerProcess) -> int:
+    """Return the number of the worker that a new connection is given to."""
+    with server.connect("/echo") as client:
+        client.send("a message")
+        return int(str(client.recv(PATIENCE_S)).split()[-1])
+
+
+@pytest.mark.parametrize("client", ["stays", "leaves"])
+@pytest.mark.parametrize("how", ["reload", "SIGTERM", "SystemExit", "max_request", "fewer"])
+def test_a_handler_that_still_runs_is_cancelled_when_its_worker_ends(serve: Serve, how: str, client: str) -> None:
+    """When its connections have been closed, at once; it cleans up, and its worker ends in good order."""
+    times = {"handover_timeout": 1.0 if client == "stays" else NEVER_S, "max_wait_time": NEVER_S}
+    settings = {"max_request": 20} if how == "max_request" else {}
+    with ExitStack() as clients:
+        server = serve(STAYING, workers=2 if how == "fewer" else 1, **times, **settings)
+        last = server.pids("worker")[-1]
+        peers = [clients.enter_context(server.connect("/stays")) for _ in range(server.workers)]
+        (peer,) = (peer for peer in peers if peer.recv(PATIENCE_S) == str(last))
+        peer.send("stay")
+        wait_for(lambda: "handler runs" in server.output(), "the handler to run")
+        if client == "leaves":
+            peer.close(4000)
+        replace(server, how, last)
+        server.wait_line(f"worker ended {last}")
+        server.wait_line(f"task ended {last}")
+        wait_for(lambda: last not in server.pids("worker"), "the end of its process")
+        code = 1012 if client == "stays" else 4000
+        assert [line.split()[-1] for line in server.lines() if "handler cancelled" in line] == [str(code)]
+        wait_for(lambda: peer.close_code == code, f"the connection to be closed with {code}")
+    assert "] ERROR" not in server.log()
+
+
+@pytest.mark.parametrize("reactors", [1, 2])
+def test_what_still_runs_with_one_master_is_not_cut_short_since_another_has_nothing_left(
+    serve: Serve, reactors: int
+) -> None:
+    server = serve(STAYING, reactor_num=reactors, handover_timeout=NEVER_S)
+    (before,) = server.pids("worker")
+    with server.connect() as called, server.connect("/echo") as handled:
+        called.send("go")
+        handled.send("a")
+        assert handled.recv(PATIENCE_S) == f"a {before}"
+        wait_for(lambda: "callback runs" in server.output(), "the callback to run")
+        server.reload()
+        for text in ("b", "c", "d"):
+            handled.send(text)
+            assert handled.recv(PATIENCE_S) == f"{text} {before}"
+        server.write("go", "")
+        assert called.recv(PATIENCE_S) == "finished"
+        handled.send("e")
+        assert handled.recv(PATIENCE_S) == f"e {before}"
+    server.wait_line(f"worker ended {before}")
+
+
+@pytest.mark.parametrize("what", ["callback", "handler"])
+def test_what_does_not_finish_is_cancelled_when_the_time_of_its_worker_is_over(serve: Serve, what: str) -> None:
+    """An `async def` callback; a handler whose client does not answer the server's goodbye."""
+    no_kill = f"import zwoole.crew\nzwoole.crew.KILL_GRACE_S = {NEVER_S}\n"  # for the supervisor, which runs it too
+    server = serve(no_kill + STAYING, handover_timeout=0.1, max_wait_time=1.0, close_timeout=NEVER_S)
+    (before,) = server.pids("worker")
+    with RawClient(server.port) as client:
+        client.upgrade("/stays" if what == "handler" else "/")
+        client.send_frame(TEXT, b"never")
+        wait_for(lambda: f"{what} runs" in server.output(), "it to run")
+        server.reload()
+        wait_for(lambda: f"{what} cancelled" in server.output(), "it to be cancelled")
+        server.wait_line(f"worker ended {before}")
+        wait_for(lambda: before not in server.pids("worker"), "the end of its process")
+        code = 1011 if what == "callback" else 1012
+        assert client.read_frames()[-1].payload[:2] == code.to_bytes(2, "big")
+    assert f"(pid {before}) has had its time after it was replaced" in server.log()
+    assert "] ERROR" not in server.log()
