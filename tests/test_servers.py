@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zwoole import Control, servers
+from zwoole import Control, ControlFailed, servers
 from zwoole.run_directory import RunDirectory
 from zwoole.servers import LINK, all_of_them, announced, find
 from zwoole.shared import plan as plans
@@ -69,6 +69,50 @@ def test_of_several_one_must_be_named(start: Start, usual: Path) -> None:
         find(str(one), 81)
     with pytest.raises(StartError, match="no server is running in /elsewhere"):
         find("/elsewhere", 81)
+
+
+def raised(*args: object, **options: object) -> tuple[str, int]:
+    """Return what `Control` says of a server that it does not find, and the exit code."""
+    with pytest.raises(ControlFailed) as caught:
+        Control(*args, **options)  # type: ignore[arg-type]
+    return str(caught.value), caught.value.exit_code
+
+
+def test_control_raises_what_a_command_reports(
+    start: Start, usual: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that `except ControlFailed` catches the commonest error too."""
+    nowhere = f"no server is running (looked in {usual}; another place needs --run-dir)"
+    assert raised() == raised(port=9999) == (nowhere, 1)
+    assert raised("/elsewhere") == raised(Path("/elsewhere")) == ("no server is running in /elsewhere", 1)
+    assert raised("a\0b") == ("no server is running in a\0b", 1)
+    one, two = start(usual / "one", "one.py", "127.0.0.1:8080"), start(usual / "two", "two.py", "127.0.0.1:8081")
+    both = f"\n  one.py on 127.0.0.1:8080: --run-dir {one}\n  two.py on 127.0.0.1:8081: --run-dir {two}"
+    assert raised() == (f"several servers are running; say which, with --run-dir or --port:{both}", 1)
+    assert raised(port=80) == (f"no server listens on port 80; running:{both}", 1)
+    gone = usual / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert raised("../one") == ("the current folder is gone, so ../one is nowhere: give an absolute path", 1)
+
+
+def test_a_port_in_the_place_of_a_run_directory_is_seen(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "no server is running in a folder 9102; if that is a port, write port=9102, or --port 9102 for a command"
+    assert raised(9102) == raised("9102") == (said, 1)
+    monkeypatch.chdir(tmp_path)
+    start(tmp_path / "9102")
+    assert Control("9102").run_dir == tmp_path / "9102"
+
+
+def test_a_link_that_goes_at_this_moment_is_no_error(
+    usual: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server has ended since it was found."""
+    monkeypatch.setattr(servers, "running", lambda: [usual / f"{LINK}gone"])
+    assert all_of_them() == [usual / f"{LINK}gone"]
 
 
 def test_two_on_one_port_are_told_apart_by_their_directories(start: Start, usual: Path) -> None:

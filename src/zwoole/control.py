@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from pathlib import Path
 from typing import Any, TypedDict
 
 from zwoole import control_client, servers
 from zwoole.control_client import ControlFailed
-from zwoole.run_directory import NO_END, End
+from zwoole.run_directory import NO_END, End, exit_code
+from zwoole.shared.errors import StartError
 
 RELOAD_WAIT_S = 120.0
 STOP_WAIT_S = 60.0
 STOPPED = ("0", "")  # of `End.code`
-FORCED = "4"  # `stopping.EXIT_FORCED`; to import that takes long
-MAX_EXIT_CODE = 255
+FORCED = 4  # `stopping.EXIT_FORCED`; to import that takes long
 KICK_CODE = 1008
 LISTED = 1000  # connections of one master that are listed unless asked for more
 
@@ -42,7 +41,8 @@ class ConnectionList(TypedDict):
 
 
 class Control:
-    """Talks to the supervisor of a running server. All methods raise ControlFailed where it does not do as asked.
+    """Talks to the supervisor of a running server. All methods raise ControlFailed if it has ended, or does not do as
+    asked.
 
     Attributes:
         server: which server it is: its app, addresses, and run directory.
@@ -58,9 +58,12 @@ class Control:
             port: a port that it listens on.
 
         Raises:
-            StartError: there is none, or there are several.
+            ControlFailed: there is none, or there are several.
         """
-        self.server = servers.find(None if run_dir is None else str(run_dir), port)
+        try:
+            self.server = servers.find(None if run_dir is None else str(run_dir), port)
+        except StartError as error:
+            raise ControlFailed(str(error)) from None
         self.run_dir = self.server.run_dir
 
     def status(self) -> dict[str, Any]:
@@ -70,8 +73,7 @@ class Control:
 
     def reload(self) -> int:
         """Replace the workers by new ones that read the code again; return how many, once they serve."""
-        result = control_client.request(self.run_dir, "reload", timeout_s=RELOAD_WAIT_S)
-        return int(result.get("workers", 0))
+        return self._ask_number("workers", "reload", timeout_s=RELOAD_WAIT_S)
 
     def workers(self, number: int | None = None, *, by: int | None = None) -> int:
         """Have another number of workers, from 1 to 1024; return how many there are to be.
@@ -81,7 +83,7 @@ class Control:
             by: how many more, or fewer, in the place of a number.
         """
         fields = {name: value for name, value in (("to", number), ("by", by)) if value is not None}
-        return int(self._ask("workers", **fields)["worker_num"])
+        return self._ask_number("worker_num", "workers", **fields)
 
     def stop(self, drain: float = 0.0) -> int:
         """Stop in good order, wait for the end, and return the process id that it had.
@@ -94,7 +96,7 @@ class Control:
                 something had not finished in time and was killed.
         """
         with contextlib.closing(End(self.run_dir)) as end:
-            pid = int(self._ask("stop", drain=drain)["pid"])
+            pid = self._ask_number("pid", "stop", drain=drain)
             deadline = time.monotonic() + STOP_WAIT_S + drain
             while not end.has_come():
                 if time.monotonic() > deadline:
@@ -110,18 +112,28 @@ class Control:
 
     def kick(self, fd: int | None, code: int = KICK_CODE, reason: str = "") -> int:
         """Close one connection, or all for None; return how many were closed."""
-        return int(self._ask("kick", fd=fd, code=code, reason=reason)["clients"])
+        return self._ask_number("clients", "kick", fd=fd, code=code, reason=reason)
 
     def push(self, fd: int, message: str | bytes) -> bool:
         """Send a client a message, text for `str`; tell whether it is there."""
-        return bool(self._ask("push", fd=fd, data=message)["clients"])
+        return bool(self._ask_number("clients", "push", fd=fd, data=message))
 
     def broadcast(self, message: str | bytes) -> int:
         """Send all clients a message; return how many they are."""
-        return int(self._ask("push", fd=None, data=message)["clients"])
+        return self._ask_number("clients", "push", fd=None, data=message)
 
     def _ask(self, what: str, **fields: Any) -> Any:
         return control_client.request(self.run_dir, what, **fields)
+
+    def _ask_number(self, name: str, what: str, **fields: Any) -> int:
+        """Ask for something and return one number of the answer."""
+        result = self._ask(what, **fields)
+        try:
+            return int(result[name])
+        except (KeyError, TypeError, ValueError):
+            raise ControlFailed(
+                f"the answer of the server in {self.run_dir} could not be understood: it has no {name}"
+            ) from None
 
 
 def check_end(code: str) -> None:
@@ -134,13 +146,14 @@ def check_end(code: str) -> None:
         return
     if code == NO_END:
         raise ControlFailed("the server was killed, or failed, before it had stopped; its log may say why")
-    if code == FORCED:
+    number = exit_code(code)
+    if number == FORCED:
         raise ControlFailed(
             "the server stopped by force: what had not finished in time was killed; its log says what (exit code 4)",
-            int(code),
+            number,
         )
-    if re.fullmatch("[1-9][0-9]{0,2}", code) and int(code) <= MAX_EXIT_CODE:
-        raise ControlFailed(f"the server ended with exit code {code}; its log says why", int(code))
+    if number:
+        raise ControlFailed(f"the server ended with exit code {number}; its log says why", number)
     raise ControlFailed(
         "whether the server stopped in good order is not known: its lock file was removed or changed; its log says it"
     )

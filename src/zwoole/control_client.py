@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import zmq
 
+from zwoole.run_directory import End, exit_code
 from zwoole.shared import control
 from zwoole.shared.errors import ZwooleError
 from zwoole.shared.rundir import control_address
 
 TIMEOUT_S = 5.0
+LOOK_S = 0.05  # how often to look whether the server has ended
 
 
 class ControlFailed(ZwooleError):
-    """A running server did not answer, answered with an error, or has not stopped in good order.
+    """There is no such server, or it did not answer, answered with an error, or has not stopped in good order.
 
     Attributes:
         exit_code: what a command ends with by it; the server's, if that has ended with another code than 0.
@@ -26,29 +30,62 @@ class ControlFailed(ZwooleError):
         self.exit_code = exit_code
 
 
-def request(run_dir: Path, what: str, timeout_s: float = TIMEOUT_S, **fields: Any) -> Any:
-    """Ask the supervisor for something and return its result; wait for it at most `timeout_s`.
+def request(run_dir: Path, what: str, timeout_s: float | None = None, **fields: Any) -> Any:
+    """Ask the supervisor for something and return its result; wait for it at most `timeout_s`, or TIMEOUT_S.
 
     Raises:
-        ControlFailed: it did not answer in time, or with an error.
+        ControlFailed: there is no server, it ended before it answered, or it did not answer in time, or with an error.
     """
+    timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
+    try:
+        packed = control.pack("request", id=1, what=what, **fields)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise ControlFailed(f"this cannot be sent to a server: {error}") from None
+    if len(packed) > control.MAX_MESSAGE_BYTES:
+        raise ControlFailed(f"{len(packed)} bytes are more than the control socket takes")
+    with contextlib.closing(End(run_dir)) as end:
+        if end.has_come():
+            raise ControlFailed(f"no server is running in {run_dir}")
+        try:
+            data = _exchange(run_dir, packed, timeout_s, end)
+        except UnicodeEncodeError:  # of the address: a link to the run directory may have any name
+            raise ControlFailed(f"the run directory's path must be UTF-8, not {str(run_dir)!a}") from None
+        except zmq.ZMQError as error:
+            raise ControlFailed(f"the server in {run_dir} cannot be asked: {zmq.strerror(error.errno or 0)}") from None
+    try:
+        answer = control.unpack(data)
+    except control.ControlError as error:
+        raise ControlFailed(f"the answer of the server in {run_dir} could not be understood: {error}") from None
+    if "error" in answer:
+        raise ControlFailed(str(answer["error"]))
+    if "result" not in answer:
+        raise ControlFailed(f"the answer of the server in {run_dir} could not be understood: it has no result")
+    return answer["result"]
+
+
+def _exchange(run_dir: Path, packed: bytes, timeout_s: float, end: End) -> bytes:
+    """Send a request and return the answer, as long as the server lives."""
+    deadline = time.monotonic() + timeout_s
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     with context, context.socket(zmq.DEALER) as dealer:
         dealer.setsockopt(zmq.LINGER, 0)
-        try:
-            packed = control.pack("request", id=1, what=what, **fields)
-        except (OverflowError, TypeError, ValueError) as error:
-            raise ControlFailed(f"this cannot be sent to a server: {error}") from None
-        if len(packed) > control.MAX_MESSAGE_BYTES:
-            raise ControlFailed(f"{len(packed)} bytes are more than the control socket takes")
         dealer.connect(control_address(run_dir))
         dealer.send(packed)
-        if not dealer.poll(int(timeout_s * 1000)):
-            raise ControlFailed(f"the server in {run_dir} did not answer in {timeout_s:.0f} s")
-        try:
-            answer = control.unpack(dealer.recv())
-        except control.ControlError as error:
-            raise ControlFailed(f"the answer of the server in {run_dir} could not be understood: {error}") from None
-    if "error" in answer:
-        raise ControlFailed(str(answer["error"]))
-    return answer["result"]
+        while True:
+            left_s = deadline - time.monotonic()
+            has_ended = end.has_come()  # before the look for the answer, which may have been its last word
+            if dealer.poll(int(max(0.0, min(left_s, LOOK_S)) * 1000)):
+                return dealer.recv()
+            if has_ended:
+                _fail_ended(run_dir, exit_code(end.code()))
+            if left_s <= 0:
+                raise ControlFailed(f"the server in {run_dir} did not answer in {timeout_s:.0f} s")
+
+
+def _fail_ended(run_dir: Path, code: int | None) -> NoReturn:
+    """Say that a server has ended in the place of an answer; its exit code is None where it is not known."""
+    if not code:
+        raise ControlFailed(f"the server in {run_dir} has ended before it answered")
+    raise ControlFailed(
+        f"the server in {run_dir} has ended before it answered, with exit code {code}; its log says why", code
+    )

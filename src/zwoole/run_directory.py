@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import pwd
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -22,6 +23,7 @@ ROOM = "room"  # a file that is there for a moment only
 NO_END = "-"  # stands in the lock file, until there stands the exit code
 MOVED = "+"  # stands in a lock file that was removed, when the server has made another
 UNKNOWN = "?"  # stands in no lock file
+MAX_EXIT_CODE = 255
 END_WIDTH = 4  # so that writing it takes no room that was not there before
 
 RUN = Path("/run")  # where root's run directories are; it is emptied when the machine starts
@@ -283,7 +285,7 @@ def opened(path: Path) -> int:
     """Open the lock file of a run directory; -1 where there is none that can be opened."""
     try:
         return open_lock(path / LOCK)
-    except OSError:
+    except (OSError, ValueError):  # such as a NUL in the path
         return -1
 
 
@@ -335,6 +337,11 @@ class End:
     def close(self) -> None:
         """Close the lock file."""
         self._lock = replaced(self._lock, -1)
+
+
+def exit_code(code: str) -> int | None:
+    """Return the exit code that `End.code` tells; None where it tells none."""
+    return int(code) if re.fullmatch("0|[1-9][0-9]{0,2}", code) and int(code) <= MAX_EXIT_CODE else None
 
 
 def is_same_file(descriptor: int, path: Path) -> bool:

@@ -59,8 +59,16 @@ def find(run_dir: str | None, port: int | None = None) -> Running:
     if run_dir is not None:
         path = Path(run_dir)  # relative, it would be nowhere if the current folder is gone
         if not is_running(path):
+            if run_dir.isascii() and run_dir.isdigit():
+                raise StartError(
+                    f"no server is running in a folder {run_dir}; if that is a port, write port={run_dir}, or --port"
+                    f" {run_dir} for a command"
+                )
             raise StartError(f"no server is running in {run_dir}")
-        found = [read(path.absolute())]
+        try:
+            found = [read(path.absolute())]
+        except FileNotFoundError:
+            raise StartError(f"the current folder is gone, so {run_dir} is nowhere: give an absolute path") from None
     else:
         found = [read(path) for path in all_of_them()]
         if not found:
@@ -86,7 +94,10 @@ def all_of_them() -> list[Path]:
     """Return the run directories of this user's servers, those included that a link leads to."""
     found: dict[Path, None] = {}
     for path in running():
-        found[path.readlink() if path.is_symlink() else path] = None
+        try:
+            found[path.readlink()] = None
+        except OSError:  # it is no link, or was removed a moment ago
+            found[path] = None
     return list(found)
 
 

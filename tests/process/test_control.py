@@ -138,6 +138,41 @@ def test_malformed_messages_are_answered_and_end_nothing(serve: Serve) -> None:
         Control(server.run_dir).workers(by=-1)
 
 
+SLOW = """
+    import os
+    import time
+    from zwoole import Server
+
+    server = Server()
+
+    while os.path.exists("wait"):
+        print("importing", flush=True)
+        time.sleep(0.01)
+
+    @server.on("message")
+    def on_message(server, frame):
+        pass
+
+    server.start()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_reload_ends_with_the_server(serve: Serve, number: signal.Signals) -> None:
+    """Or it would wait for two minutes for the answer of a server that is gone."""
+    server = serve(SLOW)
+    server.write("wait", "")
+    command = [str(ZWOOLE), "reload", "--run-dir", str(server.run_dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reload:
+        server.wait_line("importing")
+        server.send_signal(number)
+        server.wait()
+        out, err = reload.communicate(timeout=PATIENCE_S)
+    assert (reload.returncode, out) == (1, "")
+    assert err.endswith(f"zwoole: the server in {server.run_dir} has ended before it answered\n")
+    server.assert_nothing_left()
+
+
 def test_restarts_are_counted(serve: Serve) -> None:
     server = serve(APP)
     for role in ("worker", "master"):

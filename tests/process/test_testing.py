@@ -117,6 +117,28 @@ def test_an_app_that_does_not_start_says_why(tmp_path: Path, source: str, code: 
     assert not server.folder.exists()
 
 
+def test_the_end_of_a_server_that_does_not_boot_is_noticed(tmp_path: Path) -> None:
+    """Though it ends before it has answered; the patience of `serve` is longer than this test's."""
+    (tmp_path / "app.py").write_text(
+        "from zwoole import Server\n"
+        "server = Server()\n"
+        "server.on('message', lambda server, frame: None)\n"
+        "server.on('worker_start', lambda server: 1 / 0)\n"
+        "server.start()\n"
+    )
+    source = (
+        "from zwoole import testing\n"
+        "testing.START_S = testing.ANSWER_S = 3600.0\n"
+        "try:\n"
+        "    testing.serve('app.py', worker_num=1).__enter__()\n"
+        "except testing.ServerFailed as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", source]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+    assert done.stdout.startswith("the server did not start but ended with code 3; its log:\n")
+
+
 def test_a_bad_end_is_an_error_with_the_log() -> None:
     server = serve(EXAMPLES / "echo.py", worker_num=1)
     with pytest.raises(ServerFailed, match=r"ended with code -9; its log:[^$]*listening on"), server:

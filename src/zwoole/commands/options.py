@@ -41,7 +41,7 @@ def control_of(run_dir: str | None, port: int | None, as_json: bool) -> Control:
     """Return the server that is meant, after it was named on stderr: before anything is done to it.
 
     Raises:
-        StartError: there is none, or there are several.
+        ControlFailed: there is none, or there are several.
     """
     control = Control(run_dir, port=port)
     if not as_json:
