@@ -38,6 +38,23 @@ def _token(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    """Return a host.
+
+    Raises:
+        ValueError: it is a URL, or has a port.
+    """
+    bare = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://", "", text).partition("/")[0]
+    if bare.startswith("["):  # an IPv6 address, as URLs have it
+        bare = bare[1:].partition("]")[0]
+    elif bare.count(":") == 1:
+        bare = bare.partition(":")[0]
+    if bare != text:
+        bare = bare or "0.0.0.0"  # ":8080" has no host: elsewhere that stands for all addresses
+        raise ValueError(f"is a name or an address, without scheme and port: write {bare!r}, not {text!r}")
+    return text
+
+
 def _setting(
     default: Any,
     doc: str,
@@ -58,6 +75,7 @@ class Settings:
         "127.0.0.1",
         "address to listen on: an IPv4 or IPv6 address or a host name; `0.0.0.0`: all IPv4 addresses; `::`: all IPv6"
         " and IPv4 addresses",
+        each=_host,
     )
     port: int = _setting(8080, "TCP port to listen on; 0 takes a free one", 0, 65535)
     worker_num: int = _setting(min(cpus.usable(), MAX_WORKERS), "worker processes", 1, MAX_WORKERS)
@@ -202,7 +220,9 @@ class Settings:
     slow_callback_s: float = _setting(1.0, "seconds after which a def callback is reported as slow; 0: never", 0, 3600)
     admin_port: int = _setting(0, "TCP port of the admin listener: /metrics, /healthz, /readyz; 0: none", 0, 65535)
     admin_host: str = _setting(
-        "127.0.0.1", "IP address of the admin listener; one that other machines can reach needs admin_token"
+        "127.0.0.1",
+        "IP address of the admin listener; one that other machines can reach needs admin_token",
+        each=_host,
     )
     admin_token: str = _setting(
         "", "token that requests to the admin listener must send as `Authorization: Bearer TOKEN`; empty: none"
@@ -239,6 +259,8 @@ class Settings:
         known = {f.name: f for f in fields(self)}
         checked = {}
         for name, value in given.items():
+            if not isinstance(name, str):
+                raise SettingsError(f"a setting's name must be a string, not {name!r}")
             if name not in known:
                 raise SettingsError(f"unknown setting {name!r}{swoole.explain(name, swoole.SETTINGS, known)}")
             checked[name] = _check(name, value, type(getattr(self, name)), known[name].metadata)
@@ -280,6 +302,11 @@ def _check(name: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> An
     choices = metadata["choices"]
     if choices is not None and value not in choices:
         raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+    if metadata["each"] is not None:
+        try:
+            return metadata["each"](value)
+        except ValueError as error:
+            raise SettingsError(f"{name} {error}") from None
     return kind(value)
 
 

@@ -13,6 +13,7 @@ from tests.process.server_process import free_ports
 from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.admin import MAX_CONNECTIONS, AdminListener
 from zwoole.ledger import Ledger
+from zwoole.shared.errors import StartError
 from zwoole.shared.settings import Settings
 
 
@@ -117,3 +118,11 @@ def test_an_oldest_client_is_closed_when_there_are_too_many(port: int) -> None:
     assert not any(is_closed(client) for client in others)
     for client in (first, *others):
         client.close()
+
+
+@pytest.mark.parametrize("host", ["\u00e9" * 70, "a\0b"])
+def test_a_host_that_can_be_no_name_is_said(tmp_path: Path, host: str) -> None:
+    settings = Settings().update({"admin_host": host, "admin_port": 1, "admin_token": "secret"})
+    with pytest.raises(StartError) as caught:
+        AdminListener(settings, tmp_path, lambda: (True, ""))
+    assert str(caught.value) == f"cannot listen on {host!r} (admin_port): no host has such a name"

@@ -100,6 +100,22 @@ def test_a_host_without_an_address_is_said() -> None:
         resolve("no such host.invalid", 80)
 
 
+def test_a_name_that_nobody_knows_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "in other words elsewhere")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    with pytest.raises(StartError, match=r"^cannot listen on 'host': Name or service not known; take 127\.0"):
+        resolve("host", 80)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70 + ".invalid"])
+def test_what_can_be_no_name_is_said(host: str) -> None:
+    with pytest.raises(StartError) as caught:
+        resolve(host, 80)
+    assert str(caught.value) == f"cannot listen on {host!r}: no host has such a name"
+
+
 def test_an_address_of_one_interface_is_bound_there(opened: list[socket.socket]) -> None:
     """Link-local addresses: without the interface the kernel says that the address is invalid."""
     address = (socket.AF_INET6, ("fe80::1", 80, 0, socket.if_nametoindex("lo")))

@@ -47,6 +47,25 @@ def test_a_wrong_setting_is_an_error_and_changes_nothing(server: Server, setting
         Server(**settings)
 
 
+@pytest.mark.parametrize("more", [(2,), (2, 1), ({"worker_num": 2},)])
+def test_swooles_third_argument_is_one_line(more: tuple[Any, ...]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Server("127.0.0.1", 9150, *more)
+    assert str(caught.value) == (
+        "Server(host, port) takes no third argument, such as Swoole's mode, but settings by name:"
+        " Server('127.0.0.1', 9150, worker_num=2)"
+    )
+
+
+@pytest.mark.parametrize("given", [[("worker_num", 2)], [], "worker_num", 0, {"worker_num"}])
+def test_set_takes_a_mapping(server: Server, given: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        server.set(given)
+    assert str(caught.value) == f'set() takes a dict, as in server.set({{"worker_num": 2}}), not {given!r}'
+    server.set(None)
+    assert server.settings.worker_num == 3
+
+
 def test_callbacks_are_registered_as_decorators_and_at_once(server: Server) -> None:
     assert server.on("message")(on_message) is on_message
     assert server.on("workerStart", on_message) is on_message

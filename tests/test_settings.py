@@ -98,6 +98,41 @@ def test_settings_survive_their_way_between_processes() -> None:
     assert Settings().update(changed.as_dict()) == changed
 
 
+@pytest.mark.parametrize("name", ["host", "admin_host"])
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [
+        ("127.0.0.1:9150", "127.0.0.1"),
+        ("ws://127.0.0.1", "127.0.0.1"),
+        ("wss://chat.example.com:443/chat", "chat.example.com"),
+        ("http://[::1]:80/", "::1"),
+        ("localhost:http", "localhost"),
+        ("localhost:", "localhost"),
+        ("localhost/chat", "localhost"),
+        ("[::1]", "::1"),
+        ("[::1]:80", "::1"),
+        (":80", "0.0.0.0"),
+        ("ws://", "0.0.0.0"),
+    ],
+)
+def test_a_host_has_no_scheme_and_no_port(name: str, given: str, host: str) -> None:
+    said = f"{name} is a name or an address, without scheme and port: write {host!r}, not {given!r}"
+    assert refusal(**{name: given}) == said
+    assert getattr(DEFAULTS.update({name: host}), name) == host
+
+
+@pytest.mark.parametrize("host", ["::", "::1", "2001:db8::1", "::ffff:127.0.0.1", "fe80::1%eth0", "localhost", "a.b"])
+def test_names_and_addresses_of_both_kinds_are_hosts(host: str) -> None:
+    assert DEFAULTS.update({"host": host}).host == host
+
+
+@pytest.mark.parametrize("name", [5, None, b"port", ("port",)])
+def test_the_name_of_a_setting_is_text(name: Any) -> None:
+    with pytest.raises(SettingsError) as caught:
+        DEFAULTS.update({name: 1})
+    assert str(caught.value) == f"a setting's name must be a string, not {name!r}"
+
+
 @pytest.mark.parametrize(
     ("package_max_length", "socket_buffer_size", "limit"),
     [(125, 0, 2 * MIB), (MIB, 0, 2 * MIB), (3 * MIB, 0, 6 * MIB), (3 * MIB, 5 * KIB, 5 * KIB)],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar, overload
+from typing import Any, NoReturn, TypeVar, overload
 
 from zwoole.shared import swoole
 from zwoole.shared.errors import SettingsError, WrongProcess
@@ -43,17 +43,23 @@ class Server:
     """Whether this worker is to end: it was replaced, or the server stops. Connections may keep it alive for a while,
     but timers and listeners of the app must end now; the event `retire` tells of it."""
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 8080, **settings: Any) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 8080, *more: NoReturn, **settings: Any) -> None:
         """Make a server that is to listen on `host` and `port`.
 
         Args:
             host: address or host name.
             port: TCP port; 0 takes a free one.
+            more: nothing; Swoole has its mode and socket type here.
             settings: any setting by its name.
 
         Raises:
-            SettingsError: an unknown setting, or a value that one cannot have.
+            SettingsError: an unknown setting, a value that one cannot have, or a third argument without a name.
         """
+        if more:
+            raise SettingsError(
+                f"Server(host, port) takes no third argument, such as Swoole's mode, but settings by name:"
+                f" Server({host!r}, {port!r}, worker_num=2)"
+            )
         self.settings = Settings().update({"host": host, "port": port, **settings})
         self.callbacks: dict[str, Callback] = {}
         self.handlers: dict[str, Handler] = {}
@@ -76,8 +82,11 @@ class Server:
 
         Raises:
             SettingsError: an unknown setting, a value that one cannot have, or `start()` was called already.
+            TypeError: the settings are no mapping.
         """
         self._check_not_started("set")
+        if settings is not None and not isinstance(settings, Mapping):
+            raise TypeError(f'set() takes a dict, as in server.set({{"worker_num": 2}}), not {settings!r:.80}')
         self.settings = self.settings.update({**(settings or {}), **more})
 
     @overload

@@ -53,6 +53,8 @@ class AdminListener:
             self._server = _HttpServer((host, port), settings.admin_token, run_dir, readiness)
         except OSError as error:
             raise StartError(f"cannot listen on {host}:{port} (admin_port): {explain(error)}") from None
+        except TypeError:  # the encoding of names refuses it
+            raise StartError(f"cannot listen on {host!r} (admin_port): no host has such a name") from None
         self._thread = threading.Thread(target=self._serve, name="admin", daemon=True)
         self._url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

@@ -125,7 +125,7 @@ def resolve(host: str, port: int) -> list[Address]:
     except UnicodeError:  # two dots in a row, or a part of more than 63 characters
         raise StartError(f"cannot listen on {host!r}: no host has such a name") from None
     except OSError as error:
-        raise StartError(f"cannot listen on {host!r}: {error.strerror or error}") from None
+        raise StartError(f"cannot listen on {host!r}: {explain(error)}") from None
     return list(dict.fromkeys((family, address) for family, *_, address in found))
 
 
@@ -162,7 +162,14 @@ def bind(family: int, address: tuple[Any, ...], settings: Settings, shared: bool
 
 
 def explain(error: OSError) -> str:
-    """Say why a bind failed, and what to do."""
+    """Say why a bind, or the search for an address, failed, and what to do."""
+    if isinstance(error, socket.gaierror):
+        if error.errno == socket.EAI_NONAME:
+            return (
+                "Name or service not known; take 127.0.0.1, 0.0.0.0 for all IPv4 addresses, or one that `ip address`"
+                " shows"
+            )
+        return error.strerror or str(error)
     if error.errno == errno.EADDRINUSE:
         return "the port is in use; stop whoever has it, or take another port"
     if error.errno == errno.EACCES:

@@ -141,6 +141,11 @@ OPTIONS = {
     "no such host": (["--host", "no.such.host.invalid"], 1, "cannot listen on 'no.such.host.invalid'"),
     "two dots": (["--host", "127.0.0..1"], 1, "cannot listen on '127.0.0..1': no host has such a name"),
     "long name": (["--host", "a" * 64], 1, "no host has such a name"),
+    "host with a port": (
+        ["--host", "127.0.0.1:80"],
+        USAGE,
+        "without scheme and port: write '127.0.0.1', not '127.0.0.1:80'",
+    ),
     "address of another machine": (["--host", "192.0.2.1"], 1, "this machine does not have that address"),
 }
 
