@@ -233,7 +233,7 @@ def test_what_is_no_folder_of_ours_is_refused(tmp_path: Path, monkeypatch: pytes
         make_private(tmp_path / "file")
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to("real")
-    with pytest.raises(StartError, match="not a directory"):
+    with pytest.raises(StartError, match="is a symbolic link, which is not followed"):
         make_private(tmp_path / "link")
     with pytest.raises(StartError, match="cannot make"):
         make_private(tmp_path / "missing" / "folder")
