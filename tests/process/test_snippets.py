@@ -119,8 +119,8 @@ def serves(command: str) -> bool:
 
 
 def shape(line: str) -> str:
-    """Return a line without what is another number, or unit, each time."""
-    return " ".join(re.sub(r"[\d.,]+( ?[num]?s\b)?", "N", line).split())
+    """Return a line without what is another number, or unit, each time, and on another number of cores."""
+    return " ".join(re.sub(r"[\d.,]+( ?[num]?s\b| process(es)?| cores?)?", "N", line).split())
 
 
 def check(command: str) -> None:
