@@ -17,6 +17,7 @@ from typing import Any
 
 import msgpack
 
+NO_MASTER = 0  # among the epochs of `masters`: a master that does not know the worker, and will never welcome it
 MAX_MESSAGE_BYTES = 1 << 20
 LONGEST_DRAIN_S = 86400
 MAX_LISTED = 2000  # connections of one master in an answer, so that it fits a message

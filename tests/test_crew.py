@@ -16,6 +16,7 @@ from tests.crew_parts import Parts
 from zwoole import crew as crew_module
 from zwoole.children import MAX_BACKOFF_S, Child
 from zwoole.crew import KILL_GRACE_S
+from zwoole.shared.control import NO_MASTER
 from zwoole.shared.errors import StartError
 from zwoole.shared.settings import FINISH_SHARE, Settings
 from zwoole.shared.signals import SUPERVISORS
@@ -61,6 +62,38 @@ def test_a_new_master_knows_how_many_workers_are_left(parts: Parts, when: str) -
     told = told_to(parts, successor.incarnation)
     assert told[0] == ("places", {"number": 1})
     assert [fields["slot"] for kind, fields in told if kind == "worker"] == [0]
+
+
+@pytest.mark.parametrize("when", ["before the master dies", "while it starts"])
+def test_a_worker_that_was_replaced_waits_for_no_master_that_does_not_know_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, when: str
+) -> None:
+    parts = Parts(monkeypatch, tmp_path, reactor_num=2)
+    parts.start()
+    retiring, serving = parts.worker(1), parts.worker(0)
+    if when == "before the master dies":
+        parts.crew.scale(to=1)
+    dead, other = parts.crew.of("master")
+    parts.end(dead, -9)
+    parts.run_due()
+    if when == "while it starts":
+        parts.crew.scale(to=1)
+    (successor,) = [master for master in parts.crew.of("master") if master is not other]
+    parts.crew.greeted_by(successor, False)
+    told = {identity: fields["epochs"] for identity, kind, fields in parts.told if kind == "masters"}
+    assert told[retiring.identity] == [NO_MASTER, other.incarnation]
+    assert told[serving.identity] == [successor.incarnation, other.incarnation]
+    parts.close()
+
+
+def test_in_a_stop_the_time_of_a_replaced_worker_is_the_stops(parts: Parts) -> None:
+    worker = parts.worker(1)
+    parts.crew.scale(to=1)
+    (_, tell), (_, kill) = parts.due[-2:]
+    parts.crew.stopping = True
+    tell()
+    kill()
+    assert not worker.killed
 
 
 def test_a_reload_without_room_fails_and_changes_nothing(parts: Parts) -> None:

@@ -102,6 +102,7 @@ class Runtime:
         self._control: zmq.Socket[bytes]
         self._stopping = False
         self._drained: set[MasterLink] = set()  # those on which no event follows
+        self._left: set[MasterLink] = set()  # those of masters that died when this worker had been replaced
         self._retire_due = False
         self._linger_s = GOODBYE_S
         self._recycle: tuple[str, str] | None = None  # why this worker is to be replaced: as it is counted, in words
@@ -307,11 +308,8 @@ class Runtime:
         return self._stopping
 
     def is_drained(self) -> bool:
-        """Tell whether no master has anything more for this worker: it ends when its callbacks have.
-
-        A master that has never welcomed this worker has nothing for it: it came when this one had been replaced.
-        """
-        if not self._drained or self._new_epochs is not None:
+        """Tell whether no master has anything more for this worker: it ends when its callbacks have."""
+        if self._new_epochs is not None or not (self._drained or self._left):
             return False
         return all(link in self._drained or not link.ready for link in self._links)
 
@@ -367,6 +365,8 @@ class Runtime:
     def _masters_changed(self, epochs: list[int]) -> None:
         """A master died, or its successor is there: let go of the dead one's wire now, the rest comes between events.
 
+        NO_MASTER stands for a successor that came when this worker had been replaced, and does not know it.
+
         What was not sent is dropped, or the successor would be told of connections that it never had.
         """
         self._epochs = epochs
@@ -381,12 +381,19 @@ class Runtime:
         new = []
         for reactor, epoch in enumerate(epochs or []):
             old = self._links[reactor]
-            if old.epoch == epoch:
+            if old.epoch == epoch or old in self._left:
                 continue
             self._dispatcher.master_died(old)
+            if epoch == control.NO_MASTER:
+                self._left.add(old)
+                continue
             self._links[reactor] = self._connect(reactor, epoch)
             new.append(self._links[reactor])
         return new
+
+    def has_left(self, link: MasterLink) -> bool:
+        """Tell whether a link's master is gone for good."""
+        return link in self._left
 
     @property
     def masters_changed(self) -> bool:
@@ -611,7 +618,7 @@ class AsyncLoop:
     def _follow_masters(self) -> None:
         runtime = self._runtime
         for link in runtime.links:
-            if link.closed:
+            if link.closed and not runtime.has_left(link):  # else another may have the descriptor by now
                 self._loop.remove_reader(link.descriptor)
         for link in runtime.follow_masters():
             self._loop.add_reader(link.descriptor, self._read)

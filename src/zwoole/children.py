@@ -34,6 +34,7 @@ class Child:
         turns: counts the turns of its loop.
         started: when, in monotonic seconds.
         greeted: whether it has said hello on the control socket, and so can be told something.
+        known_to: the incarnations of the masters that were told of it.
         ready_at: when it could serve, or None.
         served: whether it has finished an event.
         retiring: whether a successor took its place, or its place is given up.
@@ -55,6 +56,7 @@ class Child:
     turns: TurnCounter
     started: float = field(default_factory=time.monotonic)
     greeted: bool = False
+    known_to: set[int] = field(default_factory=set)
     ready_at: float | None = None
     served: bool = False
     retiring: bool = False

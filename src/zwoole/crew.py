@@ -31,7 +31,7 @@ from zwoole.ledger import Ledger
 from zwoole.missing import Missing
 from zwoole.orphans import Orphans
 from zwoole.rounds import Rounds
-from zwoole.shared import memory
+from zwoole.shared import control, memory
 from zwoole.shared.errors import StartError
 from zwoole.shared.log import get_logger
 from zwoole.shared.rundir import forget_failures, remove_all
@@ -196,10 +196,12 @@ class Crew:
             self.greeted.add(child.incarnation)
             self._tell_places(child.incarnation)
             for worker in self.of("worker"):
-                if not worker.retiring:
+                if worker.retiring:  # it would wait for a welcome in vain
+                    self._tell_masters(worker)
+                else:
                     self._introduce(worker, child.incarnation)
         else:
-            self._tell(child.identity, "masters", epochs=self.epochs)
+            self._tell_masters(child)
             if child.retiring:  # it was told before it could hear
                 self._tell(child.identity, "retire")
 
@@ -393,7 +395,15 @@ class Crew:
         """Tell a master of a worker process."""
         fields = {"slot": worker.index, "incarnation": worker.incarnation, "pid": worker.process.pid}
         standby = change_of(self._changes, worker.incarnation) is not None
+        worker.known_to.add(epoch)
         self._tell(f"master-{epoch}".encode(), "worker", standby=standby, **fields)
+
+    def _tell_masters(self, worker: Child) -> None:
+        """Tell a worker of its masters: one that was replaced only of those that know it, NO_MASTER for the others."""
+        known = [
+            control.NO_MASTER if worker.retiring and epoch not in worker.known_to else epoch for epoch in self.epochs
+        ]
+        self._tell(worker.identity, "masters", epochs=known)
 
     # Ends.
 
@@ -490,7 +500,7 @@ class Crew:
             if worker.retiring and self._settings.reactor_num == 1:  # what it stayed for went with the master
                 self._tell(worker.identity, "stop")
             else:
-                self._tell(worker.identity, "masters", epochs=self.epochs)
+                self._tell_masters(worker)
 
     def _try_later(self, role: str, place: int, call: Callable[[], None]) -> None:
         self._next_tries[role, place] = time.monotonic() + MAX_BACKOFF_S
@@ -542,7 +552,7 @@ class Crew:
         return self.children.get(child.pidfd) is child
 
     def _end_patience(self, child: Child) -> None:
-        if self._is_there(child):
+        if self._is_there(child) and not self.stopping:  # a stop has its own deadline
             log.warning("%s did not finish in time after it was replaced: killed", child)
             child.kill("it did not finish in time after it was replaced")
 

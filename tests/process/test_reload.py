@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import ClientConnection
 
 from tests.process.conftest import Serve
 from tests.process.raw_client import TEXT, RawClient
@@ -436,6 +437,29 @@ def test_what_still_runs_with_one_master_is_not_cut_short_since_another_has_noth
         assert called.recv(PATIENCE_S) == "finished"
         handled.send("e")
         assert handled.recv(PATIENCE_S) == f"e {before}"
+    server.wait_line(f"worker ended {before}")
+
+
+def test_a_replaced_worker_goes_on_with_the_other_masters_if_one_dies(serve: Serve) -> None:
+    """Its successor does not know that worker, and no command may wait for its welcome."""
+    server = serve(STAYING, reactor_num=2, handover_timeout=NEVER_S)
+    (before,) = server.pids("worker")
+    with ExitStack() as clients:
+        peers: dict[int, ClientConnection] = {}  # one of each master
+        while len(peers) < server.reactors:
+            ran = server.output().count("callback runs")
+            peer = clients.enter_context(server.connect())
+            peer.send("go")
+            wait_for(lambda ran=ran: server.output().count("callback runs") > ran, "the callback to run")  # type: ignore[misc]
+            fd = int([line for line in server.lines() if "callback runs" in line][-1].split()[-1])
+            peers[fd % server.reactors] = peer
+        server.reload()
+        os.kill(server.pids("master")[0], signal.SIGKILL)
+        wait_for(lambda: any(peer.close_code is not None for peer in peers.values()), "a master's clients to be gone")
+        (left,) = [peer for peer in peers.values() if peer.close_code is None]
+        wait_for(lambda: len(server.pids("master")) == server.reactors, "the master's successor")
+        server.write("go", "")
+        assert left.recv(PATIENCE_S) == "finished"
     server.wait_line(f"worker ended {before}")
 
 
