@@ -497,10 +497,7 @@ class Crew:
             self._try_later("master", index, lambda: self._replace_master(index))
             return
         for worker in self.of("worker"):
-            if worker.retiring and self._settings.reactor_num == 1:  # what it stayed for went with the master
-                self._tell(worker.identity, "stop")
-            else:
-                self._tell_masters(worker)
+            self._tell_masters(worker)
 
     def _try_later(self, role: str, place: int, call: Callable[[], None]) -> None:
         self._next_tries[role, place] = time.monotonic() + MAX_BACKOFF_S

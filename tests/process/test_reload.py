@@ -361,6 +361,10 @@ async def on_message(server, frame):
         print("callback cancelled", frame.fd)
         raise
 
+@server.on("close")
+def on_close(server, fd, code):
+    print("closed", fd, code, os.getpid())
+
 @server.on("worker_stop")
 def on_worker_stop(server, worker_id):
     print("worker ended", os.getpid())
@@ -461,6 +465,22 @@ def test_a_replaced_worker_goes_on_with_the_other_masters_if_one_dies(serve: Ser
         server.write("go", "")
         assert left.recv(PATIENCE_S) == "finished"
     server.wait_line(f"worker ended {before}")
+
+
+def test_a_replaced_worker_runs_close_for_what_went_with_the_only_master(serve: Serve) -> None:
+    server = serve(STAYING, handover_timeout=NEVER_S, max_wait_time=NEVER_S)
+    (before,) = server.pids("worker")
+    with server.connect() as peer:
+        peer.send("go")
+        wait_for(lambda: "callback runs" in server.output(), "the callback to run")
+        server.reload()
+        os.kill(server.pids("master")[0], signal.SIGKILL)
+        wait_for(lambda: peer.close_code is not None, "the connection to be gone")
+        wait_for(lambda: len(server.pids("master")) == 1, "the master's successor")
+        server.write("go", "")
+        server.wait_line(f"worker ended {before}")
+    assert [line for line in server.lines() if line.startswith("closed")] == [f"closed 1 1006 {before}"]
+    assert "callback cancelled" not in server.output()
 
 
 @pytest.mark.parametrize("what", ["callback", "handler"])
