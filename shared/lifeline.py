@@ -27,8 +27,11 @@ def watch(
     """
 
     def wait() -> None:
-        while os.read(descriptor, 1):
-            pass
+        try:
+            while os.read(descriptor, 1):
+                pass
+        except OSError:  # the app has closed it; a worker that has not begun to serve says so, and ends
+            return
         orphaned()
         time.sleep(grace_s)
         last()

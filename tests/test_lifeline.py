@@ -55,3 +55,14 @@ def test_a_process_that_ends_in_time_is_left_alone(monkeypatch: pytest.MonkeyPat
     assert exited.wait(PATIENCE_S)
     assert slept == [3.0]
     os.close(read_end)
+
+
+def test_a_descriptor_that_somebody_has_closed_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    exited = threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda code: exited.set())
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    lifeline.watch(read_end, exited.set, 0.0)
+    wait_for(lambda: all(thread.name != "lifeline" for thread in threading.enumerate()), "the end of the thread")
+    assert not exited.is_set()
+    os.close(write_end)
