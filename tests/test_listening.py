@@ -9,11 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from zwoole import listening
-from zwoole.listening import Address, bind_all, listen, resolve
+from zwoole.listening import PORT_TRIES, Address, bind, bind_all, listen, resolve
 from zwoole.shared.errors import StartError
 from zwoole.shared.settings import Settings
 
@@ -80,6 +81,28 @@ def test_two_colons_are_all_addresses_of_both_kinds(opened: list[socket.socket],
         host = "127.0.0.1" if family == socket.AF_INET else "::1"
         with socket.create_connection((host, port)) as client:
             assert client.getpeername()[0] == host
+
+
+@pytest.mark.parametrize("taken", [1, PORT_TRIES - 1, PORT_TRIES])
+def test_a_free_port_that_is_taken_at_the_other_address_is_passed_over(
+    opened: list[socket.socket], monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    left = taken
+
+    def bind_or_fail(family: int, address: tuple[Any, ...], settings: Settings, shared: bool) -> socket.socket:
+        nonlocal left
+        if address[0] == "0.0.0.0" and address[1] and left:
+            left -= 1
+            raise StartError("the port is in use")
+        return bind(family, address, settings, shared)
+
+    monkeypatch.setattr(listening, "bind", bind_or_fail)
+    if taken == PORT_TRIES:
+        with pytest.raises(StartError, match="in use"):
+            open_all(opened, host="::")
+        return
+    (group,) = open_all(opened, host="::")
+    assert len({each.getsockname()[1] for each in group}) == 1
 
 
 def has_ipv6() -> bool:

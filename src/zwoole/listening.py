@@ -14,6 +14,7 @@ from zwoole.shared.log import get_logger
 from zwoole.shared.settings import Settings
 
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+PORT_TRIES = 20  # free ports of one address that are tried at the others
 FIRST_PASSED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 
 log = get_logger("supervisor")
@@ -32,7 +33,7 @@ def listen(settings: Settings) -> list[list[socket.socket]]:
         return [passed, *([listening.dup() for listening in passed] for _ in range(settings.reactor_num - 1))]
     check_backlog(settings.backlog, SOMAXCONN)
     addresses = resolve(settings.host, settings.port)
-    first = bind_all(ports_alike(addresses, settings), settings)
+    first = bind_alike(addresses, settings)
     if settings.reactor_num == 1:
         return [first]
     bound = [(listening.family, listening.getsockname()) for listening in first]
@@ -129,15 +130,27 @@ def resolve(host: str, port: int) -> list[Address]:
     return list(dict.fromkeys((family, address) for family, *_, address in found))
 
 
-def ports_alike(addresses: list[Address], settings: Settings) -> list[Address]:
-    """Return the addresses with the same port, also where 0 asked for a free one."""
+def bind_alike(addresses: list[Address], settings: Settings) -> list[socket.socket]:
+    """Bind to all addresses with the same port, also if 0 asks for a free one: what is free at one address may be taken
+    at another, so several are tried then.
+
+    Raises:
+        StartError: as in `bind_all`.
+    """
     if settings.port or len(addresses) == 1:
-        return addresses
-    first, *others = bind_all(addresses, settings)
-    port = first.getsockname()[1]
-    for probe in (first, *others):
-        probe.close()
-    return [(family, (address[0], port, *address[2:])) for family, address in addresses]
+        return bind_all(addresses, settings)
+    tries = 0
+    while True:
+        probes = bind_all(addresses, settings)
+        port = probes[0].getsockname()[1]
+        for probe in probes:
+            probe.close()
+        try:
+            return bind_all([(family, (address[0], port, *address[2:])) for family, address in addresses], settings)
+        except StartError:
+            tries += 1
+            if tries == PORT_TRIES:
+                raise
 
 
 def bind(family: int, address: tuple[Any, ...], settings: Settings, shared: bool) -> socket.socket:
