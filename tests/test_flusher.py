@@ -11,6 +11,7 @@ from time import monotonic
 import pytest
 
 from tests.process.waiting import wait_for
+from zwoole.shared.descriptors import is_open
 from zwoole.workers.flusher import DUE_S, IDLE_LOOKS, Flusher
 
 MOMENT_S = 1e-6  # what a sum of floats may be off, and more
@@ -166,14 +167,6 @@ def descriptors() -> set[int]:
     """Return the descriptors that are open, but not the one by which they are listed."""
     found = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
     return {number for number in found if is_open(number)}
-
-
-def is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
 
 
 def test_a_child_that_is_forked_after_its_end_keeps_what_has_the_descriptor_by_then() -> None:

@@ -40,6 +40,14 @@ def client_of(reactor: Reactor, stories: dict[int, Story], *actors: Actor) -> Cl
     return client
 
 
+def begin_handler(actor: Actor, client: Client) -> None:
+    """Have a client served by a handler, which has taken the word that it is there."""
+    client.connection.handler = True
+    actor.link.handlers += 1
+    actor.begin(client.connection.fd)
+    actor.finish(client.connection.fd)
+
+
 def kinds_told(actor: Actor) -> list[int]:
     return [event.kind for event in actor.worker.take()]
 
@@ -98,11 +106,7 @@ def test_a_handler_whose_worker_died_is_not_handed_over_though_its_place_is_give
     goes = actor_at(reactor, 1, stories)
     clients = [client_of(reactor, stories, stays, goes) for _ in range(5)]
     for client in clients:
-        fd = client.connection.fd
-        client.connection.handler = True
-        goes.link.handlers += 1
-        goes.begin(fd)
-        goes.finish(fd)
+        begin_handler(goes, client)
     goes.flush()
     reactor.turn()
     goes.die()
@@ -229,10 +233,7 @@ def test_a_handler_that_keeps_a_message_does_not_keep_its_worker_when_its_client
     before = actor_at(reactor, 0, stories)
     client = client_of(reactor, stories, before)
     fd = client.connection.fd
-    client.connection.handler = True
-    before.link.handlers += 1
-    before.begin(fd)
-    before.finish(fd)
+    begin_handler(before, client)
     before.flush()
     client.send_message(b"kept")
     actor_at(reactor, 0, stories)
@@ -258,10 +259,7 @@ def test_the_connections_of_handlers_are_closed_one_after_the_other(
     before = actor_at(reactor, 0, stories)
     clients = [client_of(reactor, stories, before) for _ in range(4)]
     for client in clients:
-        client.connection.handler = True
-        before.link.handlers += 1
-        before.begin(client.connection.fd)
-        before.finish(client.connection.fd)
+        begin_handler(before, client)
     before.flush()
     reactor.turn()
     actor_at(reactor, 0, stories)
