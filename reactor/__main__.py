@@ -10,10 +10,10 @@ import resource
 import socket
 from pathlib import Path
 
-from zwoole.reactor.master import Master
-from zwoole.shared import allocator, lifeline, log, open_files, outlet, plan, signals, title
-from zwoole.shared.table import ConnectionTable
-from zwoole.shared.turns import TurnCounter
+from zwoole.reactor.reactor import Master
+from zwoole.shared.memory.connection_table import ConnectionTable
+from zwoole.shared.memory.turn_counter import TurnCounter
+from zwoole.shared.process import allocator, lifeline, log, open_files, outlet, plan, signals, titles
 
 ORPHAN_GRACE_S = 3.0
 
@@ -34,7 +34,7 @@ def main() -> None:
     faulthandler.enable(outlet.of(2).descriptor)
     allocator.keep_freed_memory()
     settings = plan.read_or_end(options.run_dir).settings
-    title.set_name(f"zwoole master {options.index}")
+    titles.set_name(f"zwoole master {options.index}")
     as_json = settings.log_format == "json"
     log.start(f"master {options.index}", settings.log_level, as_json, at_once=False)
     sockets = [socket.socket(fileno=descriptor) for descriptor in options.listen]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from zwoole.shared import cpus, swoole
+from zwoole.shared import cpus, swoole_names
 from zwoole.shared.errors import SettingsError
 from zwoole.shared.origins import as_sent
 from zwoole.shared.request import TOKEN
@@ -262,7 +262,9 @@ class Settings:
             if not isinstance(name, str):
                 raise SettingsError(f"a setting's name must be a string, not {name!r}")
             if name not in known:
-                raise SettingsError(f"unknown setting {name!r}{swoole.explain(name, swoole.SETTINGS, known)}")
+                raise SettingsError(
+                    f"unknown setting {name!r}{swoole_names.explain(name, swoole_names.SETTINGS, known)}"
+                )
             checked[name] = _check(name, value, type(getattr(self, name)), known[name].metadata)
         return replace(self, **checked)
 

@@ -43,7 +43,7 @@ class Time:
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     """Return the time by which callbacks are timed."""
     time = Time()
-    for module in ("dispatch", "schedule"):
+    for module in ("dispatch", "scheduler"):
         monkeypatch.setattr(f"zwoole.workers.{module}.monotonic", time)
     return time
 

@@ -1,4 +1,4 @@
-"""That the build is the one meant, that its types were applied, and that imports point one way."""
+"""That the build is the one meant, and that its types were applied."""
 
 from __future__ import annotations
 
@@ -18,18 +18,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from zwoole import build
 from zwoole.commands.about import version
-from zwoole.shared import mask
+from zwoole.shared import build
+from zwoole.shared.websocket import mask
 from zwoole.version import VERSION
 
 ROOT = Path(__file__).parent.parent
 EXPECTED = os.environ.get("ZWOOLE_EXPECT_BUILD")
-FORBIDDEN = {
-    "shared": {"reactor", "workers", "bench"},
-    "reactor": {"workers", "bench"},
-    "workers": {"reactor", "bench"},
-}
 
 
 def compiled_modules() -> list[str]:
@@ -59,18 +54,6 @@ def private_attributes() -> Iterator[tuple[str, str, list[str]]]:
 
 
 PRIVATE = list(private_attributes())
-
-
-def imported_rooms(source: Path) -> set[str]:
-    """Return the rooms of the package, and names beside them, that a file imports anywhere in it."""
-    names = []
-    for node in ast.walk(ast.parse(source.read_text())):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{source}: relative import"
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return {name.split(".")[1] for name in names if name.startswith("zwoole.")}
 
 
 @pytest.mark.skipif(EXPECTED is None, reason="ZWOOLE_EXPECT_BUILD is not set")
@@ -150,11 +133,3 @@ def test_a_build_of_which_a_part_is_compiled_is_called_that(
 @pytest.mark.parametrize("module", MODULES)
 def test_every_compiled_module_has_types(module: str) -> None:
     assert source_of(module).with_suffix(".pxd").is_file()
-
-
-@pytest.mark.parametrize("room", FORBIDDEN)
-def test_imports_point_one_way(room: str) -> None:
-    sources = sorted((ROOT / room).glob("**/*.py"))
-    assert sources
-    wrong = {source.name: imported_rooms(source) & FORBIDDEN[room] for source in sources}
-    assert not any(wrong.values()), wrong

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("reactor", "workers", "shared", "src/zwoole")
-MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.py"))
+FOLDERS = ("reactor", "workers", "shared", "supervisor", "src/zwoole")
+MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("**/*.py"))
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "troubleshooting.md"
-ROOMS = ("reactor", "workers", "shared", "src/zwoole", "src/zwoole/commands")
+FOLDERS = ("reactor", "workers", "shared", "supervisor", "src/zwoole")
 LEVELS = {"info", "warning", "error", "critical", "exception"}
 EXPLAIN = {
     "describe_exit",
@@ -30,7 +30,13 @@ RAISED_BY = {"fail", "_failed", "boot_failure", "say"}  # functions that are giv
 # Exceptions that end inside zwoole: as a close code, an HTTP answer, or in a message of the log.
 INSIDE = {"WireError", "ControlError", "MalformedOffer", "Refused", "SystemExit"}
 # Modules whose other exceptions do: they decode what another process of the server has written.
-DECODERS = {"shared/memory.py", "shared/request.py", "shared/ring.py", "shared/snapshot.py", "shared/table.py"}
+DECODERS = {
+    "shared/memory/mapping.py",
+    "shared/request.py",
+    "shared/wire/payload_ring.py",
+    "shared/memory/snapshot.py",
+    "shared/memory/connection_table.py",
+}
 
 PIECE = re.compile(r"%[-\d.]*[a-z]|\0")
 SPAN = re.compile(r"``(.+?)``|`([^`]+)`")
@@ -93,9 +99,9 @@ def said_by(node: ast.AST, module: str) -> Iterator[ast.expr]:
 def messages() -> dict[str, str]:
     """Return every message that says more than what it puts in, and the module it is in."""
     found = {}
-    for room in ROOMS:
-        for source in sorted((ROOT / room).glob("*.py")):
-            module = f"{room}/{source.name}"
+    for folder in FOLDERS:
+        for source in sorted((ROOT / folder).glob("**/*.py")):
+            module = str(source.relative_to(ROOT))
             tree = ast.parse(source.read_text(encoding="utf-8"))
             functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
             for scope in (tree, *functions):
@@ -127,7 +133,7 @@ SPANS = spans()
 def test_the_sources_have_messages() -> None:
     """So that a search which finds nothing is not taken for a page that has everything."""
     assert len(MESSAGES) > 100
-    assert {"reactor", "workers", "src"} <= {module.partition("/")[0] for module in MESSAGES.values()}
+    assert {"reactor", "workers", "supervisor", "src"} <= {module.partition("/")[0] for module in MESSAGES.values()}
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=[message.replace("\0", "*")[:80] for message in MESSAGES])

@@ -12,9 +12,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from zwoole.shared import allocator, forks, groups, lifeline, log, outlet, signals, title
-from zwoole.shared import plan as plans
-from zwoole.shared.turns import TurnCounter
+from zwoole.shared.memory.turn_counter import TurnCounter
+from zwoole.shared.process import allocator, forks, lifeline, log, outlet, process_groups, signals, titles
+from zwoole.shared.process import plan as plans
 from zwoole.workers import role
 from zwoole.workers.runtime import BOOT_FAILED, Runtime
 from zwoole.workers.server import Server
@@ -41,7 +41,7 @@ def main() -> None:
     faulthandler.enable(outlet.of(2).descriptor)
     allocator.keep_freed_memory()
     plan = plans.read_or_end(options.run_dir)
-    title.set_name(f"zwoole worker {options.slot}")
+    titles.set_name(f"zwoole worker {options.slot}")
     log.start(f"worker {options.slot}", plan.settings.log_level, as_json=plan.settings.log_format == "json")
     for descriptor in (options.lifeline, *options.tables):
         os.set_inheritable(descriptor, False)
@@ -83,7 +83,7 @@ def main() -> None:
 
 def watch_lifeline(descriptor: int, orphan_timeout: float) -> None:
     """End this worker when the supervisor is gone, and what it has started too: nobody else would."""
-    end = partial(groups.end_own, orphan_timeout)
+    end = partial(process_groups.end_own, orphan_timeout)
 
     def orphaned() -> None:
         atexit.register(end)  # where the worker ends by itself
@@ -94,7 +94,7 @@ def watch_lifeline(descriptor: int, orphan_timeout: float) -> None:
 def leave_child(lifeline_descriptor: int) -> None:
     """In a child that the app has forked: it is none of the server's processes."""
     signals.give_back()
-    title.restore()
+    titles.restore()
     forks.close_descriptors(lifeline_descriptor)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from zwoole.shared.errors import ConnectionClosed
-from zwoole.shared.log import get_logger
+from zwoole.shared.process.log import get_logger
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs

@@ -1,8 +1,8 @@
 import cython
 
-from zwoole.shared.mask cimport is_utf8
-from zwoole.shared.table cimport ConnectionTable
-from zwoole.shared.wire cimport BatchReader, BatchWriter
+from zwoole.shared.websocket.mask cimport is_utf8
+from zwoole.shared.memory.connection_table cimport ConnectionTable
+from zwoole.shared.wire.batches cimport BatchReader, BatchWriter
 from zwoole.workers.flusher cimport Flusher
 from zwoole.workers.link cimport MasterLink
 

@@ -21,14 +21,14 @@ from typing import NoReturn
 import msgpack
 
 from zwoole.shared.answers import Accept, Answer
-from zwoole.shared.close_codes import MAX_REASON_BYTES, is_sendable
 from zwoole.shared.errors import BackpressureError, NotServing, QueueFull
-from zwoole.shared.forks import refuse_if_forked
-from zwoole.shared.frames import MAX_CONTROL_PAYLOAD, OP_BINARY, OP_TEXT
 from zwoole.shared.ids import MAX_FD
-from zwoole.shared.mask import is_utf8
+from zwoole.shared.process.forks import refuse_if_forked
 from zwoole.shared.request import MAX_STATE_BYTES
-from zwoole.shared.wire import (
+from zwoole.shared.websocket.close_codes import MAX_REASON_BYTES, is_sendable
+from zwoole.shared.websocket.frames import MAX_CONTROL_PAYLOAD, OP_BINARY, OP_TEXT
+from zwoole.shared.websocket.mask import is_utf8
+from zwoole.shared.wire.batches import (
     ACCEPT,
     BROADCAST,
     DISCONNECT,

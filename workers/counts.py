@@ -6,8 +6,8 @@ from array import array
 from collections import Counter
 from typing import Any
 
-from zwoole.shared.stats import TIME_BOUNDS
-from zwoole.shared.wire import (
+from zwoole.shared.memory.stats import TIME_BOUNDS
+from zwoole.shared.wire.batches import (
     ADOPT,
     BUFFER_EMPTY,
     BUFFER_FULL,

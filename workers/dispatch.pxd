@@ -1,6 +1,6 @@
 import cython
 
-from zwoole.shared.wire cimport BatchReader
+from zwoole.shared.wire.batches cimport BatchReader
 from zwoole.workers.commands cimport Commands
 from zwoole.workers.counts cimport Counts
 from zwoole.workers.frame cimport Frame

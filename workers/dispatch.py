@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from zwoole.shared.answers import Accept, Refuse, answer_of
-from zwoole.shared.close_codes import CLOSE_ABNORMAL, CLOSE_INTERNAL_ERROR
-from zwoole.shared.forks import leave
-from zwoole.shared.log import get_logger
+from zwoole.shared.process.forks import leave
+from zwoole.shared.process.log import get_logger
 from zwoole.shared.request import Request, unpack_request
-from zwoole.shared.wire import ADOPT, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE, BatchReader
+from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL, CLOSE_INTERNAL_ERROR
+from zwoole.shared.wire.batches import ADOPT, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE, BatchReader
 from zwoole.workers.commands import Commands
 from zwoole.workers.counts import NAMES, Counts
 from zwoole.workers.frame import Frame
 from zwoole.workers.link import MasterLink
 
 if TYPE_CHECKING:
-    from zwoole.workers.schedule import Scheduler
+    from zwoole.workers.scheduler import Scheduler
 
 NO_LOOP = ("no running event loop", "There is no current event loop")  # how asyncio says so
 

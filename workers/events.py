@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from zwoole.shared import swoole
+from zwoole.shared import swoole_names
 from zwoole.shared.errors import SettingsError
 
 # Event and the arguments its callback may take; IN_WORKERS and IN_SUPERVISOR say where each runs.
@@ -52,10 +52,10 @@ def event_name(name: str) -> str:
         raise SettingsError(f'an event\'s name must be a string, not {where(name)}: write `@server.on("message")`')
     if not isinstance(name, str):
         raise SettingsError(f"an event's name must be a string, not {name!r}")
-    event = swoole.snake(name)
+    event = swoole_names.snake(name)
     if event in EVENTS:
         return event
-    why = swoole.explain(name, swoole.EVENTS, EVENTS) or f": there are {', '.join(EVENTS)}"
+    why = swoole_names.explain(name, swoole_names.EVENTS, EVENTS) or f": there are {', '.join(EVENTS)}"
     raise SettingsError(f"unknown event {name!r}{why}")
 
 

@@ -23,8 +23,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from zwoole.shared.forks import close_descriptors
-from zwoole.shared.log import get_logger
+from zwoole.shared.process.forks import close_descriptors
+from zwoole.shared.process.log import get_logger
 
 try:
     import cython

@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from zwoole.shared.close_codes import CLOSE_ABNORMAL, CLOSE_NO_STATUS, CLOSE_NORMAL
 from zwoole.shared.errors import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from zwoole.shared.request import Request
+from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL, CLOSE_NO_STATUS, CLOSE_NORMAL
 from zwoole.workers.commands import Commands, check_close, refuse_message
 from zwoole.workers.link import MasterLink
 
 if TYPE_CHECKING:
-    from zwoole.workers.schedule import Scheduler
+    from zwoole.workers.scheduler import Scheduler
 
 Data = str | bytes
 Sendable = str | bytes | bytearray | memoryview  # made here once: to make a union is dearer than to ask for it

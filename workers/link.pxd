@@ -1,9 +1,9 @@
 import cython
 
-from zwoole.shared.progress cimport ProgressMap
-from zwoole.shared.table cimport ConnectionTable
-from zwoole.shared.turns cimport TurnCounter
-from zwoole.shared.wire cimport BatchWriter
+from zwoole.shared.memory.progress_map cimport ProgressMap
+from zwoole.shared.memory.connection_table cimport ConnectionTable
+from zwoole.shared.memory.turn_counter cimport TurnCounter
+from zwoole.shared.wire.batches cimport BatchWriter
 from zwoole.workers.flusher cimport Flusher, check_signals
 
 cdef Py_ssize_t _FLUSH_BYTES

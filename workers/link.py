@@ -19,13 +19,13 @@ from typing import NoReturn
 
 import zmq
 
-from zwoole.shared.log import flush, get_logger
-from zwoole.shared.progress import FINISHED, RING, STARTED, ProgressMap
-from zwoole.shared.ring import SharedMemory
-from zwoole.shared.rundir import endpoint, progress_path
-from zwoole.shared.table import ConnectionTable
-from zwoole.shared.turns import TurnCounter
-from zwoole.shared.wire import ACK, RINGS, SYNC, BatchWriter
+from zwoole.shared.memory.connection_table import ConnectionTable
+from zwoole.shared.memory.progress_map import FINISHED, RING, STARTED, ProgressMap
+from zwoole.shared.memory.turn_counter import TurnCounter
+from zwoole.shared.process.log import flush, get_logger
+from zwoole.shared.process.run_files import endpoint, progress_path
+from zwoole.shared.wire.batches import ACK, RINGS, SYNC, BatchWriter
+from zwoole.shared.wire.payload_ring import SharedMemory
 from zwoole.workers.flusher import AGED_S, Flusher, check_signals
 
 INTERRUPTED = 1  # exit code of a worker that a signal's handler has interrupted in the middle of a batch

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from threading import Condition
 
 from zwoole.shared.errors import BackpressureError
-from zwoole.shared.forks import close_descriptors, refuse_if_forked
-from zwoole.shared.log import get_logger
+from zwoole.shared.process.forks import close_descriptors, refuse_if_forked
+from zwoole.shared.process.log import get_logger
 
 COMMAND_COST = 256  # bytes of memory that a command takes beside its payload
 WAIT_S = 30.0

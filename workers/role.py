@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from zwoole.shared import forks
 from zwoole.shared.errors import StartError, WrongProcess, ZwooleError
+from zwoole.shared.process import forks
 
 if TYPE_CHECKING:
     from zwoole.workers.server import Server

@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import zmq
 
-from zwoole.shared import control, forks, signals
 from zwoole.shared.errors import WrongProcess
-from zwoole.shared.log import boot_trace_of, flush, get_logger, reopen
-from zwoole.shared.rundir import control_address
+from zwoole.shared.memory.turn_counter import TurnCounter
+from zwoole.shared.process import control_messages, forks, signals
+from zwoole.shared.process.log import boot_trace_of, flush, get_logger, reopen
+from zwoole.shared.process.run_files import control_address
 from zwoole.shared.settings import Settings
-from zwoole.shared.turns import TurnCounter
-from zwoole.shared.wire import BYE, DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, WELCOME
+from zwoole.shared.wire.batches import BYE, DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, WELCOME
 from zwoole.workers.background import Tasks, end_executor, name_threads, waited_for, watch_threads
 from zwoole.workers.commands import Commands
 from zwoole.workers.dispatch import Dispatcher, check_result, hint
 from zwoole.workers.link import MasterLink
-from zwoole.workers.recorder import RECORD_S, Recorder
 from zwoole.workers.server import Server, bind, forbid
+from zwoole.workers.stats_writer import RECORD_S, Recorder
 
 if TYPE_CHECKING:
-    from zwoole.workers.schedule import Scheduler
+    from zwoole.workers.scheduler import Scheduler
 
 CANNOT_START = 1  # exit code of a worker that finds the run directory, or a part of it, gone
 BOOT_FAILED = 3  # exit code of a worker whose app or `worker_start` failed
@@ -133,7 +133,7 @@ class Runtime:
         forks.in_child(self._leave_child)
         changed = self._settings.changes(server.settings, self._given)
         debugged = sys.gettrace() is not None
-        self._control.send(control.pack("hello", role="worker", debugged=debugged, changed=changed))
+        self._control.send(control_messages.pack("hello", role="worker", debugged=debugged, changed=changed))
         watch_threads()
         try:
             if server.has_coroutines:
@@ -318,7 +318,7 @@ class Runtime:
         self._turns.tick()
         self._look_at_recycling()
         while int(self._control.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            message = control.unpack(self._control.recv(zmq.DONTWAIT))
+            message = control_messages.unpack(self._control.recv(zmq.DONTWAIT))
             if message["type"] == "stop":
                 self._begin_to_retire()
                 self._stopping = True
@@ -347,7 +347,7 @@ class Runtime:
         if self._recycle is not None:
             self._recycle_told = True
             reason, why = self._recycle
-            self._control.send(control.pack("recycle", reason=reason, why=why), zmq.DONTWAIT)
+            self._control.send(control_messages.pack("recycle", reason=reason, why=why), zmq.DONTWAIT)
 
     def _terminated(self, number: int, frame: object) -> None:
         self.ask_for_successor("SIGTERM", "it was sent SIGTERM")
@@ -384,7 +384,7 @@ class Runtime:
             if old.epoch == epoch or old in self._left:
                 continue
             self._dispatcher.master_died(old)
-            if epoch == control.NO_MASTER:
+            if epoch == control_messages.NO_MASTER:
                 self._left.add(old)
                 continue
             self._links[reactor] = self._connect(reactor, epoch)
@@ -504,7 +504,7 @@ class AsyncLoop:
 
     async def serve(self) -> None:
         """Serve until told to stop."""
-        from zwoole.workers.schedule import Scheduler
+        from zwoole.workers.scheduler import Scheduler
 
         runtime = self._runtime
         server = runtime.server

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NoReturn, TypeVar, overload
 
-from zwoole.shared import swoole
+from zwoole.shared import swoole_names
 from zwoole.shared.errors import SettingsError, WrongProcess
-from zwoole.shared.forks import refuse
+from zwoole.shared.process.forks import refuse
 from zwoole.shared.settings import Settings
 from zwoole.workers import role
 from zwoole.workers.events import Callback, check_handler, event_name, fit, is_coroutine, where
@@ -368,10 +368,10 @@ class _Absent:
 
 def _explain_absent() -> None:
     ours = [name for name in vars(Server) if not name.startswith("_")]
-    for name in (*swoole.METHODS, *ours):
-        for spelled in (name, swoole.camel(name)):
+    for name in (*swoole_names.METHODS, *ours):
+        for spelled in (name, swoole_names.camel(name)):
             if spelled not in vars(Server):
-                setattr(Server, spelled, _Absent(spelled, swoole.explain(spelled, swoole.METHODS, ours)))
+                setattr(Server, spelled, _Absent(spelled, swoole_names.explain(spelled, swoole_names.METHODS, ours)))
 
 
 _explain_absent()

@@ -6,9 +6,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.client_frames import KEY, client_frame
-from zwoole.shared.frames import build_frame
-from zwoole.shared.mask import is_utf8, unmask
-from zwoole.shared.protocol import HEADROOM, MESSAGE, Protocol
+from zwoole.shared.websocket.frames import build_frame
+from zwoole.shared.websocket.mask import is_utf8, unmask
+from zwoole.shared.websocket.protocol import HEADROOM, MESSAGE, Protocol
 
 SIZES = (64, 16 << 10)
 FRAMES = 100

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from tests.worker_parts import Master, message
+from tests.workers.worker_parts import Master, message
 from zwoole.workers.frame import Frame
 
 MESSAGES = 100

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from tests.reactor_parts import Reactor
+from tests.reactor.reactor_parts import Reactor
 
 MESSAGES = 100
 TEXT = 1

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).parent.parent / "limit" / "echo.c"
+SOURCE = Path(__file__).with_name("limit_echo.c")
 
 
 def main() -> None:

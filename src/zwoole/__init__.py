@@ -19,7 +19,6 @@ if sys.platform != "linux":
 from zwoole import excepthook as _excepthook
 from zwoole.control import Control
 from zwoole.control_client import ControlFailed
-from zwoole.shared import descriptors as _descriptors
 from zwoole.shared.answers import Accept, Refuse
 from zwoole.shared.errors import (
     BackpressureError,
@@ -34,8 +33,9 @@ from zwoole.shared.errors import (
     WrongProcess,
     ZwooleError,
 )
-from zwoole.shared.frames import OP_BINARY, OP_TEXT
+from zwoole.shared.process import descriptors as _descriptors
 from zwoole.shared.request import Headers, Request
+from zwoole.shared.websocket.frames import OP_BINARY, OP_TEXT
 from zwoole.version import VERSION as __version__
 from zwoole.workers import role as _role
 from zwoole.workers.frame import Frame
@@ -71,7 +71,7 @@ __all__ = [
 
 def _supervise(server: Server) -> None:
     """Become the supervisor; imported late, since neither master nor workers need it."""
-    from zwoole.launch import supervise
+    from zwoole.supervisor.launch import supervise
 
     supervise(server)
 

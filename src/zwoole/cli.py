@@ -9,8 +9,8 @@ import sys
 import click
 
 from zwoole.commands.group import Group
-from zwoole.shared.complaint import say
 from zwoole.shared.errors import ZwooleError
+from zwoole.shared.process.complaint import say
 from zwoole.version import VERSION
 
 OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a file or terminal that takes no more

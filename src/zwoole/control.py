@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 from typing import Any, TypedDict
 
-from zwoole import control_client, servers
+from zwoole import control_client
 from zwoole.control_client import ControlFailed
-from zwoole.run_directory import NO_END, End, exit_code
 from zwoole.shared.errors import StartError
+from zwoole.supervisor import servers
+from zwoole.supervisor.run_directory import NO_END, End, exit_code
 
 RELOAD_WAIT_S = 120.0
 STOP_WAIT_S = 60.0

@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 
 import zmq
 
-from zwoole.run_directory import End, exit_code
-from zwoole.shared import control
 from zwoole.shared.errors import ZwooleError
-from zwoole.shared.rundir import control_address
+from zwoole.shared.process import control_messages
+from zwoole.shared.process.run_files import control_address
+from zwoole.supervisor.run_directory import End, exit_code
 
 TIMEOUT_S = 5.0
 LOOK_S = 0.05  # how often to look whether the server has ended
@@ -38,10 +38,10 @@ def request(run_dir: Path, what: str, timeout_s: float | None = None, **fields: 
     """
     timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
     try:
-        packed = control.pack("request", id=1, what=what, **fields)
+        packed = control_messages.pack("request", id=1, what=what, **fields)
     except (OverflowError, TypeError, ValueError) as error:
         raise ControlFailed(f"this cannot be sent to a server: {error}") from None
-    if len(packed) > control.MAX_MESSAGE_BYTES:
+    if len(packed) > control_messages.MAX_MESSAGE_BYTES:
         raise ControlFailed(f"{len(packed)} bytes are more than the control socket takes")
     with contextlib.closing(End(run_dir)) as end:
         if end.has_come():
@@ -53,8 +53,8 @@ def request(run_dir: Path, what: str, timeout_s: float | None = None, **fields: 
         except zmq.ZMQError as error:
             raise ControlFailed(f"the server in {run_dir} cannot be asked: {zmq.strerror(error.errno or 0)}") from None
     try:
-        answer = control.unpack(data)
-    except control.ControlError as error:
+        answer = control_messages.unpack(data)
+    except control_messages.ControlError as error:
         raise ControlFailed(f"the answer of the server in {run_dir} could not be understood: {error}") from None
     if "error" in answer:
         raise ControlFailed(str(answer["error"]))

@@ -7,9 +7,9 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from zwoole.shared.complaint import say
 from zwoole.shared.errors import SettingsError, StartError, WrongProcess
-from zwoole.shared.traces import is_users
+from zwoole.shared.process.complaint import say
+from zwoole.shared.process.tracebacks import is_users
 
 
 def install() -> None:

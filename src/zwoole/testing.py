@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 
 import psutil
 
-from zwoole import control_client, servers
-from zwoole.run_directory import TEMPORARY, run_directory_fits, told_folder
+from zwoole import control_client
 from zwoole.shared.errors import ZwooleError
+from zwoole.supervisor import servers
+from zwoole.supervisor.run_directory import TEMPORARY, run_directory_fits, told_folder
 from zwoole.workers.server import Server
 
 Self = TypeVar("Self", bound="Serving")

@@ -16,7 +16,7 @@ import click
 
 from tests.conformance.report import CHAPTERS, Case, failures, read_report, table
 from tests.process.server_process import ServerProcess
-from zwoole.shared.mask import COMPILED
+from zwoole.shared.websocket.mask import COMPILED
 
 APP = Path(__file__).with_name("echo_app.py")
 INSTALLED = Path.home() / ".cache" / "autobahn-testsuite" / "bin" / "wstest"

@@ -11,7 +11,7 @@ import atheris
 
 with atheris.instrument_imports(include=["zwoole"]):
     from tests.fuzz.targets import TARGETS
-    from zwoole.shared.mask import COMPILED
+    from zwoole.shared.websocket.mask import COMPILED
 
 if COMPILED:
     sys.exit("a compiled build cannot be fuzzed: set PYTHONPATH=src")

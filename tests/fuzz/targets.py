@@ -9,16 +9,23 @@ from collections.abc import Callable, Iterable
 from itertools import cycle
 from typing import Any
 
-from zwoole.reactor.handshake import Refused, early_refusal, find_head_end, parse_upgrade, refusal, switching_protocols
-from zwoole.reactor.policy import Policy
-from zwoole.shared.control import ControlError, unpack
-from zwoole.shared.deflate import Inflater
-from zwoole.shared.frames import OP_BINARY, build_frame
-from zwoole.shared.protocol import FAILED, HEADROOM, MESSAGE, PING, PONG, YIELD, Protocol
+from zwoole.reactor.clients.handshake import (
+    Refused,
+    early_refusal,
+    find_head_end,
+    parse_upgrade,
+    refusal,
+    switching_protocols,
+)
+from zwoole.reactor.clients.policy import Policy
+from zwoole.shared.process.control_messages import ControlError, unpack
 from zwoole.shared.request import pack_request, unpack_request
-from zwoole.shared.ring import PayloadRing
 from zwoole.shared.settings import Settings
-from zwoole.shared.wire import BODY_INTEGER, BODY_NIL, BODY_TEXT, BatchReader, BatchWriter, WireError
+from zwoole.shared.websocket.deflate import Inflater
+from zwoole.shared.websocket.frames import OP_BINARY, build_frame
+from zwoole.shared.websocket.protocol import FAILED, HEADROOM, MESSAGE, PING, PONG, YIELD, Protocol
+from zwoole.shared.wire.batches import BODY_INTEGER, BODY_NIL, BODY_TEXT, BatchReader, BatchWriter, WireError
+from zwoole.shared.wire.payload_ring import PayloadRing
 
 Event = tuple[Any, ...]
 

@@ -20,8 +20,9 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 from tests.process.waiting import PATIENCE_S, wait_for
-from zwoole import control_client, servers
-from zwoole.bench.peerprocess import claim_port
+from zwoole import control_client
+from zwoole.bench.compare.peer_process import claim_port
+from zwoole.supervisor import servers
 from zwoole.testing import Serving
 from zwoole.testing import is_alive as is_alive
 

@@ -14,7 +14,7 @@ from tests.client_frames import client_frame
 from tests.process.conftest import Serve
 from tests.process.raw_client import BINARY, PING, PONG, TEXT, RawClient, ServerFrame
 from tests.process.waiting import wait_for
-from zwoole.shared.progress import RING
+from zwoole.shared.memory.progress_map import RING
 
 MIB = 1 << 20
 PIECE = 256 * 1024

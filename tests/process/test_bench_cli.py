@@ -12,12 +12,12 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from tests.bench_parts import closed_port, echo, echo_but, websocket_server
-from tests.command import Command
+from tests.bench.bench_parts import closed_port, echo, echo_but, websocket_server
 from tests.process.waiting import PATIENCE_S
-from zwoole.bench import load
-from zwoole.bench.cli import bench
-from zwoole.bench.plan import Plan
+from tests.zwoole.command import Command
+from zwoole.bench.loadtest import run
+from zwoole.bench.loadtest.cli import bench
+from zwoole.bench.loadtest.plan import Plan
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ async def hear(connection: ServerConnection) -> None:
 def test_a_server_that_does_not_reply_is_said_before_the_run_is_over(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "NO_REPLY_S", 0.5)
+    monkeypatch.setattr(run, "NO_REPLY_S", 0.5)
     with websocket_server(hear) as target:
         code, out, err = command(str(target), "-c", "2", "--processes", "1", "--duration", "3600", "--warmup", "0")
     assert (code, out) == (1, "")
@@ -42,7 +42,7 @@ def test_a_server_that_does_not_reply_is_said_before_the_run_is_over(
 
 
 def test_without_messages_no_reply_is_needed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "NO_REPLY_S", 0.0)
+    monkeypatch.setattr(run, "NO_REPLY_S", 0.0)
     arguments = ["--mode", "idle", "-c", "2", "--processes", "1", "--duration", "0.6", "--warmup", "0"]
     with websocket_server(hear) as target:
         code, out, _ = command(str(target), *arguments)
@@ -136,7 +136,7 @@ def test_bad_usage_is_exit_code_2(command: Command, arguments: list[str], reason
 
 def test_options_become_a_plan(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     plans: list[Plan] = []
-    monkeypatch.setattr("zwoole.bench.cli._run", lambda plan, *files: plans.append(plan) or 0)
+    monkeypatch.setattr("zwoole.bench.loadtest.cli._run", lambda plan, *files: plans.append(plan) or 0)
     options = "-c 8 --processes 3 --mode fanout --senders 2 --size 64:80,4096:20 --rate 50 --duration 2 --warmup 0.5"
     options += " --binary --subprotocol a --subprotocol b --compress --insecure --sources 4"
     assert command("wss://h/x", *options.split(), "--header", "X-A: 1", "--header", "X-B:2")[0] == 0

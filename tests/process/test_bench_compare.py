@@ -12,12 +12,12 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 
-from zwoole.bench import compare, peer
-from zwoole.bench.compare import pairs_of, quick_pairs, with_idle
-from zwoole.bench.measuring import Run, measure
-from zwoole.bench.peer import PEERS, Peer
-from zwoole.bench.plan import CONNECT, FANOUT, IDLE, Target
-from zwoole.bench.scenarios import SCENARIOS, Scenario
+from zwoole.bench.compare import comparison, peer
+from zwoole.bench.compare.comparison import pairs_of, quick_pairs, with_idle
+from zwoole.bench.compare.measuring import Run, measure
+from zwoole.bench.compare.peer import PEERS, Peer
+from zwoole.bench.compare.scenarios import SCENARIOS, Scenario
+from zwoole.bench.loadtest.plan import CONNECT, FANOUT, IDLE, Target
 
 OURS = next(one for one in PEERS if one.name == "zwoole")
 ECHO = next(one for one in PEERS if one.name == "websockets")
@@ -61,9 +61,9 @@ def test_rounds_are_interleaved_and_idle_connections_are_measured_once(monkeypat
     def run(server: Peer, scenario: Scenario, duration_s: float, round_number: int) -> Run:
         return Run(round_number, scenario.name, server.name, None)
 
-    monkeypatch.setattr(compare, "measure", run)
+    monkeypatch.setattr(comparison, "measure", run)
     pairs = [(SMALL, OURS), (SMALL, ECHO), (BY_NAME["idle"], OURS)]
-    assert [(one.round, one.scenario, one.peer) for one in compare.compare(pairs, 2, 1.0)] == [
+    assert [(one.round, one.scenario, one.peer) for one in comparison.compare(pairs, 2, 1.0)] == [
         (1, "echo-16", "zwoole"),
         (1, "echo-16", "websockets"),
         (1, "idle", "zwoole"),
@@ -149,11 +149,11 @@ asyncio.run(main())
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have one small scenario in place of all."""
-    monkeypatch.setattr(compare, "SCENARIOS", (SMALL,))
+    monkeypatch.setattr(comparison, "SCENARIOS", (SMALL,))
 
 
 def invoke(*options: str) -> Result:
-    return CliRunner().invoke(compare.main, ["--duration", "0.2", "--peer", "websockets", *options])
+    return CliRunner().invoke(comparison.main, ["--duration", "0.2", "--peer", "websockets", *options])
 
 
 @needs_echo
@@ -190,7 +190,7 @@ def test_a_wrong_reply_is_told_and_fails_the_command(tmp_path: Path, monkeypatch
 
 @pytest.mark.usefixtures("small")
 def test_a_peer_that_is_not_there_is_named_and_nothing_measured_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare, "PEERS", (replace(ECHO, packages=("no_such_package",)),))
+    monkeypatch.setattr(comparison, "PEERS", (replace(ECHO, packages=("no_such_package",)),))
     outcome = invoke()
     assert f"websockets: skipped, not installed: {sys.executable} -m pip install no_such_package" in outcome.output
     assert outcome.exit_code == 1

@@ -10,16 +10,16 @@ from array import array
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from tests.bench_parts import Room, closed_port, echo, websocket_server
-from zwoole.bench import histogram, load
-from zwoole.bench.fleet import LoadError
-from zwoole.bench.load import Watcher, run_load, window_of
-from zwoole.bench.loadclient import Window
-from zwoole.bench.loadcore import clock_ns
-from zwoole.bench.loadprocess import Sample
-from zwoole.bench.plan import Plan, Target
-from zwoole.bench.tally import BUCKETS, bucket
-from zwoole.bench.timeline import Row, Timeline
+from tests.bench.bench_parts import Room, closed_port, echo, websocket_server
+from zwoole.bench.loadtest import histogram, run
+from zwoole.bench.loadtest.client import Window
+from zwoole.bench.loadtest.connection import clock_ns
+from zwoole.bench.loadtest.fleet import LoadError
+from zwoole.bench.loadtest.plan import Plan, Target
+from zwoole.bench.loadtest.process import Sample
+from zwoole.bench.loadtest.run import Watcher, run_load, window_of
+from zwoole.bench.loadtest.tally import BUCKETS, bucket
+from zwoole.bench.loadtest.timeline import Row, Timeline
 
 TARGET = Target("127.0.0.1", 8080, "/")
 
@@ -187,7 +187,7 @@ def test_the_meter_is_read_when_the_window_opens_and_closes(monkeypatch: pytest.
         windows.append(window_of(plan, start_ns))
         return windows[0]
 
-    monkeypatch.setattr(load, "window_of", noted_window)
+    monkeypatch.setattr(run, "window_of", noted_window)
     with websocket_server(echo) as target:
         result = run_load(Plan(target, connections=1, duration_s=3, warmup_s=0.3), meter, watcher)
     assert result.errors == {}

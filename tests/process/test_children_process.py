@@ -18,9 +18,9 @@ import pytest
 from tests.process.conftest import Serve
 from tests.process.server_process import ZWOOLE, ServerProcess, free_ports, is_alive
 from tests.process.waiting import PATIENCE_S, wait_for
-from tests.test_strangers import state
-from zwoole.shared.signals import SUPERVISORS
-from zwoole.stopping import EXIT_FORCED
+from tests.supervisor.test_reaper import state
+from zwoole.shared.process.signals import SUPERVISORS
+from zwoole.supervisor.shutdown import EXIT_FORCED
 from zwoole.workers.server import COMMANDS
 
 # Runs what a client sends, as a function body or a coroutine's, and answers with what it returns.

@@ -16,8 +16,8 @@ from tests.process.conftest import Serve
 from tests.process.server_process import ZWOOLE
 from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole import Control, ControlFailed
-from zwoole.shared import control
-from zwoole.shared.rundir import control_address
+from zwoole.shared.process import control_messages
+from zwoole.shared.process.run_files import control_address
 
 APP = """
     from zwoole import Server
@@ -107,17 +107,17 @@ def test_processes(serve: Serve) -> None:
 MALFORMED = [
     b"",
     b"\xc1 not msgpack",
-    control.pack("hello", role="worker"),
-    control.pack("ready", incarnation="x"),
-    control.pack("request", what="workers", by="two"),
-    control.pack("request", id=1, what="workers", by="two"),
-    control.pack("request", id=1, what="workers", to=-5),
-    control.pack("request", id=1, what="stop", drain="soon"),
-    control.pack("request", id=1, what="stop", drain=float("nan")),
-    control.pack("request", id=1, what="push", fd=1 << 63, data="x"),
-    control.pack("request", id=1, what="connections", limit=None),
-    control.pack("request", id=1, what="status", identity=b"x"),
-    control.pack("request", id=1, what="who are you"),
+    control_messages.pack("hello", role="worker"),
+    control_messages.pack("ready", incarnation="x"),
+    control_messages.pack("request", what="workers", by="two"),
+    control_messages.pack("request", id=1, what="workers", by="two"),
+    control_messages.pack("request", id=1, what="workers", to=-5),
+    control_messages.pack("request", id=1, what="stop", drain="soon"),
+    control_messages.pack("request", id=1, what="stop", drain=float("nan")),
+    control_messages.pack("request", id=1, what="push", fd=1 << 63, data="x"),
+    control_messages.pack("request", id=1, what="connections", limit=None),
+    control_messages.pack("request", id=1, what="status", identity=b"x"),
+    control_messages.pack("request", id=1, what="who are you"),
     b"x" * (2 << 20),
 ]
 
@@ -132,7 +132,7 @@ def test_malformed_messages_are_answered_and_end_nothing(serve: Serve) -> None:
         for message in MALFORMED:
             dealer.send(message)
             assert dealer.poll(PATIENCE_S * 1000), f"no answer to {message[:50]!r}"
-            assert "error" in control.unpack(dealer.recv())
+            assert "error" in control_messages.unpack(dealer.recv())
     assert server.pids("worker") + server.pids("master") == before
     with pytest.raises(ControlFailed, match="there are 1 worker"):
         Control(server.run_dir).workers(by=-1)

@@ -15,7 +15,7 @@ import pytest
 from tests.process.server_process import ServerProcess
 from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.shared.errors import ZwooleError
-from zwoole.upkeep import PROCESS_BYTES, WIRE_BYTES
+from zwoole.supervisor.upkeep import PROCESS_BYTES, WIRE_BYTES
 
 APP = """
     import os

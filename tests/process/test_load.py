@@ -10,8 +10,8 @@ from websockets.asyncio.client import connect
 from tests.process.conftest import Serve
 from tests.process.server_process import ServerProcess
 from tests.process.waiting import PATIENCE_S
-from zwoole.bench.load import run_load
-from zwoole.bench.plan import Plan, Target
+from zwoole.bench.loadtest.plan import Plan, Target
+from zwoole.bench.loadtest.run import run_load
 
 ECHO = """
     from zwoole import Server

@@ -28,7 +28,7 @@ from websockets.sync.client import connect
 from tests.process.conftest import Serve
 from tests.process.server_process import ZWOOLE, ServerProcess, free_ports
 from tests.process.waiting import PATIENCE_S, wait_for
-from zwoole.shared.printable import UNPRINTABLE
+from zwoole.shared.process.printable import UNPRINTABLE
 from zwoole.testing import Serving
 
 PIPE_BYTES = 4096

@@ -25,7 +25,7 @@ from tests.process.memory_watch import MIB, Audience, Flood, MemoryWatch
 from tests.process.raw_client import TEXT, RawClient
 from tests.process.server_process import ServerProcess
 from tests.process.waiting import PATIENCE_S, wait_for
-from zwoole.shared.allocator import KEPT_BYTES
+from zwoole.shared.process.allocator import KEPT_BYTES
 
 RING = MIB
 WINDOW = 4 * MIB

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from tests.process.raw_client import TEXT, RawClient
 from tests.process.server_process import ServerProcess
 from zwoole.control_client import request
-from zwoole.shared import open_files
+from zwoole.shared.process import open_files
 
 APP = """
     from zwoole import Server

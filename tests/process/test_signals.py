@@ -14,8 +14,8 @@ from tests.process.server_process import ServerProcess
 from tests.process.test_deaths import who_serves
 from tests.process.test_stop import HOUR_S, close_code
 from tests.process.waiting import PATIENCE_S, wait_for
-from zwoole.shared.signals import SUPERVISORS
-from zwoole.stopping import EXIT_FORCED
+from zwoole.shared.process.signals import SUPERVISORS
+from zwoole.supervisor.shutdown import EXIT_FORCED
 
 APP = """
 import os

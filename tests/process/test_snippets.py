@@ -23,7 +23,7 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from tests.process.conftest import Serve
-from tests.process.desk import Desk, listens
+from tests.process.doc_sandbox import Desk, listens
 from tests.process.server_process import EXAMPLES, ZWOOLE, ServerProcess, free_ports
 from tests.process.waiting import PATIENCE_S, wait_for
 from tests.snippets import ROOT, Snippet, commands, snippets, spans

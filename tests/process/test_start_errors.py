@@ -12,7 +12,7 @@ import pytest
 from tests.process.conftest import Serve
 from tests.process.server_process import ServerProcess
 from tests.process.waiting import PATIENCE_S
-from zwoole.crew import EXIT_BOOT_FAILED, EXIT_CANNOT_START
+from zwoole.supervisor.processes import EXIT_BOOT_FAILED, EXIT_CANNOT_START
 
 GOOD = """
     from zwoole import Server
@@ -263,7 +263,7 @@ NO_TEMPORARY_FOLDER = """
     import os
     import tempfile
     from pathlib import Path
-    from zwoole import run_directory
+    from zwoole.supervisor import run_directory
 
     run_directory.RUN = Path("/no/run")
     run_directory.TEMPORARY = (Path("/no/tmp"), Path("/no/var"))

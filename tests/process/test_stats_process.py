@@ -10,8 +10,8 @@ import psutil
 
 from tests.process.conftest import Serve
 from tests.process.waiting import wait_for
-from zwoole.metrics import MASTER_COUNTERS, MASTER_GAUGES, WORKER_COUNTERS, WORKER_GAUGES
-from zwoole.shared.stats import EMPTY
+from zwoole.shared.memory.stats import EMPTY
+from zwoole.supervisor.metrics import MASTER_COUNTERS, MASTER_GAUGES, WORKER_COUNTERS, WORKER_GAUGES
 
 APP = """
 import json, threading, time

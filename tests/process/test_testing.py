@@ -16,8 +16,8 @@ from websockets.sync.client import connect
 from tests.process.server_process import EXAMPLES
 from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole import Server, testing
-from zwoole.shared import plan
 from zwoole.shared.errors import ZwooleError
+from zwoole.shared.process import plan
 from zwoole.testing import ServerFailed, is_alive, serve
 
 README = EXAMPLES.parent / "README.md"

@@ -7,8 +7,8 @@ import platform
 import click
 from click.shell_completion import get_completion_class
 
-from zwoole import build
 from zwoole.commands.options import json_option, show
+from zwoole.shared import build
 from zwoole.version import VERSION
 
 SHELLS = ("bash", "zsh", "fish")

@@ -6,13 +6,13 @@ import re
 
 import click
 
+from zwoole.commands.formatting import duration, lines, size
 from zwoole.commands.options import control_of, server_options, show
-from zwoole.commands.table import duration, lines, size
 from zwoole.control import KICK_CODE, LISTED, ConnectionList
 from zwoole.control_client import ControlFailed
-from zwoole.shared.close_codes import MAX_REASON_BYTES, is_sendable
-from zwoole.shared.control import MAX_LISTED
 from zwoole.shared.ids import MAX_FD
+from zwoole.shared.process.control_messages import MAX_LISTED
+from zwoole.shared.websocket.close_codes import MAX_REASON_BYTES, is_sendable
 
 
 @click.command()

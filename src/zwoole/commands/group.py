@@ -22,7 +22,7 @@ COMMANDS = {
     "kick": ("zwoole.commands.clients", "kick"),
     "push": ("zwoole.commands.clients", "push"),
     "broadcast": ("zwoole.commands.clients", "broadcast"),
-    "bench": ("zwoole.bench.cli", "bench"),
+    "bench": ("zwoole.bench.loadtest.cli", "bench"),
     "completion": ("zwoole.commands.about", "completion"),
     "version": ("zwoole.commands.about", "version"),
 }

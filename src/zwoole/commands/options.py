@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from zwoole.control import Control
-from zwoole.shared.complaint import say
+from zwoole.shared.process.complaint import say
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

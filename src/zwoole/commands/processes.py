@@ -7,7 +7,7 @@ import re
 import click
 
 from zwoole.commands.options import control_of, server_options, show
-from zwoole.shared.control import LONGEST_DRAIN_S
+from zwoole.shared.process.control_messages import LONGEST_DRAIN_S
 from zwoole.shared.settings import MAX_WORKERS
 
 

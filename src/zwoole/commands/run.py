@@ -9,11 +9,11 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from zwoole import watching
 from zwoole.commands.options import files, run_dir_option
-from zwoole.launch import run_app
 from zwoole.shared.errors import SettingsError
 from zwoole.shared.settings import LOG_FORMATS, Settings
+from zwoole.supervisor import watching
+from zwoole.supervisor.launch import run_app
 
 BOOLEANS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),

@@ -1,4 +1,4 @@
-"""`zwoole status`: a server at a glance, in lines of text; `glance.py` has it for terminals."""
+"""`zwoole status`: a server at a glance, in lines of text; `status_table.py` has it for terminals."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import click
 
+from zwoole.commands.formatting import duration, lines, size
 from zwoole.commands.options import server_options, show
-from zwoole.commands.table import duration, lines, size
 from zwoole.control import Control
-from zwoole.missing import Missing
+from zwoole.supervisor.missing import Missing
 
 SAMPLE_S = 0.5  # between the two looks that rates are made from
 HEAD = ["PROCESS", "PID", "STATE", "UP", "CPU", "MEMORY", "CONNECTIONS", "QUEUE", "LAG", "RESTARTS"]
@@ -59,9 +59,9 @@ def status(run_dir: str | None, port: int | None, as_json: bool) -> None:
     second = control.status()
     seconds = time.monotonic() - begun
     if sys.stdout.isatty():
-        from zwoole.commands import glance
+        from zwoole.commands import status_table
 
-        glance.show(first, second, seconds)
+        status_table.show(first, second, seconds)
     else:
         click.echo(describe(first, second, seconds))
 

@@ -1,0 +1,104 @@
+"""One measurement of the comparison: a server of its own, warmed, loaded, and stopped."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from zwoole.bench.compare.peer import Peer
+from zwoole.bench.compare.peer_process import HOST, PeerError, PeerProcess
+from zwoole.bench.compare.scenarios import Scenario
+from zwoole.bench.loadtest.fleet import LoadError
+from zwoole.bench.loadtest.handshake import HandshakeError
+from zwoole.bench.loadtest.opener import Door, find_address, open_connections
+from zwoole.bench.loadtest.plan import IDLE, Plan, Target
+from zwoole.bench.loadtest.run import ERROR_KINDS, LoadResult, run_load
+
+WARMUP_SHARE = 0.25  # of the duration
+_FEW_CONNECTIONS = 50  # what the server allocates once it has had these is no part of what idle ones cost
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measurement: ``result`` is None when ``problem`` says why there is none."""
+
+    round: int
+    scenario: str
+    peer: str
+    result: LoadResult | None
+    problem: str = ""
+    bytes_per_connection: float | None = None
+    """Idle connections: by how much the memory of all the server's processes grew for each."""
+
+    @property
+    def cpu_s_per_million(self) -> float:
+        """CPU seconds that the server's processes used for a million messages."""
+        assert self.result is not None
+        return self.result.metered / max(self.result.messages, 1) * 1e6
+
+    @property
+    def figure(self) -> float:
+        """What the scenario is about: bytes for each idle connection, or messages per second."""
+        assert self.result is not None
+        return self.result.rate if self.bytes_per_connection is None else self.bytes_per_connection
+
+    def record(self) -> dict[str, Any]:
+        """Return it for a file, without what its result has for charts of its own."""
+        record = asdict(self)
+        if self.result:
+            del record["result"]["timeline"], record["result"]["curve_us"]
+        return record
+
+
+def measure(peer: Peer, scenario: Scenario, duration_s: float, round_number: int = 1) -> Run:
+    """Start the peer, warm it up, load it, and stop it."""
+    try:
+        with PeerProcess(peer, scenario.serve) as server:
+            plan = scenario.plan(Target(HOST, server.port, "/"), duration_s, duration_s * WARMUP_SHARE)
+            grown: float | None = None
+            if scenario.mode == IDLE:
+                result, grown = _measure_memory(plan, server)
+            else:
+                with _slow_readers(plan, scenario.slow_readers):
+                    result = run_load(plan, server.cpu_s)
+    except (PeerError, LoadError, HandshakeError) as error:
+        return Run(round_number, scenario.name, peer.name, None, str(error))
+    problems = [f"{count:,} {kind}: {ERROR_KINDS[kind]}" for kind, count in sorted(result.errors.items())]
+    if server.killed:
+        problems.append("it did not stop in time and was killed")
+    return Run(round_number, scenario.name, peer.name, result, "; ".join(problems), grown)
+
+
+def _measure_memory(plan: Plan, server: PeerProcess) -> tuple[LoadResult, float]:
+    """Compare the memory with few connections and with all: both while a client runs that shares pages with it."""
+    readings: list[float] = []
+
+    def meter() -> float:
+        readings.append(server.pss_bytes())
+        return readings[-1]
+
+    few = run_load(replace(plan, connections=_FEW_CONNECTIONS, duration_s=plan.duration_s / 4), meter)
+    with_few = readings[-1]
+    result = run_load(plan, meter)
+    further = max(result.connections - few.connections, 1)
+    return result, (readings[-1] - with_few) / further
+
+
+@contextmanager
+def _slow_readers(plan: Plan, count: int) -> Iterator[None]:
+    """Have connections open that never read.
+
+    Raises:
+        LoadError: one could not be opened.
+    """
+    if not count:
+        yield
+        return
+    opened = open_connections(Door(plan, find_address(plan)), count)
+    try:
+        if opened.errors:
+            raise LoadError(f"cannot open a connection that never reads: {opened.first_error}")
+        yield
+    finally:
+        for attempt in opened.attempts:
+            attempt.sock.close()

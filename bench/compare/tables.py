@@ -1,0 +1,69 @@
+"""What the runs of a comparison say together: medians, spreads, ratios within each round, and their tables."""
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from zwoole.bench.compare.measuring import Run
+from zwoole.bench.compare.scenarios import Scenario
+from zwoole.bench.loadtest.plan import CONNECT, IDLE
+from zwoole.bench.loadtest.run import LoadResult
+
+_LIMITED = " ¹"
+LIMITED_NOTE = "¹ The load client had no CPU time to spare, so the server may be faster than that."
+
+
+def of(runs: Sequence[Run], scenario: Scenario, peer: str) -> list[tuple[Run, LoadResult]]:
+    """Return the runs of a peer in a scenario that have a result."""
+    return [(run, run.result) for run in runs if (run.scenario, run.peer) == (scenario.name, peer) and run.result]
+
+
+def ratios(runs: Sequence[Run], scenario: Scenario, peer: str) -> list[float]:
+    """Return our figure over the peer's in each round where both have one."""
+    ours = {run.round: run.figure for run, _ in of(runs, scenario, scenario.ours)}
+    return [ours[run.round] / run.figure for run, _ in of(runs, scenario, peer) if run.round in ours and run.figure > 0]
+
+
+def table(runs: Sequence[Run], scenario: Scenario, peers: Sequence[str]) -> str:
+    """Return the Markdown table of one scenario: medians, and the lowest and the highest in brackets.
+
+    Args:
+        runs: of all scenarios.
+        scenario: the one.
+        peers: the order of the rows; who has not been measured in this scenario has none.
+    """
+    measured = {run.peer for run in runs if run.scenario == scenario.name}
+    rows = [_head(scenario), *(_row(runs, scenario, peer) for peer in peers if peer in measured)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in rows]
+    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _head(scenario: Scenario) -> list[str]:
+    ratio = f"{scenario.ours} / it"
+    if scenario.mode == IDLE:
+        return ["", "bytes per connection", "connections", "connected/s", ratio]
+    unit = "connections/s" if scenario.mode == CONNECT else "messages/s"
+    return ["", unit, "p50 µs", "p99 µs", "server CPU s per million", ratio]
+
+
+def _row(runs: Sequence[Run], scenario: Scenario, peer: str) -> list[str]:
+    good = of(runs, scenario, peer)
+    if not good:
+        return [peer, "no result", *[""] * (len(_head(scenario)) - 2)]
+    results = [result for _, result in good]
+    figure = _spread([run.figure for run, _ in good], "{:,.0f}".format)
+    ratio = "" if peer == scenario.ours else _spread(ratios(runs, scenario, peer), "{:.2f}".format)
+    if scenario.mode == IDLE:
+        connections = min(result.connections for result in results)
+        return [peer, figure, f"{connections:,}", f"{median(result.connect_rate for result in results):,.0f}", ratio]
+    if any(result.client_was_the_limit for result in results):
+        figure += _LIMITED
+    p50, p99 = (f"{median(result.latency_us[name] for result in results):,.0f}" for name in ("p50", "p99"))
+    return [peer, figure, p50, p99, f"{median(run.cpu_s_per_million for run, _ in good):.2f}", ratio]
+
+
+def _spread(values: Sequence[float], style: Callable[[float], str]) -> str:
+    if len(values) < 2:
+        return style(values[0]) if values else ""
+    return f"{style(median(values))} ({style(min(values))}-{style(max(values))})"

@@ -1,0 +1,40 @@
+"""The access log: one line for every connection that opens, one for its end, and one for every client refused."""
+
+from __future__ import annotations
+
+import time
+
+from zwoole.reactor.clients.handshake import Refused
+from zwoole.reactor.core.connection import Connection
+from zwoole.shared.process.log import get_logger
+
+log = get_logger("access")
+
+
+class AccessLog:
+    """Writes the lines, and remembers when each connection opened."""
+
+    def __init__(self) -> None:
+        self._opened: dict[int, float] = {}
+
+    def opened(self, connection: Connection, target: str) -> None:
+        """A handshake has succeeded, for the request target `target`."""
+        self._opened[connection.fd] = time.monotonic()
+        log.info("open fd=%d %s:%d %s", connection.fd, connection.remote_addr, connection.remote_port, target)
+
+    def refused(self, address: str, port: int, target: str, refused: Refused) -> None:
+        """A client was refused, with this HTTP status and reason, whatever it had asked for."""
+        log.info("refuse %s:%d status=%d %a %a", address, port, refused.status, target, refused.reason)
+
+    def gone(self, connection: Connection) -> None:
+        """A connection's socket is closed; where it never opened there is nothing to say."""
+        begun = self._opened.pop(connection.fd, None)
+        if begun is None:
+            return
+        seconds = time.monotonic() - begun
+        by, reason = connection.close_initiator, connection.close_reason
+        log.info(
+            "close fd=%d %s:%d code=%d by=%s after=%.1fs %s",
+            *(connection.fd, connection.remote_addr, connection.remote_port, connection.close_code),
+            *(by, seconds, reason),
+        )

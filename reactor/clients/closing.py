@@ -1,0 +1,259 @@
+"""How a connection ends (RFC 6455 section 7).
+
+Four ways in: the client's close frame, the client's violation, our own wish (`server_close`), a socket that broke.
+One way out: the worker is told once, behind all that it was sent of this connection; the descriptor is closed once.
+
+    OPEN --client's close, violation, EOF--> ENDING --all accepted is finished, or `ENDING_S`--> LINGERING --> GONE
+    OPEN --server_close--> CLOSING --client's close frame, violation or EOF--> LINGERING --> GONE
+
+In ENDING nothing more is read, and the replies to what was read still go out before our close frame. In LINGERING
+we have said all: the socket is half-closed and read dry until the client goes, because closing it with bytes unread
+would send a reset that can destroy our close frame on its way (section 7.1.1). CLOSING and LINGERING last
+`close_timeout` each at most; then, and where the socket is broken, a connection is GONE at once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+from zwoole.reactor.core.connection import CLOSING, ENDING, GONE, HANDSHAKE, LINGERING, OPEN, Connection
+from zwoole.reactor.core.loop import IN, Loop
+from zwoole.reactor.core.registry import Registry
+from zwoole.reactor.routing.router import Router
+from zwoole.shared.memory.connection_table import CLOSING as TABLE_CLOSING
+from zwoole.shared.settings import Settings
+from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL, CLOSE_NO_STATUS, CLOSE_TRY_AGAIN_LATER
+
+ENDING_S = 3.0  # a client that said goodbye waits for the rest of its answers no longer than this
+
+CLIENT = "client"
+SERVER = "server"
+
+
+class Closing:
+    """Brings connections to their end.
+
+    Attributes:
+        closed: connections that are gone, by close code.
+        on_dropped: called with a connection whose socket is closed and whose output was dropped; set by the builder.
+        on_handshake_lost: called with one that is to be closed while its handshake is not answered.
+        on_handshake_gone: called with one that goes before it was.
+        on_gone: called with one whose socket is closed, where somebody wants to know.
+    """
+
+    def __init__(self, loop: Loop, registry: Registry, router: Router, settings: Settings) -> None:
+        self.closed: dict[int, int] = {}
+        self.on_dropped: list[Callable[[Connection], None]] = []
+        self.on_handshake_lost: Callable[[Connection], None]
+        self.on_handshake_gone: Callable[[Connection], None]
+        self.on_gone: Callable[[Connection], None] | None = None
+        self._loop = loop
+        self._registry = registry
+        self._router = router
+        self._ending = loop.add_deadlines(ENDING_S, self._ending_expired)
+        self._closing = loop.add_deadlines(settings.close_timeout, self._closing_expired)
+        router.finish_ending = self.finish_ending
+        loop.on_broken = self.broken
+        loop.on_flushed = self.flushed
+
+    # Ways in.
+
+    def client_closed(self, connection: Connection) -> None:
+        """The client's close frame arrived."""
+        protocol = connection.protocol
+        if protocol is None:
+            return
+        if connection.stage == CLOSING:
+            self._tell_worker(connection)
+            self._linger(connection)
+            return
+        self._begin_ending(connection, protocol.close_code, protocol.close_reason, CLIENT)
+
+    def violated(self, connection: Connection) -> None:
+        """The client broke the protocol."""
+        protocol = connection.protocol
+        if protocol is None:
+            return
+        if connection.stage == CLOSING:  # our close frame is out already
+            self._tell_worker(connection)
+            self._linger(connection)
+            return
+        self._begin_ending(connection, protocol.close_code, protocol.close_reason, SERVER)
+
+    def end_of_stream(self, connection: Connection) -> None:
+        """The client sent FIN: without a close frame before it, that is 1006."""
+        connection.eof = True
+        if connection.stage == OPEN:
+            self._begin_ending(connection, CLOSE_ABNORMAL, "", CLIENT)
+        elif connection.stage == HANDSHAKE or (
+            connection.stage == LINGERING and connection.queued + connection.pending == 0
+        ):
+            self._destroy(connection)
+        else:  # it may have closed one direction only: what is queued still goes out
+            self._loop.listen(connection, connection.interest & ~IN)
+            if connection.stage == CLOSING:
+                self._tell_worker(connection)
+                self._linger(connection)
+
+    def broken(self, connection: Connection, error: int) -> None:
+        """The socket failed: nothing can be sent any more; what was accepted is still finished."""
+        self._drop_socket(connection)
+        if connection.stage == OPEN:
+            self._begin_ending(connection, CLOSE_ABNORMAL, os.strerror(error) if error else "", CLIENT)
+        elif connection.stage != ENDING:
+            self._tell_worker(connection)
+            self._destroy(connection)
+
+    def server_close(self, connection: Connection, code: int, reason: str) -> None:
+        """Close a connection from our side; messages of it that have not gone down are dropped."""
+        if connection.stage == HANDSHAKE:
+            self.on_handshake_lost(connection)
+        if connection.stage == ENDING:  # the client was first, with its code; but no callback is to hear more of it
+            self._router.discard_parked(connection)
+            if self._router.is_idle(connection):
+                self.finish_ending(connection)
+        if connection.stage != OPEN or connection.protocol is None:
+            return
+        self._note_end(connection, code, reason, SERVER)
+        self._router.discard_parked(connection)
+        connection.queue_behind(connection.protocol.close_frame(code, reason))
+        connection.stage = CLOSING
+        self._registry.table.set_state(connection.fd, TABLE_CLOSING)
+        self._loop.flush_later(connection)
+        self._router.read_on(connection)
+        self._closing.start(connection.fd)
+
+    def too_slow(self, connection: Connection) -> None:
+        """A client that does not read what it is sent has reached its limit."""
+        if connection.stage == ENDING:  # a gap in its answers would be worse than their end
+            self.finish_ending(connection)
+        self.server_close(connection, CLOSE_TRY_AGAIN_LATER, "too much is waiting to be sent to you")
+
+    def force(self, connection: Connection) -> None:
+        """Close a connection at once, whatever its client does."""
+        if connection.close_code == 0:
+            self._note_end(connection, CLOSE_ABNORMAL, "", SERVER)
+        self.cut(connection)
+
+    def cut(self, connection: Connection) -> None:
+        """Let go of a connection that is closing already, without waiting for its client."""
+        self._tell_worker(connection)
+        self._destroy(connection)
+
+    def refused(self, connection: Connection) -> None:
+        """An HTTP response that ends the connection is queued; nothing more is expected of the client."""
+        connection.head = None
+        connection.stage = LINGERING
+        self._loop.flush_later(connection)
+        self._closing.start(connection.fd)
+
+    # The way out.
+
+    def finish_ending(self, connection: Connection) -> None:
+        """All that was accepted is finished: send our close frame and go."""
+        self._ending.stop(connection.fd)
+        if connection.close_code != CLOSE_ABNORMAL and connection.protocol is not None:
+            code = 0 if connection.close_code == CLOSE_NO_STATUS else connection.close_code
+            connection.queue_behind(connection.protocol.close_frame(code, connection.close_reason))
+        self._tell_worker(connection)
+        self._linger(connection)
+
+    def flushed(self, connection: Connection) -> None:
+        """All that was queued is sent."""
+        if connection.stage != LINGERING:
+            return
+        if connection.eof:
+            self._destroy(connection)
+        else:
+            self._half_close(connection)
+
+    def _begin_ending(self, connection: Connection, code: int, reason: str, initiator: str) -> None:
+        self._note_end(connection, code, reason, initiator)
+        connection.stage = ENDING
+        self._loop.listen(connection, connection.interest & ~IN)
+        if self._router.is_idle(connection):
+            self.finish_ending(connection)
+        else:
+            self._ending.start(connection.fd)
+
+    def _note_end(self, connection: Connection, code: int, reason: str, initiator: str) -> None:
+        connection.close_code = code
+        connection.close_reason = reason
+        connection.close_initiator = initiator
+        self.closed[code] = self.closed.get(code, 0) + 1
+
+    def _tell_worker(self, connection: Connection) -> None:
+        """Tell the worker, once, of a connection that it was told of."""
+        if connection.slot is not None and not connection.closed_down and connection.stage != HANDSHAKE:
+            self._router.close(connection)
+
+    def _linger(self, connection: Connection) -> None:
+        """Send what is left, half-close, and wait for the client to go."""
+        if connection.descriptor < 0:
+            self._destroy(connection)
+            return
+        connection.stage = LINGERING
+        self._registry.table.set_state(connection.fd, TABLE_CLOSING)
+        self._closing.start(connection.fd)
+        self._loop.flush_later(connection)
+
+    def _half_close(self, connection: Connection) -> None:
+        if not connection.half_closed:
+            connection.half_closed = True
+            try:
+                shutdown(connection.descriptor)
+            except OSError:
+                self._destroy(connection)
+                return
+        self._loop.listen(connection, IN)
+
+    def _ending_expired(self, fd: int) -> None:
+        connection = self._registry.find(fd)
+        if connection is not None:
+            self.finish_ending(connection)
+
+    def _closing_expired(self, fd: int) -> None:
+        connection = self._registry.find(fd)
+        if connection is not None:
+            self._tell_worker(connection)
+            self._destroy(connection)
+
+    def _drop_socket(self, connection: Connection) -> None:
+        """Close the descriptor; what was queued for it, and what came in part, is lost."""
+        if connection.descriptor < 0:
+            return
+        self._router.parking.take_unread(connection)
+        self._loop.leave(connection)
+        descriptor = connection.descriptor
+        self._registry.forget_socket(connection)
+        os.close(descriptor)
+        connection.drop_output()
+        if connection.protocol is not None:
+            connection.protocol.stop_receiving()
+        for dropped in self.on_dropped:
+            dropped(connection)
+
+    def _destroy(self, connection: Connection) -> None:
+        """Let go of the last there is of a connection."""
+        if connection.stage == GONE:
+            return
+        if connection.stage == HANDSHAKE:
+            self.on_handshake_gone(connection)
+        self._ending.stop(connection.fd)
+        self._closing.stop(connection.fd)
+        self._drop_socket(connection)
+        connection.stage = GONE
+        self._registry.remove(connection)
+        if self.on_gone is not None:
+            self.on_gone(connection)
+
+
+def shutdown(descriptor: int) -> None:
+    """Send FIN on a socket that is known by its descriptor only."""
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        borrowed.shutdown(socket.SHUT_WR)
+    finally:
+        borrowed.detach()

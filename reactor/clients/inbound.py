@@ -1,0 +1,135 @@
+"""The way in: from a readable socket to messages in the router's hands.
+
+One read per connection and turn, into one buffer that all connections share: what it holds is valid until the next
+read, so payloads are copied out of it (unmasked, into bytes of their own) before this module returns.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from zwoole.reactor.clients.closing import Closing
+from zwoole.reactor.clients.limits import Limits
+from zwoole.reactor.core.connection import CLOSING, HANDSHAKE, OPEN, Connection
+from zwoole.reactor.core.loop import Loop
+from zwoole.reactor.core.syscalls import read_into
+from zwoole.reactor.routing.router import Router
+from zwoole.shared.websocket.frames import OP_PONG, build_frame
+from zwoole.shared.websocket.protocol import CLOSED_BY_PEER, FAILED, HEADROOM, MESSAGE, NEED_DATA, PING, PONG, YIELD
+
+READ_BYTES = 65536
+
+
+class Inbound:
+    """Reads connections.
+
+    Attributes:
+        messages: messages accepted, in all.
+        bytes: their payload bytes.
+        on_head: called with a connection in HANDSHAKE and how many bytes of its head lie in the buffer behind
+            HEADROOM; set by the builder.
+        buffer: the shared read buffer.
+    """
+
+    def __init__(self, loop: Loop, router: Router, closing: Closing, limits: Limits) -> None:
+        self.messages = 0
+        self.bytes = 0
+        self.on_head: Callable[[Connection, int], None]
+        self.buffer = bytearray(HEADROOM + READ_BYTES)
+        self._loop = loop
+        self._router = router
+        self._parking = router.parking
+        self._closing = closing
+        self._limits = limits
+        loop.on_readable = self.read
+        loop.on_reread = self.read_again
+
+    def read(self, connection: Connection) -> None:
+        """Read what a connection sent and act on it."""
+        if connection.unread:
+            self.read_again(connection)
+            return
+        if connection.descriptor < 0:
+            return
+        if self._parking.is_full() and self._router.hold_back(connection):
+            return
+        count = read_into(connection.descriptor, self.buffer, 136)
+        if count > 0:
+            connection.heard = self._loop.now
+            if self._limits.byte_rate and not self._limits.take_bytes(connection, count):
+                return
+            self._received(connection, count)
+        elif count == 0:
+            self._closing.end_of_stream(connection)
+        elif -count not in (errno.EAGAIN, errno.EINTR):
+            self._closing.broken(connection, -count)
+
+    def process(self, connection: Connection, data: bytes) -> None:
+        """Act on bytes that were read earlier: what came behind the HTTP head, what a pause left over."""
+        end = 136 + len(data)
+        self.buffer[136:end] = data
+        self._received(connection, len(data))
+
+    def read_again(self, connection: Connection) -> None:
+        """Go on with what is unread of a connection, or not inflated, in whatever stage it is now."""
+        data = self._parking.take_unread(connection)
+        if connection.stage in (OPEN, CLOSING):
+            self.process(connection, data)
+
+    def _received(self, connection: Connection, count: int) -> None:
+        stage = connection.stage
+        protocol = connection.protocol
+        if stage == HANDSHAKE:
+            self.on_head(connection, count)
+        elif protocol is not None and stage in (OPEN, CLOSING):
+            protocol.receive_data(self.buffer, 136, 136 + count)
+            self._take_events(connection)
+
+    def _take_events(self, connection: Connection) -> None:
+        """Pull the events out of the buffer, until it is used up or the connection must wait."""
+        protocol = connection.protocol
+        if protocol is None:
+            return
+        while True:
+            event = protocol.next_event()
+            if event == NEED_DATA:
+                break
+            if event == MESSAGE:
+                if connection.stage == OPEN:
+                    if self._limits.message_rate and not self._limits.take_message(connection):
+                        break
+                    self.messages += 1
+                    self.bytes += len(protocol.data)
+                    may_go_on = self._router.accept(connection, protocol.opcode, protocol.data)
+                    if not may_go_on or connection.throttled:
+                        self._parking.keep_unread(connection, protocol.take_rest())
+                        self._router.stop_reading(connection)
+                        break
+            elif event in (PING, PONG):
+                if not self._limits.take_control(connection):
+                    break
+                if event == PING and not protocol.close_sent:
+                    self._answer_ping(connection, protocol.data)
+            elif event == YIELD:
+                self._parking.keep_unread(connection, protocol.take_rest())
+                self._loop.read_later(connection)
+                break
+            elif event == CLOSED_BY_PEER:
+                self._closing.client_closed(connection)
+                break
+            elif event == FAILED:
+                self._closing.violated(connection)
+                break
+        held = protocol.partial_bytes()
+        if held != connection.partial:
+            self._limits.hold(connection, held)
+
+    def _answer_ping(self, connection: Connection, payload: bytes) -> None:
+        """Queue a pong; a client that is behind is owed only that to its latest ping (RFC 6455 section 5.5.3)."""
+        pong = build_frame(OP_PONG, payload)
+        if connection.interest & 0x4:  # EPOLLOUT: something is left over from an earlier turn
+            connection.late_pong = pong
+        else:
+            connection.queue(pong)
+            self._loop.flush_later(connection)

@@ -1,0 +1,136 @@
+"""Accepting connections: how many, how fast, and how many from one address."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from functools import partial
+
+from zwoole.reactor.clients.handshake import Refused
+from zwoole.reactor.clients.limits import ROUNDING_S, over, taken
+from zwoole.reactor.clients.opening import Opening
+from zwoole.reactor.core.loop import Loop
+from zwoole.reactor.core.registry import Registry
+from zwoole.shared.process.log import get_logger
+from zwoole.shared.settings import Settings
+
+ACCEPTS_PER_TURN = 64
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+PAUSE_S = 0.2  # how long accepting rests where it was too fast, or no descriptor is to be had
+RETRY_AFTER = (("Retry-After", "5"),)
+NO_PLACE = Refused(503, "the server has as many connections as it takes", RETRY_AFTER)
+TOO_MANY = Refused(429, "there are too many connections from your address", RETRY_AFTER)
+
+log = get_logger("listener")
+
+
+class Listener:
+    """Accepts connections from listening sockets that the supervisor opened.
+
+    Attributes:
+        accepted: connections accepted, in all.
+        dropped: connections closed at once because no descriptor was left.
+        rests: how often accepting rested because of its rate.
+    """
+
+    def __init__(
+        self, sockets: list[socket.socket], loop: Loop, registry: Registry, opening: Opening, settings: Settings
+    ) -> None:
+        self.accepted = 0
+        self.dropped = 0
+        self.rests = 0
+        self._sockets = sockets
+        self._loop = loop
+        self._registry = registry
+        self._opening = opening
+        self._rate = settings.accept_rate
+        self._per_address = settings.max_connection_per_ip
+        self._bucket = 0.0  # when it will be full again, as in limits.py
+        self._listening = False
+        self._spare = _spare_descriptor()
+        self._pause = loop.add_deadlines(PAUSE_S, lambda _: self.start())
+        for listening in sockets:
+            listening.setblocking(False)
+
+    def start(self) -> None:
+        """Begin, or go on, to accept."""
+        if not self._listening:
+            self._listening = True
+            for listening in self._sockets:
+                self._loop.add_source(listening.fileno(), partial(self._accept, listening), last=True)
+
+    def stop(self) -> None:
+        """Stop accepting; the kernel keeps what arrives."""
+        self._pause.stop(0)
+        if self._listening:
+            self._listening = False
+            for listening in self._sockets:
+                self._loop.remove_source(listening.fileno())
+
+    def close(self) -> None:
+        """Stop for good."""
+        self.stop()
+        for listening in self._sockets:
+            listening.close()
+        self._sockets = []
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            if self._rate and over(self._bucket, self._loop.now) > -ROUNDING_S:
+                self.rests += 1
+                self._rest()
+                return
+            try:
+                accepted, address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in OUT_OF_DESCRIPTORS and self._drop_one(listening):
+                    continue
+                log.warning("cannot accept connections: %s", error.strerror)
+                self._rest()
+                return
+            self._welcome(accepted, address)
+
+    def _welcome(self, accepted: socket.socket, address: tuple[str, int]) -> None:
+        self.accepted += 1
+        if self._rate:
+            self._bucket = taken(self._bucket, 1 / self._rate, self._loop.now)
+        accepted.setblocking(False)
+        if self._registry.full:
+            self._opening.turn_away(accepted, address, NO_PLACE)
+            return
+        if self._per_address and self._registry.count_from(address[0]) >= self._per_address:
+            self._opening.turn_away(accepted, address, TOO_MANY)
+            return
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = self._registry.add(accepted.detach(), address[0], address[1])
+        self._opening.begin(connection)
+
+    def _rest(self) -> None:
+        """Stop accepting for a while."""
+        self.stop()
+        self._pause.start(0)
+
+    def _drop_one(self, listening: socket.socket) -> bool:
+        """Close one waiting connection with the spare descriptor, so that its client is not left to hang."""
+        if self._spare is None:
+            self._spare = _spare_descriptor()
+            return False
+        os.close(self._spare)
+        try:
+            listening.accept()[0].close()
+            self.dropped += 1
+            return True
+        except OSError:
+            return False
+        finally:
+            self._spare = _spare_descriptor()
+
+
+def _spare_descriptor() -> int | None:
+    try:
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None

@@ -1,0 +1,70 @@
+"""Who may connect, and in which subprotocol: what the settings say of an upgrade that keeps the rules of the protocol.
+
+Browsers let any page connect to any server, and send that server's cookies along; the Origin header is all that tells
+whose page it is (RFC 6455 section 10.2). So without `allowed_origins` a page must come from the host that it connects
+to. Ports are not compared, for cookies do not heed them either. Who sends no Origin is no browser and may connect.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from zwoole.reactor.clients.handshake import Refused, Upgrade
+from zwoole.shared.settings import Settings
+from zwoole.shared.websocket.deflate import Agreement, MalformedOffer, Wishes, agree
+
+
+class Policy:
+    """What the settings allow."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._origins = [pattern(origin) for origin in settings.allowed_origins]
+        self._subprotocols = settings.subprotocols
+        self._compresses = settings.websocket_compression
+        self._wishes = Wishes(settings.compression_window_bits, settings.compression_context_takeover)
+
+    def judge(self, upgrade: Upgrade) -> str | None:
+        """Return the subprotocol for an upgrade, None where both sides have none in common.
+
+        Raises:
+            Refused: the page that asks for it may not connect.
+        """
+        if upgrade.origin is not None and not self._allows(upgrade.origin.lower(), upgrade.host.lower()):
+            reason = f"pages of {upgrade.origin[:100]!a} may not connect here; the server's allowed_origins says who"
+            raise Refused(403, reason)
+        # RFC 6455 section 4.2.2 item 5.5: one of those offered, or none. A token that a browser sends in the place of
+        # a subprotocol is in nobody's list, and so is never sent back.
+        return next((name for name in self._subprotocols if name in upgrade.subprotocols), None)
+
+    def agree(self, upgrade: Upgrade) -> Agreement | None:
+        """Return what to compress an upgrade's messages with, None where they are not to be.
+
+        Raises:
+            Refused: its extensions are malformed (RFC 6455 section 9.1).
+        """
+        try:
+            return agree(upgrade.extensions, self._wishes) if self._compresses else None
+        except MalformedOffer as error:
+            raise Refused(400, f"malformed Sec-WebSocket-Extensions: {str(error)[:100]!a}") from None
+
+    def _allows(self, origin: str, host: str) -> bool:
+        if not self._origins:
+            name = host_name(origin)
+            return name is not None and name == host_name("//" + host)
+        return any(allowed.fullmatch(origin) for allowed in self._origins)
+
+
+def pattern(origin: str) -> re.Pattern[str]:
+    """Return what matches an allowed origin of the settings; `*` stands for any text without a slash, alone for all."""
+    return re.compile(".*" if origin == "*" else re.escape(origin).replace(r"\*", "[^/]*"))
+
+
+@lru_cache(maxsize=128)  # most clients name the same few
+def host_name(url: str) -> str | None:
+    """Return the host in a URL, without its port; None where there is none."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # brackets that hold no IPv6 address
+        return None

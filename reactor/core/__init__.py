@@ -1,0 +1,1 @@
+"""The parts that every message passes: loop, connections, links to workers, windows."""

@@ -1,0 +1,63 @@
+import cython
+
+from zwoole.reactor.core.connection cimport Connection
+from zwoole.reactor.core.registry cimport Registry
+from zwoole.reactor.core.worker_link cimport WorkerLink
+
+
+cdef class Loop:
+    cdef readonly unsigned long long turns
+    cdef public object clock
+    cdef readonly double now
+    cdef readonly double lag
+    cdef readonly double longest_lag
+    cdef public object on_readable
+    cdef public object on_reread
+    cdef public object on_broken
+    cdef public object on_flushed
+    cdef public object on_batch
+    cdef public object on_serve
+    cdef public object on_queue
+    cdef object _epoll
+    cdef Registry _registry
+    cdef dict _sources
+    cdef dict _last_sources
+    cdef dict _links
+    cdef list _timers
+    cdef double _timers_due
+    cdef list _dirty
+    cdef list _touched
+    cdef list _again
+    cdef list _reread
+    cdef list _served
+    cdef list _next_turn
+    cdef list _received
+    cdef list _before_sleep
+    cdef bint _running
+    cdef public double busy_poll_s
+    cdef double _usual_wait
+    cdef double _usual_events
+
+    cpdef void listen(self, Connection connection, unsigned int mask) except *
+    cpdef void flush_later(self, Connection connection) except *
+    @cython.locals(connection=Connection)
+    cpdef void flush_connections(self, Py_ssize_t most=*) except *
+    cpdef void touch(self, WorkerLink link) except *
+    cpdef void read_later(self, Connection connection) except *
+    cpdef void serve_later(self, WorkerLink link) except *
+
+    @cython.locals(connections=dict, connection=Connection, link=WorkerLink, mask="unsigned int", descriptor=int, lag=double)
+    cpdef void turn(self) except *
+
+    @cython.locals(spin=double, began=double, waited=double)
+    cdef list _wait(self, double timeout)
+    cdef double _sleep_time(self) except? -1
+    cdef void _connection_ready(self, Connection connection, unsigned int mask) except *
+    @cython.locals(link=WorkerLink)
+    cdef void _receive(self) except *
+    @cython.locals(connection=Connection)
+    cdef void _reread_connections(self) except *
+    @cython.locals(link=WorkerLink, rest=list)
+    cdef void _flush(self) except *
+    @cython.locals(error=int, mask="unsigned int")
+    cdef void _flush_connection(self, Connection connection, Py_ssize_t most) except *

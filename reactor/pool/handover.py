@@ -1,0 +1,242 @@
+"""Handing connections over: what the end of a worker, in whatever way, does to those that were its own.
+
+A worker's place goes to a successor that is ready (`activate`); the one that had it finishes what it has (`retire`). A
+worker that died has its unfinished events judged (`judge`), and its connections go on, with the next worker, or end
+(`bury`). A place without a worker for long, or given up, has its connections spread over the others. The connections
+themselves change hands in one way, `Router.settle`, whichever of these it was.
+
+Where there are many connections they are gone through in slices, turn by turn. Until its turn comes a connection waits:
+its owner takes no event of it any more, so its messages are parked.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from zwoole.reactor.clients.closing import Closing
+from zwoole.reactor.core.connection import ENDING, HANDSHAKE, OPEN, Connection
+from zwoole.reactor.core.deadlines import Wheel
+from zwoole.reactor.core.loop import Loop
+from zwoole.reactor.core.registry import Registry
+from zwoole.reactor.core.slices import Slices
+from zwoole.reactor.core.worker_link import WorkerLink, WorkerSlot
+from zwoole.reactor.pool.verdict import Verdict
+from zwoole.reactor.routing.router import OPENINGS, Router
+from zwoole.reactor.sending.outbound import Outbound
+from zwoole.shared.process.log import get_logger
+from zwoole.shared.settings import Settings
+from zwoole.shared.websocket.close_codes import CLOSE_INTERNAL_ERROR, CLOSE_SERVICE_RESTART, CLOSE_TRY_AGAIN_LATER
+
+MAX_REPLAYS = 2
+NO_WORKER_S = 30.0  # a client whose message waits this long while no worker is there at all is sent away
+
+log = get_logger("handover")
+
+
+class Handover:
+    """Gives connections to the workers that come after.
+
+    Attributes:
+        deaths: workers that died in their place.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        registry: Registry,
+        router: Router,
+        closing: Closing,
+        outbound: Outbound,
+        settings: Settings,
+    ) -> None:
+        self.deaths = 0
+        self._loop = loop
+        self._registry = registry
+        self._router = router
+        self._closing = closing
+        self._outbound = outbound
+        self._adopt_timeout = settings.adopt_timeout
+        self._handover_timeout = settings.handover_timeout
+        self._farewells: Wheel | None = None  # handler connections of retiring workers
+        self._spreading: set[WorkerSlot] = set()  # places whose connections are being given to others
+        self._sending_away: Slices[Connection] | None = None
+
+    def activate(self, link: WorkerLink) -> None:
+        """Give a worker its place, and its slot's connections."""
+        slot = link.slot
+        before, slot.link = slot.link, link
+        link.active = True
+        slot.gone_since = 0.0
+        if before is not None:
+            self.retire(before)
+        self._loop.serve_later(link)
+
+    def retire(self, link: WorkerLink) -> None:
+        """Let a worker finish what it has; its connections go to its successor as they become free.
+
+        Those of its handlers are closed one after the other, at equal distances within `handover_timeout`, so that
+        their clients do not all come back at once.
+        """
+        link.active = False
+        link.retiring = True
+        self._router.forget_line(link)
+        if self._farewells is None:  # not before, since every turn of the loop looks at every kind of timeout
+            self._farewells = self._loop.add_wheel(self._part)
+        farewells = self._farewells
+        step = self._handover_timeout / (link.handlers or 1)
+        ends = itertools.count(step, step)
+
+        def leave(connection: Connection) -> None:
+            if connection.owner is link:
+                if connection.handler:
+                    farewells.start(connection.fd, next(ends))
+                else:
+                    self._router.settle(connection)
+
+        Slices(self._loop, self._owned(link), leave, lambda: self._outbound.drain_if_done(link))
+
+    def judge(self, link: WorkerLink) -> Verdict:
+        """Return what becomes of a dead worker's events; its place is empty from here on."""
+        slot = link.slot
+        if slot.link is link:
+            self.deaths += 1
+            slot.link = None
+            slot.gone_since = self._loop.clock.now
+        return Verdict(link.window.unfinished(), link.progress.read)
+
+    def bury(self, link: WorkerLink, verdict: Verdict) -> None:
+        """Do what the verdict says with every connection that was the dead worker's."""
+        failed = set(verdict.failed)
+        for connection in verdict.unfinished:
+            connection.outstanding = 0
+            connection.outstanding_bytes = 0
+            connection.waiting = False
+            if connection in verdict.replay and connection.stage in (HANDSHAKE, OPEN, ENDING):
+                self._router.replay(connection, verdict.replay[connection])
+        slot = link.slot
+        if slot not in self._router.slots:  # given up meanwhile
+            slot = min(self._router.slots, key=lambda other: (other.link is None, other.connections))
+        slot.pending_closes.extend(verdict.closes)
+        closed = {CLOSE_INTERNAL_ERROR: 0, CLOSE_SERVICE_RESTART: 0}
+
+        def lose(connection: Connection, code: int, reason: str) -> None:
+            closed[code] += connection.stage in (HANDSHAKE, OPEN)
+            self._lose(connection, code, reason)
+
+        def go_on(connection: Connection) -> None:
+            if connection.owner is not link:
+                return
+            link.disown(connection)
+            never_began = connection.parked is not None and connection.parked[0][0] in OPENINGS
+            if connection in verdict.unopened and connection.stage not in (HANDSHAKE, OPEN, ENDING):
+                self._router.abandon(connection)  # it is closing, and nobody has heard that it was open
+            elif connection in failed or connection.replays > MAX_REPLAYS:
+                lose(connection, CLOSE_INTERNAL_ERROR, "the server process died")
+            elif connection.handler and not never_began:
+                lose(connection, CLOSE_SERVICE_RESTART, "the server process was restarted")
+            elif connection.stage == ENDING and self._router.is_idle(connection):
+                self._closing.finish_ending(connection)
+            else:
+                self._router.settle(connection)
+
+        def finish() -> None:
+            if any(closed.values()):
+                log.info(
+                    "worker %d (pid %d) has ended: %d connection(s) of handlers are closed with %d, %d others with %d",
+                    *(link.slot.index, link.pid),
+                    *(closed[CLOSE_SERVICE_RESTART], CLOSE_SERVICE_RESTART),
+                    *(closed[CLOSE_INTERNAL_ERROR], CLOSE_INTERNAL_ERROR),
+                )
+
+        Slices(self._loop, self._owned(link), go_on, finish)
+        if slot.link is not None:
+            self._loop.serve_later(slot.link)
+
+    def give_up(self, slot: WorkerSlot) -> None:
+        """Give up a place that is not among the router's any more: its connections go to the others."""
+        link, slot.link = slot.link, None
+        self._spread(slot)
+        if link is not None:
+            self.retire(link)
+
+    def look_after(self) -> bool:
+        """See to places without a worker; answer whether there are any."""
+        now = self._loop.clock.now
+        missing = [slot for slot in self._router.slots if slot.link is None]
+        empty = {slot: now - slot.gone_since for slot in missing if slot.gone_since and slot.connections}
+        if len(missing) < len(self._router.slots):
+            for slot, seconds in empty.items():
+                if seconds >= self._adopt_timeout:
+                    self._spread(slot)
+        elif late := {slot for slot, seconds in empty.items() if seconds >= NO_WORKER_S}:
+            self._send_waiting_away(late)
+        return bool(missing)
+
+    def _owned(self, link: WorkerLink) -> list[Connection]:
+        return [connection for connection in self._registry.all() if connection.owner is link]
+
+    def _part(self, fd: int) -> None:
+        """A coroutine handler has stayed with its retiring worker as long as it may."""
+        connection = self._registry.find(fd)
+        if connection is not None:
+            self._closing.server_close(connection, CLOSE_SERVICE_RESTART, "the server was updated")
+
+    def _lose(self, connection: Connection, code: int, reason: str) -> None:
+        """Close a connection that its worker's death has cost a callback or its coroutine."""
+        if connection.stage == ENDING:
+            self._router.discard_parked(connection)
+            self._closing.finish_ending(connection)
+        else:
+            self._closing.server_close(connection, code, reason)
+
+    def _send_waiting_away(self, slots: set[WorkerSlot]) -> None:
+        """Close the connections of these places that wait for a worker, where there has been none at all for long."""
+        if self._sending_away is not None and not self._sending_away.done:
+            return
+
+        def send_away(connection: Connection) -> None:
+            slot: WorkerSlot | None = connection.slot
+            if connection.parked is not None and slot is not None and slot.link is None:
+                self._closing.server_close(connection, CLOSE_TRY_AGAIN_LATER, "the server has no worker now")
+
+        waiting = [it for it in self._registry.all() if it.parked is not None and it.slot in slots]
+        self._sending_away = Slices(self._loop, waiting, send_away)
+
+    def _spread(self, slot: WorkerSlot) -> None:
+        """Let the connections of a place belong to the other places, unless it gets a worker meanwhile."""
+        if slot in self._spreading:
+            return
+        self._spreading.add(slot)
+
+        def move(connection: Connection) -> None:
+            if connection.slot is not slot or connection.closed_down or slot.link is not None:
+                return
+            self._router.move(connection, self._least_busy(slot))
+            connection.adopting = False
+            owner: WorkerLink | None = connection.owner
+            if owner is not None and owner.closed:
+                return  # its worker's death is still to be acted on, which settles it
+            if not connection.handler or connection.stage <= ENDING:  # else its coroutine is lost, and it is closing
+                self._router.settle(connection)
+
+        def finish() -> None:
+            self._spreading.discard(slot)
+            if slot.link is not None:
+                return
+            slot.adoptions.clear()
+            held_back = list(slot.held_back)
+            slot.held_back.clear()
+            Slices(self._loop, held_back, self._router.read_if_allowed)  # or it is held back again, in its new place
+            other = self._least_busy(slot)
+            other.pending_closes.extend(slot.pending_closes)
+            slot.pending_closes.clear()
+            if other.link is not None:
+                self._loop.serve_later(other.link)
+
+        mine = [connection for connection in self._registry.all() if connection.slot is slot]
+        Slices(self._loop, mine, move, finish)
+
+    def _least_busy(self, slot: WorkerSlot) -> WorkerSlot:
+        """Return the place with the fewest connections beside one, of those with a worker where there are any."""
+        others = [other for other in self._router.slots if other is not slot]
+        return min(others, key=lambda other: (other.link is None, other.connections))

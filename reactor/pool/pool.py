@@ -1,0 +1,401 @@
+"""The worker processes as the master knows them: expected, ready, gone.
+
+The supervisor starts processes and says which is to take which place; the master makes each incarnation an endpoint of
+its own, takes its hello, and watches its process by a pidfd, so that a death is known at once and not by silence.
+
+A death is judged only when it is certain that nothing more of that worker will come: its process has ended, its
+endpoint has seen the disconnect, and the endpoint is read empty. What then becomes of its connections is handover.py's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgpack
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from zwoole.reactor.clients.opening import Opening, Routes
+from zwoole.reactor.core.loop import Loop
+from zwoole.reactor.core.worker_link import WorkerLink, WorkerSlot
+from zwoole.reactor.pool.handover import Handover
+from zwoole.reactor.routing.pipes import Pipes
+from zwoole.reactor.routing.router import Router
+from zwoole.reactor.sending.outbound import Outbound
+from zwoole.shared.memory.progress_map import RING, ProgressMap
+from zwoole.shared.process.log import get_logger
+from zwoole.shared.process.run_files import endpoint, endpoint_path, progress_path, remove
+from zwoole.shared.settings import Settings
+from zwoole.shared.wire.batches import BYE, DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, RINGS, SEND_MESSAGE, WELCOME
+
+LEAVE_S = 1.0  # a worker whose wire is closed has so long to end by itself, as one does that dies
+DISCONNECT_WAIT_S = 2.0  # an endpoint that has not seen its dead worker go by then will not
+TICK_S = 0.05
+BOOT_S = 1.0  # how often it is looked whether workers that boot find what they need
+POLLIN = int(zmq.POLLIN)
+
+log = get_logger("pool")
+
+
+class Fate:
+    """How far the end of one worker is known.
+
+    Attributes:
+        pidfd: its process as a descriptor, -1 once it has ended.
+        monitor: tells what its endpoint sees.
+        accepted: whether the worker has connected.
+        disconnected: whether it has gone again, for good.
+        left_at: when it did, in seconds of the loop's clock, where it was not told to; 0 before.
+        exited_at: when its process had ended; 0 before.
+    """
+
+    def __init__(self, pidfd: int, monitor: zmq.Socket[bytes]) -> None:
+        self.pidfd = pidfd
+        self.monitor = monitor
+        self.accepted = False
+        self.disconnected = False
+        self.left_at = 0.0
+        self.exited_at = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A worker process that the supervisor has told of.
+
+    Attributes:
+        slot: the place it is to take.
+        incarnation: its number.
+        pid: its process.
+        pidfd: its process as a descriptor, -1 if it ended before we heard of it.
+        standby: whether it waits for `switch`, or takes its place as soon as it says hello.
+    """
+
+    slot: int
+    incarnation: int
+    pid: int
+    pidfd: int
+    standby: bool
+
+
+class Pool:
+    """Keeps the links to workers.
+
+    Attributes:
+        on_ready: called with the incarnation of a worker that said hello; set by the builder.
+        on_kill: called with the incarnation of a worker that the supervisor is to kill, and why; set by the builder.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        router: Router,
+        opening: Opening,
+        outbound: Outbound,
+        handover: Handover,
+        pipes: Pipes,
+        run_dir: Path,
+        epoch: int,
+        settings: Settings,
+    ) -> None:
+        self.on_ready: Callable[[int], None]
+        self.on_kill: Callable[[int, str], None]
+        self._loop = loop
+        self._router = router
+        self._opening = opening
+        self._outbound = outbound
+        self._handover = handover
+        self._pipes = pipes
+        self._run_dir = run_dir
+        self._epoch = epoch
+        self._settings = settings
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._links: dict[int, WorkerLink] = {}
+        self._fates: dict[int, Fate] = {}
+        self._standby: set[int] = set()  # incarnations that take their place only when told
+        self._routes: dict[int, Routes] = {}  # what each incarnation serves, as it said
+        self._without_endpoint: list[Expected] = []  # the run directory had no room, or was gone
+        self._told_why = ""
+        self._ticks = loop.add_deadlines(TICK_S, self._tick)
+        self._boots = loop.add_deadlines(BOOT_S, self._look_after_boots)
+        outbound.on_event = self._event
+        outbound.on_wire_error = self._wire_error
+        outbound.on_pipe = pipes.serve
+        loop.on_serve = self._serve
+
+    @property
+    def links(self) -> list[WorkerLink]:
+        """All links, also of workers that have not said hello."""
+        return list(self._links.values())
+
+    # The supervisor's word.
+
+    def expect(self, slot: int, incarnation: int, pid: int, standby: bool) -> None:
+        """Make the endpoint for a worker process that is starting.
+
+        Args:
+            slot: the place it is to take.
+            incarnation: its number.
+            pid: its process.
+            standby: whether it waits for `switch`, or takes its place as soon as it says hello.
+        """
+        if slot >= len(self._router.slots):
+            self.set_places(slot + 1)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            pidfd = -1
+        self._make_endpoint(Expected(slot, incarnation, pid, pidfd, standby))
+        self._boots.start(0)
+
+    def _make_endpoint(self, worker: Expected) -> None:
+        """Make the progress map and the endpoint; where the run directory does not allow it now, later."""
+        path = progress_path(self._run_dir, worker.incarnation, self._epoch)
+        try:
+            progress = ProgressMap(path, RING, create=True)
+        except OSError as error:
+            self._no_endpoint(worker, str(error.strerror))
+            return
+        socket = self._context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 0)
+        # No high-water mark: with one, libzmq drops what the kernel still holds when the peer dies. Credits bound it.
+        socket.setsockopt(zmq.SNDHWM, 0)
+        socket.setsockopt(zmq.RCVHWM, 0)
+        monitor = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        try:
+            socket.bind(endpoint(self._run_dir, worker.incarnation, self._epoch))
+        except zmq.ZMQError as error:
+            socket.disable_monitor()
+            monitor.close(0)
+            socket.close(0)
+            progress.close()
+            remove(path)
+            self._no_endpoint(worker, os.strerror(error.errno or 0))
+            return
+        self._told_why = ""
+        slot = self._router.slots[worker.slot]
+        link = WorkerLink(slot, worker.incarnation, worker.pid, socket, progress, self._settings)
+        self._links[worker.incarnation] = link
+        if worker.standby:
+            self._standby.add(worker.incarnation)
+        self._loop.add_link(link)
+        self._watch(link, monitor, worker.pidfd)
+
+    def _no_endpoint(self, worker: Expected, why: str) -> None:
+        self._without_endpoint.append(worker)
+        if why != self._told_why:
+            self._told_why = why
+            log.error("no endpoint for worker %d in %s, trying on: %s", worker.slot, self._run_dir, why)
+
+    def _look_after_boots(self, _: int) -> None:
+        """Make endpoints that could not be made before, and end workers that will never find theirs."""
+        waiting, self._without_endpoint = self._without_endpoint, []
+        for worker in waiting:
+            if worker.slot < len(self._router.slots) and lives(worker.pidfd):
+                self._make_endpoint(worker)
+            elif worker.pidfd >= 0:
+                os.close(worker.pidfd)
+        booting = [link for link in self.links if not link.ready and not self._fates[link.incarnation].exited_at]
+        for link in booting:
+            endpoint_there = endpoint_path(self._run_dir, link.incarnation, self._epoch).exists()
+            if not (endpoint_there and link.progress.path.exists()):
+                self._wire_error(link, "what it needs was removed from the run directory")
+        if booting or self._without_endpoint:
+            self._boots.start(0)
+
+    def switch(self, incarnations: list[int]) -> None:
+        """Let workers that are ready take their places; those that had them retire."""
+        for incarnation in incarnations:
+            self._standby.discard(incarnation)
+            link = self._links.get(incarnation)
+            if link is not None and link.ready:
+                self._activate(link)
+                self._dismiss_booting(link.slot)
+        self._ticks.start(0)
+
+    def set_places(self, number: int) -> None:
+        """Have places for so many workers."""
+        slots = self._router.slots
+        while len(slots) < number:
+            slots.append(WorkerSlot(len(slots)))
+            self._pipes.open_place(slots[-1])
+        while len(slots) > number:
+            self._give_up(slots.pop())
+
+    def _give_up(self, slot: WorkerSlot) -> None:
+        """Give up a place that is not among the router's any more: its connections go to the others."""
+        self._pipes.close_place(slot)
+        self._dismiss_booting(slot)
+        self._handover.give_up(slot)
+        self._ticks.start(0)
+
+    def _dismiss_booting(self, slot: WorkerSlot) -> None:
+        """Let workers that boot for a place that they will not get end: their hello is their goodbye."""
+        for booting in self.links:
+            if booting.slot is slot and not booting.active:
+                booting.retiring = True
+
+    def dismiss(self) -> None:
+        """Tell every worker to go, where no supervisor is left to do it."""
+        for link in self.links:
+            if link.ready and not link.drained:
+                link.drained = True
+                link.send_command(DRAIN, END_NOW, b"")
+                link.flush()
+
+    def close(self) -> None:
+        """Close every endpoint."""
+        for link in self.links:
+            self._forget(link)
+        self._context.destroy(linger=0)
+
+    def _serve(self, link: WorkerLink) -> None:
+        """Send what waits for a worker."""
+        self._router.serve(link)
+        self._pipes.serve(link)
+
+    # Booting.
+
+    def _watch(self, link: WorkerLink, monitor: zmq.Socket[bytes], pidfd: int) -> None:
+        fate = self._fates[link.incarnation] = Fate(pidfd, monitor)
+        self._loop.add_source(int(monitor.getsockopt(zmq.FD)), lambda: self._monitored(link, fate))
+        if pidfd >= 0:
+            self._loop.add_source(pidfd, lambda: self._exited(link, fate), last=True)
+        else:
+            self._exited(link, fate)
+        self._monitored(link, fate)  # its descriptor tells of nothing before it was looked at once
+
+    def _event(self, link: WorkerLink, kind: int, number: int, body: bytes) -> bool:
+        """Take the events that are about workers and not about connections."""
+        if kind == HELLO:
+            self._hello(link, number, body)
+        elif kind == RINGS and link.memory is not None:
+            link.writer.ring = link.memory.down
+        elif kind == SEND_MESSAGE:
+            self._pipes.send(link.slot.index, number, body)
+        elif kind == BYE:
+            link.drained = link.drained or link.retiring  # it may wait for its threads before it ends
+        else:
+            return False
+        return True
+
+    def _hello(self, link: WorkerLink, version: int, body: bytes) -> None:
+        """A worker has booted: answer it, and let it take its place."""
+        if version != PROTOCOL_VERSION:
+            self._wire_error(link, f"it speaks version {version} of the wire, this master {PROTOCOL_VERSION}")
+            return
+        hello = msgpack.unpackb(body)
+        self._routes[link.incarnation] = Routes(hello["callbacks"], hello["handlers"], hello["handshake"])
+        memory = None if link.memory is None else [os.getpid(), link.memory.descriptor]
+        welcome = {"up_window": self._settings.up_window_bytes, "memory": memory}
+        link.send_command(WELCOME, PROTOCOL_VERSION, msgpack.packb(welcome))
+        link.ready = True
+        self._loop.touch(link)
+        if not link.retiring and link.incarnation not in self._standby:
+            self._activate(link)
+            self._ticks.start(0)
+        self.on_ready(link.incarnation)
+
+    def _activate(self, link: WorkerLink) -> None:
+        """Give a worker its place; what it serves is what the server serves from here on."""
+        self._opening.routes = self._routes[link.incarnation]
+        self._handover.activate(link)
+
+    # Deaths.
+
+    def _wire_error(self, link: WorkerLink, reason: str) -> None:
+        """A worker that sends what is no batch cannot be trusted with another: it is killed, its death handled.
+
+        The supervisor kills it: it holds the process, so that it cannot hit another one which has got the number, and
+        it says why when it tells of the death. What the worker sends until then is not read.
+        """
+        if link.deaf:
+            return
+        log.error("worker %d (pid %d) is ended: %s", link.slot.index, link.pid, reason)
+        link.deaf = True
+        self._loop.remove_link(link)
+        self.on_kill(link.incarnation, reason)
+
+    def _monitored(self, link: WorkerLink, fate: Fate) -> None:
+        """The endpoint saw its worker come or go; it serves one connection in its life, so going is for good."""
+        while not fate.monitor.closed and int(fate.monitor.getsockopt(zmq.EVENTS)) & POLLIN:
+            event = parse_monitor_message(fate.monitor.recv_multipart())["event"]
+            if event == zmq.EVENT_ACCEPTED:
+                fate.accepted = True
+            elif event == zmq.EVENT_DISCONNECTED:
+                fate.disconnected = True
+        if fate.disconnected and not fate.left_at and not fate.exited_at and not link.drained:
+            fate.left_at = self._loop.clock.now
+            self._ticks.start(0)
+        self._bury(link, fate)
+
+    def _exited(self, link: WorkerLink, fate: Fate) -> None:
+        """The worker's process has ended."""
+        if fate.pidfd >= 0:
+            self._loop.remove_source(fate.pidfd)
+            os.close(fate.pidfd)
+            fate.pidfd = -1
+        fate.exited_at = self._loop.clock.now
+        self._ticks.start(0)
+        self._monitored(link, fate)
+
+    def _bury(self, link: WorkerLink, fate: Fate) -> None:
+        """Judge a death when it is certain that nothing more will come."""
+        if link.closed or not fate.exited_at:
+            return
+        late = self._loop.clock.now - fate.exited_at > DISCONNECT_WAIT_S
+        if fate.accepted and not fate.disconnected and not late:
+            return
+        if self._outbound.receive(link):
+            self._loop.next_turn(lambda: self._bury(link, fate))
+            return
+        verdict = self._handover.judge(link)
+        self._forget(link)
+        self._handover.bury(link, verdict)
+
+    def _forget(self, link: WorkerLink) -> None:
+        self._links.pop(link.incarnation, None)
+        self._standby.discard(link.incarnation)
+        self._routes.pop(link.incarnation, None)
+        self._router.forget_line(link)
+        self._loop.remove_link(link)
+        fate = self._fates.pop(link.incarnation, None)
+        if fate is not None:
+            self._loop.remove_source(int(fate.monitor.getsockopt(zmq.FD)))
+            link.socket.disable_monitor()
+            fate.monitor.close(0)
+            if fate.pidfd >= 0:
+                self._loop.remove_source(fate.pidfd)
+                os.close(fate.pidfd)
+        link.close()
+        # libzmq leaves the file of an endpoint that has seen its only peer go.
+        remove(endpoint_path(self._run_dir, link.incarnation, self._epoch))
+
+    # What time brings.
+
+    def _tick(self, _: int) -> None:
+        """Look after what has waited: deaths without a disconnect, and what handovers left for later."""
+        for incarnation, fate in list(self._fates.items()):
+            link = self._links[incarnation]
+            if fate.exited_at:
+                self._bury(link, fate)
+            elif fate.left_at and self._loop.clock.now - fate.left_at > LEAVE_S:
+                self._wire_error(link, "it has left its wire to the master")
+        waiting = (
+            fate.exited_at or (fate.left_at and not self._links[incarnation].deaf)
+            for incarnation, fate in self._fates.items()
+        )
+        if self._handover.look_after() or any(waiting):
+            self._ticks.start(0)
+
+
+def lives(pidfd: int) -> bool:
+    """Tell whether a process still runs, or waits to be reaped."""
+    try:
+        signal.pidfd_send_signal(pidfd, 0)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,71 @@
+"""The verdict: what becomes of each event that a dead worker had not finished.
+
+Asked only when its process has ended and all it ever sent has been read, so what has no acknowledgement now will never
+have one. The progress map tells what it had begun:
+
+- begun, or finished without the acknowledgement having left: its callback may have run, wholly or in part, and what it
+  pushed may be lost. It is never run again: the connection is closed with 1011.
+- waiting: nothing of it has happened. It is sent again, in order, to the worker that comes after.
+- a close that was begun is not repeated; one that waited is told to the next worker.
+- a connection served by a coroutine handler has lost it, unless the handler never began: 1012.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from zwoole.reactor.core.connection import HANDSHAKE, Connection
+from zwoole.reactor.core.window import EVENT_ADOPT, EVENT_CLOSE, EVENT_COMMAND, EVENT_HANDSHAKE, EVENT_OPEN, Outstanding
+from zwoole.shared.memory.progress_map import WAITING
+
+
+class Verdict:
+    """What is to be done.
+
+    Attributes:
+        failed: connections in whose callback the worker died, in order, once each.
+        replay: connection, and the (event, data) of it to be sent again, in order.
+        closes: connections whose `close` nobody has begun.
+        unopened: connections whose `open` nobody has begun.
+        unfinished: connections with an event, other than a close, that has no acknowledgement.
+    """
+
+    def __init__(self, unfinished: Iterable[Outstanding], progress: Callable[[int], int]) -> None:
+        """Judge.
+
+        Args:
+            unfinished: the events without an acknowledgement, oldest first.
+            progress: the progress of an event, by its sequence number.
+        """
+        self.failed: list[Connection] = []
+        self.replay: dict[Connection, list[tuple[int, bytes]]] = {}
+        self.closes: list[Connection] = []
+        self.unopened: set[Connection] = set()
+        self.unfinished: set[Connection] = set()
+        failed: set[Connection] = set()
+        for item in unfinished:
+            connection = item.connection
+            if connection is None or item.event == EVENT_COMMAND:
+                continue
+            if item.event != EVENT_CLOSE:
+                self.unfinished.add(connection)
+            if item.event == EVENT_HANDSHAKE and connection.stage != HANDSHAKE:  # its answer is here
+                continue
+            waiting = progress(item.sequence) == WAITING
+            if item.event == EVENT_CLOSE:
+                if (
+                    waiting and connection not in self.unopened
+                ):  # whose open nobody has heard, nobody need hear the end of
+                    self.closes.append(connection)
+            elif not waiting:
+                if connection not in failed:
+                    failed.add(connection)
+                    self.failed.append(connection)
+            else:
+                if item.event == EVENT_OPEN:
+                    self.unopened.add(connection)
+                again = self.replay.setdefault(connection, [])
+                if item.event != EVENT_ADOPT:  # the next worker is told to adopt it anyway
+                    again.append((item.event, item.data))
+        for connection in failed:
+            self.replay.pop(connection, None)

@@ -1,0 +1,1 @@
+"""Which worker a message goes to, and in which order."""

@@ -1,0 +1,1 @@
+"""What workers send up for clients, its limits and its compression."""

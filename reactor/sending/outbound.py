@@ -1,0 +1,292 @@
+"""The way out: from a worker's batch to the connections' output queues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgpack
+
+from zwoole.reactor.clients.closing import Closing
+from zwoole.reactor.core.connection import ALL_BYTES, OPEN, Connection
+from zwoole.reactor.core.loop import Loop
+from zwoole.reactor.core.registry import Registry
+from zwoole.reactor.core.worker_link import WorkerLink
+from zwoole.reactor.routing.router import Router
+from zwoole.reactor.sending.compression import Compression
+from zwoole.reactor.sending.output_limits import Backlog
+from zwoole.shared.process.log import get_logger
+from zwoole.shared.request import MAX_STATE_BYTES
+from zwoole.shared.websocket.close_codes import is_sendable
+from zwoole.shared.websocket.frames import MAX_CONTROL_PAYLOAD, OP_BINARY, OP_PING, OP_TEXT, build_frame
+from zwoole.shared.wire.batches import (
+    ACCEPT,
+    ACK,
+    BODY_BYTES,
+    BODY_INTEGER,
+    BODY_TEXT,
+    BROADCAST,
+    DISCONNECT,
+    DRAIN,
+    FAIL,
+    PING,
+    PUSH,
+    REFUSE,
+    SET_STATE,
+    SYNC,
+    BatchReader,
+    WireError,
+)
+
+BATCHES_PER_TURN = 16
+EVENTS_PER_TURN = 4096  # of one worker, a broadcast counted for each connection: about a millisecond
+
+log = get_logger("outbound")
+
+
+class Outbound:
+    """Carries out what workers send up.
+
+    Attributes:
+        messages: messages queued for clients, in all.
+        bytes: their payload bytes.
+        dropped: pushes and pings to connections that were gone or closing.
+        unknown: events of a kind that this version does not know.
+        on_event: called with (link, kind, number, body) for the rarer kinds; answers whether it knew it.
+        on_answer: called with (fd, kind, body) when a worker says whether a client may connect.
+        on_pipe: called with a link in whose place messages from other workers wait.
+        on_served: called with the incarnation of a worker that has finished its first event.
+        on_wire_error: called with (link, reason) when a worker sent what is no batch.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        registry: Registry,
+        router: Router,
+        closing: Closing,
+        backlog: Backlog,
+        compression: Compression,
+    ) -> None:
+        self.messages = 0
+        self.bytes = 0
+        self.dropped = 0
+        self.unknown = 0
+        self.on_event: Callable[[WorkerLink, int, int, bytes], bool]
+        self.on_answer: Callable[[int, int, bytes], None]
+        self.on_pipe: Callable[[WorkerLink], None]
+        self.on_served: Callable[[int], None]
+        self.on_wire_error: Callable[[WorkerLink, str], None]
+        self._loop = loop
+        self._registry = registry
+        self._router = router
+        self._closing = closing
+        self._backlog = backlog
+        self._compression = compression
+        self._limit = backlog.limit
+        self._room = backlog.room()
+        loop.on_batch = self.receive
+
+    def receive(self, link: WorkerLink) -> bool:
+        """Take the batches that lie ready, up to a limit; return whether there may be more.
+
+        A batch that is more than a turn should take is gone on with in the next.
+        """
+        if link.turn != self._loop.turns:
+            link.turn = self._loop.turns
+            link.events_left = EVENTS_PER_TURN
+        for _ in range(BATCHES_PER_TURN):
+            if link.events_left <= 0:
+                return True
+            try:
+                event = link.unfinished
+                if event is None:
+                    parts = link.receive()
+                    if parts is None:
+                        return False
+                    event = self._begin(link, parts)
+                link.unfinished = None
+                if not self._carry_out(link, event):
+                    link.unfinished = event
+                    return True
+            except WireError as error:
+                self.on_wire_error(link, str(error))
+                return False
+        return True
+
+    def send(self, connection: Connection, opcode: int, data: bytes) -> bool:
+        """Queue a message that comes from no worker; tell whether the connection takes messages."""
+        if connection.stage != 1 or connection.descriptor < 0:
+            return False
+        frame = build_frame(opcode, data)
+        self._queue_frame(connection, frame, len(frame))
+        return True
+
+    def drain_if_done(self, link: WorkerLink) -> None:
+        """Tell a retiring worker that nothing follows, once that is so."""
+        if link.may_drain():
+            link.drained = True
+            link.send_command(DRAIN, 0, b"")
+            self._loop.touch(link)
+
+    def _begin(self, link: WorkerLink, parts: list[bytes]) -> BatchReader:
+        """Open one batch."""
+        event = BatchReader(parts, None if link.memory is None else link.memory.up)
+        if event.first != link.batches:
+            raise WireError(f"batch {event.first} came where {link.batches} was due")
+        link.batches += 1
+        for part in parts:
+            link.received += len(part)
+        return event
+
+    def _carry_out(self, link: WorkerLink, event: BatchReader) -> bool:
+        """Go on with one batch: pushes first, as they stand in it, then what their callbacks had finished.
+
+        Returns:
+            Whether it is finished.
+        """
+        while event.next():
+            kind = event.kind
+            if kind == PUSH:
+                self._push(event)
+            elif kind == ACK:
+                self._acknowledge(link, event)
+            elif kind == BROADCAST:
+                link.events_left -= self._broadcast(event)
+            elif kind in (DISCONNECT, FAIL):
+                self._disconnect(event)
+            elif kind == SYNC:
+                link.credit_asked = True
+            elif kind == SET_STATE:
+                self._set_state(event)
+            elif kind in (ACCEPT, REFUSE):
+                self.on_answer(event.number, kind, event.data())
+            elif kind == PING:
+                self._ping(event)
+            elif not self.on_event(link, kind, event.number, event.data() if event.body_type == BODY_BYTES else b""):
+                self.unknown += 1
+                log.warning("worker %d sent an event of unknown kind %d", link.slot.index, kind)
+            link.events_left -= 1
+            if link.events_left <= 0 and event.left:
+                return False
+        link.received += event.ring_bytes
+        self._router.serve(link)
+        if link.slot.pipe:
+            self.on_pipe(link)
+        if not link.served and link.window.oldest > 1:  # behind its welcome
+            link.served = True
+            self.on_served(link.incarnation)
+        if link.retiring:
+            self.drain_if_done(link)
+        if link.writer.events:
+            self._loop.touch(link)
+        return True
+
+    def _push(self, event: BatchReader) -> None:
+        connection = self._registry.find(event.number)
+        if connection is None or connection.stage < 1 or connection.stage > 2 or connection.descriptor < 0:
+            self.dropped += 1
+            return
+        size = event.body_size
+        if connection.deflater is not None:
+            if self._compression.push(connection, _opcode(event), event.data()):
+                self._queued(size)
+            return
+        over = connection.framed or connection.queued + size > self._limit
+        if over and not self._backlog.admit(connection, size):
+            return
+        connection.queue_message(_opcode(event), event)
+        self._loop.flush_later(connection)
+        self._queued(size)
+
+    def _broadcast(self, event: BatchReader) -> int:
+        """Queue one frame, built once, for every established connection; return how many connections there are."""
+        opcode = _opcode(event)
+        data = event.data()
+        frame = build_frame(opcode, data)
+        size = len(frame)
+        compressed = None
+        connections = list(self._registry.by_descriptor.values())
+        for connection in connections:
+            if connection.stage != 1:
+                continue
+            if connection.deflater is None:
+                self._queue_frame(connection, frame, size)
+                continue
+            if compressed is None:
+                compressed = self._compression.broadcast(opcode, data)
+            if compressed.queue_for(connection):
+                self._queued(size)
+        return len(connections)
+
+    def _queue_frame(self, connection: Connection, frame: bytes, size: int) -> None:
+        over = connection.framed or connection.queued + size > self._limit
+        if over and not self._backlog.admit(connection, size):
+            return
+        connection.queue(frame)
+        self._loop.flush_later(connection)
+        self._queued(size)
+
+    def _queued(self, size: int) -> None:
+        """Count a message of `size` bytes that was queued.
+
+        Where a turn has queued as much as may wait for all, it is sent at once: only then it is known what waits.
+        """
+        self.messages += 1
+        self.bytes += size
+        self._room -= size + 10
+        if self._room < 0:
+            self._loop.flush_connections(ALL_BYTES)
+            self._room = self._backlog.room()
+
+    def _acknowledge(self, link: WorkerLink, event: BatchReader) -> None:
+        if event.body_type != BODY_INTEGER:
+            raise WireError("an acknowledgement that does not say of how many")
+        sequence = event.number
+        for _ in range(event.body_integer):
+            self._router.finished(link, sequence)
+            sequence += 1
+
+    def _ping(self, event: BatchReader) -> None:
+        if event.body_type != BODY_BYTES or event.body_size > MAX_CONTROL_PAYLOAD:
+            raise WireError("no payload of a ping")
+        connection = self._registry.find(event.number)
+        if connection is None or connection.stage != OPEN:
+            self.dropped += 1
+        elif connection.queued + event.body_size <= self._limit or self._backlog.admit(connection, event.body_size):
+            connection.queue(build_frame(OP_PING, event.data()))
+            self._loop.flush_later(connection)
+
+    def _set_state(self, event: BatchReader) -> None:
+        connection = self._registry.find(event.number)
+        if connection is not None and event.body_size <= MAX_STATE_BYTES:
+            connection.state = event.data()
+
+    def _disconnect(self, event: BatchReader) -> None:
+        code, reason = unpack_end(event.data())
+        connection = self._registry.find(event.number)
+        if connection is not None:
+            self._closing.server_close(connection, code, reason)
+
+
+def _opcode(event: BatchReader) -> int:
+    """Return the opcode for an event's body."""
+    if event.body_type == BODY_TEXT:
+        return OP_TEXT
+    if event.body_type == BODY_BYTES:
+        return OP_BINARY
+    raise WireError("a message without a payload")
+
+
+def unpack_end(body: bytes) -> tuple[int, str]:
+    """Return the close code and reason of a disconnect or fail event.
+
+    Raises:
+        WireError: the body holds something else.
+    """
+    try:
+        code, reason = msgpack.unpackb(body)
+    except (ValueError, TypeError, msgpack.UnpackException):
+        raise WireError("not a close code and a reason") from None
+    if not isinstance(code, int) or not is_sendable(code) or not isinstance(reason, str):
+        raise WireError("not a close code and a reason")
+    return code, reason

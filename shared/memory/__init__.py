@@ -1,0 +1,1 @@
+"""Memory that several processes of a server share."""

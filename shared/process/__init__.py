@@ -1,0 +1,1 @@
+"""What every process of a server has: log, signals, lifeline, plan, the names in the run directory."""

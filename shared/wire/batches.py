@@ -1,0 +1,434 @@
+"""The wire between master and workers: every kind of event, and the batches they travel in.
+
+A batch is one ZeroMQ message whose first part is one flat msgpack array:
+
+    [first, credit, kind, number, body, kind, number, body, ...]
+
+- `first`: down, the sequence number of the batch's first event (the others follow it, one by one); up, the
+  number of the batch, so that a lost one would be noticed.
+- `credit`: how many bytes of batches the sender has taken from its peer and dealt with, in all. A batch without
+  events tells that alone.
+- `kind`: one of the constants below. A kind that the reader does not know is counted, never fatal.
+- `number`: a connection's fd, or what the kind's comment says.
+- `body`: nil, an unsigned integer, text (msgpack str), or bytes (msgpack bin; for the rarer kinds they are a
+  packed msgpack value of their own). A payload of ATTACH_BYTES or more is `true` (text) or `false` (binary) in the
+  array and a further part of the ZeroMQ message, in order. Where both sides have mapped the payload ring
+  (ring.py), one of RING_MIN_BYTES or more lies there, and the body is a msgpack extension of 8 bytes, type 1 (binary)
+  or 2 (text): its position in the ring and its size.
+
+Goals: a batch grows while events are found, without an object per event; it is read without one either. The
+writer below emits exactly what the msgpack library would for the same list, but for the head's fixed width, and
+the tests hold it to that.
+Whatever arrives is checked against the end of the buffer before it is believed: WireError is all it can raise.
+"""
+
+from __future__ import annotations
+
+from zwoole.shared.wire.buffers import append_frame, append_slice
+from zwoole.shared.wire.payload_ring import PayloadRing
+
+PROTOCOL_VERSION = 2
+
+# Down: master to worker.
+OPEN = 1  # fd; bytes: packed [request record, state]; the state is what the handshake callback has left
+MESSAGE = 2  # fd; text or bytes: one whole message
+CLOSE = 3  # fd; bytes: packed [code, reason, initiator]
+WELCOME = 4  # number: the protocol version; bytes: packed settings of this link
+DRAIN = 6  # number: 0, or 1: the worker is to end at once; nil. No event follows it
+ADOPT = 7  # fd; bytes: packed [request record, state]. A connection that another worker had
+BUFFER_FULL = 8  # fd; nil. What waits to be sent to it crossed the high mark
+BUFFER_EMPTY = 9  # fd; nil. It fell to the low mark again
+PIPE_MESSAGE = 10  # number: the sending worker's id; bytes: packed value
+HANDSHAKE = 11  # fd; bytes: the packed request. May it connect?
+
+# Up: worker to master.
+HELLO = 32  # number: the protocol version; bytes: packed {callbacks, handlers, handshake}
+ACK = 33  # number: first sequence number; integer: how many in a row have finished
+PUSH = 34  # fd; text or bytes: one message to send
+BROADCAST = 35  # number: 0; text or bytes: one message to every established connection
+DISCONNECT = 36  # fd; bytes: packed [code, reason]
+FAIL = 37  # fd; bytes: packed [code, reason]: its callback failed; what it left undone is not run
+SET_STATE = 39  # fd; bytes: packed value that is handed over with the connection
+ACCEPT = 41  # fd; bytes: packed [subprotocol, headers]: it may connect
+REFUSE = 42  # fd; bytes: packed [status, body, headers]: it may not
+SEND_MESSAGE = 40  # number: the receiving worker's id; bytes: packed value
+SYNC = 45  # number: 0; nil. This worker waits for the credit of all before it
+RINGS = 43  # number: 0; nil. This worker has mapped the payload rings
+PING = 44  # fd; bytes: payload of a ping to send
+BYE = 38  # number: 0; nil. This worker has finished everything and goes
+
+# Kinds of bodies, as BatchReader.body_type has them.
+BODY_NIL = 0
+BODY_INTEGER = 1
+BODY_TEXT = 2
+BODY_BYTES = 3
+
+END_NOW = 1  # the number of a DRAIN that waits for nothing that still runs
+ATTACH_BYTES = 32768  # payloads of this size or more travel as a part of their own
+MAX_BATCH_EVENTS = 1 << 20
+
+_COUNT_AT = 1  # where the array's length stands in a batch
+_CREDIT_AT = 15
+_EMPTY_BATCH = bytes([0xDD, 0, 0, 0, 2, 0xCF, 0, 0, 0, 0, 0, 0, 0, 0, 0xCF, 0, 0, 0, 0, 0, 0, 0, 0])
+
+
+class WireError(Exception):
+    """A batch that is not what this page says."""
+
+
+class BatchWriter:
+    """Gathers events into one batch.
+
+    Attributes:
+        ring: where large payloads go; None while the other side has not mapped it.
+        events: how many were added since the last `take`.
+        size: bytes gathered, attached payloads and those in the ring included.
+        ring_bytes: bytes in the ring.
+    """
+
+    __slots__ = ("_buffer", "_parts", "events", "ring", "ring_bytes", "size")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(_EMPTY_BATCH)
+        self._parts: list[bytes] = []
+        self.ring: PayloadRing | None = None
+        self.events = 0
+        self.size = 0
+        self.ring_bytes = 0
+
+    def add_bytes(self, kind: int, number: int, body: bytes) -> None:
+        """Add an event with a binary body."""
+        buffer = self._buffer
+        size = len(body)
+        buffer.append(kind)
+        append_integer(buffer, number)
+        if size >= 2048 and self._put(1, body):
+            pass
+        elif size >= 32768:
+            self._attach(0xC2, body)
+        else:
+            if size < 256:
+                buffer.append(0xC4)
+            else:
+                buffer.append(0xC5)
+                buffer.append(size >> 8)
+            buffer.append(size & 0xFF)
+            append_slice(buffer, body, 0, size)
+        self.events += 1
+        self.size += size + 8
+
+    def add_text(self, kind: int, number: int, body: bytes) -> None:
+        """Add an event with a text body, given as the UTF-8 it is sent as."""
+        buffer = self._buffer
+        size = len(body)
+        buffer.append(kind)
+        append_integer(buffer, number)
+        if size >= 2048 and self._put(2, body):
+            pass
+        elif size >= 32768:
+            self._attach(0xC3, body)
+        else:
+            if size < 32:
+                buffer.append(0xA0 | size)
+            elif size < 256:
+                buffer.append(0xD9)
+                buffer.append(size)
+            else:
+                buffer.append(0xDA)
+                buffer.append(size >> 8)
+                buffer.append(size & 0xFF)
+            append_slice(buffer, body, 0, size)
+        self.events += 1
+        self.size += size + 8
+
+    def add_integer(self, kind: int, number: int, body: int) -> None:
+        """Add an event with an unsigned integer for a body."""
+        self._buffer.append(kind)
+        append_integer(self._buffer, number)
+        append_integer(self._buffer, body)
+        self.events += 1
+        self.size += 8
+
+    def add(self, kind: int, number: int) -> None:
+        """Add an event without a body."""
+        self._buffer.append(kind)
+        append_integer(self._buffer, number)
+        self._buffer.append(0xC0)
+        self.events += 1
+        self.size += 8
+
+    def take(self, first: int, credit: int) -> list[bytearray | bytes]:
+        """Return the batch's parts and begin a new one.
+
+        Args:
+            first: sequence number of the first event, or the batch's number.
+            credit: bytes taken from the peer so far.
+        """
+        buffer = self._buffer
+        count = 2 + 3 * self.events
+        for i in range(4):
+            buffer[1 + i] = count >> (24 - 8 * i) & 0xFF
+        for i in range(8):
+            buffer[6 + i] = first >> (56 - 8 * i) & 0xFF
+            buffer[15 + i] = credit >> (56 - 8 * i) & 0xFF
+        parts: list[bytearray | bytes] = [buffer]
+        parts += self._parts
+        self._buffer = bytearray(_EMPTY_BATCH)
+        self._parts = []
+        self.events = 0
+        self.size = 0
+        self.ring_bytes = 0
+        return parts
+
+    def _put(self, extension: int, body: bytes) -> bool:
+        """Put a payload into the ring; false where it must travel with the batch."""
+        ring = self.ring
+        if ring is None:
+            return False
+        position = ring.put(body)
+        if position < 0:
+            return False
+        size = len(body)
+        self._buffer.append(0xD7)
+        self._buffer.append(extension)
+        self._buffer += (position << 32 | size).to_bytes(8, "big")
+        self.ring_bytes += size
+        return True
+
+    def _attach(self, mark: int, body: bytes) -> None:
+        self._buffer.append(mark)
+        self._parts.append(body)
+
+
+class BatchReader:
+    """Walks over the events of one batch.
+
+    Attributes:
+        first: see the top of this page.
+        credit: see the top of this page.
+        left: how many events follow the current one.
+        kind: the current event's kind.
+        number: the current event's number.
+        body_type: one of the BODY_ constants.
+        body_integer: the body, where it is BODY_INTEGER.
+        body_size: its bytes, where it is BODY_TEXT or BODY_BYTES.
+        ring_bytes: bytes of the payloads in the ring, of the events so far.
+    """
+
+    __slots__ = (
+        "_attached",
+        "_buffer",
+        "_end",
+        "_parts",
+        "_parts_read",
+        "_position",
+        "_ring",
+        "_start",
+        "body_integer",
+        "body_size",
+        "body_type",
+        "credit",
+        "first",
+        "kind",
+        "left",
+        "number",
+        "ring_bytes",
+    )
+
+    def __init__(self, parts: list[bytes], ring: PayloadRing | None = None) -> None:
+        """Open a batch.
+
+        Args:
+            parts: the parts of the ZeroMQ message.
+            ring: the sender's payload ring.
+
+        Raises:
+            WireError: the head of the batch is not one.
+        """
+        self._parts = parts
+        self._parts_read = 0
+        self._buffer = parts[0]
+        self._end = len(self._buffer)
+        self._position = 0
+        self._start = 0
+        self._attached = 0
+        self._ring = ring
+        self.ring_bytes = 0
+        self.first = 0
+        self.credit = 0
+        self.kind = 0
+        self.number = 0
+        self.body_type = BODY_NIL
+        self.body_integer = 0
+        self.body_size = 0
+        if self._end < 5 or self._buffer[0] != 0xDD:
+            raise WireError("not a batch")
+        self._position = 1
+        count = self._unsigned(4)
+        if count < 2 or (count - 2) % 3 or count > 3 * MAX_BATCH_EVENTS + 2:
+            raise WireError(f"a batch of {count} values")
+        self.left = (count - 2) // 3
+        self.first = self._integer()
+        self.credit = self._integer()
+
+    def next(self) -> bool:
+        """Go on to the next event; false at the end.
+
+        Raises:
+            WireError: the batch ends too early, too late, or holds what no event does.
+        """
+        if not self.left:
+            if self._position != self._end or self._parts_read + 1 != len(self._parts):
+                raise WireError("something behind the last event")
+            return False
+        self.left -= 1
+        self.kind = self._integer()
+        self.number = self._integer()
+        self._read_body()
+        return True
+
+    def data(self) -> bytes:
+        """Return the body's bytes; text as its UTF-8."""
+        if self._attached:
+            return self._parts[self._parts_read] if self._attached == 1 else bytes(self._view())
+        buffer = self._buffer
+        return buffer[self._start : self._start + self.body_size]
+
+    def text(self) -> str:
+        """Return the body as text.
+
+        Raises:
+            WireError: it is not UTF-8.
+        """
+        try:
+            if self._attached:
+                return str(self._parts[self._parts_read] if self._attached == 1 else self._view(), "utf-8")
+            buffer = self._buffer
+            return buffer[self._start : self._start + self.body_size].decode("utf-8")
+        except UnicodeDecodeError:
+            raise WireError("text that is not UTF-8") from None
+
+    def append_frame(self, out: bytearray | None, first: int) -> bytearray:
+        """Append a frame around the body, which must be of less than 65536 bytes.
+
+        Args:
+            out: the buffer that grows; None for a new one.
+            first: the frame's first byte: FIN, reserved bits and opcode.
+
+        Returns:
+            The buffer.
+        """
+        if not self._attached:
+            return append_frame(out, first, self._buffer, self._start, self.body_size)
+        return append_frame(out, first, self.data(), 0, self.body_size)
+
+    def _read_body(self) -> None:
+        """Read the body's mark and length; its bytes stay where they are."""
+        mark = self._byte()
+        self._attached = 0
+        self.body_size = 0
+        if mark < 0x80 or 0xCC <= mark <= 0xCF:
+            self._position -= 1
+            self.body_integer = self._integer()
+            self.body_type = BODY_INTEGER
+        elif mark == 0xC0:
+            self.body_type = BODY_NIL
+        elif mark == 0xC4:
+            self._span(BODY_BYTES, self._unsigned(1))
+        elif mark == 0xC5:
+            self._span(BODY_BYTES, self._unsigned(2))
+        elif mark & 0xE0 == 0xA0:
+            self._span(BODY_TEXT, mark & 0x1F)
+        elif mark == 0xD9:
+            self._span(BODY_TEXT, self._unsigned(1))
+        elif mark == 0xDA:
+            self._span(BODY_TEXT, self._unsigned(2))
+        elif mark in (0xC2, 0xC3):
+            self._parts_read += 1
+            if self._parts_read >= len(self._parts):
+                raise WireError("a payload's part is missing")
+            self._attached = 1
+            self.body_type = BODY_TEXT if mark == 0xC3 else BODY_BYTES
+            self.body_size = len(self._parts[self._parts_read])
+        elif mark == 0xD7:
+            self._read_place()
+        else:
+            raise WireError(f"a body that begins with {mark:#x}")
+
+    def _read_place(self) -> None:
+        """Read where in the ring the body lies."""
+        extension = self._byte()
+        place = self._unsigned(8)
+        self._start = place >> 32
+        self.body_size = place & 0xFFFFFFFF
+        if extension not in (1, 2) or self._ring is None or self._start + self.body_size > self._ring.capacity:
+            raise WireError("a payload that lies in no ring")
+        self._attached = 2
+        self.body_type = BODY_TEXT if extension == 2 else BODY_BYTES
+        self.ring_bytes += self.body_size
+
+    def _view(self) -> memoryview:
+        """Return the body as it lies in the ring."""
+        ring: PayloadRing = self._ring  # type: ignore[assignment]
+        return ring.view(self._start, self.body_size)
+
+    def _span(self, body_type: int, size: int) -> None:
+        if size > self._end - self._position:
+            raise WireError("a body longer than its batch")
+        self.body_type = body_type
+        self.body_size = size
+        self._start = self._position
+        self._position += size
+
+    def _integer(self) -> int:
+        mark = self._byte()
+        if mark < 0x80:
+            return mark
+        if mark == 0xCC:
+            return self._unsigned(1)
+        if mark == 0xCD:
+            return self._unsigned(2)
+        if mark == 0xCE:
+            return self._unsigned(4)
+        if mark == 0xCF:
+            return self._unsigned(8)
+        raise WireError(f"{mark:#x} where an unsigned integer stands")
+
+    def _unsigned(self, size: int) -> int:
+        if size > self._end - self._position:
+            raise WireError("a batch that was cut off")
+        data = self._buffer
+        value = 0
+        for i in range(self._position, self._position + size):
+            value = value << 8 | data[i]
+        self._position += size
+        return value
+
+    def _byte(self) -> int:
+        if self._position >= self._end:
+            raise WireError("a batch that was cut off")
+        data = self._buffer
+        self._position += 1
+        return data[self._position - 1]
+
+
+def append_integer(buffer: bytearray, value: int) -> None:
+    """Append an unsigned integer below 2^64 in msgpack's shortest form."""
+    if value < 128:
+        buffer.append(value)
+        return
+    if value < 256:
+        buffer.append(0xCC)
+        size = 8
+    elif value < 65536:
+        buffer.append(0xCD)
+        size = 16
+    elif value < 4294967296:
+        buffer.append(0xCE)
+        size = 32
+    else:
+        buffer.append(0xCF)
+        size = 64
+    while size:
+        size -= 8
+        buffer.append(value >> size & 0xFF)

@@ -1,0 +1,73 @@
+"""Growing a bytearray by a part of some bytes, or by a frame around that part, without an object in between.
+
+One of the modules with a compiled and a pure body. It is on the way of every message, both ways.
+"""
+
+from __future__ import annotations
+
+from zwoole.shared.websocket.frames import append_header
+
+try:
+    import cython
+except ImportError:
+    from zwoole.shared.uncompiled import cython  # type: ignore[assignment, no-redef, unused-ignore]
+
+
+if cython.compiled:
+    from cython.cimports.cpython.bytearray import (  # type: ignore[import-not-found, unused-ignore]
+        PyByteArray_AS_STRING,
+        PyByteArray_FromStringAndSize,
+        PyByteArray_Resize,
+    )
+    from cython.cimports.cpython.bytes import (  # type: ignore[import-not-found, unused-ignore]
+        PyBytes_AS_STRING,
+    )
+    from cython.cimports.libc.string import memcpy  # type: ignore[import-not-found, unused-ignore]
+
+
+def append_slice(out: bytearray, data: bytes, start: int, size: int) -> None:
+    """Append `data[start:start + size]`, which must lie within `data`, to `out`."""
+    if cython.compiled:
+        before = cython.declare(cython.Py_ssize_t, len(out))
+        PyByteArray_Resize(out, before + size)
+        memcpy(PyByteArray_AS_STRING(out) + before, PyBytes_AS_STRING(data) + start, size)
+        return
+    out += data[start : start + size]
+
+
+def append_frame(out: bytearray | None, first: int, data: bytes, start: int, size: int) -> bytearray:
+    """Append an unmasked frame (RFC 6455 section 5.2) around `data[start:start + size]`, which must lie within `data`.
+
+    Args:
+        out: the buffer that grows; None for a new one.
+        first: the first byte: FIN, reserved bits and opcode.
+        data: the payload is a part of it.
+        start: where that part begins.
+        size: its bytes, below 65536.
+
+    Returns:
+        The buffer.
+    """
+    if cython.compiled:
+        head = cython.declare(cython.Py_ssize_t, 2 if size < 126 else 4)
+        before = cython.declare(cython.Py_ssize_t, 0)
+        if out is None:
+            out = PyByteArray_FromStringAndSize(cython.NULL, head + size)
+        else:
+            before = len(out)
+            PyByteArray_Resize(out, before + head + size)
+        target = cython.cast(cython.p_uchar, PyByteArray_AS_STRING(out)) + before
+        target[0] = first
+        if head == 2:
+            target[1] = size
+        else:
+            target[1] = 126
+            target[2] = size >> 8
+            target[3] = size & 0xFF
+        memcpy(target + head, PyBytes_AS_STRING(data) + start, size)
+        return out  # type: ignore[return-value, unused-ignore]
+    if out is None:
+        out = bytearray()
+    append_header(out, first, size)
+    out += data[start : start + size]
+    return out

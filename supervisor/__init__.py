@@ -1,0 +1,1 @@
+"""The first process: it starts the masters and workers, watches, reloads and stops them."""

@@ -1,0 +1,65 @@
+"""Settings that the app's file has changed since the server was started: a reload does not put them in force."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from zwoole.shared.process.log import get_logger
+
+MOST = 100  # changes that are kept: more than there are settings
+
+log = get_logger("supervisor")
+
+
+class FileSettings:
+    """What the newest worker says of the settings in its file.
+
+    Attributes:
+        changed: each setting that needs a restart: "worker_num 2 -> 4".
+    """
+
+    def __init__(self) -> None:
+        """Begin with none. Every module of the app that this process serves has been imported by now."""
+        self.changed: list[str] = []
+        self._files = modification_times(imported_files())
+        self._never_the_same: set[str] = set()
+
+    def told(self, changed: list[str], starting: bool) -> None:
+        """Take what a worker found, and say once what is new in it.
+
+        Args:
+            changed: each setting that its file gives another value than the server runs with.
+            starting: whether the server still starts. Unless somebody has written to a file of the app since, what
+                differs then is another value in each process, such as a port that the script chooses.
+        """
+        changed = changed[:MOST]
+        if changed and starting and self._files == modification_times(self._files):
+            self._never_the_same.update(map(name_of, changed))
+        changed = [text for text in changed if name_of(text) not in self._never_the_same]
+        if changed != self.changed:
+            self.changed = changed
+            if changed:
+                log.warning("needs a restart: %s", ", ".join(changed))
+
+
+def imported_files() -> set[str]:
+    """Return the files of all modules that this process has imported."""
+    found = (getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values()))
+    return set(filter(None, found))  # by __dict__: a module that loads itself late stays as it is
+
+
+def modification_times(files: Iterable[str]) -> dict[str, int]:
+    """Return when each of these files was written last, in nanoseconds; 0 for one that is gone, or in an archive."""
+    times = dict.fromkeys(files, 0)
+    for file in times:
+        with contextlib.suppress(OSError):
+            times[file] = Path(file).stat().st_mtime_ns
+    return times
+
+
+def name_of(text: str) -> str:
+    """Return the name of the setting that a change is of."""
+    return text.partition(" ")[0]

@@ -1,0 +1,148 @@
+"""The snapshots as OpenMetrics, read when they are asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from zwoole.shared.memory import stats
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+# The name in a snapshot; the metric's name behind "zwoole_"; what it says; its label beside the process's, if any.
+MASTER_COUNTERS = (
+    ("accepted", "accepted_connections", "TCP connections accepted", ""),
+    ("opened", "opened_connections", "WebSocket connections opened", ""),
+    ("opened_compressed", "opened_compressed_connections", "Of them, with compression", ""),
+    ("refused", "refused_handshakes", "Handshakes refused, by HTTP status", "status"),
+    ("closed", "closed_connections", "Connections closed, by close code", "code"),
+    ("closed_for_limits", "closed_for_limits", "Connections closed for a limit, by setting", "limit"),
+    ("rate_pauses", "rate_pauses", "Times that a client was not read for a while because of its rate", ""),
+    ("accept_rests", "accept_rests", "Times that accepting rested because of accept_rate", ""),
+    ("pings", "pings", "Pings sent", ""),
+    ("messages_in", "received_messages", "Messages from clients", ""),
+    ("bytes_in", "received_bytes", "Bytes of messages from clients", ""),
+    ("messages_out", "sent_messages", "Messages to clients", ""),
+    ("bytes_out", "sent_bytes", "Bytes of messages to clients", ""),
+    ("pushes_dropped", "dropped_pushes", "Pushes to connections that were gone", ""),
+    ("messages_dropped", "dropped_messages", "Messages dropped because their client reads too slowly", ""),
+    ("slow_readers_closed", "closed_slow_readers", "Clients closed because they read too slowly", ""),
+    ("pipe_messages", "pipe_messages", "Messages from worker to worker", ""),
+    ("pipe_messages_dropped", "dropped_pipe_messages", "Of them dropped", ""),
+    ("worker_deaths", "worker_deaths", "Workers that died in service", ""),
+    ("replays", "replays", "Messages sent again after a worker's death", ""),
+    ("handovers", "handovers", "Connections handed to another worker", ""),
+    ("log_lines_lost", "master_log_lines_lost", "Lines of a master's log that could not be written", ""),
+)
+MASTER_GAUGES = (
+    ("connections", "connections", "Connections now"),
+    ("queued_bytes", "queued_bytes", "Bytes that wait for clients to read them"),
+    ("parked_bytes", "parked_bytes", "Bytes that wait for a worker"),
+    ("partial_bytes", "partial_bytes", "Bytes of messages that have not arrived whole"),
+    ("lag_s", "loop_lag_seconds", "Time that a turn of the loop takes beyond its wait, smoothed"),
+    ("longest_lag_s", "loop_longest_lag_seconds", "The longest of these times since the process began"),
+)
+WORKER_COUNTERS = (
+    ("events", "events", "Events that workers took, by event", "event"),
+    ("failures", "callback_failures", "Callbacks that raised, by event", "event"),
+    ("log_lines_lost", "worker_log_lines_lost", "Lines that a worker logged or printed and could not write", ""),
+)
+WORKER_GAUGES = (
+    ("unfinished", "unfinished_events", "Events that were taken and have not finished"),
+    ("in_flight_bytes", "in_flight_bytes", "Pushed bytes that no master has said to have taken"),
+)
+
+
+def render(run_dir: Path) -> str:
+    """Return the page."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(SnapshotCollector(run_dir))
+    page: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
+    return page.decode()
+
+
+class SnapshotCollector(Collector):
+    """Reads all snapshots of a server.
+
+    A process is labelled by its number, which its replacement inherits, so counters go on growing over a restart.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+
+    def describe(self) -> Iterable[Metric]:
+        """Name nothing before it is asked for."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the snapshots and give every metric."""
+        reading = stats.read_all(self._run_dir)
+        yield _gauge(
+            "uptime_seconds", "Seconds since the server began", time.monotonic() - reading.supervisor["started"]
+        )
+        restarts = CounterMetricFamily("zwoole_restarts", "Processes replaced, by reason", labels=["reason"])
+        for reason, count in reading.supervisor["restarts"].items():
+            restarts.add_metric([reason], count)
+        yield restarts
+        yield _gauge("workers_wanted", "Workers that there are to be", reading.supervisor["workers"]["wanted"])
+        yield _gauge("workers_ready", "Workers that are ready", reading.supervisor["workers"]["ready"])
+        failed = CounterMetricFamily("zwoole_failed_boots", "Workers that ended before they served", labels=["worker"])
+        for index, count in reading.supervisor["failed_boots"].items():
+            failed.add_metric([index], count)
+        yield failed
+        masters = stats.counters_by_index(reading, stats.MASTER)
+        workers = stats.counters_by_index(reading, stats.WORKER)
+        yield from (_counter(*spec, "reactor", masters) for spec in MASTER_COUNTERS)
+        yield from (_gauges(reading, *spec, "reactor", stats.MASTER) for spec in MASTER_GAUGES)
+        yield from (_counter(*spec, "worker", workers) for spec in WORKER_COUNTERS)
+        yield from (_gauges(reading, *spec, "worker", stats.WORKER) for spec in WORKER_GAUGES)
+        yield _callback_times(workers)
+
+
+def _counter(
+    key: str, name: str, what: str, label: str, process: str, counters: dict[int, stats.Counters]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"zwoole_{name}", what, labels=[process, label] if label else [process])
+    for index, counted in sorted(counters.items()):
+        if label:
+            for value, count in counted[key].items():
+                family.add_metric([str(index), value], count)
+        else:
+            family.add_metric([str(index)], counted[key])
+    return family
+
+
+def _gauges(reading: stats.Reading, key: str, name: str, what: str, process: str, role: str) -> GaugeMetricFamily:
+    """Return a gauge of each process; where two share a number, during a reload, their sum."""
+    sums: dict[int, Any] = {}
+    for fields in reading.processes:
+        if fields["role"] == role:
+            sums[fields["index"]] = sums.get(fields["index"], 0) + fields["gauges"][key]
+    family = GaugeMetricFamily(f"zwoole_{name}", what, labels=[process])
+    for index, value in sorted(sums.items()):
+        family.add_metric([str(index)], value)
+    return family
+
+
+def _gauge(name: str, what: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"zwoole_{name}", what, value=value)
+
+
+def _callback_times(workers: dict[int, stats.Counters]) -> HistogramMetricFamily:
+    family = HistogramMetricFamily("zwoole_callback_seconds", "Time that callbacks took", labels=["worker"])
+    bounds = [*(str(bound) for bound in stats.TIME_BOUNDS), "+Inf"]
+    for index, counted in sorted(workers.items()):
+        running = 0
+        buckets = []
+        for bound, count in zip(bounds, counted["callback_times"], strict=True):
+            running += count
+            buckets.append((bound, running))
+        family.add_metric([str(index)], buckets, counted["callback_seconds"])
+    return family

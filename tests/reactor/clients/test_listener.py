@@ -1,0 +1,282 @@
+"""Accepting connections: how many, from whom, and what happens when descriptors run out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.reactor.reactor_parts import Reactor
+from zwoole.reactor.clients.access_log import AccessLog
+from zwoole.reactor.clients.listener import ACCEPTS_PER_TURN, PAUSE_S, Listener
+from zwoole.reactor.core.registry import Registry
+
+
+class Listening:
+    """A listening socket whose accept() fails when told to."""
+
+    def __init__(self) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.errors: list[int] = []
+        self.calls = 0
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        self.calls += 1
+        if self.errors:
+            number = self.errors.pop(0)
+            raise OSError(number, os.strerror(number))
+        return self.socket.accept()
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def setblocking(self, blocking: bool) -> None:
+        self.socket.setblocking(blocking)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class House:
+    """A reactor with a listener, and the clients that connected."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self.reactor = reactor
+        self.listening = Listening()
+        self.listener = Listener([self.listening], reactor.loop, reactor.registry, reactor.opening, reactor.settings)  # type: ignore[list-item]
+        self.listener.start()
+        self.clients: list[socket.socket] = []
+
+    def connect(self, count: int = 1, source: str = "127.0.0.1") -> None:
+        for _ in range(count):
+            address = self.listening.socket.getsockname()
+            self.clients.append(socket.create_connection(address, source_address=(source, 0)))
+
+    def close(self) -> None:
+        self.listener.close()
+        for client in self.clients:
+            client.close()
+        if self.listener._spare is not None:
+            os.close(self.listener._spare)
+
+
+def limited(**settings: Any) -> Iterator[House]:
+    with Reactor(**settings) as reactor:
+        house = House(reactor)
+        yield house
+        house.close()
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    yield from limited()
+
+
+def test_an_accepted_socket_becomes_a_connection_with_its_address(house: House) -> None:
+    house.connect()
+    house.reactor.turn()
+    (connection,) = house.reactor.registry
+    assert (connection.remote_addr, connection.remote_port) == house.clients[0].getsockname()
+    assert not os.get_blocking(connection.descriptor)
+    with socket.socket(fileno=os.dup(connection.descriptor)) as ours:
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert house.listener.accepted == 1
+
+
+def test_a_turn_accepts_so_many_and_the_next_goes_on(house: House) -> None:
+    house.connect(ACCEPTS_PER_TURN + 5)
+    house.reactor.turn(1)
+    assert house.listener.accepted == ACCEPTS_PER_TURN
+    house.reactor.turn(1)
+    assert house.listener.accepted == ACCEPTS_PER_TURN + 5
+
+
+def test_while_it_is_stopped_the_kernel_keeps_what_arrives(house: House) -> None:
+    house.listener.stop()
+    house.listener.stop()
+    house.connect()
+    house.reactor.turn()
+    assert house.listener.accepted == 0
+    house.listener.start()
+    house.listener.start()
+    house.reactor.turn()
+    assert house.listener.accepted == 1
+
+
+def test_out_of_descriptors_a_waiting_client_is_dropped_with_the_spare_one(house: House) -> None:
+    house.connect(3)
+    house.listening.errors = [errno.EMFILE]
+    house.reactor.turn()
+    assert (house.listener.dropped, house.listener.accepted) == (1, 2)
+    assert house.clients[0].recv(1) == b""
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_with_no_descriptor_at_all_accepting_rests_and_does_not_spin(
+    house: House, log: pytest.LogCaptureFixture, number: int
+) -> None:
+    house.connect()
+    house.listening.errors = [number] * 2  # also for the spare one
+    house.reactor.turn()
+    assert house.listening.calls == 2
+    house.reactor.turn(20)
+    assert house.listening.calls == 2
+    assert house.reactor.sleeps()
+    assert house.listener.accepted == 0
+    house.reactor.pass_time(PAUSE_S + 0.01)
+    assert house.listener.accepted == 1
+    assert len(log.records) == 1
+
+
+def test_the_kernels_other_errors_make_accepting_rest(house: House, log: pytest.LogCaptureFixture) -> None:
+    house.connect()
+    house.listening.errors = [errno.ENOBUFS]
+    house.reactor.turn(5)
+    assert (house.listening.calls, house.listener.accepted) == (1, 0)
+    house.reactor.pass_time(PAUSE_S + 0.01)
+    assert house.listener.accepted == 1
+
+
+def test_a_client_that_went_before_it_was_accepted_is_nothing(house: House, log: pytest.LogCaptureFixture) -> None:
+    house.connect()
+    house.listening.errors = [errno.ECONNABORTED, errno.EINTR, errno.EAGAIN]
+    house.reactor.turn(4)
+    assert house.listener.accepted == 1
+    assert log.records == []
+
+
+def test_a_rest_ends_with_the_listener(house: House, log: pytest.LogCaptureFixture) -> None:
+    house.connect()
+    house.listening.errors = [errno.ENOBUFS]
+    house.reactor.turn()
+    house.listener.stop()
+    house.reactor.pass_time(PAUSE_S + 0.5)
+    assert house.listener.accepted == 0
+
+
+def test_past_max_connection_clients_are_turned_away_until_one_goes() -> None:
+    with Reactor() as reactor:
+        table = reactor.new_table(3)
+        registry = Registry(table, 0, 1)
+        connections = [registry.add(100 + i, "192.0.2.1", 1) for i in range(3)]
+        assert registry.full
+        registry.forget_socket(connections[0])
+        assert registry.full  # its place is still taken
+        registry.remove(connections[0])
+        assert not registry.full
+    with Reactor() as reactor:
+        house = House(reactor)
+        house.connect(reactor.table.limit + 2)
+        reactor.turn(8)
+        assert (len(reactor.registry), reactor.opening.refused) == (reactor.table.limit, {503: 2})
+        for client in house.clients[-2:]:
+            answer = client.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nRetry-After: " in answer
+            assert client.recv(1) == b""
+        house.clients[0].close()
+        reactor.turn()
+        house.connect()
+        reactor.turn()
+        assert (len(reactor.registry), reactor.opening.refused) == (reactor.table.limit, {503: 2})
+        house.close()
+
+
+@pytest.fixture
+def two_each() -> Iterator[House]:
+    yield from limited(max_connection_per_ip=2)
+
+
+def test_past_its_share_an_address_is_turned_away_with_429_until_one_of_its_clients_goes(two_each: House) -> None:
+    house = two_each
+    house.connect(3)
+    house.connect(1, "127.0.0.2")
+    house.reactor.turn()
+    assert (len(house.reactor.registry), house.reactor.opening.refused) == (3, {429: 1})
+    answer = house.clients[2].recv(4096)
+    assert answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+    assert b"\r\nRetry-After: " in answer
+    assert house.clients[2].recv(1) == b""
+    house.clients[0].close()
+    house.reactor.turn()
+    house.connect(2)
+    house.reactor.turn()
+    assert (len(house.reactor.registry), house.reactor.opening.refused) == (3, {429: 2})
+
+
+def test_a_client_that_is_turned_away_is_logged(two_each: House, log: pytest.LogCaptureFixture) -> None:
+    two_each.connect(3)
+    two_each.reactor.turn()
+    port = two_each.clients[2].getsockname()[1]
+    assert [record.getMessage() for record in log.records] == [
+        f"refused 127.0.0.1:{port}: 429, 'there are too many connections from your address' (path '')"
+    ]
+
+
+def test_the_access_log_tells_of_a_refusal_in_the_place_of_the_log(
+    two_each: House, log: pytest.LogCaptureFixture
+) -> None:
+    two_each.reactor.opening.on_refused = AccessLog().refused
+    two_each.connect(3)
+    two_each.reactor.turn()
+    port = two_each.clients[2].getsockname()[1]
+    assert [(record.name, record.getMessage()) for record in log.records] == [
+        ("zwoole.access", f"refuse 127.0.0.1:{port} status=429 '' 'there are too many connections from your address'")
+    ]
+
+
+def test_an_answer_to_head_has_no_body_either(two_each: House) -> None:
+    two_each.connect(3)
+    two_each.clients[2].sendall(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+    two_each.reactor.turn()
+    received = b""
+    while data := two_each.clients[2].recv(4096):
+        received += data
+    assert received.startswith(b"HTTP/1.1 429 ")
+    assert received.endswith(b"\r\n\r\n")
+
+
+def test_addresses_without_a_connection_are_forgotten(two_each: House) -> None:
+    registry = two_each.reactor.registry
+    two_each.connect(2)
+    two_each.connect(1, "127.0.0.2")
+    two_each.reactor.turn()
+    assert (registry.count_from("127.0.0.1"), registry.count_from("127.0.0.2")) == (2, 1)
+    for client in two_each.clients:
+        client.close()
+    two_each.reactor.turn()
+    assert len(registry) == 0
+    assert (registry.count_from("127.0.0.1"), registry.count_from("127.0.0.2")) == (0, 0)
+
+
+def test_a_client_that_is_turned_away_with_its_request_sent_gets_the_answer_and_no_reset(two_each: House) -> None:
+    two_each.connect(3)
+    two_each.clients[2].sendall(b"GET / HTTP/1.1\r\n" + b"x" * 10_000)
+    two_each.reactor.turn()
+    received = b""
+    while data := two_each.clients[2].recv(4096):
+        received += data
+    assert received.startswith(b"HTTP/1.1 429 ")
+
+
+@pytest.fixture
+def slow() -> Iterator[House]:
+    yield from limited(accept_rate=20)
+
+
+def test_over_the_rate_clients_wait_in_the_kernel_and_are_accepted_in_time(slow: House) -> None:
+    slow.connect(65)
+    slow.reactor.turn(20)
+    assert slow.listener.accepted == 20
+    assert slow.reactor.sleeps()
+    for seconds in range(1, 3):
+        slow.reactor.pass_time(1.0)
+        assert 20 * seconds + 15 <= slow.listener.accepted <= 20 * seconds + 21
+    slow.reactor.pass_time(0.5)
+    assert slow.listener.accepted == 65
+    assert slow.listener.rests > 2
+    assert slow.reactor.opening.refused == {}

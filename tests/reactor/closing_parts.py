@@ -1,0 +1,41 @@
+"""What the tests of a connection's end ask again and again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.reactor.reactor_parts import Reactor, Worker
+from zwoole.reactor.core.connection import GONE, Connection
+from zwoole.shared.websocket.frames import build_frame
+from zwoole.shared.wire.batches import CLOSE, PUSH
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    return build_frame(8, code.to_bytes(2, "big") + reason.encode())
+
+
+def told(worker: Worker) -> list[Any]:
+    """Return the one close that the worker was told of, the last of all events, and fail where it is not that."""
+    worker.take()
+    assert [event.kind for event in worker.received].count(CLOSE) == 1
+    assert worker.received[-1].kind == CLOSE
+    return worker.end_of(worker.received[-1])
+
+
+def not_told(worker: Worker) -> bool:
+    worker.take()
+    return all(event.kind != CLOSE for event in worker.received)
+
+
+def push(worker: Worker, connection: Connection, payload: bytes) -> None:
+    worker.writer.add_bytes(PUSH, connection.fd, payload)
+
+
+def is_gone(reactor: Reactor, connection: Connection) -> bool:
+    return (
+        connection.stage == GONE
+        and connection.descriptor == -1
+        and reactor.registry.find(connection.fd) is None
+        and reactor.table.state(connection.fd) == 0
+        and len(reactor.registry) == 0
+    )

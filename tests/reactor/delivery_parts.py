@@ -1,0 +1,197 @@
+"""The contract's model, and workers that do what they are told, one step at a time, until they die."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+
+import msgpack
+
+from tests.reactor.reactor_parts import Client, Event, Reactor
+from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.worker_link import WorkerSlot
+from zwoole.shared.memory.progress_map import FINISHED, STARTED
+from zwoole.shared.wire.batches import ACK, ADOPT, CLOSE, FAIL, MESSAGE, OPEN, PUSH
+
+
+class Story:
+    """What the contract says of one connection: the model. Every `run_` is the beginning of a callback.
+
+    Attributes:
+        accepted: messages that the master has parsed, by number.
+        ran: those whose callback has begun, in order; never one twice, never one out of turn.
+        answers: what finished callbacks pushed and their worker sent.
+        causes: what happened that may end it with a code of the server's.
+    """
+
+    def __init__(self, handler: bool) -> None:
+        self.handler = handler
+        self.accepted: list[str] = []
+        self.ran: list[str] = []
+        self.answers: list[str] = []
+        self.opened = 0
+        self.closed = 0
+        self.causes: set[str] = set()
+
+    def run_open(self) -> None:
+        assert (self.opened, self.ran, self.closed) == (0, [], 0)
+        self.opened = 1
+
+    def run_message(self, text: str) -> None:
+        assert self.opened == 1
+        assert not self.closed
+        assert text == self.accepted[len(self.ran)], "in order, none left out, none twice"
+        self.ran.append(text)
+
+    def run_adopt(self) -> None:
+        assert self.opened == 1
+        assert not self.closed
+
+    def run_close(self) -> None:
+        assert self.opened == 1, "nobody was told of its open"
+        assert not self.closed, "once"
+        self.closed = 1
+
+    def allowed_codes(self) -> set[int]:
+        codes = set()
+        if self.causes & {"died", "failed"}:
+            codes.add(1011)
+        if self.handler and self.causes & {"died", "replaced"}:
+            codes.add(1012)
+        if "disconnected" in self.causes:
+            codes.add(4000)
+        if "left" in self.causes:
+            codes.add(1000)
+        return codes
+
+
+class Actor:
+    """A worker process: its events wait in a lane for each connection, and go on when a test says so."""
+
+    def __init__(self, reactor: Reactor, slot: WorkerSlot, stories: dict[int, Story]) -> None:
+        self.worker = reactor.worker(slot.index, ready=False)
+        self.ended: set[int] = set()  # fds that a callback of it has closed: their further messages are not run
+        self.link = self.worker.link
+        self.lanes: dict[int, deque[Event]] = defaultdict(deque)
+        self.begun: dict[int, Event] = {}
+        self.heard: set[int] = set()  # fds it was told to open or adopt
+        self.alive = True
+        self.drained = False
+        self._unsent: list[tuple[Story, str]] = []
+        self._reactor = reactor
+        self._stories = stories
+
+    def hello(self) -> None:
+        self.link.ready = True
+
+    def take(self) -> None:
+        """Take what was sent down."""
+        for event in self.worker.take():
+            if event.fd == 0:
+                self.drained = True
+                self._write_ack(event)
+                continue
+            assert not self.drained, "drain names the point: no event follows it"
+            if event.kind in (OPEN, ADOPT):
+                assert event.fd not in self.heard
+                self.heard.add(event.fd)
+            elif event.kind == MESSAGE:
+                assert event.fd in self.heard, "a worker hears of a connection before its messages"
+            self.lanes[event.fd].append(event)
+
+    def idle_lanes(self) -> list[int]:
+        return sorted(fd for fd, lane in self.lanes.items() if lane and fd not in self.begun)
+
+    def begin(self, fd: int) -> None:
+        """Begin the callback of a lane's next event."""
+        event = self.begun[fd] = self.lanes[fd].popleft()
+        self.link.progress.mark(event.sequence, STARTED)
+        story = self._stories[fd]
+        if event.kind == OPEN:
+            story.run_open()
+        elif event.kind == ADOPT:
+            story.run_adopt()
+        elif event.kind == CLOSE:
+            story.run_close()
+            self.heard.discard(fd)
+            self.ended.discard(fd)
+        elif fd not in self.ended:
+            story.run_message(event.body)
+
+    def finish(self, fd: int, fails: bool = False) -> None:
+        """Finish the callback that runs in a lane; what it sends waits for `flush`."""
+        event = self.begun.pop(fd)
+        story = self._stories[fd]
+        if fails:
+            story.causes.add("failed")
+            self.disconnect(fd, FAIL, 1011)
+        elif event.kind == MESSAGE and fd not in self.ended:
+            self.worker.writer.add_text(PUSH, fd, event.body.encode())
+            self._unsent.append((story, event.body))
+        self.link.progress.mark(event.sequence, FINISHED)
+        self._write_ack(event)
+
+    def disconnect(self, fd: int, kind: int, code: int) -> None:
+        """Have a connection closed by a callback."""
+        self.ended.add(fd)
+        self.worker.writer.add_bytes(kind, fd, msgpack.packb([code, ""]))
+
+    def flush(self) -> None:
+        """Send the batch."""
+        if self.worker.writer.events:
+            for story, text in self._unsent:
+                story.answers.append(text)
+            self._unsent.clear()
+            self.worker.send()
+
+    def die(self) -> None:
+        """End at once, and have the master find out and act as it does."""
+        self.alive = False
+        for connection in self._reactor.registry.all():
+            if connection.owner is self.link or connection.fd in self.begun:
+                self._stories[connection.fd].causes.add("died")
+        while self._reactor.outbound.receive(self.link):
+            pass
+        verdict = self._reactor.handover.judge(self.link)
+        self._reactor.router.forget_line(self.link)
+        self._reactor.loop.remove_link(self.link)
+        self.link.close()
+        self._reactor.handover.bury(self.link, verdict)
+
+    def _write_ack(self, event: Event) -> None:
+        self.worker.writer.add_integer(ACK, event.sequence, 1)
+
+
+class Peer:
+    """A client, and what it has received."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.connection: Connection = client.connection
+        self.received: list[str] = []
+        self.code: int | None = None
+        self.gone = False
+        self._data = b""
+
+    def leave(self) -> None:
+        """Answer the server's close frame, and go."""
+        self.gone = True
+        try:
+            self.client.send_close(1000)
+        except BrokenPipeError:  # the server has gone before
+            pass
+        self.client.leave()
+
+    def read(self) -> None:
+        if self.gone:
+            return
+        self._data += self.client.read()
+        while len(self._data) >= 2:
+            opcode, size = self._data[0] & 0xF, self._data[1]
+            if len(self._data) < 2 + size:
+                return
+            payload, self._data = self._data[2 : 2 + size], self._data[2 + size :]
+            if opcode == 8:
+                self.code = int.from_bytes(payload[:2], "big")
+            else:
+                assert self.code is None, "nothing follows a close frame"
+                self.received.append(payload.decode())

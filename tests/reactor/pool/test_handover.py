@@ -1,0 +1,272 @@
+"""What a worker's end does to its connections, in the cases that are easily got wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.reactor.delivery_parts import Actor, Story
+from tests.reactor.reactor_parts import Client, Reactor
+from zwoole.reactor.core import slices
+from zwoole.reactor.core.connection import OPEN as STAGE_OPEN
+from zwoole.shared.websocket.frames import build_frame
+from zwoole.shared.wire.batches import ACK, ADOPT, CLOSE, MESSAGE, OPEN
+
+
+@pytest.fixture
+def reactor() -> Iterator[Reactor]:
+    with Reactor(worker_num=2, ping_interval=0.0, adopt_timeout=1.0) as reactor:
+        yield reactor
+
+
+@pytest.fixture
+def stories() -> dict[int, Story]:
+    return {}
+
+
+def actor_at(reactor: Reactor, place: int, stories: dict[int, Story]) -> Actor:
+    actor = Actor(reactor, reactor.router.slots[place], stories)
+    actor.hello()
+    reactor.handover.activate(actor.link)
+    return actor
+
+
+def client_of(reactor: Reactor, stories: dict[int, Story], *actors: Actor) -> Client:
+    client = reactor.open_client()
+    stories[client.connection.fd] = Story(client.connection.handler)
+    for actor in actors:
+        actor.take()
+    return client
+
+
+def begin_handler(actor: Actor, client: Client) -> None:
+    """Have a client served by a handler, which has taken the word that it is there."""
+    client.connection.handler = True
+    actor.link.handlers += 1
+    actor.begin(client.connection.fd)
+    actor.finish(client.connection.fd)
+
+
+def kinds_told(actor: Actor) -> list[int]:
+    return [event.kind for event in actor.worker.take()]
+
+
+def test_an_end_is_told_to_nobody_where_nobody_had_heard_of_the_open(
+    reactor: Reactor, stories: dict[int, Story]
+) -> None:
+    """The client goes while its open waits in a worker that dies before it begins anything."""
+    first = actor_at(reactor, 0, stories)
+    client = client_of(reactor, stories, first)
+    client.send_close()
+    reactor.pass_time(4.0)
+    assert [event.kind for event in first.worker.take()] == [CLOSE], "after three seconds it is told of the end"
+    first.die()
+    assert kinds_told(actor_at(reactor, 0, stories)) == []
+
+
+def test_a_connection_that_is_closing_is_not_handed_over_unopened(reactor: Reactor, stories: dict[int, Story]) -> None:
+    first = actor_at(reactor, 0, stories)
+    client = client_of(reactor, stories, first)
+    reactor.closing.server_close(client.connection, 4000, "")
+    first.die()
+    second = actor_at(reactor, 0, stories)
+    assert kinds_told(second) == []
+    client.send_close()
+    assert kinds_told(second) == []
+    assert reactor.router.slots[0].connections == 0
+
+
+def test_an_end_that_a_given_up_place_was_to_hear_is_told_to_another(
+    reactor: Reactor, stories: dict[int, Story]
+) -> None:
+    stays, goes = actor_at(reactor, 0, stories), actor_at(reactor, 1, stories)
+    clients = [client_of(reactor, stories, stays, goes) for _ in range(2)]
+    (fd,) = goes.idle_lanes()
+    client = next(client for client in clients if client.connection.fd == fd)
+    goes.begin(fd)
+    goes.finish(fd)
+    goes.flush()
+    client.send_message(b"unfinished")
+    goes.take()
+    client.send_close()
+    reactor.pass_time(4.0)
+    reactor.handover.give_up(reactor.router.slots.pop())
+    goes.die()
+    assert (CLOSE, fd) in [(event.kind, event.fd) for event in stays.worker.take()]
+
+
+def test_a_handler_whose_worker_died_is_not_handed_over_though_its_place_is_given_up_meanwhile(
+    reactor: Reactor, stories: dict[int, Story], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place is given up before all of its connections have had their turn."""
+    monkeypatch.setattr(slices, "SLICE", 1)
+    stays = actor_at(reactor, 0, stories)
+    reactor.router.slots[0].connections += 100  # so that all go to the other place
+    goes = actor_at(reactor, 1, stories)
+    clients = [client_of(reactor, stories, stays, goes) for _ in range(5)]
+    for client in clients:
+        begin_handler(goes, client)
+    goes.flush()
+    reactor.turn()
+    goes.die()
+    reactor.handover.give_up(reactor.router.slots.pop())
+    reactor.turn(20)
+    assert ADOPT not in [event.kind for event in stays.worker.take()]
+    assert [client.read() for client in clients] == [
+        build_frame(8, b"\x03\xf4the server process was restarted") for _ in clients
+    ]
+
+
+def test_a_worker_that_comes_while_its_place_is_given_to_others_adopts_what_is_left_once(
+    reactor: Reactor, stories: dict[int, Story], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "SLICE", 1)
+    other = actor_at(reactor, 0, stories)
+    reactor.router.slots[0].connections += 100
+    first = actor_at(reactor, 1, stories)
+    clients = [client_of(reactor, stories, other, first) for _ in range(6)]
+    for client in clients:
+        first.begin(client.connection.fd)
+        first.finish(client.connection.fd)
+    first.flush()
+    reactor.turn()
+    first.die()
+    reactor.turn(20)
+    reactor.time.now += 2.0
+    reactor.turn(1)
+    assert reactor.handover.look_after()
+    reactor.turn(2)
+    second = actor_at(reactor, 1, stories)
+    reactor.turn(20)
+    adopted = {actor: [event.fd for event in actor.worker.take() if event.kind == ADOPT] for actor in (other, second)}
+    assert all(adopted.values()), "some went before the worker came"
+    assert sorted([*adopted[other], *adopted[second]]) == sorted(client.connection.fd for client in clients)
+    assert reactor.router.slots[1].connections == len(adopted[second])
+    assert second.link.connections == len(adopted[second])
+
+
+def test_where_no_worker_is_left_those_that_wait_are_sent_away_and_the_others_stay(
+    reactor: Reactor, stories: dict[int, Story], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "SLICE", 1)
+    actors = [actor_at(reactor, place, stories) for place in range(2)]
+    clients = [client_of(reactor, stories, *actors) for _ in range(6)]
+    for actor in actors:
+        for fd in actor.idle_lanes():
+            actor.begin(fd)
+            actor.finish(fd)
+        actor.flush()
+    reactor.turn()
+    for actor in actors:
+        actor.die()
+    reactor.turn(20)
+    for client in clients[:4]:
+        client.send_message(b"waits")
+    for _ in range(70):
+        reactor.pass_time(0.5)
+        reactor.handover.look_after()
+    reactor.turn(20)
+    assert [client.connection.stage == STAGE_OPEN for client in clients] == [False] * 4 + [True] * 2
+    assert clients[0].read() == build_frame(8, b"\x03\xf5the server has no worker now")
+
+
+def test_adopt_comes_before_what_had_not_begun(reactor: Reactor, stories: dict[int, Story]) -> None:
+    first = actor_at(reactor, 0, stories)
+    client = client_of(reactor, stories, first)
+    fd = client.connection.fd
+    first.begin(fd)
+    first.finish(fd)
+    first.flush()
+    client.send_message(b"waits")
+    first.take()
+    first.die()
+    assert kinds_told(actor_at(reactor, 0, stories))[0] == ADOPT
+    assert OPEN not in [event.kind for event in reactor.workers[-1].received]
+
+
+def test_a_message_goes_to_two_replacements_and_no_further(reactor: Reactor, stories: dict[int, Story]) -> None:
+    """It may be the message that ends them."""
+    worker = actor_at(reactor, 0, stories)
+    client = client_of(reactor, stories, worker)
+    worker.begin(client.connection.fd)
+    worker.finish(client.connection.fd)
+    worker.flush()
+    client.send_message(b"waits")
+    for _ in range(3):
+        assert MESSAGE in kinds_told(worker)
+        assert client.connection.stage == STAGE_OPEN
+        worker.die()
+        worker = actor_at(reactor, 0, stories)
+    assert MESSAGE not in kinds_told(worker)
+    assert client.read() == build_frame(8, b"\x03\xf3the server process died")
+
+
+def test_the_log_says_how_many_connections_a_death_closes(
+    reactor: Reactor, stories: dict[int, Story], log: pytest.LogCaptureFixture
+) -> None:
+    first = actor_at(reactor, 0, stories)
+    clients = [client_of(reactor, stories, first) for _ in range(5)]
+    for client in clients[:2]:
+        client.connection.handler = True
+        first.link.handlers += 1
+    for client in clients:
+        first.begin(client.connection.fd)
+        if client is not clients[4]:
+            first.finish(client.connection.fd)
+    first.flush()
+    reactor.turn()
+    first.die()
+    reactor.turn(20)
+    ended = f"worker 0 (pid {first.link.pid}) has ended: "
+    assert [record.getMessage() for record in log.records if "has ended" in record.getMessage()] == [
+        f"{ended}2 connection(s) of handlers are closed with 1012, 1 others with 1011"
+    ]
+    log.clear()
+    actor_at(reactor, 0, stories).die()
+    assert "has ended" not in log.text
+
+
+def test_a_handler_that_keeps_a_message_does_not_keep_its_worker_when_its_client_has_left(
+    reactor: Reactor, stories: dict[int, Story]
+) -> None:
+    before = actor_at(reactor, 0, stories)
+    client = client_of(reactor, stories, before)
+    fd = client.connection.fd
+    begin_handler(before, client)
+    before.flush()
+    client.send_message(b"kept")
+    actor_at(reactor, 0, stories)
+    reactor.turn()
+    before.take()
+    assert not before.drained, "its client is there"
+    client.send_close()
+    reactor.pass_time(4.0)
+    before.take()
+    kept, close = before.lanes[fd]
+    assert (kept.kind, close.kind) == (MESSAGE, CLOSE)
+    before.worker.writer.add_integer(ACK, close.sequence, 1)
+    before.flush()
+    reactor.turn()
+    before.take()
+    assert before.drained
+
+
+def test_the_connections_of_handlers_are_closed_one_after_the_other(
+    reactor: Reactor, stories: dict[int, Story]
+) -> None:
+    """At equal distances within `handover_timeout`, so that their clients do not all come back at once."""
+    before = actor_at(reactor, 0, stories)
+    clients = [client_of(reactor, stories, before) for _ in range(4)]
+    for client in clients:
+        begin_handler(before, client)
+    before.flush()
+    reactor.turn()
+    actor_at(reactor, 0, stories)
+    left = []
+    for part in range(1, 5):
+        reactor.pass_time(reactor.settings.handover_timeout / 4 - (0.2 if part == 1 else 0.0))
+        left.append(sum(client.connection.stage == STAGE_OPEN for client in clients))
+    reactor.pass_time(1.0)
+    assert left == [4, 3, 2, 1]
+    assert [client.connection.close_code for client in clients] == 4 * [1012]

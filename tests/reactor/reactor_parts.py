@@ -1,0 +1,388 @@
+"""A whole reactor without a process around it: real parts, a clock that stands still, clients and workers in reach.
+
+Clients are the other ends of socket pairs; workers are the other ends of inproc ZeroMQ sockets, which deliver at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import select
+import socket
+import struct
+import tempfile
+import termios
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, cast
+
+import msgpack
+import zmq
+
+from tests.client_frames import client_frame
+from tests.conftest import Time
+from tests.process.waiting import PATIENCE_S, wait_for
+from zwoole.reactor.clients.closing import Closing
+from zwoole.reactor.clients.heartbeat import Heartbeat
+from zwoole.reactor.clients.inbound import Inbound
+from zwoole.reactor.clients.limits import Limits
+from zwoole.reactor.clients.opening import Opening, Routes
+from zwoole.reactor.core.connection import OPEN as STAGE_OPEN
+from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.deadlines import Clock
+from zwoole.reactor.core.loop import Loop
+from zwoole.reactor.core.registry import Registry
+from zwoole.reactor.core.worker_link import WorkerLink
+from zwoole.reactor.pool.handover import Handover
+from zwoole.reactor.routing.pipes import Pipes
+from zwoole.reactor.routing.router import Router
+from zwoole.reactor.sending.compression import Compression
+from zwoole.reactor.sending.outbound import Outbound
+from zwoole.reactor.sending.output_limits import Backlog
+from zwoole.shared.memory import mapping
+from zwoole.shared.memory.connection_table import ESTABLISHED, ConnectionTable
+from zwoole.shared.memory.progress_map import RING, ProgressMap
+from zwoole.shared.settings import Settings
+from zwoole.shared.websocket.protocol import Protocol
+from zwoole.shared.wire.batches import ACK, BODY_TEXT, BatchReader, BatchWriter
+
+STEP_S = 0.5  # of the clock at a time: more than a second at once would count as a pause of the whole process
+SLEEP_S = 0.01  # the longest sleep, in real seconds
+
+_names = itertools.count()
+
+
+class Epoll:
+    """An epoll that keeps what it was asked last.
+
+    Attributes:
+        timeout: how long it was to wait.
+        found: what was ready.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self.register, self.modify, self.unregister = self._epoll.register, self._epoll.modify, self._epoll.unregister
+        self.timeout = 0.0
+        self.found: list[tuple[int, int]] = []
+
+    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+        self.timeout = timeout
+        self.found = self._epoll.poll(min(timeout, SLEEP_S), most)
+        return self.found
+
+
+class Event(NamedTuple):
+    """What a worker was sent."""
+
+    sequence: int
+    kind: int
+    fd: int
+    body: Any
+
+
+class Reactor:
+    """The parts of a master, built as it builds them."""
+
+    def __init__(self, places: int = 256, **settings: Any) -> None:
+        self.directory = tempfile.TemporaryDirectory(prefix="zwoole-test-")
+        self.run_dir = Path(self.directory.name)
+        self.settings = Settings().update({"worker_num": 1, **settings})
+        self.table = self.new_table(places)
+        self.registry = Registry(self.table, 0, 1)
+        self.epoll = Epoll()
+        self.loop = Loop(self.registry, cast(select.epoll, self.epoll))
+        self.loop.busy_poll_s = self.settings.busy_poll_us / 1e6
+        self.time = Time()
+        self.loop.clock = Clock(self.time)
+        self.router = Router(self.loop, self.settings)
+        self.closing = Closing(self.loop, self.registry, self.router, self.settings)
+        self.limits = Limits(self.loop, self.registry, self.router, self.closing, self.settings)
+        self.inbound = Inbound(self.loop, self.router, self.closing, self.limits)
+        self.opening = Opening(self.loop, self.registry, self.inbound, self.router, self.closing, self.settings)
+        self.opening.routes = Routes(callbacks=True, handlers=["/handler"])
+        self.heartbeat = Heartbeat(self.loop, self.registry, self.opening, self.closing, self.limits, self.settings)
+        self.backlog = Backlog(self.registry, self.router, self.closing, self.settings)
+        self.loop.on_queue = self.backlog.note
+        self.closing.on_dropped.append(self.backlog.note)
+        self.compression = Compression(self.loop, self.backlog, self.settings)
+        self.outbound = Outbound(self.loop, self.registry, self.router, self.closing, self.backlog, self.compression)
+        self.handover = Handover(self.loop, self.registry, self.router, self.closing, self.outbound, self.settings)
+        self.outbound.on_answer = self.opening.answered
+        self.loop.on_serve = self.router.serve
+        self.pipes = Pipes(self.loop, self.table, self.router, self.settings)
+        self.outbound.on_pipe = self.pipes.serve
+        self.rare_events: list[tuple[int, int, bytes]] = []
+        self.wire_errors: list[str] = []
+        self.outbound.on_event = self._rare_event
+        self.served: list[int] = []
+        self.outbound.on_served = self.served.append
+        self.outbound.on_wire_error = lambda _, reason: self.wire_errors.append(reason)
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.workers: list[Worker] = []
+        self.clients: list[Client] = []
+        self._ready_read, self._ready_write = os.pipe()
+        os.write(self._ready_write, b"x")
+        self.loop.add_source(self._ready_read, lambda: None)  # readable for ever: no turn sleeps
+
+    def new_table(self, connections: int) -> ConnectionTable:
+        """Return an empty connection table."""
+        descriptor = mapping.anonymous("table", self.run_dir)
+        try:
+            return ConnectionTable.create(descriptor, connections, 1)
+        finally:
+            os.close(descriptor)
+
+    def __enter__(self) -> Reactor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for client in self.clients:
+            client.socket.close()
+        for connection in self.registry:
+            os.close(connection.descriptor)
+        for worker in self.workers:
+            worker.close()
+        self.context.term()
+        os.close(self._ready_read)
+        os.close(self._ready_write)
+        self.directory.cleanup()
+
+    def _rare_event(self, link: WorkerLink, kind: int, number: int, body: bytes) -> bool:
+        self.rare_events.append((kind, number, body))
+        return kind < 100
+
+    def turn(self, times: int = 2) -> None:
+        """Turn the loop; twice, so that what one turn causes has happened too."""
+        for _ in range(times):
+            self.loop.turn()
+
+    def pass_time(self, seconds: float) -> None:
+        """Turn the loop while so much time passes."""
+        end = self.time.now + seconds
+        while self.time.now < end:
+            self.time.now = min(end, self.time.now + STEP_S)
+            self.turn(1)
+        self.turn(1)
+
+    def sleeps(self) -> bool:
+        """Tell whether the next turn finds nothing to do."""
+        self.loop.remove_source(self._ready_read)
+        self.loop.turn()
+        self.loop.add_source(self._ready_read, lambda: None)
+        return self.epoll.timeout > 0 and not self.epoll.found
+
+    def worker(self, slot: int = 0, ready: bool = True) -> Worker:
+        """Return a new worker, at home in the slot where it is ready."""
+        worker = Worker(self, slot, len(self.workers) + 1)
+        self.workers.append(worker)
+        self.loop.add_link(worker.link)
+        if ready:
+            worker.hello()
+        return worker
+
+    def client(self, tcp: bool = False) -> Client:
+        """Return a new client whose handshake is to come."""
+        client = Client(self, tcp=tcp)
+        self.clients.append(client)
+        self.opening.begin(client.connection)
+        return client
+
+    def open_client(self, descriptor: int = 0, tcp: bool = False) -> Client:
+        """Return a new client whose handshake is done, as its worker was told; see Client for the arguments."""
+        client = Client(self, descriptor, tcp)
+        self.clients.append(client)
+        self.loop.join(client.connection)
+        establish(self, client.connection)
+        return client
+
+    def bare_connection(self) -> Connection:
+        """Return an open connection that has no socket."""
+        connection = self.registry.add(-1, "127.0.0.1", 40000)
+        self.registry.forget_socket(connection)
+        establish(self, connection)
+        return connection
+
+
+def establish(reactor: Reactor, connection: Connection) -> None:
+    """Do what a handshake does, without one."""
+    connection.record = b"request"
+    connection.protocol = Protocol(reactor.settings.package_max_length, reactor.settings.max_fragments)
+    connection.stage = STAGE_OPEN
+    reactor.table.set_state(connection.fd, ESTABLISHED)
+    reactor.router.open(connection)
+    if reactor.opening.on_open is not None:
+        reactor.opening.on_open(connection)
+
+
+class Worker:
+    """A worker process as its master sees it."""
+
+    def __init__(self, reactor: Reactor, slot: int, incarnation: int) -> None:
+        address = f"inproc://worker-{next(_names)}"
+        masters_end = reactor.context.socket(zmq.DEALER)
+        self.socket = reactor.context.socket(zmq.DEALER)
+        for end in (masters_end, self.socket):
+            end.setsockopt(zmq.LINGER, 0)
+            end.setsockopt(zmq.SNDHWM, 0)
+            end.setsockopt(zmq.RCVHWM, 0)
+        masters_end.bind(address)
+        self.socket.connect(address)
+        progress = ProgressMap(reactor.run_dir / f"w{incarnation}.progress", RING, create=True)
+        slots = reactor.router.slots
+        self.link = WorkerLink(slots[slot], incarnation, os.getpid(), masters_end, progress, reactor.settings)
+        self.writer = BatchWriter()
+        self.batches = 0
+        self.received: list[Event] = []
+        self._reactor = reactor
+
+    def hello(self) -> None:
+        """Take the slot, as after a hello."""
+        self.link.ready = True
+        self.link.active = True
+        self.link.slot.link = self.link
+        self._reactor.loop.serve_later(self.link)
+
+    def die(self) -> None:
+        """Be gone, with everything finished: what the master does then, without a verdict."""
+        self.link.active = self.link.ready = False
+        self.link.slot.link = None
+        self._reactor.router.forget_line(self.link)
+        for connection in self._reactor.registry.all():
+            if connection.owner is self.link:
+                self.link.disown(connection)
+                self._reactor.router.settle(connection)
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.socket.close()
+        self.link.close()
+
+    def take(self) -> list[Event]:
+        """Return what has come since the last time, at the end of the turn."""
+        self._reactor.loop.turn()
+        events: list[Event] = []
+        while self.socket.poll(0):
+            batch = BatchReader(self.socket.recv_multipart())
+            sequence = batch.first
+            while batch.next():
+                body: Any = batch.text() if batch.body_type == BODY_TEXT else batch.data() if batch.body_type else None
+                events.append(Event(sequence, batch.kind, batch.number, body))
+                sequence += 1
+        self.received += events
+        return events
+
+    def send(self) -> None:
+        """Send what was written as one batch."""
+        for part in (parts := self.writer.take(self.batches, 0))[:-1]:
+            self.socket.send(part, zmq.SNDMORE)
+        self.socket.send(parts[-1])
+        self.batches += 1
+
+    def finish(self, *events: Event) -> None:
+        """Acknowledge events, in a batch of their own."""
+        for event in events:
+            self.writer.add_integer(ACK, event.sequence, 1)
+        self.send()
+        self._reactor.turn()
+
+    def end_of(self, event: Event) -> list[Any]:
+        """Return code, reason and initiator of a close event."""
+        end: list[Any] = msgpack.unpackb(event.body)
+        return end
+
+
+class Client:
+    """The far end of a connection."""
+
+    def __init__(self, reactor: Reactor, descriptor: int = 0, tcp: bool = False) -> None:
+        """Connect it.
+
+        Args:
+            reactor: the one it connects to.
+            descriptor: the master's end gets this one, or the next above that is free.
+            tcp: whether it is a TCP connection, which can be reset.
+        """
+        ours, self.socket = tcp_pair() if tcp else socket.socketpair()
+        ours.setblocking(False)
+        self.socket.setblocking(False)
+        with ours:
+            number = fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, descriptor)
+        self.connection = reactor.registry.add(number, "192.0.2.1", 40000)
+        self._reactor = reactor
+        self._tcp = tcp
+
+    def send(self, data: bytes) -> None:
+        """Send bytes and let the master read them."""
+        self.socket.sendall(data)
+        if self._tcp:
+            wait_for(lambda: unacknowledged(self.socket) == 0, "TCP to bring it")
+        self._reactor.turn()
+
+    def send_message(self, payload: bytes, opcode: int = 1) -> None:
+        """Send one message."""
+        self.send(client_frame(opcode, payload))
+
+    def send_close(self, code: int = 1000, reason: str = "") -> None:
+        """Send a close frame."""
+        self.send(client_frame(8, code.to_bytes(2, "big") + reason.encode()))
+
+    def finish_sending(self) -> None:
+        """Send FIN."""
+        self.socket.shutdown(socket.SHUT_WR)
+        self._end_comes()
+        self._reactor.turn()
+
+    def leave(self) -> None:
+        """Be gone."""
+        self.socket.close()
+        self._end_comes()
+        self._reactor.turn()
+
+    def _end_comes(self) -> None:
+        """Wait until the master's end knows of ours; TCP may bring it later where the kernel is busy."""
+        if self._tcp and self.connection.descriptor >= 0:
+            poll = select.poll()
+            poll.register(self.connection.descriptor, select.POLLRDHUP)
+            assert poll.poll(1000 * PATIENCE_S)
+
+    def reset(self) -> None:
+        """Be gone with a RST, as a TCP client can."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.leave()
+
+    def read(self) -> bytes:
+        """Return what has come."""
+        received = b""
+        try:
+            while data := self.socket.recv(1 << 20):
+                received += data
+                self._reactor.turn()
+        except BlockingIOError:
+            pass
+        return received
+
+    def at_end(self) -> bool:
+        """Tell whether FIN has come, and nothing before it."""
+        try:
+            return self.socket.recv(1) == b""
+        except BlockingIOError:
+            return False
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Return how many bytes, FIN included, the far end of a TCP connection has not acknowledged."""
+    found = fcntl.ioctl(sock, termios.TIOCOUTQ, struct.pack("i", 0))  # SIOCOUTQ of tcp(7)
+    return int(struct.unpack("i", found)[0])
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends, the server's first, of a TCP connection on the loopback, whose buffers are small."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.connect(listener.getsockname())
+        return listener.accept()[0], client.dup()

@@ -1,0 +1,142 @@
+"""What becomes of the processes that a dead worker has left, with real processes and a clock of the test's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.process.waiting import wait_for
+from tests.supervisor.test_reaper import state
+from zwoole.shared.process import process_groups
+from zwoole.supervisor.orphans import Orphans
+from zwoole.supervisor.process import Child
+
+
+class Turns:
+    """Stands in for a turn counter."""
+
+    closed = False
+
+    def read(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Later:
+    """What was put off, until the test says that it is due."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+
+    def __call__(self, seconds: float, call: Callable[[], None]) -> None:
+        assert seconds > 0
+        self.calls.append(call)
+
+    def run(self) -> None:
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+
+def dead_worker(script: str, leads_group: bool = True) -> tuple[Child, int]:
+    """Return a worker that has ended, and the process that its script has left."""
+    process = subprocess.Popen(
+        ["sh", "-c", f"{script} & echo $!"], stdout=subprocess.PIPE, start_new_session=leads_group
+    )
+    assert process.stdout is not None
+    left = int(process.stdout.readline())
+    process.stdout.close()
+    child = Child("worker", 0, 7, process, os.pidfd_open(process.pid), Turns(), leads_group=leads_group)  # type: ignore[arg-type]
+    assert child.wait() == 0
+    return child, left
+
+
+@pytest.fixture
+def later() -> Later:
+    return Later()
+
+
+def lives(pid: int) -> bool:
+    return state(pid) not in ("gone", "Z")
+
+
+def test_a_worker_that_left_nothing_is_reaped_at_once(later: Later) -> None:
+    child, left = dead_worker("sleep 0")
+    wait_for(lambda: not lives(left), "it to end")
+    orphans = Orphans(600, later)
+    orphans.end_group(child)
+    assert not orphans.leaders
+    assert state(child.process.pid) == "gone"
+    assert child.turns.closed  # type: ignore[attr-defined]
+
+
+def test_what_is_left_is_asked_to_end_and_then_the_worker_is_reaped(later: Later) -> None:
+    child, left = dead_worker("exec sleep 1000 >/dev/null")
+    os.kill(left, signal.SIGSTOP)  # it hears SIGTERM when it is let go on, and not before
+    wait_for(lambda: state(left) == "T", "it to stand still")
+    orphans = Orphans(600, later)
+    orphans.end_group(child)
+    later.run()
+    assert list(orphans.leaders) == [child.process.pid]
+    assert state(child.process.pid) == "Z"  # its number is nobody else's
+    os.kill(left, signal.SIGCONT)
+    wait_for(lambda: not lives(left), "it to end")
+    later.run()
+    assert not orphans.leaders
+    assert state(child.process.pid) == "gone"
+    assert not later.calls
+
+
+def test_what_does_not_end_in_time_is_killed(later: Later, monkeypatch: pytest.MonkeyPatch) -> None:
+    child, left = dead_worker("trap '' TERM; exec sleep 1000 >/dev/null")
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    orphans = Orphans(5, later)
+    orphans.end_group(child)
+    now += 4.9
+    later.run()
+    assert lives(left)
+    now += 0.2
+    later.run()
+    monkeypatch.undo()
+    wait_for(lambda: not lives(left), "it to be killed")
+    assert not orphans.leaders
+    assert not later.calls
+    assert state(child.process.pid) == "gone"
+
+
+def test_at_once_means_at_once(later: Later) -> None:
+    """For what is there, and for what comes after."""
+    first, left = dead_worker("trap '' TERM; exec sleep 1000 >/dev/null")
+    orphans = Orphans(600, later)
+    orphans.end_group(first)
+    orphans.kill_all()
+    second, also_left = dead_worker("trap '' TERM; exec sleep 1000 >/dev/null")
+    orphans.end_group(second)
+    later.run()
+    wait_for(lambda: not lives(left) and not lives(also_left), "both to be killed")
+    assert not orphans.leaders
+
+
+def test_a_worker_without_a_group_of_its_own_is_reaped_only(later: Later) -> None:
+    child, left = dead_worker("exec sleep 1000 >/dev/null", leads_group=False)
+    orphans = Orphans(0, later)
+    orphans.end_group(child)
+    assert state(child.process.pid) == "gone"
+    assert lives(left)
+    os.kill(left, signal.SIGKILL)
+
+
+def test_a_session_of_its_own_is_left_alone(later: Later) -> None:
+    child, left = dead_worker("exec setsid sleep 1000 >/dev/null")
+    wait_for(lambda: not process_groups.members(child.process.pid), "it to have its session")
+    Orphans(0, later).end_group(child)
+    assert lives(left)
+    os.kill(left, signal.SIGKILL)

@@ -1,0 +1,211 @@
+"""A worker's parts without its process: a real link to a master's end that the test holds, and an asyncio loop."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
+
+import msgpack
+import zmq
+
+from tests.process.waiting import PATIENCE_S
+from zwoole.shared.memory import mapping
+from zwoole.shared.memory.connection_table import ESTABLISHED, ConnectionTable
+from zwoole.shared.memory.progress_map import RING, ProgressMap
+from zwoole.shared.process.run_files import endpoint, progress_path
+from zwoole.shared.request import pack_request
+from zwoole.shared.wire.batches import (
+    ACK,
+    BODY_INTEGER,
+    BODY_TEXT,
+    CLOSE,
+    HANDSHAKE,
+    MESSAGE,
+    OPEN,
+    BatchReader,
+    BatchWriter,
+)
+from zwoole.workers.commands import Commands
+from zwoole.workers.dispatch import Dispatcher
+from zwoole.workers.link import MasterLink
+from zwoole.workers.scheduler import Scheduler
+
+Command = tuple[int, int, Any]  # kind, number, body
+SERVER = object()
+PATIENCE_MS = int(1000 * PATIENCE_S)
+SLOW_S = 3600.0  # no callback of a test is reported as slow, unless the test has the clock say so
+M = TypeVar("M", bound="Master")
+
+
+class Sent(NamedTuple):
+    """What a worker sent: the commands and acknowledgements of all batches, in order."""
+
+    commands: list[Command]
+    batches: int
+
+    @property
+    def acknowledged(self) -> list[int]:
+        """Sequence numbers, in the order of their acknowledgement."""
+        return [first + i for kind, first, count in self.commands if kind == ACK for i in range(count)]
+
+    @property
+    def others(self) -> list[Command]:
+        """All but the acknowledgements."""
+        return [command for command in self.commands if command[0] != ACK]
+
+
+class Master:
+    """The master's end of one link, and what it shares with the worker."""
+
+    def __init__(self, callbacks: dict[str, Callable[..., Any]] | None = None, up_window: int = 1 << 20) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="zwoole-test-")
+        run_dir = Path(self._directory.name)
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket = self.context.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.SNDHWM, 0)
+        self.socket.setsockopt(zmq.RCVHWM, 0)
+        self.socket.bind(endpoint(run_dir, 1, 1))
+        self.progress = ProgressMap(progress_path(run_dir, 1, 1), RING, create=True)
+        table = mapping.anonymous("table", run_dir)
+        self.table = ConnectionTable.create(table, 4096, 1)
+        self.commands = Commands(1, up_window)
+        self.link = MasterLink(self.context, run_dir, 1, 1, self.commands.flusher)
+        self.up_window = up_window
+        self.link.welcome(up_window, table)
+        os.close(table)
+        self.commands.links[0] = self.link
+        self.commands.on_wait = lambda: None
+        self.dispatcher = Dispatcher(SERVER, callbacks or {}, self.commands, SLOW_S)
+        self.rare: list[Command] = []
+        self.dispatcher.on_command = self._take_command
+        self.sequence = 0
+        self.received = 0
+
+    def __enter__(self: M) -> M:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.link.close(0)
+        self.socket.close()
+        self.context.term()
+        self.commands.mailbox.abandon()
+        self.progress.close()
+        self._directory.cleanup()
+
+    def _take_command(self, link: MasterLink, kind: int, number: int, body: bytes) -> bool:
+        self.rare.append((kind, number, body))
+        return kind < 100
+
+    def connect(self) -> int:
+        """Return the fd of a new established connection."""
+        fd = self.table.next_sequence() + 1
+        self.table.set_state(fd, ESTABLISHED)
+        return fd
+
+    def batch(self, *events: Command, credit: int = 0) -> list[bytes]:
+        """Return the parts of a batch of events."""
+        writer = BatchWriter()
+        for kind, number, body in events:
+            if isinstance(body, str):
+                writer.add_text(kind, number, body.encode())
+            elif body is None:
+                writer.add(kind, number)
+            else:
+                writer.add_bytes(kind, number, body)
+        parts = [bytes(part) for part in writer.take(self.sequence, credit)]
+        self.sequence += len(events)
+        return parts
+
+    def send(self, *events: Command, credit: int = 0) -> None:
+        """Send a batch over the wire."""
+        self.socket.send_multipart(self.batch(*events, credit=credit))
+
+    def deliver(self, *events: Command, credit: int = 0) -> None:
+        """Have the dispatcher take a batch."""
+        self.dispatcher.take_batch(self.link, self.batch(*events, credit=credit))
+
+    def sent(self) -> Sent:
+        """Return all that the worker sent since the last time, what it held back included."""
+        self.link.flush()
+        commands: list[Command] = []
+        batches = 0
+        while self.received < self.link.sent:
+            assert self.socket.poll(PATIENCE_MS)
+            parts = self.socket.recv_multipart()
+            self.received += sum(len(part) for part in parts)
+            batches += 1
+            event = BatchReader(parts)
+            while event.next():
+                body: Any = None
+                if event.body_type == BODY_INTEGER:
+                    body = event.body_integer
+                elif event.body_type:
+                    body = event.text() if event.body_type == BODY_TEXT else event.data()
+                commands.append((event.kind, event.number, body))
+        return Sent(commands, batches)
+
+
+class AsyncMaster(Master):
+    """The same for an app with coroutines; made in the running loop."""
+
+    def __init__(
+        self,
+        callbacks: dict[str, Callable[..., Any]] | None = None,
+        handlers: dict[str, Callable[..., Awaitable[Any]]] | None = None,
+        up_window: int = 1 << 20,
+    ) -> None:
+        super().__init__(callbacks, up_window)
+        self.commands.may_block = False
+        self.scheduler = Scheduler(self.dispatcher, self.commands, handlers or {})
+        self.dispatcher.scheduler = self.scheduler
+
+
+def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a coroutine as a test."""
+
+    @functools.wraps(test)
+    def run(*arguments: Any, **keywords: Any) -> None:
+        async def scenario() -> None:
+            await asyncio.wait_for(test(*arguments, **keywords), PATIENCE_S)
+
+        asyncio.run(scenario())
+
+    return run
+
+
+async def settle() -> None:
+    """Let everything run that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def opening(fd: int, path: str = "/", state: bytes = b"") -> Command:
+    record = pack_request(path.encode(), [(b"Host", b"h")], "192.0.2.1", 4000, None)
+    return OPEN, fd, msgpack.packb([record, state])
+
+
+def asking(fd: int, path: str = "/") -> Command:
+    return HANDSHAKE, fd, pack_request(path.encode(), [(b"Host", b"h")], "192.0.2.1", 4000, None)
+
+
+def message(fd: int, data: str | bytes) -> Command:
+    return MESSAGE, fd, data
+
+
+def closing(fd: int, code: int = 1000, reason: str = "", initiator: str = "client") -> Command:
+    return CLOSE, fd, msgpack.packb([code, reason, initiator])
+
+
+def end(code: int, reason: str) -> bytes:
+    """Return the body of a disconnect or fail."""
+    packed: bytes = msgpack.packb([code, reason])
+    return packed

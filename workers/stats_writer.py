@@ -1,0 +1,67 @@
+"""Writes what a worker counts where every process of the server can read it: seldom, and never for one message."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from threading import get_ident
+from typing import Any
+
+from zwoole.shared.memory import stats
+from zwoole.shared.memory.snapshot import Snapshot
+from zwoole.shared.process import outlet
+from zwoole.shared.process.run_files import snapshot_path
+from zwoole.workers.commands import Commands
+from zwoole.workers.dispatch import Dispatcher
+
+RECORD_S = 0.5
+
+
+class Recorder:
+    """One worker's snapshot."""
+
+    def __init__(self, run_dir: Path, slot: int, incarnation: int, dispatcher: Dispatcher, commands: Commands) -> None:
+        """Make the snapshot, and write it for the first time. Belongs to the thread that makes it."""
+        self._run_dir = run_dir
+        self._snapshot = Snapshot(snapshot_path(run_dir, stats.WORKER, incarnation))
+        self._named = {"role": stats.WORKER, "index": slot, "pid": os.getpid(), "incarnation": incarnation}
+        self._started = time.monotonic()
+        self._dispatcher = dispatcher
+        self._commands = commands
+        self._thread = get_ident()
+        self._written = 0  # events taken and events finished, when it was written last
+        dispatcher.on_record = self.write
+        self.write()
+
+    def write(self) -> None:
+        """Write all of it now."""
+        dispatcher = self._dispatcher
+        counts = dispatcher.counts
+        links = [link for link in self._commands.links if link is not None and not link.closed]
+        gauges = {
+            "unfinished": counts.total - dispatcher.events,
+            "in_flight_bytes": sum(link.in_flight() for link in links),
+        }
+        times = {"started": self._started, "written": time.monotonic()}
+        counters = {**counts.as_dict(), "log_lines_lost": outlet.lost_lines()}
+        self._snapshot.write({**self._named, **times, "counters": counters, "gauges": gauges})
+        self._written = counts.total + dispatcher.events
+        dispatcher.record_at = time.monotonic() + RECORD_S
+
+    def turn(self, sleep_s: float) -> float:
+        """Write where something is new and it is time to; return how long the loop may sleep, `sleep_s` at most."""
+        dispatcher = self._dispatcher
+        if dispatcher.counts.total + dispatcher.events == self._written:
+            return sleep_s
+        wait = dispatcher.record_at - time.monotonic()
+        if wait > 0:
+            return min(wait, sleep_s)
+        self.write()
+        return sleep_s
+
+    def stats(self) -> dict[str, Any]:
+        """See Server.stats; what this worker itself counts is up to date, unless another thread asks."""
+        if get_ident() == self._thread:
+            self.write()
+        return stats.gather(self._run_dir)
