@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from zwoole.commands.formatting import duration, lines, size
-from zwoole.commands.status import HEAD, describe, processes
+from zwoole.commands.status import describe
+from zwoole.commands.status_rows import HEAD, rows_of
 from zwoole.commands.status_table import FAILS, WARNS, page, show, styles
 
 COUNTERS = {"messages_in": 100, "messages_out": 200, "bytes_in": 1000, "bytes_out": 2000, "queued_bytes": 0}
@@ -143,7 +144,7 @@ def test_what_is_not_as_it_should_be_has_a_colour() -> None:
     later = copy.deepcopy(REPORT)
     later["masters"][0]["loop_lag_s"] = 0.2
     later["processes"][2]["cpu_s"] = 5.5
-    master, died, starting = processes(REPORT, later, 0.5)
+    master, died, starting = rows_of(REPORT, later, 0.5)
     marked = [dict(zip(HEAD, styles(process), strict=True)) for process in (master, died, starting)]
     assert [one["CPU"] for one in marked] == [FAILS, "", ""]
     assert [one["LAG"] for one in marked] == [FAILS, "", ""]

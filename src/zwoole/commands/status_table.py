@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zwoole.commands.formatting import duration, size
-from zwoole.commands.status import HEAD, Process, notes, processes, rates, totals
+from zwoole.commands.status_rows import HEAD, Row, notes, rates, rows_of, totals
 
 BUSY_CPU = 0.9  # of a core
 LATE_S = 0.1
@@ -38,8 +38,8 @@ def page(first: dict[str, Any], second: dict[str, Any], seconds: float, dot: str
         table.add_column(
             name.replace("CONNECTIONS", "CLIENTS"), justify="left" if name in LEFT else "right", no_wrap=True
         )
-    for process in processes(first, second, seconds):
-        table.add_row(*(Text(cell, style) for cell, style in zip(process.cells(), styles(process), strict=True)))
+    for row in rows_of(first, second, seconds):
+        table.add_row(*(Text(cell, style) for cell, style in zip(row.cells(), styles(row), strict=True)))
     warnings = [Text(note, FAILS) for note in notes(second)]
     return Group(title(second, dot), summary(second, rates(first, second, seconds)), table, *warnings)
 
@@ -72,13 +72,13 @@ def summary(report: dict[str, Any], rate: dict[str, float]) -> Table:
     return grid
 
 
-def styles(process: Process) -> list[str]:
+def styles(row: Row) -> list[str]:
     """Return the style of each cell of a process's line."""
-    late = process.lag_s is not None and process.lag_s >= LATE_S
+    late = row.lag_s is not None and row.lag_s >= LATE_S
     marked = {
-        "STATE": STATES.get(process.state, WARNS),
-        "CPU": FAILS if process.cpu >= BUSY_CPU else "",
+        "STATE": STATES.get(row.state, WARNS),
+        "CPU": FAILS if row.cpu >= BUSY_CPU else "",
         "LAG": FAILS if late else "",
-        "RESTARTS": WARNS if process.restarts else "",
+        "RESTARTS": WARNS if row.restarts else "",
     }
     return [marked.get(name, "") for name in HEAD]
