@@ -13,7 +13,7 @@ from pathlib import Path
 from zwoole.reactor.reactor import Master
 from zwoole.shared.memory.connection_table import ConnectionTable
 from zwoole.shared.memory.turn_counter import TurnCounter
-from zwoole.shared.process import allocator, lifeline, log, open_files, outlet, plan, signals, titles
+from zwoole.shared.process import allocator, lifeline, log, open_files, plan, signals, stdio, titles
 
 ORPHAN_GRACE_S = 3.0
 
@@ -31,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
 
     signals.ignore()  # the supervisor's word is what stops a master
-    faulthandler.enable(outlet.of(2).descriptor)
+    faulthandler.enable(stdio.writer(2).descriptor)
     allocator.keep_freed_memory()
     settings = plan.read_or_end(options.run_dir).settings
     titles.set_name(f"zwoole master {options.index}")

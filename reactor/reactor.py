@@ -32,7 +32,7 @@ from zwoole.reactor.sending.output_limits import Backlog
 from zwoole.shared.memory import stats
 from zwoole.shared.memory.connection_table import ConnectionTable
 from zwoole.shared.memory.snapshot import Snapshot
-from zwoole.shared.process import control_messages, open_files, outlet
+from zwoole.shared.process import control_messages, open_files, stdio
 from zwoole.shared.process.log import get_logger, reopen
 from zwoole.shared.process.run_files import control_address, remove_abandoned, snapshot_path
 from zwoole.shared.settings import Settings
@@ -223,7 +223,7 @@ class Master:
             "worker_deaths": self._handover.deaths,
             "replays": self._router.replays,
             "handovers": self._router.adoptions,
-            "log_lines_lost": outlet.lost_lines(),
+            "log_lines_lost": stdio.lost_lines(),
         }
 
     def _gauges(self) -> dict[str, Any]:

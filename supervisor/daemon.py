@@ -7,7 +7,7 @@ import select
 import socket
 import sys
 
-from zwoole.shared.process.complaint import say
+from zwoole.shared.process.stderr import print_line
 from zwoole.supervisor.notify import READY
 
 MAX_STATE_BYTES = 4096
@@ -47,9 +47,9 @@ def wait(pid: int, listening: socket.socket, log_file: str) -> int:
     while True:
         ready = [descriptor for descriptor, _ in poll.poll()]
         if listening.fileno() in ready and READY.encode() in listening.recv(MAX_STATE_BYTES).split(b"\n"):
-            say(f"serving in the background (pid {pid}), log in {log_file}")
+            print_line(f"serving in the background (pid {pid}), log in {log_file}")
             return 0
         if pidfd in ready:
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            say(f"the server has not started (exit code {code}); {log_file} says why")
+            print_line(f"the server has not started (exit code {code}); {log_file} says why")
             return code if code > 0 else 1

@@ -15,7 +15,7 @@ from typing import Any
 from zwoole.shared.errors import StartError, ZwooleError
 from zwoole.shared.process import log, open_files, signals
 from zwoole.shared.process import plan as plans
-from zwoole.shared.process.complaint import say
+from zwoole.shared.process.stderr import print_line
 from zwoole.shared.process.tracebacks import is_users, text_of, users_part
 from zwoole.shared.settings import Settings
 from zwoole.shared.suggest import did_you_mean
@@ -226,7 +226,7 @@ def run_app(
                 (type(error), error, error.__traceback__),
             ) from None
 
-    signals.heed_while_starting()
+    signals.obey_while_starting()
     role.set_starter(starter)
     _app = (plans.ATTRIBUTE, target) if is_attribute else (plans.SCRIPT, str(current_folder() / target))
     sys.argv = [target, *arguments]
@@ -235,10 +235,10 @@ def run_app(
     except ZwooleError as error:
         if reached or not reload:
             raise
-        say(f"{error}; waiting for a change")
+        print_line(f"{error}; waiting for a change")
         restart_at_change(watched)
     if not reached:
-        say(f"{target} ended without reaching server.start()")
+        print_line(f"{target} ended without reaching server.start()")
         raise SystemExit(EXIT_BOOT_FAILED)
 
 

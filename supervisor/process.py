@@ -169,7 +169,7 @@ def spawn(
     if leads_group:
         command.append("--lead-group")
     environment = {name: value for name, value in os.environ.items() if name != INSPECT}
-    with signals.held_back():
+    with signals.blocked():
         process = subprocess.Popen(command, pass_fds=inherited, stdin=stdin, env=environment)
     try:
         pidfd = os.pidfd_open(process.pid)
@@ -205,7 +205,7 @@ def describe_exit(status: int) -> str:
 
 def ended_by_signal_for_supervisor(status: int) -> bool:
     """Tell whether a process ended by a signal that a worker handles until the end of Python restores its default."""
-    return -status in signals.SUPERVISORS
+    return -status in signals.SUPERVISOR_SIGNALS
 
 
 def exit_name(status: int) -> str:

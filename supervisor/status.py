@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from zwoole.shared.memory import stats
-from zwoole.shared.process import outlet
+from zwoole.shared.process import stdio
 from zwoole.shared.process.printable import printable
 from zwoole.supervisor.process import Child
 from zwoole.supervisor.processes import Crew
@@ -43,7 +43,7 @@ class Status:
             "missing": [dataclasses.asdict(missing) for missing in crew.missing()],
             "processes": [self._describe(child) for child in crew.children.values()],
             "masters": masters,
-            "log_lines_lost": outlet.lost_lines(),
+            "log_lines_lost": stdio.lost_lines(),
             "stats": stats.gather(Path(self._run_dir)),
         }
 

@@ -248,13 +248,13 @@ class Supervisor:
         def queue(number: int, _: object) -> None:
             self._signals.append(number)
 
-        signals.take(signal.SIGCHLD, signal.SIG_DFL)
-        for number in signals.SUPERVISORS:
-            signals.take(number, queue)
+        signals.install(signal.SIGCHLD, signal.SIG_DFL)
+        for number in signals.SUPERVISOR_SIGNALS:
+            signals.install(number, queue)
         if not signals.is_caught(signal.SIGUSR2):  # which would end this process
-            signals.take(signal.SIGUSR2, queue)
+            signals.install(signal.SIGUSR2, queue)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        signals.let_through()
+        signals.unblock()
 
     def _handle_signals(self) -> None:
         try:
@@ -303,7 +303,7 @@ class Supervisor:
             self._crew.orphans.end_group(child)
         forks.forget(self._leave_child)
         signal.set_wakeup_fd(-1)
-        signals.give_back()
+        signals.restore()
         self._stop.close_listeners()
         if self._admin is not None:
             self._admin.close()
@@ -316,7 +316,7 @@ class Supervisor:
     def _leave_child(self) -> None:
         """In a child that a callback has forked: let go of what would keep the server's end from being seen."""
         signal.set_wakeup_fd(-1)
-        signals.give_back()
+        signals.restore()
         titles.restore()
         forks.close_descriptors(*self._own_descriptors())
         forks.close_connections(self._directory.path)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from zwoole.shared.errors import StartError
-from zwoole.shared.process.complaint import say
+from zwoole.shared.process.stderr import print_line
 
 try:
     import watchfiles
@@ -68,5 +68,5 @@ def watch(folders: Sequence[Path], stop: threading.Event | None = None) -> Itera
 def restart_at_change(folders: Sequence[Path]) -> None:
     """Wait for a change, then run this command again from its beginning."""
     changes = next(iter(watch(folders)))
-    say(f"changed: {', '.join(changes)}")
+    print_line(f"changed: {', '.join(changes)}")
     os.execv(sys.executable, sys.orig_argv)

@@ -25,7 +25,7 @@ EXPLAIN = {
     "_why_not",
     "hint",
 }  # functions whose results stand in messages
-RAISED_BY = {"fail", "_failed", "boot_failure", "say"}  # functions that are given a message to say
+RAISED_BY = {"fail", "_failed", "boot_failure", "print_line"}  # functions that are given a message to say
 
 # Exceptions that end inside zwoole: as a close code, an HTTP answer, or in a message of the log.
 INSIDE = {"WireError", "ControlError", "MalformedOffer", "Refused", "SystemExit"}

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from zwoole.shared.memory.turn_counter import TurnCounter
-from zwoole.shared.process import allocator, forks, lifeline, log, outlet, process_groups, signals, titles
+from zwoole.shared.process import allocator, forks, lifeline, log, process_groups, signals, stdio, titles
 from zwoole.shared.process import plan as plans
 from zwoole.workers import role
 from zwoole.workers.runtime import BOOT_FAILED, Runtime
@@ -38,7 +38,7 @@ def main() -> None:
     if options.lead_group:
         signals.live_in_background()
     signals.leave_to_supervisor()
-    faulthandler.enable(outlet.of(2).descriptor)
+    faulthandler.enable(stdio.writer(2).descriptor)
     allocator.keep_freed_memory()
     plan = plans.read_or_end(options.run_dir)
     titles.set_name(f"zwoole worker {options.slot}")
@@ -93,7 +93,7 @@ def watch_lifeline(descriptor: int, orphan_timeout: float) -> None:
 
 def leave_child(lifeline_descriptor: int) -> None:
     """In a child that the app has forked: it is none of the server's processes."""
-    signals.give_back()
+    signals.restore()
     titles.restore()
     forks.close_descriptors(lifeline_descriptor)
 

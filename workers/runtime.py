@@ -20,6 +20,7 @@ import zmq
 from zwoole.shared.errors import WrongProcess
 from zwoole.shared.memory.turn_counter import TurnCounter
 from zwoole.shared.process import control_messages, forks, signals
+from zwoole.shared.process.descriptors import file_identity
 from zwoole.shared.process.log import boot_trace_of, flush, get_logger, reopen
 from zwoole.shared.process.run_files import control_address
 from zwoole.shared.settings import Settings
@@ -86,7 +87,7 @@ class Runtime:
         self._given = given
         self._epochs = epochs
         self._tables = tables
-        self._inherited = [identity(table) for table in tables]
+        self._inherited = [file_identity(table) for table in tables]
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._commands = Commands(settings.reactor_num, settings.up_window_bytes)
         self._mailbox = self._commands.mailbox
@@ -129,7 +130,7 @@ class Runtime:
         self._control.setsockopt(zmq.LINGER, 0)
         self._control.connect(control_address(self._run_dir))
         signals.leave_to_supervisor()  # again: the script may have installed its own handlers
-        signals.take(signal.SIGTERM, self._terminated)
+        signals.install(signal.SIGTERM, self._terminated)
         forks.in_child(self._leave_child)
         changed = self._settings.changes(server.settings, self._given)
         debugged = sys.gettrace() is not None
@@ -152,7 +153,7 @@ class Runtime:
 
     def _end_if_descriptors_are_gone(self) -> None:
         """End this worker if its app has closed our descriptors: the log's is among them, so stderr is told."""
-        if [identity(table) for table in self._tables] == self._inherited:
+        if [file_identity(table) for table in self._tables] == self._inherited:
             return
         with open(2, "w", closefd=False) as stderr:
             print(
@@ -453,15 +454,6 @@ class Runtime:
 def jittered(events: int) -> int:
     """Return a number at most a tenth off, so that workers started together are not replaced together."""
     return 0 if events == 0 else max(1, round(events * random.uniform(0.9, 1.1)))
-
-
-def identity(descriptor: int) -> tuple[int, int] | None:
-    """Return what a descriptor refers to, None if it is closed."""
-    try:
-        found = os.fstat(descriptor)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 class AsyncLoop:

@@ -10,7 +10,7 @@ from typing import Any
 
 from zwoole.shared.memory import stats
 from zwoole.shared.memory.snapshot import Snapshot
-from zwoole.shared.process import outlet
+from zwoole.shared.process import stdio
 from zwoole.shared.process.run_files import snapshot_path
 from zwoole.workers.commands import Commands
 from zwoole.workers.dispatch import Dispatcher
@@ -44,7 +44,7 @@ class Recorder:
             "in_flight_bytes": sum(link.in_flight() for link in links),
         }
         times = {"started": self._started, "written": time.monotonic()}
-        counters = {**counts.as_dict(), "log_lines_lost": outlet.lost_lines()}
+        counters = {**counts.as_dict(), "log_lines_lost": stdio.lost_lines()}
         self._snapshot.write({**self._named, **times, "counters": counters, "gauges": gauges})
         self._written = counts.total + dispatcher.events
         dispatcher.record_at = time.monotonic() + RECORD_S

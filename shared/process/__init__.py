@@ -1,1 +1,1 @@
-"""What every process of a server has: log, signals, lifeline, plan, the names in the run directory."""
+"""What every process of a server needs: log, signals, lifeline, plan, file names in the run directory."""

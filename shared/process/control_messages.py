@@ -1,14 +1,14 @@
-"""Messages between the supervisor and everybody else: rare, small, one msgpack map each, over its ROUTER socket.
+"""The messages of the control socket, between the supervisor and all others: rare, small, each a msgpack map.
 
-Supervisor to master: worker {slot, incarnation, pid, standby}, switch {incarnations}, places {number},
-stop {seconds, spread}, query {id, what, ...}, reopen_log {}.
+Supervisor to master: worker {slot, incarnation, pid, standby}, switch {incarnations}, places {number}, stop {seconds,
+spread}, query {id, what, ...}, reopen_log {}.
 Supervisor to worker: masters {epochs}, retire {}, end {}, stop {}, reopen_log {}.
 Master to supervisor: hello {role}, ready {incarnation}, served {incarnation}, kill {incarnation, why}, stopped {},
 answer {id, result}.
 Worker to supervisor: hello {role, debugged, changed}, recycle {reason, why}.
 The zwoole command to the supervisor: request {id, what, ...}; back: answer {id, result} or answer {id, error}.
 
-What a request's fields may be is in supervisor/control_server.py:REQUESTS.
+`supervisor/control_server.py:REQUESTS` lists the fields of each request.
 """
 
 from __future__ import annotations
@@ -17,27 +17,30 @@ from typing import Any
 
 import msgpack
 
-NO_MASTER = 0  # among the epochs of `masters`: a master that does not know the worker, and will never welcome it
+NO_MASTER = 0  # in `epochs` of `masters`: a master that does not know the worker and never will
 MAX_MESSAGE_BYTES = 1 << 20
 LONGEST_DRAIN_S = 86400
-MAX_LISTED = 2000  # connections of one master in an answer, so that it fits a message
+MAX_LISTED = 2000  # connections of one master in an answer, so that the answer fits a message
 
 
 class ControlError(Exception):
-    """A message that is not what this page says."""
+    """A control message that is malformed or too long."""
 
 
 def pack(kind: str, **fields: Any) -> bytes:
-    """Return a message."""
+    """Return an encoded message of that type."""
     packed: bytes = msgpack.packb({"type": kind, **fields})
     return packed
 
 
 def unpack(data: bytes) -> dict[str, Any]:
-    """Return a message's fields; "type" says which it is.
+    """Decode a message.
+
+    Returns:
+        The message's fields; "type" is its type.
 
     Raises:
-        ControlError: it is no message.
+        ControlError: the bytes are not a message, or more than MAX_MESSAGE_BYTES.
     """
     if len(data) > MAX_MESSAGE_BYTES:
         raise ControlError(f"a control message of {len(data)} bytes")

@@ -1,7 +1,8 @@
-"""The descriptors 0, 1 and 2, if one of them is closed when the process begins (`2>&-` in a shell).
+"""File descriptors: which file one refers to, and the standard ones (0, 1, 2) if the process started without them.
 
-The next file or socket that is opened would get such a number, and all that is written to stderr would go into it. So
-zwoole opens /dev/null there as soon as it is imported.
+A shell can start a process with a standard descriptor closed (`2>&-`). The next file or socket that the process opens
+would then get that number, and text for stderr would be written into it. So zwoole opens /dev/null there as soon as it
+is imported.
 """
 
 from __future__ import annotations
@@ -13,29 +14,35 @@ STANDARD = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
 def open_missing() -> None:
-    """Open /dev/null for each standard descriptor that is closed, and make the stream that Python has left out for it.
+    """Open /dev/null for each closed standard descriptor, and create the stream that Python left out for it.
 
-    A number that something else has taken since the process began is left alone: its stream leads to /dev/null too.
+    If another file has taken the number since the process started, that file is left alone and the stream writes to
+    /dev/null on another descriptor.
 
     Raises:
         OSError: /dev/null cannot be opened.
     """
     for number, (name, mode) in enumerate(STANDARD):
-        leads_to = number
+        target = number
         if not is_open(number) or getattr(sys, name) is None:
-            leads_to = os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
-            os.set_inheritable(leads_to, leads_to == number)
+            target = os.open(os.devnull, os.O_RDWR)  # the lowest free number
+            os.set_inheritable(target, target == number)
         if getattr(sys, name) is None:
             errors = "backslashreplace" if name == "stderr" else "strict"
-            stream = open(leads_to, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+            stream = open(target, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
 
 
 def is_open(descriptor: int) -> bool:
     """Tell whether a descriptor is open."""
+    return file_identity(descriptor) is not None
+
+
+def file_identity(descriptor: int) -> tuple[int, int] | None:
+    """Return the device and inode number of the file that a descriptor refers to; None if it is closed."""
     try:
-        os.fstat(descriptor)
+        found = os.fstat(descriptor)
     except OSError:
-        return False
-    return True
+        return None
+    return found.st_dev, found.st_ino

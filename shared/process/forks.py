@@ -1,9 +1,9 @@
-"""Children that the app forks in a process of the server: what they may not keep of it, and where they end.
+"""Child processes that the app forks from a process of the server: what they must give up, and where they end.
 
-A forked child has all of its parent's memory and descriptors, but only the thread that forked. What is the server's own
-is taken from it before the app's code goes on there; when that code comes back to where zwoole called it, the child
-ends: there must be no second worker. Programs that subprocess starts, and multiprocessing's spawn, begin anew and need
-none of this.
+A forked child has all of its parent's memory and descriptors, but only the thread that forked. Before the app's code
+continues in the child, zwoole takes away everything that belongs to the server. When that code returns to zwoole, the
+child exits: it must not become a second worker. Programs that are started with subprocess, and multiprocessing's spawn,
+start with a new interpreter and need none of this.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from typing import NoReturn
 
 from zwoole.shared.errors import WrongProcess
 from zwoole.shared.process.log import flush, get_logger, trace_of
-from zwoole.shared.process.signals import SUPERVISORS
+from zwoole.shared.process.signals import SUPERVISOR_SIGNALS
 
-MAX_NAME_BYTES = 128  # a Unix socket's address has at most 110
+MAX_NAME_BYTES = 128  # more than the largest address of a Unix socket (110 bytes)
 
-forked = False  # whether this process is such a child
+forked = False  # whether this process is a child that the app forked
 
 _calls: list[Callable[[], None]] = []
 _libc = ctypes.CDLL(None)
-_thread = threading.local()  # mask: the signals that a thread lets through again when it has forked
+_thread = threading.local()  # attribute `mask`: the thread's signal mask before the fork
 
 
 def in_child(call: Callable[[], None]) -> None:
-    """Have `call` run in every child that is forked from now on, before the app's code goes on there."""
+    """Make every child that is forked from now on call `call` before the app's code continues there."""
     _calls.append(call)
 
 
 def forget(call: Callable[[], None]) -> None:
-    """Take back what `in_child` was given."""
+    """Cancel a call that was registered with `in_child`."""
     _calls.remove(call)
 
 
 def _hold_signals() -> None:
-    """Before a fork: a signal that the child is sent at once must find the handlers that it is to have, not ours."""
+    """Block signals before a fork, so that a signal sent to the child at once does not reach our handlers."""
     if _calls:
-        _thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISORS)
+        _thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISOR_SIGNALS)
 
 
 def _let_signals_through() -> None:
@@ -59,7 +59,7 @@ def _begin_child() -> None:
     if _calls:
         forked = True
         calls = _calls[:]
-        _calls.clear()  # a child of this child has nothing of the server's any more
+        _calls.clear()  # a grandchild has nothing of the server's left to give up
         try:
             for call in calls:
                 call()
@@ -71,13 +71,13 @@ os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_through, 
 
 
 def leave(error: BaseException | None = None) -> None:
-    """End this process if it is a forked child whose code has come to its end; in every other process do nothing.
+    """Exit this process if it is a forked child whose code has finished; do nothing in any other process.
 
-    The standard streams are flushed; functions registered with atexit are not called, as in multiprocessing's children.
+    The standard streams are flushed. Functions registered with atexit are not called, as in multiprocessing's children.
 
     Args:
-        error: what the child's code has raised. SystemExit gives its code; the traceback of any other error is printed
-            and the exit code is 1. None: the code is 0.
+        error: what the child's code raised. SystemExit sets the exit code; for any other error the traceback is printed
+            and the exit code is 1. None: the exit code is 0.
     """
     if not forked:
         return
@@ -98,7 +98,7 @@ def leave(error: BaseException | None = None) -> None:
 
 
 def refuse(command: str, *_: object, **__: object) -> NoReturn:
-    """Stand in for a command in a forked child.
+    """Replace a command of the server in a forked child.
 
     Raises:
         WrongProcess: always.
@@ -110,10 +110,10 @@ def refuse(command: str, *_: object, **__: object) -> NoReturn:
 
 
 def refuse_if_forked(command: str) -> None:
-    """Do nothing but in a forked child.
+    """Refuse a command if this process is a forked child.
 
     Raises:
-        WrongProcess: this is one.
+        WrongProcess: this process is a forked child.
     """
     if forked:
         refuse(command)
@@ -121,7 +121,7 @@ def refuse_if_forked(command: str) -> None:
 
 @contextmanager
 def child_ends_here() -> Iterator[None]:
-    """Run code of the app; a child that it forks, and that does not end by itself, ends where the block ends."""
+    """Run code of the app in a `with` block; a child that it forks exits at the end of the block if not before."""
     try:
         yield
     except BaseException as error:
@@ -131,7 +131,7 @@ def child_ends_here() -> Iterator[None]:
 
 
 def close_descriptors(*descriptors: int) -> None:
-    """Close what this child shares with its parent; what is closed already stays so."""
+    """Close descriptors that this child shares with its parent; ignore those that are closed already."""
     for descriptor in descriptors:
         try:
             os.close(descriptor)
@@ -140,9 +140,9 @@ def close_descriptors(*descriptors: int) -> None:
 
 
 def close_connections(run_dir: Path) -> None:
-    """Close this child's share of the connections between the server's processes.
+    """Close this child's copies of the connections between the server's processes.
 
-    As long as it held them open, the other end would not see that the parent has died.
+    While the child holds them open, the other end does not notice that the parent has died.
     """
     inside = os.fsencode(run_dir) + b"/"
     for entry in list(Path("/proc/self/fd").iterdir()):
@@ -152,9 +152,9 @@ def close_connections(run_dir: Path) -> None:
 
 
 def unix_names(descriptor: int) -> list[bytes]:
-    """Return the paths of a Unix socket and of its peer; none where it has none, or is something else.
+    """Return the paths of a Unix socket and of its peer; empty if the descriptor has none or is not a Unix socket.
 
-    The socket module would do, but it may set the descriptor to non-blocking, in the parent too.
+    The socket module could do this, but it may make the descriptor non-blocking, in the parent too.
     """
     names = []
     address = ctypes.create_string_buffer(MAX_NAME_BYTES)

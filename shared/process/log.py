@@ -1,10 +1,11 @@
-"""Logging: one line per event, time, process and role first, or one JSON object; lines that repeat are held back.
+"""Logging: one line of text or one JSON object per record, with time, process and role; repetitions are suppressed.
 
-What zwoole logs, what the app logs if it has not configured logging itself, and warnings go to stderr by its outlet
-(`shared/process/outlet.py`), as does what callbacks print: writing holds nobody up.
+Everything goes to stderr through its `StdioWriter` (`shared/process/stdio.py`), which never blocks: zwoole's own
+records, warnings, and the app's records unless the app has configured logging itself. What callbacks print goes through
+the writers too.
 
-Nothing that an app does to Python's logging silences zwoole: `dictConfig` disables every logger that it does not name,
-`logging.disable` all of them.
+An app cannot silence zwoole's log by accident: `dictConfig` disables every logger that it does not name, and
+`logging.disable` disables all of them, but zwoole's loggers ignore both.
 """
 
 from __future__ import annotations
@@ -23,24 +24,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TextIO
 
-from zwoole.shared.process import outlet
+from zwoole.shared.process import stdio
 from zwoole.shared.process.printable import UNPRINTABLE, printable
 from zwoole.shared.process.run_files import is_first_failure
 from zwoole.shared.process.tracebacks import print_users_part, text_of, users_part
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
-REPEATS = 20  # lines of one template that are logged in an interval
+REPEATS = 20  # lines with the same template that are logged per interval
 INTERVAL_S = 10.0
-TEMPLATES = 1000  # that are remembered
-ACCESS = "zwoole.access"  # each of its lines tells of another connection: none is a repetition
-DRAIN_S = 0.5  # how long the end of a process waits for what is not written yet
+TEMPLATES = 1000  # templates that are remembered
+ACCESS = "zwoole.access"  # never suppressed: each of its lines is about another connection
+DRAIN_S = 0.5  # seconds that an ending process waits for queued output
 as_json = False  # whether this process logs JSON objects
-CONTINUED = "\n    "  # a line of a traceback or of the app's own message cannot be taken for a new record
+CONTINUED = "\n    "  # indents further lines of a record, so that nobody takes them for a new record
 
 
 class Logger(logging.Logger):
-    """A logger of zwoole: only a level or a handler that is set for it by name changes what it logs."""
+    """A logger of zwoole. Only a level or a handler that is set for it by name changes what it logs."""
 
     @property
     def disabled(self) -> bool:
@@ -52,7 +53,7 @@ class Logger(logging.Logger):
         pass
 
     def isEnabledFor(self, level: int) -> bool:
-        """Tell whether records of a level are logged, whatever `logging.disable` says."""
+        """Return whether records of a level are logged. `logging.disable` has no effect."""
         return level >= self.getEffectiveLevel()
 
 
@@ -67,20 +68,20 @@ def get_logger(name: str) -> logging.Logger:
 
 
 class Sink(Protocol):
-    """What lines are written to: an outlet.
+    """Where log lines are written to, such as a StdioWriter.
 
     Attributes:
-        untold: lines that were lost since the log told of it last.
+        unreported: lost lines that the log has not mentioned yet.
     """
 
-    untold: int
+    unreported: int
 
     def write(self, data: bytes) -> bool:
         """Write data; return False if it is lost."""
 
 
 def setup(handler: logging.Handler, level: str) -> None:
-    """Send zwoole's own log to `handler`, from one of the levels that `log_level` names."""
+    """Send zwoole's own records to `handler`, from `level` up (one of the names that `log_level` takes)."""
     handler.addFilter(RepeatFilter())
     root = logging.getLogger("zwoole")
     root.handlers[:] = [handler]
@@ -89,40 +90,40 @@ def setup(handler: logging.Handler, level: str) -> None:
 
 
 def start(role: str, level: str, as_json: bool = False, at_once: bool = True) -> Console:
-    """Take over all that this process writes: zwoole's log, the app's, warnings, and what is printed.
+    """Take over everything that this process writes: zwoole's log, the app's log, warnings, and printed text.
 
     Args:
-        role: what stands behind the process id, such as "worker 0".
-        level: one of the names of the setting `log_level`.
-        as_json: whether each line of the log is a JSON object.
-        at_once: whether a line is written before the call returns, if the descriptor takes it; False in a process that
-            must not even wait for a disk.
+        role: shown behind the process id, such as "worker 0".
+        level: one of the names that the setting `log_level` takes.
+        as_json: whether each log line is a JSON object.
+        at_once: whether a line is written before the call returns, if the descriptor accepts it. False for a process
+            that must not even wait for a disk.
 
     Returns:
-        What ends that again.
+        An object whose `stop` undoes this.
     """
     set_format(as_json)
-    outlets = [outlet.of(2), outlet.of(1)]
-    for one in outlets:
-        one.at_once = at_once
+    writers = [stdio.writer(2), stdio.writer(1)]
+    for writer in writers:
+        writer.at_once = at_once
     formatter = JSONFormatter(role) if as_json else LineFormatter(role)
-    setup(LineHandler(formatter, *outlets), level)
+    setup(LineHandler(formatter, *writers), level)
     atexit.register(flush)
-    return Console(LineHandler(formatter, *outlets), level)
+    return Console(LineHandler(formatter, *writers), level)
 
 
 def set_format(json_wanted: bool) -> None:
-    """Say whether this process logs JSON objects."""
+    """Set whether this process logs JSON objects."""
     global as_json
     as_json = json_wanted
 
 
 def trace_of(error: BaseException) -> ExcInfo | None:
-    """Show the traceback of an error of the user's code, with their own frames only.
+    """Report the traceback of an error in the user's code, reduced to the user's own frames.
 
     Returns:
-        What `exc_info` is to be of the record that says what has failed: with JSON objects the traceback is a part of
-        it. Else it is printed here, so that it stands above the line, and the result is None.
+        `exc_info` for the log record that reports the failure. With JSON the traceback becomes a part of the record;
+        otherwise it is printed here, above the record's line, and the result is None.
     """
     if as_json:
         return users_part(error)
@@ -131,11 +132,11 @@ def trace_of(error: BaseException) -> ExcInfo | None:
 
 
 def boot_trace_of(error: BaseException, run_dir: Path) -> tuple[str, ExcInfo | None]:
-    """Tell how to log an error of the user's code because of which a worker does not boot.
+    """Return how to log an error in the user's code that prevents a worker from booting.
 
     Returns:
-        What to add to the record's message, and its `exc_info`. Lines of text have a traceback once if several workers
-        fail with the same.
+        Text to append to the record's message, and the record's `exc_info`. In the text format a traceback is logged
+        only once, even if several workers fail with it.
     """
     trace = users_part(error)
     text = text_of(*trace)
@@ -145,54 +146,57 @@ def boot_trace_of(error: BaseException, run_dir: Path) -> tuple[str, ExcInfo | N
 
 
 def flush() -> None:
-    """Write what was printed and logged, as far as that goes in DRAIN_S; for a process that is about to end."""
+    """Write everything that was printed and logged, waiting DRAIN_S at most. For a process that is about to exit."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # the app may have closed it, or put None there
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # the app may have closed it or set it to None
             stream.flush()
-    outlet.drain(DRAIN_S)
+    stdio.drain(DRAIN_S)
 
 
 class Console:
-    """The standard streams and the app's logging, from the beginning until `stop`."""
+    """Control over the standard streams and the app's logging, until `stop`."""
 
     def __init__(self, handler: logging.Handler, level: str) -> None:
-        """Take them over; the app's records go to `handler` from `level` on."""
+        """Replace the streams, and send the app's records from `level` up to `handler`."""
         self._streams = sys.stdout, sys.stderr
-        sys.stdout = outlet_stream(sys.stdout, 1)
-        sys.stderr = outlet_stream(sys.stderr, 2)
+        sys.stdout = writer_stream(sys.stdout, 1)
+        sys.stderr = writer_stream(sys.stderr, 2)
         self._app = AppLogging(handler, level)
 
     def stop(self) -> None:
-        """Put back what was there, and write what waits as `flush` does; from then on lines are written at once."""
+        """Restore the streams and logging, and `flush`. From then on, lines are written before the call returns."""
         flush()
         atexit.unregister(flush)
         self._app.stand_down()
         sys.stdout, sys.stderr = self._streams
         for number in (1, 2):
-            outlet.of(number).at_once = True
+            stdio.writer(number).at_once = True
 
 
-def outlet_stream(stream: TextIO, number: int) -> TextIO:
-    """Return a stream like `stream` that writes to a descriptor's outlet; `stream` itself if it leads elsewhere."""
+def writer_stream(stream: TextIO, number: int) -> TextIO:
+    """Return a stream like `stream` that writes through its StdioWriter; `stream` itself if it is not the process's
+    original one.
+    """
     if stream is None or stream.closed or stream is not (None, sys.__stdout__, sys.__stderr__)[number]:
         return stream
     stream.flush()
-    raw = outlet.OutletStream(outlet.of(number), number, stream.name)
-    # Whole lines, for processes share it. PYTHONUNBUFFERED would write each argument of a print by itself.
+    raw = stdio.StdioStream(stdio.writer(number), number, stream.name)
+    # Buffered by line: several processes write to the same place, and with PYTHONUNBUFFERED each argument of a print
+    # would be a write of its own.
     return io.TextIOWrapper(
         io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, newline="\n", line_buffering=True
     )
 
 
 class AppLogging:
-    """The records of the app and of libraries, which get the form of ours until the app configures logging itself.
+    """Formats the records of the app and of libraries like ours, until the app configures logging itself.
 
-    Then they are no longer our business: once the root logger has another handler, ours is silent. `basicConfig` does
-    nothing if the root logger has a handler, so ours goes before it looks.
+    As soon as the root logger has another handler, ours does nothing. `logging.basicConfig` does nothing if the root
+    logger has a handler, so our handler is removed before it runs.
     """
 
     def __init__(self, handler: logging.Handler, level: str) -> None:
-        """Begin, unless the app has configured logging already."""
+        """Install the handler, unless the app has configured logging already."""
         self._handler = handler
         self._level = logging.root.level
         self._basic_config = logging.basicConfig
@@ -212,7 +216,7 @@ class AppLogging:
         warnings.showwarning = self._show_warning
 
     def stand_down(self) -> None:
-        """Leave logging as it would be without us."""
+        """Restore logging to what it would be without us."""
         if self._handler in logging.root.handlers:
             logging.root.removeHandler(self._handler)
             logging.root.setLevel(self._level)
@@ -240,23 +244,23 @@ class AppLogging:
 
 
 def redirect(path: str) -> None:
-    """Have all that this process, and those that it starts, write to stdout and stderr go to a file, opened anew.
+    """Open a file and make it stdout and stderr of this process and of the processes that it starts.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: the file cannot be opened.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    outlet.follow()
+    stdio.update_targets()
 
 
 def reopen(path: str) -> bool:
-    """Open the log file anew, which somebody has moved away; where that fails the log says so, in the old one.
+    """Open the log file again after it was moved away. If that fails, log an error and keep the old file.
 
     Returns:
-        Whether it was opened.
+        Whether the file was opened.
     """
     try:
         redirect(path)
@@ -267,10 +271,10 @@ def reopen(path: str) -> bool:
 
 
 class LineHandler(logging.Handler):
-    """Writes records to a sink, and says how many lines could not be written before."""
+    """Writes records to a sink, and reports how many earlier lines were lost."""
 
     def __init__(self, formatter: logging.Formatter, sink: Sink, *others: Sink) -> None:
-        """Write to `sink`, as `formatter` makes it; tell of what was lost there, and in others."""
+        """Write records in the format of `formatter` to `sink`; report lines lost in any of the sinks."""
         super().__init__()
         self._sink = sink
         self._sinks = (sink, *others)
@@ -279,30 +283,30 @@ class LineHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         try:
-            untold = [sink.untold for sink in self._sinks]
-            lost = sum(untold)
+            unreported = [sink.unreported for sink in self._sinks]
+            lost = sum(unreported)
             if lost:
                 lines = f"{lost} lines before it were lost: they could not be written in time"
                 record = logging.makeLogRecord(record.__dict__)
                 record.msg, record.args = f"{record.getMessage()} (and {lines})", ()
             written = self._sink.write(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
             if lost and written:
-                for sink, count in zip(self._sinks, untold, strict=True):
-                    sink.untold -= count
+                for sink, count in zip(self._sinks, unreported, strict=True):
+                    sink.unreported -= count
         except Exception:
             self.handleError(record)
 
 
 class Formatter(logging.Formatter):
-    """Writes tracebacks as `shared/process/tracebacks.py:text_of` does."""
+    """Formats tracebacks with `shared/process/tracebacks.py:text_of`."""
 
     def formatException(self, ei: Any) -> str:
-        """Return a traceback's lines."""
+        """Return the lines of a traceback."""
         return text_of(*ei)
 
 
 class LineFormatter(Formatter):
-    """Writes a record as one line; only a traceback, and what the app has logged, may go on in further lines."""
+    """Formats a record as one line. Only tracebacks and the app's messages may have further lines."""
 
     def __init__(self, role: str) -> None:
         super().__init__(f"[%(asctime)s %(process)d {role}] %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
@@ -320,14 +324,14 @@ class LineFormatter(Formatter):
 
 
 class JSONFormatter(Formatter):
-    """Writes a record as one JSON object."""
+    """Formats a record as one JSON object."""
 
     def __init__(self, role: str) -> None:
         super().__init__()
         self._role = role
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the object on one line."""
         fields = {
             "time": round(record.created, 3),
             "level": record.levelname.lower(),
@@ -342,14 +346,16 @@ class JSONFormatter(Formatter):
 
 
 class RepeatFilter(logging.Filter):
-    """Lets so many lines of one template pass in an interval; the first one after it says how many were held back."""
+    """Passes REPEATS lines per template and interval. The next line after the interval reports how many were
+    suppressed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._seen: dict[str, tuple[float, int]] = {}  # template: when its interval began, lines since then
+        self._seen: dict[str, tuple[float, int]] = {}  # template: start of its interval, lines since then
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether to log the record."""
+        """Return whether to log the record."""
         if record.name == ACCESS:
             return True
         now = time.monotonic()
@@ -360,6 +366,6 @@ class RepeatFilter(logging.Filter):
                 record.msg = f"{template} (and {count - REPEATS} more like the last ones)"
             begun, count = now, 0
         if len(self._seen) >= TEMPLATES:
-            del self._seen[next(iter(self._seen))]  # the one that was logged longest ago
+            del self._seen[next(iter(self._seen))]  # the template that was logged least recently
         self._seen[template] = (begun, count + 1)
         return count < REPEATS

@@ -1,8 +1,8 @@
-"""How many files a process of the server may open, and how many of them it needs for itself.
+"""How many files a process of the server may open, and how many it needs for itself.
 
-ZeroMQ ends its process if it gets no descriptor in the middle of something, and a reload has twice as many workers for
-a while. So the master leaves to connections only what all this does not need, and a server that the limit is too low
-for does not start.
+ZeroMQ aborts its process if it runs out of descriptors, and during a reload there are twice as many workers. So a
+master reserves descriptors for its own needs and leaves the rest to connections, and the server does not start if the
+limit is too low.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import resource
 
 from zwoole.shared.errors import StartError
 
-MASTER_OWN = 40  # epoll, ZeroMQ, listening sockets, log, files in the run directory: 27, and some to spare
-LINK = 10  # a worker in its master: socket, endpoint, monitor, pidfd, progress map, payload rings; 9, and one to spare
-LINKS = 3  # of one place at a time: the one in service, its successor, one whose death is not acted upon yet
+MASTER_OWN = 40  # epoll, ZeroMQ, listening sockets, log, files in the run directory: 27, rounded up
+LINK = 10  # per worker in a master: socket, endpoint, monitor, pidfd, progress map, payload rings: 9, rounded up
+LINKS = 3  # per worker id at the same time: one serving, its successor, one whose death is still unhandled
 SUPERVISOR_OWN = 40
-CHILD = 3  # a child in the supervisor: pidfd, turn counter, control connection
-WORKER_OWN = 64  # with 16 for each master, and some for the app
+CHILD = 3  # per child in the supervisor: pidfd, turn counter, control connection
+WORKER_OWN = 64  # besides 16 for each master; some are for the app
 WORKERS_LINK = 16
 LEAST_CONNECTIONS = 16
 UNLIMITED = 1 << 20
@@ -30,7 +30,7 @@ def limits() -> tuple[int, int]:
 
 
 def for_connections(worker_num: int) -> int:
-    """Return how many connections a master with so many workers may have at the hard limit."""
+    """Return how many connections a master with `worker_num` workers may have at the hard limit; at least 1."""
     return max(limits()[1] - MASTER_OWN - LINKS * LINK * worker_num, 1)
 
 
@@ -43,7 +43,7 @@ def needed(worker_num: int, reactor_num: int) -> int:
 
 
 def make_room(worker_num: int, reactor_num: int) -> None:
-    """Raise this process's soft limit, which its children inherit, to what is needed, where it is lower.
+    """Raise this process's soft limit, which its children inherit, to what is needed if it is lower.
 
     Raises:
         StartError: the hard limit is too low.

@@ -1,4 +1,4 @@
-"""The plan: what the supervisor tells every process it starts, in one file of the run directory."""
+"""The plan: a file in the run directory that tells each process of the server how to run the app."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import msgpack
 
-from zwoole.shared.process.complaint import say
 from zwoole.shared.process.run_files import PLAN, remove
+from zwoole.shared.process.stderr import print_line
 from zwoole.shared.settings import Settings
 
 # Kinds of apps.
@@ -17,7 +17,7 @@ SCRIPT = "script"  # a file, run as __main__
 RUN_MODULE = "run_module"  # a module, run as __main__ with -m
 ATTRIBUTE = "attribute"  # "module:attribute", imported
 
-NOT_UTF_8 = "surrogateescape"  # how Python writes the bytes of paths and arguments that are not UTF-8 into text
+NOT_UTF_8 = "surrogateescape"  # the error handler by which Python decodes paths and arguments that are not UTF-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,13 @@ class Plan:
     """How to run the app.
 
     Attributes:
-        target: the app: a script's path, a module's name, or "module:attribute".
-        kind: which of them.
+        target: the app: the path of a script, the name of a module, or "module:attribute".
+        kind: SCRIPT, RUN_MODULE or ATTRIBUTE.
         argv: `sys.argv` of the first process.
         path: `sys.path` of the first process.
-        cwd: its current folder.
+        cwd: current folder of the first process.
         settings: the effective settings.
-        given: names of the settings that the command line gave, which win over the file's.
+        given: names of the settings given on the command line, which override the app's.
         listening: "host:port" of each address that the server listens on.
     """
 
@@ -46,10 +46,10 @@ class Plan:
 
 
 def write(run_dir: Path, plan: Plan) -> None:
-    """Write the plan; readers see the old one or the new one, never half.
+    """Write the plan. Readers see the old plan or the new one, never a part of it.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the plan cannot be written.
     """
     fields: dict[str, Any] = {
         "target": plan.target,
@@ -74,27 +74,27 @@ def read(run_dir: Path) -> Plan:
     """Read the plan.
 
     Raises:
-        OSError: there is none.
+        OSError: there is no plan.
     """
     fields = msgpack.unpackb((run_dir / PLAN).read_bytes(), unicode_errors=NOT_UTF_8)
     return Plan(**{**fields, "settings": Settings().update(fields["settings"])})
 
 
 def read_or_end(run_dir: Path) -> Plan:
-    """Read the plan in a process that the supervisor has started; one that finds none has nothing to do.
+    """Read the plan in a process that the supervisor has started. Without a plan it has nothing to do.
 
     Raises:
-        SystemExit: there is none, and one line on stderr says so.
+        SystemExit: there is no plan; one line on stderr says so.
     """
     try:
         return read(run_dir)
     except OSError as error:
-        say(f"there is no plan in the run directory {run_dir}: {error.strerror}")
+        print_line(f"there is no plan in the run directory {run_dir}: {error.strerror}")
         raise SystemExit(1) from None
 
 
 def describe(run_dir: Path) -> tuple[str, list[str]]:
-    """Return the app and the addresses of a server, of whatever version; nothing where it has not said so yet."""
+    """Return the target and the addresses of a server of any version; "" and [] if its plan cannot be read."""
     try:
         fields = msgpack.unpackb((run_dir / PLAN).read_bytes(), unicode_errors=NOT_UTF_8)
         return str(fields["target"]), [str(address) for address in fields["listening"]]

@@ -1,4 +1,4 @@
-"""Process groups: which processes are in one, and ending those that a worker has started."""
+"""Process groups: listing their members, and ending the processes that a worker has started."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ LOOK_S = 0.05
 
 
 def members(group: int) -> list[int]:
-    """Return the ids of the processes in a group, but for its leader and those that have ended."""
+    """Return the ids of the live processes in a group, without its leader."""
     running = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
     return [pid for pid in running if pid != group and is_member(pid, group)]
 
 
 def is_member(pid: int, group: int) -> bool:
-    """Tell whether a process lives and is in a group."""
+    """Return whether a process is alive and in a group."""
     try:
         if os.getpgid(pid) != group:
             return False
@@ -28,7 +28,7 @@ def is_member(pid: int, group: int) -> bool:
 
 
 def send(group: int, number: signal.Signals) -> None:
-    """Send a signal to all processes of a group, as far as we may."""
+    """Send a signal to all processes of a group, ignoring those that are gone or that belong to another user."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
@@ -36,13 +36,14 @@ def send(group: int, number: signal.Signals) -> None:
 
 
 def end_own(timeout_s: float) -> None:
-    """End the processes that this one has started and that are in its group, if it leads one.
+    """End the other processes in this process's group, if this process leads the group.
 
-    For a worker without a supervisor, which else does it. This process handles SIGTERM, and is killed itself if others
-    have to be: it is to be the last that it does.
+    A worker calls this if it has no supervisor, which would otherwise do it. It must be the last thing that the process
+    does: SIGKILL goes to the whole group, this process included. SIGTERM goes to this process too, which must handle
+    it.
 
     Args:
-        timeout_s: seconds for them to end after SIGTERM, before they are killed.
+        timeout_s: seconds between SIGTERM and SIGKILL.
     """
     group = os.getpgrp()
     if group != os.getpid() or not members(group):

@@ -1,12 +1,12 @@
-"""The signals that the supervisor acts on, and that its masters and workers leave to it.
+"""The signals that the supervisor acts on, and that masters and workers therefore ignore.
 
-Terminals, service managers and `kill` send them to all processes at once. Masters and workers must not end by them, and
-not from their first instruction on: until Python runs, they would. So both are born with the signals held back, and let
-them through once they are ignored.
+Terminals, service managers and `kill` send them to all processes of a server at once. They must not end a master or
+worker, not even before its Python code runs. So both start with these signals blocked, and unblock them once they
+ignore them.
 
-What is installed here is for this process alone. Programs that it starts get the default actions: a signal that is
-ignored stays so in them, one that a function handles does not. Children that it forks are given back what was there
-before (`give_back`).
+What is installed here is for this process alone. A signal that is ignored would stay ignored in programs that the
+process starts; a signal that is handled by a function has its default action there. So workers use functions. In
+children that the app forks, `restore` brings back the handlers that were there before.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-SUPERVISORS = (
+SUPERVISOR_SIGNALS = (
     signal.SIGTERM,
     signal.SIGINT,
     signal.SIGQUIT,
@@ -30,20 +30,20 @@ SUPERVISORS = (
     signal.SIGRTMIN,
 )
 
-# Reads and writes of a group in the terminal's background raise them. A function that handles them would be called for
-# ever: the system call goes on afterwards, and raises them again.
+# Raised by terminal reads and writes of a background process group. A function that handles them would be called in an
+# endless loop: the interrupted system call is restarted and raises the signal again.
 FROM_TERMINAL_IO = (signal.SIGTTIN, signal.SIGTTOU)
 
 Handler = Callable[[int, "FrameType | None"], Any] | int
 
-_taken: dict[int, Any] = {}  # what we have installed, by signal
-_before: dict[int, Any] = {}  # what was there before that
+_installed: dict[int, Any] = {}  # our handlers by signal
+_before: dict[int, Any] = {}  # the handlers that they replaced
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """Hold the signals back while a child is started, which inherits that; they are delivered afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISORS)
+def blocked() -> Iterator[None]:
+    """Block the signals while a child is started, which inherits that. They are delivered after the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISOR_SIGNALS)
     try:
         yield
     finally:
@@ -51,26 +51,26 @@ def held_back() -> Iterator[None]:
 
 
 def ignore() -> None:
-    """Ignore the signals from now on, in a master: it starts no programs that would inherit that."""
-    for number in (*SUPERVISORS, signal.SIGUSR2):
+    """Ignore the signals from now on. For a master, which starts no programs that would inherit that."""
+    for number in (*SUPERVISOR_SIGNALS, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    let_through()
+    unblock()
 
 
 def leave_to_supervisor() -> None:
-    """Do nothing at the signals from now on, in a worker, whatever handlers its script has installed meanwhile."""
-    for number in SUPERVISORS:
+    """Handle the signals by doing nothing, whatever handlers the worker's script has installed meanwhile."""
+    for number in SUPERVISOR_SIGNALS:
         if number not in FROM_TERMINAL_IO:
-            take(number, _do_nothing)
-    let_through()
+            install(number, _do_nothing)
+    unblock()
 
 
 def live_in_background() -> None:
-    """Lead a process group from now on, in a worker, which what it starts will be in.
+    """Make this worker the leader of a new process group, which the programs it starts belong to.
 
-    If the server was started on a terminal, the group is not the one in its foreground: what the keyboard sends does
-    not reach it. Its reads from the terminal fail then and its writes succeed, instead of stopping it. That holds for
-    programs which it starts, too.
+    If the server runs on a terminal, the new group is in the background: signals from the keyboard do not reach it.
+    Reads from the terminal then fail, and writes succeed, instead of stopping the process. That also applies to
+    programs that the worker starts.
     """
     os.setpgid(0, 0)
     has_terminal = _has_terminal()
@@ -78,42 +78,44 @@ def live_in_background() -> None:
         if has_terminal:
             signal.signal(number, signal.SIG_IGN)
         else:
-            take(number, _do_nothing)
+            install(number, _do_nothing)
 
 
-def let_through() -> None:
-    """Hear the signals that were held back: by the supervisor, or by what has started the server and held back some.
+def unblock() -> None:
+    """Unblock the signals: the supervisor has blocked them for a child, or the parent of the first process may have.
 
-    SIGABRT is not for the supervisor, but it has a process that hangs write its stacks.
+    SIGABRT is unblocked too: it makes a hung process write its stacks.
     """
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*SUPERVISORS, signal.SIGABRT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*SUPERVISOR_SIGNALS, signal.SIGABRT})
 
 
-def heed_while_starting() -> None:
+def obey_while_starting() -> None:
     """Let SIGTERM and SIGQUIT end this process while it imports the app, which may take long.
 
-    For process 1 of a container the kernel drops signals that have no handler, and a parent may have held them back.
+    The kernel drops signals without a handler for process 1 of a container, and a parent may have blocked them.
     """
     if os.getpid() == 1:
         for number in (signal.SIGTERM, signal.SIGQUIT):
             if signal.getsignal(number) == signal.SIG_DFL:
-                take(number, _end)
-    let_through()
+                install(number, _end)
+    unblock()
 
 
-def take(number: int, handler: Handler) -> None:
-    """Install a handler; system calls that it interrupts go on afterwards."""
+def install(number: int, handler: Handler) -> None:
+    """Install a handler, and remember the one it replaces. System calls that it interrupts are restarted."""
     current = signal.getsignal(number)
-    if number not in _taken or current != _taken[number]:
+    if number not in _installed or current != _installed[number]:
         _before[number] = current
-    _taken[number] = handler
+    _installed[number] = handler
     signal.signal(number, handler)
     if callable(handler):
         signal.siginterrupt(number, False)
 
 
 def is_caught(number: int) -> bool:
-    """Tell whether something handles a signal here, also what Python does not know of, such as faulthandler."""
+    """Return whether a signal has a handler in this process, including handlers unknown to Python, such as
+    faulthandler's.
+    """
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -122,13 +124,13 @@ def is_caught(number: int) -> bool:
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
-def give_back() -> None:
-    """Install again what was there before ours; what the app has installed since then stays."""
-    for number, handler in _taken.items():
+def restore() -> None:
+    """Restore the handlers that ours replaced. Handlers that the app has installed since then stay."""
+    for number, handler in _installed.items():
         if signal.getsignal(number) == handler:
             before = _before[number]
             signal.signal(number, signal.SIG_DFL if before is None else before)
-    _taken.clear()
+    _installed.clear()
     _before.clear()
 
 
@@ -141,9 +143,9 @@ def _has_terminal() -> bool:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End at once, as the default action would, with the code that shells have for it."""
+    """Exit at once, as the default action would, with the exit code that shells report for the signal."""
     os._exit(128 + number)
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:
-    """Ignore a signal in such a way that programs which this process starts do not ignore it too."""
+    """Ignore a signal without making programs that this process starts ignore it too."""

@@ -1,4 +1,4 @@
-"""The name of a process as `top` and `ps -o comm` show it; its whole command line says the rest."""
+"""The name of a process as `top` and `ps -o comm` show it. Its command line is not changed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import ctypes
 
 PR_SET_NAME = 15  # linux/prctl.h
 PR_GET_NAME = 16
-MAX_NAME_BYTES = 16  # the zero at its end included
+MAX_NAME_BYTES = 16  # with the zero at its end
 
 _before = b""
 
 
 def set_name(name: str) -> None:
-    """Name this process, by 15 bytes at most."""
+    """Set this process's name; only its first 15 bytes count."""
     global _before
     prctl = ctypes.CDLL(None).prctl
     before = ctypes.create_string_buffer(MAX_NAME_BYTES)
@@ -22,6 +22,6 @@ def set_name(name: str) -> None:
 
 
 def restore() -> None:
-    """Give this process the name that it had before `set_name`: a forked child is none of the server's processes."""
+    """Restore the name from before `set_name`: a forked child is not one of the server's processes."""
     if _before:
         ctypes.CDLL(None).prctl(PR_SET_NAME, _before, 0, 0, 0)

@@ -1,6 +1,4 @@
-"""Tracebacks as a user wants them: the frames of their own code, without those of ours that called it, and a name of
-ours that was mistyped answered with the right one.
-"""
+"""Tracebacks reduced to the frames of the user's own code, with a suggestion if a name of ours was misspelt."""
 
 from __future__ import annotations
 
@@ -12,25 +10,27 @@ from types import TracebackType
 from zwoole.shared.suggest import did_you_mean
 
 PACKAGE = Path(__file__).parent.parent.parent
-FOLDERS = ("reactor", "workers", "shared", "supervisor", "bench")  # in a checkout these are links
+FOLDERS = ("reactor", "workers", "shared", "supervisor", "bench")  # links in a checkout
 OURS = tuple(f"{folder.resolve()}/" for folder in (PACKAGE, *(PACKAGE / name for name in FOLDERS)))
-COMPILED = "src/zwoole/"  # how frames of compiled modules name their files
+COMPILED = "src/zwoole/"  # the prefix of file names in frames of compiled modules
 RUNPY = "/runpy.py"
 
 
 def is_users(filename: str) -> bool:
-    """Tell whether a frame's file is neither ours nor the interpreter's that runs scripts."""
+    """Return whether a frame's file belongs to the user: neither to zwoole nor to the interpreter's way of running
+    scripts.
+    """
     if filename.startswith(("<", COMPILED)) or filename.endswith(RUNPY):
         return False
     return not str(Path(filename).resolve()).startswith(OURS)
 
 
 def users_part(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
-    """Return an error with the user's own frames of its traceback, as logging and `traceback` take it."""
+    """Return an error with only the user's frames in its traceback, in the form that logging and `traceback` take."""
     frames = []
     try:
         trace = error.__traceback__
-    except Exception:  # the user's class has one of its own
+    except Exception:  # the user's class overrides __traceback__
         trace = None
     while trace is not None:
         if is_users(trace.tb_frame.f_code.co_filename):
@@ -42,9 +42,10 @@ def users_part(error: BaseException) -> tuple[type[BaseException], BaseException
 
 
 def text_of(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> str:
-    """Return a traceback as Python prints it, without the newline at its end. Where an attribute of an object of ours
-    was mistyped, it ends with the name that was probably meant. An error of the user's whose own code fails when it is
-    shown is named only.
+    """Return a traceback as Python prints it, without the newline at its end.
+
+    If an attribute of one of our objects was misspelt, the text ends with the name that was probably meant. If the
+    user's error raises another error while it is formatted, only its name is given.
     """
     try:
         text = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
@@ -59,7 +60,7 @@ def print_users_part(error: BaseException) -> None:
 
 
 def _suggestion(error: BaseException, text: str) -> str:
-    """Return what to add to a traceback. Python has suggestions too, from 3.12 on, but none for swapped letters."""
+    """Return what to append to a traceback. From 3.12 on Python has suggestions too, but none for swapped letters."""
     if not isinstance(error, AttributeError):
         return ""
     try:
@@ -68,5 +69,5 @@ def _suggestion(error: BaseException, text: str) -> str:
         ours = [each for each in type(error.obj).__mro__ if str(each.__module__).startswith("zwoole.")]
         known = [name for each in ours for name in vars(each) if name[0] != "_" and hasattr(each, name)]
         return did_you_mean(error.name, known)
-    except Exception:  # of the user's code: anything may be a property, or have a metaclass
+    except Exception:  # the user's class may have any properties or metaclass
         return ""

@@ -10,7 +10,7 @@ import click
 
 from zwoole.commands.group import Group
 from zwoole.shared.errors import ZwooleError
-from zwoole.shared.process.complaint import say
+from zwoole.shared.process.stderr import print_line
 from zwoole.version import VERSION
 
 OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a file or terminal that takes no more
@@ -40,17 +40,17 @@ def main() -> None:
         complain(error)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        say(error.format_message())
+        print_line(error.format_message())
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(INTERRUPTED)
     except ZwooleError as error:
-        say(str(error))
+        print_line(str(error))
         sys.exit(getattr(error, "exit_code", 1))
     except OSError as error:
         if error.errno not in OUTPUT_ERRORS:
             raise
-        say(f"cannot write the output: {error.strerror}")
+        print_line(f"cannot write the output: {error.strerror}")
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)  # what is left to be written would fail once more at the exit
         os.close(nowhere)
@@ -63,4 +63,4 @@ def complain(error: click.UsageError) -> None:
         error.show()
         return
     command = "zwoole" if error.ctx is None else error.ctx.command_path
-    say(f"{' '.join(error.format_message().split())} (`{command} --help` shows what it takes)")
+    print_line(f"{' '.join(error.format_message().split())} (`{command} --help` shows what it takes)")

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from zwoole.shared.errors import SettingsError, StartError, WrongProcess
-from zwoole.shared.process.complaint import say
+from zwoole.shared.process.stderr import print_line
 from zwoole.shared.process.tracebacks import is_users
 
 
@@ -18,7 +18,7 @@ def install() -> None:
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, SettingsError | StartError | WrongProcess):
-            say(f"{place(trace)}{error}")
+            print_line(f"{place(trace)}{error}")
         else:
             previous(kind, error, trace)
 

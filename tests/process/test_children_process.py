@@ -19,7 +19,7 @@ from tests.process.conftest import Serve
 from tests.process.server_process import ZWOOLE, ServerProcess, free_ports, is_alive
 from tests.process.waiting import PATIENCE_S, wait_for
 from tests.supervisor.test_reaper import state
-from zwoole.shared.process.signals import SUPERVISORS
+from zwoole.shared.process.signals import SUPERVISOR_SIGNALS
 from zwoole.supervisor.shutdown import EXIT_FORCED
 from zwoole.workers.server import COMMANDS
 
@@ -312,9 +312,11 @@ return open("child").read()
 
 
 def test_a_forked_child_has_the_default_handlers(each: ServerProcess) -> None:
-    numbers = [int(number) for number in SUPERVISORS]
+    numbers = [int(number) for number in SUPERVISOR_SIGNALS]
     handlers = f"repr([signal.getsignal(number) for number in {numbers}])"
-    expected = [signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL for number in SUPERVISORS]
+    expected = [
+        signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL for number in SUPERVISOR_SIGNALS
+    ]
     assert ask(each, FORK_AND_RETURN_TEXT.format(what=handlers)) == repr(expected)
 
 

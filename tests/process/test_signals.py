@@ -14,7 +14,7 @@ from tests.process.server_process import ServerProcess
 from tests.process.test_deaths import who_serves
 from tests.process.test_stop import HOUR_S, close_code
 from tests.process.waiting import PATIENCE_S, wait_for
-from zwoole.shared.process.signals import SUPERVISORS
+from zwoole.shared.process.signals import SUPERVISOR_SIGNALS
 from zwoole.supervisor.shutdown import EXIT_FORCED
 
 APP = """
@@ -133,7 +133,7 @@ def test_sighup_of_the_group_reloads_once_and_harms_nobody(serve: Serve) -> None
     assert server.log().count("reload: done") == 1
 
 
-LEFT_TO_THE_SUPERVISOR = [number for number in SUPERVISORS if number != signal.SIGTERM]
+LEFT_TO_THE_SUPERVISOR = [number for number in SUPERVISOR_SIGNALS if number != signal.SIGTERM]
 
 
 @pytest.mark.parametrize("options", [(), ("--debug",)], ids=" ".join)
@@ -177,7 +177,7 @@ def test_signals_during_boot_end_nobody() -> None:
         server.start()
         children = wait_for(lambda: server.family() if len(server.family()) == 2 else [], "the children")
         for child in children:
-            for number in SUPERVISORS:
+            for number in SUPERVISOR_SIGNALS:
                 child.send_signal(number)
         (server.folder / "slow boot").unlink()
         server.wait_ready()

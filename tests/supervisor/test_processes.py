@@ -15,7 +15,7 @@ import pytest
 from tests.supervisor.process_parts import Parts
 from zwoole.shared.errors import StartError
 from zwoole.shared.process.control_messages import NO_MASTER
-from zwoole.shared.process.signals import SUPERVISORS
+from zwoole.shared.process.signals import SUPERVISOR_SIGNALS
 from zwoole.shared.settings import FINISH_SHARE, Settings
 from zwoole.supervisor import processes as crew_module
 from zwoole.supervisor.process import MAX_BACKOFF_S, Child
@@ -167,7 +167,7 @@ def levels(log: pytest.LogCaptureFixture, child: Child) -> list[int]:
     return [record.levelno for record in log.records if str(child) in record.getMessage()]
 
 
-@pytest.mark.parametrize("number", SUPERVISORS)
+@pytest.mark.parametrize("number", SUPERVISOR_SIGNALS)
 @pytest.mark.parametrize("told", ["to retire", "to stop"])
 def test_a_worker_that_is_to_end_and_does_by_one_more_signal_is_no_failure(
     parts: Parts, log: pytest.LogCaptureFixture, told: str, number: int
@@ -219,7 +219,7 @@ def test_a_worker_that_is_to_end_and_fails_is_a_failure(
     assert [event for event, *_ in parts.events] == ["worker_error"]
 
 
-@pytest.mark.parametrize("number", SUPERVISORS)
+@pytest.mark.parametrize("number", SUPERVISOR_SIGNALS)
 def test_a_worker_that_was_to_serve_and_ends_by_a_signal_is_a_failure(
     parts: Parts, log: pytest.LogCaptureFixture, number: int
 ) -> None:

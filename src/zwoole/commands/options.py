@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from zwoole.control import Control
-from zwoole.shared.process.complaint import say
+from zwoole.shared.process.stderr import print_line
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -45,7 +45,7 @@ def control_of(run_dir: str | None, port: int | None, as_json: bool) -> Control:
     """
     control = Control(run_dir, port=port)
     if not as_json:
-        say(str(control.server))
+        print_line(str(control.server))
     return control
 
 

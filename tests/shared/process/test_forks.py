@@ -85,8 +85,8 @@ def test_a_signal_to_a_new_child_finds_the_handlers_that_it_is_to_have() -> None
     lines, _ = run("""
 def restore():
     os.kill(os.getpid(), signal.SIGTERM)
-    signals.give_back()
-signals.take(signal.SIGTERM, lambda *_: print("the parent's handler", flush=True))
+    signals.restore()
+signals.install(signal.SIGTERM, lambda *_: print("the parent's handler", flush=True))
 forks.in_child(restore)
 fork(signal.pause)
 print(signal.pthread_sigmask(signal.SIG_BLOCK, []))

@@ -53,13 +53,13 @@ class Lines:
     """A place that lines are written to; while `full`, they are lost."""
 
     def __init__(self) -> None:
-        self.untold = 0
+        self.unreported = 0
         self.full = False
         self._written = b""
 
     def write(self, data: bytes) -> bool:
         if self.full:
-            self.untold += 1
+            self.unreported += 1
         else:
             self._written += data
         return not self.full
@@ -105,7 +105,7 @@ def test_the_next_line_says_how_many_were_lost_before(where: str) -> None:
     log = get_logger("part")
     places["stderr"].full = where == "stderr"
     for _ in range(3):
-        log.info("lost") if where == "stderr" else setattr(places["stdout"], "untold", 3)
+        log.info("lost") if where == "stderr" else setattr(places["stdout"], "unreported", 3)
     places["stderr"].full = False
     log.info("after %d", 1)
     log.info("then")

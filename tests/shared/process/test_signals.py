@@ -14,7 +14,7 @@ import os, signal, sys
 {before}
 os.getpid = lambda: {pid}
 from zwoole.shared.process import signals
-signals.heed_while_starting()
+signals.obey_while_starting()
 print("waits", flush=True)
 signal.pause()
 """
@@ -69,12 +69,12 @@ def run(program: str) -> list[str]:
 def test_what_was_there_before_is_given_back() -> None:
     assert run("""
 signal.signal(signal.SIGHUP, its_own)
-signals.take(signal.SIGHUP, ours)
-signals.take(signal.SIGHUP, ours)
-signals.take(signal.SIGTERM, signal.SIG_DFL)
-signals.take(signal.SIGTERM, ours)
+signals.install(signal.SIGHUP, ours)
+signals.install(signal.SIGHUP, ours)
+signals.install(signal.SIGTERM, signal.SIG_DFL)
+signals.install(signal.SIGTERM, ours)
 signal.raise_signal(signal.SIGHUP)
-signals.give_back()
+signals.restore()
 print(kept(signal.SIGHUP) is its_own, kept(signal.SIGTERM) is signal.SIG_DFL)
 """) == ["ours", "True True"]
 
@@ -84,17 +84,17 @@ def test_a_script_that_installs_its_handler_between_two_of_ours_has_it_back() ->
 signals.leave_to_supervisor()
 signal.signal(signal.SIGTERM, its_own)
 signals.leave_to_supervisor()
-signals.take(signal.SIGTERM, ours)
-signals.give_back()
+signals.install(signal.SIGTERM, ours)
+signals.restore()
 print(kept(signal.SIGTERM) is its_own, kept(signal.SIGINT) is signal.default_int_handler)
 """) == ["True True"]
 
 
 def test_what_was_installed_after_ours_stays() -> None:
     assert run("""
-signals.take(signal.SIGHUP, ours)
+signals.install(signal.SIGHUP, ours)
 signal.signal(signal.SIGHUP, its_own)
-signals.give_back()
+signals.restore()
 print(kept(signal.SIGHUP) is its_own)
 """) == ["True"]
 
@@ -105,9 +105,9 @@ def test_signals_are_held_back_at_birth_until_they_are_left_to_the_supervisor() 
     )
     assert run(f"""
 for how in ("ignore", "leave_to_supervisor"):
-    with signals.held_back():
+    with signals.blocked():
         child = subprocess.Popen([sys.executable, "-c", {child!r}.format(how)])
-        for number in signals.SUPERVISORS:
+        for number in signals.SUPERVISOR_SIGNALS:
             if how == "ignore" or number not in signals.FROM_TERMINAL_IO:
                 child.send_signal(number)
     print(child.wait(), signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)
@@ -119,7 +119,7 @@ def test_a_program_does_not_inherit_what_a_worker_does_nothing_at() -> None:
 signals.leave_to_supervisor()
 status = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True).stdout
 ignored = int(status.split("SigIgn:")[1].split()[0], 16)
-print([number for number in signals.SUPERVISORS if ignored >> number - 1 & 1])
+print([number for number in signals.SUPERVISOR_SIGNALS if ignored >> number - 1 & 1])
 """) == ["[]"]
 
 
@@ -128,7 +128,7 @@ def test_interrupted_calls_go_on() -> None:
 import ctypes, os, threading
 libc = ctypes.CDLL(None, use_errno=True)
 read_end, write_end = os.pipe()
-signals.take(signal.SIGHUP, lambda *_: os.write(write_end, b"x"))
+signals.install(signal.SIGHUP, lambda *_: os.write(write_end, b"x"))
 def send():
     while "S" not in open(f"/proc/{os.getpid()}/stat").read().rpartition(")")[2].split()[0]: pass
     os.kill(os.getpid(), signal.SIGHUP)

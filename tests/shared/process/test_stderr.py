@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from zwoole.shared.process.complaint import say
+from zwoole.shared.process.stderr import print_line
 
 
 def test_the_line_names_zwoole(capsys: pytest.CaptureFixture[str]) -> None:
-    say("no such file")
+    print_line("no such file")
     assert capsys.readouterr().err == "zwoole: no such file\n"
 
 
@@ -22,4 +22,4 @@ class ClosedPipe(io.StringIO):
 
 def test_a_stream_that_takes_nothing_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", ClosedPipe())
-    say("no such file")
+    print_line("no such file")

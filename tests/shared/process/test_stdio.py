@@ -1,4 +1,4 @@
-"""The way out to stdout and stderr, with a real pipe that is read, not read, or closed."""
+"""Non-blocking output to stdout and stderr, with a real pipe that is read, not read, or closed."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from pathlib import Path
 import pytest
 
 from tests.process.waiting import PATIENCE_S, wait_for
-from zwoole.shared.process import outlet as outlets
-from zwoole.shared.process.outlet import QUEUED_BYTES, QUEUED_WRITES, Outlet, OutletStream
+from zwoole.shared.process import stdio
+from zwoole.shared.process.stdio import QUEUED_BYTES, QUEUED_WRITES, StdioStream, StdioWriter
 
 PIPE_BYTES = 4096
 LINE = b"0123456789abcde\n"
 
 
 class Pipe:
-    """A pipe with as little room as can be; `write_end` is what an outlet writes to."""
+    """A pipe with as little room as can be; `write_end` is what a writer writes to."""
 
     def __init__(self) -> None:
         self.read_end, self.write_end = os.pipe()
         fcntl.fcntl(self.write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self._outlets: list[Outlet] = []
+        self._writers: list[StdioWriter] = []
 
-    def outlet(self, at_once: bool = True) -> Outlet:
-        """Return an outlet that writes to it."""
-        outlet = Outlet(self.write_end, at_once)
-        self._outlets.append(outlet)
-        return outlet
+    def writer(self, at_once: bool = True) -> StdioWriter:
+        """Return a writer that writes to it."""
+        writer = StdioWriter(self.write_end, at_once)
+        self._writers.append(writer)
+        return writer
 
     def fill(self) -> int:
         """Write until nothing more fits, and return how much that was."""
@@ -60,8 +60,8 @@ class Pipe:
         """Close it; what waits is lost first, so that no thread writes it to a later descriptor of this number."""
         if self.read_end >= 0:
             self.close_read_end()
-        for outlet in self._outlets:
-            assert outlet.drain(PATIENCE_S)
+        for writer in self._writers:
+            assert writer.drain(PATIENCE_S)
         if self.write_end >= 0:
             os.close(self.write_end)
 
@@ -77,94 +77,94 @@ def pipe() -> Iterator[Pipe]:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Let the descriptor be opened again, or not."""
     if request.param == "polled":
-        monkeypatch.setattr(outlets, "reopened", lambda descriptor, mode: None)
+        monkeypatch.setattr(stdio, "reopen_nonblocking", lambda descriptor, mode: None)
     return str(request.param)
 
 
 def test_what_is_written_is_there_when_write_returns(pipe: Pipe, way: str) -> None:
-    outlet = pipe.outlet()
-    assert outlet.write(LINE)
+    writer = pipe.writer()
+    assert writer.write(LINE)
     assert pipe.read(len(LINE)) == LINE
-    assert outlet.lost == 0
-    assert outlet._thread is None
+    assert writer.lost == 0
+    assert writer._thread is None
 
 
 def test_a_pipe_that_nobody_reads_holds_nobody_up(pipe: Pipe, way: str) -> None:
-    outlet = pipe.outlet()
+    writer = pipe.writer()
     filled = pipe.fill()
-    assert outlet.write(LINE)
-    assert not outlet.drain(0)
+    assert writer.write(LINE)
+    assert not writer.drain(0)
     assert pipe.read(filled) == b"." * filled
     assert pipe.read(len(LINE)) == LINE
-    assert outlet.drain(PATIENCE_S)
-    assert outlet.lost == 0
+    assert writer.drain(PATIENCE_S)
+    assert writer.lost == 0
 
 
 def test_order_is_kept_when_it_flows_again(pipe: Pipe, way: str) -> None:
-    outlet = pipe.outlet()
+    writer = pipe.writer()
     lines = [b"%d\n" % number for number in range(5000)]
     expected = b"".join(lines)
     for line in lines:
-        assert outlet.write(line)
+        assert writer.write(line)
     assert pipe.read(len(expected)) == expected
-    assert outlet.drain(PATIENCE_S)
-    assert outlet.write(LINE)
+    assert writer.drain(PATIENCE_S)
+    assert writer.write(LINE)
     assert pipe.read(len(LINE)) == LINE
 
 
 def test_a_write_that_fits_in_part_is_finished_later(pipe: Pipe, way: str) -> None:
-    outlet = pipe.outlet()
+    writer = pipe.writer()
     data = os.urandom(10 * PIPE_BYTES)
-    assert outlet.write(data)
+    assert writer.write(data)
     assert pipe.read(len(data)) == data
 
 
 @pytest.mark.parametrize("size", [16, 64 * 1024], ids=["many", "large"])
 def test_the_queue_is_bounded_and_what_is_lost_is_counted(pipe: Pipe, size: int) -> None:
-    outlet = pipe.outlet()
+    writer = pipe.writer()
     pipe.fill()
     line = b"x" * (size - 1) + b"\n"
     fit = 0
-    while outlet.write(line):
+    while writer.write(line):
         fit += 1
     assert fit == min(QUEUED_WRITES, QUEUED_BYTES // size)
-    assert not outlet.write(b"one\ntwo\n")
-    assert (outlet.lost, outlet.untold) == (3, 3)
+    assert not writer.write(b"one\ntwo\n")
+    assert (writer.lost, writer.unreported) == (3, 3)
 
 
 def test_nothing_waits_in_the_caller_where_even_a_disk_may_not_hold_it_up(pipe: Pipe) -> None:
-    outlet = pipe.outlet(at_once=False)
-    assert outlet.write(LINE)
+    writer = pipe.writer(at_once=False)
+    assert writer.write(LINE)
     assert pipe.read(len(LINE)) == LINE
 
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_closed_pipe_costs_the_lines_and_nothing_else(pipe: Pipe, at_once: bool) -> None:
-    outlet = pipe.outlet(at_once)
+    writer = pipe.writer(at_once)
     pipe.close_read_end()
-    assert outlet.write(LINE) is not at_once
-    assert outlet.drain(PATIENCE_S)
-    assert outlet.lost == 1
+    assert writer.write(LINE) is not at_once
+    assert writer.drain(PATIENCE_S)
+    assert writer.lost == 1
 
 
 def test_a_pipe_that_closes_while_lines_wait(pipe: Pipe, way: str) -> None:
-    outlet = pipe.outlet()
+    writer = pipe.writer()
     pipe.fill()
     for _ in range(3):
-        outlet.write(LINE)
+        writer.write(LINE)
     pipe.close_read_end()
-    assert outlet.drain(PATIENCE_S)
-    assert outlet.lost == 3
+    assert writer.drain(PATIENCE_S)
+    assert writer.lost == 3
 
 
 def test_a_terminal_that_hangs_up() -> None:
     controller, terminal = pty.openpty()
     try:
-        outlet = Outlet(terminal)
-        assert outlet.write(LINE)
+        writer = StdioWriter(terminal)
+        assert writer.write(LINE)
         os.close(controller)
-        assert not outlet.write(LINE)
-        assert outlet.lost == 1
+        assert not writer.write(LINE)
+        assert writer.lost == 1
     finally:
         os.close(terminal)
 
@@ -172,79 +172,79 @@ def test_a_terminal_that_hangs_up() -> None:
 def test_a_full_disk() -> None:
     descriptor = os.open("/dev/full", os.O_WRONLY)
     try:
-        outlet = Outlet(descriptor)
-        assert not outlet.write(LINE)
-        assert outlet.lost == 1
+        writer = StdioWriter(descriptor)
+        assert not writer.write(LINE)
+        assert writer.lost == 1
     finally:
         os.close(descriptor)
 
 
 def test_a_descriptor_that_is_closed(pipe: Pipe) -> None:
-    outlet = pipe.outlet()
+    writer = pipe.writer()
     os.close(pipe.write_end)
     pipe.write_end = -1
-    assert not outlet.write(LINE)
+    assert not writer.write(LINE)
 
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_descriptor_that_leads_elsewhere_is_followed(pipe: Pipe, tmp_path: Path, at_once: bool) -> None:
-    outlet = pipe.outlet(at_once)
+    writer = pipe.writer(at_once)
     file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(file, pipe.write_end)
     os.close(file)
-    outlet.write(LINE)
-    assert outlet.drain(PATIENCE_S)
+    writer.write(LINE)
+    assert writer.drain(PATIENCE_S)
     assert (tmp_path / "log").read_bytes() == LINE
 
 
 def test_a_descriptor_that_leads_elsewhere_ends_the_wait_for_a_pipe_that_nobody_reads(
     pipe: Pipe, tmp_path: Path, way: str
 ) -> None:
-    outlet = pipe.outlet()
+    writer = pipe.writer()
     pipe.fill()
-    outlet.write(LINE)
+    writer.write(LINE)
     file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(file, pipe.write_end)
     os.close(file)
-    assert outlet.drain(PATIENCE_S)
+    assert writer.drain(PATIENCE_S)
     assert (tmp_path / "log").read_bytes() == LINE
 
 
 def test_a_descriptor_that_was_told_not_to_wait(pipe: Pipe, way: str) -> None:
     """As a program does that shares a terminal with the server."""
     os.set_blocking(pipe.write_end, False)
-    outlet = pipe.outlet()
+    writer = pipe.writer()
     data = os.urandom(10 * PIPE_BYTES)
-    assert outlet.write(data)
+    assert writer.write(data)
     assert pipe.read(len(data)) == data
 
 
 def test_a_forked_child_writes_and_leaves_to_the_parent_what_waits(pipe: Pipe, tmp_path: Path) -> None:
-    outlet = pipe.outlet()
-    outlets._outlets[pipe.write_end] = outlet
+    writer = pipe.writer()
+    stdio._writers[pipe.write_end] = writer
     try:
         filled = pipe.fill()
-        outlet.write(b"of the parent\n")
+        writer.write(b"of the parent\n")
         child = os.fork()
         if child == 0:
             file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
             os.dup2(file, pipe.write_end)
-            os._exit(0 if outlet.write(b"of the child\n") and outlet.drain(0) else 1)
+            os._exit(0 if writer.write(b"of the child\n") and writer.drain(0) else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert (tmp_path / "log").read_bytes() == b"of the child\n"
         assert pipe.read(filled + len(b"of the parent\n")).endswith(b".of the parent\n")
     finally:
-        del outlets._outlets[pipe.write_end]
+        del stdio._writers[pipe.write_end]
 
 
 def test_a_forked_child_uses_no_lock_that_was_held(pipe: Pipe) -> None:
     """Another thread of the parent was writing when it forked."""
-    outlet = pipe.outlet()
-    outlets._outlets[pipe.write_end] = outlet
+    writer = pipe.writer()
+    stdio._writers[pipe.write_end] = writer
     held, let_go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with outlet._changed:
+        with writer._changed:
             held.set()
             let_go.wait()
 
@@ -254,7 +254,7 @@ def test_a_forked_child_uses_no_lock_that_was_held(pipe: Pipe) -> None:
         held.wait()
         child = os.fork()
         if child == 0:
-            os._exit(0 if outlet.write(LINE) else 1)
+            os._exit(0 if writer.write(LINE) else 1)
         status: list[int] = []
         wait_for(lambda: status.extend(os.waitpid(child, os.WNOHANG)) or status[-2], "the child's end")
         assert os.waitstatus_to_exitcode(status[-1]) == 0
@@ -262,13 +262,13 @@ def test_a_forked_child_uses_no_lock_that_was_held(pipe: Pipe) -> None:
     finally:
         let_go.set()
         holder.join()
-        del outlets._outlets[pipe.write_end]
+        del stdio._writers[pipe.write_end]
 
 
 def test_many_threads_may_write(pipe: Pipe, way: str) -> None:
-    outlet = pipe.outlet()
+    writer = pipe.writer()
     threads = [
-        threading.Thread(target=lambda name=name: [outlet.write(b"%d\n" % name) for _ in range(500)])  # type: ignore[misc]
+        threading.Thread(target=lambda name=name: [writer.write(b"%d\n" % name) for _ in range(500)])  # type: ignore[misc]
         for name in range(4)
     ]
     for thread in threads:
@@ -280,8 +280,8 @@ def test_many_threads_may_write(pipe: Pipe, way: str) -> None:
 
 
 def test_a_stream_is_written_line_by_line(pipe: Pipe) -> None:
-    outlet = pipe.outlet()
-    raw = OutletStream(outlet, pipe.write_end, "<stdout>")
+    writer = pipe.writer()
+    raw = StdioStream(writer, pipe.write_end, "<stdout>")
     stream = io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", line_buffering=True)
     print("one", "é", file=stream)
     assert pipe.read(7) == "one é\n".encode()
@@ -290,12 +290,12 @@ def test_a_stream_is_written_line_by_line(pipe: Pipe) -> None:
     assert stream.name == "<stdout>"
     pipe.close_read_end()
     print("lost", file=stream)
-    assert outlet.lost == 1
+    assert writer.lost == 1
     stream.close()
     os.fstat(pipe.write_end)
 
 
 def test_the_streams_of_this_process_stay_what_they_were_if_they_lead_elsewhere() -> None:
-    from zwoole.shared.process.log import outlet_stream
+    from zwoole.shared.process.log import writer_stream
 
-    assert outlet_stream(sys.stdout, 1) is sys.stdout
+    assert writer_stream(sys.stdout, 1) is sys.stdout
