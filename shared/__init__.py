@@ -1,1 +1,1 @@
-"""What master and workers agree on: codecs, settings, shared memory. No sockets, no processes."""
+"""What all processes of a server agree on: codecs, settings, shared memory, process basics. No clients' sockets."""

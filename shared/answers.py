@@ -1,4 +1,4 @@
-"""What a `handshake` callback may answer: that a client may connect, or why not."""
+"""What a `handshake` callback can answer: the client may connect, or an HTTP error."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Accept:
     """The client may connect.
 
     Args:
-        headers: further headers of the 101 response, such as Set-Cookie.
-        subprotocol: one of those that the client offered, in the place of the one that the setting chose.
+        headers: additional headers of the 101 response, such as Set-Cookie.
+        subprotocol: one of the subprotocols that the client offered, instead of the one chosen by the setting.
     """
 
     def __init__(self, headers: Headers = (), subprotocol: str | None = None) -> None:
@@ -23,21 +23,21 @@ class Accept:
         self.subprotocol = subprotocol
 
     def pack(self) -> bytes:
-        """Return it as it travels."""
+        """Return the body of an accept event."""
         packed: bytes = msgpack.packb([self.subprotocol, self.headers])
         return packed
 
 
 class Refuse:
-    """The client is answered with an HTTP error.
+    """The client gets an HTTP error.
 
     Args:
         status: the HTTP status, from 300 to 599.
-        body: why, as text.
-        headers: further headers, such as WWW-Authenticate or Location.
+        body: the reason, as text.
+        headers: additional headers, such as WWW-Authenticate or Location.
 
     Raises:
-        ValueError: the status is none for a refusal.
+        ValueError: the status is outside of this range.
     """
 
     def __init__(self, status: int = 403, body: str = "", headers: Headers = ()) -> None:
@@ -48,7 +48,7 @@ class Refuse:
         self.headers = pairs(headers)
 
     def pack(self) -> bytes:
-        """Return it as it travels."""
+        """Return the body of a refuse event."""
         packed: bytes = msgpack.packb([self.status, self.body, self.headers])
         return packed
 
@@ -60,7 +60,7 @@ def pairs(headers: Headers) -> list[tuple[str, str]]:
     """Return headers as pairs of name and value.
 
     Raises:
-        TypeError: a name or a value is no text.
+        TypeError: a name or a value is not a str.
     """
     given = list(headers.items() if isinstance(headers, Mapping) else headers)
     if not all(isinstance(name, str) and isinstance(value, str) for name, value in given):
@@ -69,10 +69,10 @@ def pairs(headers: Headers) -> list[tuple[str, str]]:
 
 
 def answer_of(result: Any) -> Answer:
-    """Return the answer that a callback's result means: None and True accept, False refuses with 403.
+    """Return the answer that a callback's result stands for: None and True accept, False refuses with 403.
 
     Raises:
-        TypeError: it means nothing.
+        TypeError: the result is of another type.
     """
     if isinstance(result, Accept | Refuse):
         return result
@@ -84,10 +84,10 @@ def answer_of(result: Any) -> Answer:
 
 
 def unpack_accept(packed: bytes) -> tuple[str | None, list[tuple[str, str]]]:
-    """Return subprotocol and headers of an accept event.
+    """Return the subprotocol and the headers of an accept event.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the body is malformed.
     """
     try:
         subprotocol, headers = msgpack.unpackb(packed)
@@ -97,10 +97,10 @@ def unpack_accept(packed: bytes) -> tuple[str | None, list[tuple[str, str]]]:
 
 
 def unpack_refuse(packed: bytes) -> tuple[int, str, list[tuple[str, str]]]:
-    """Return status, body and headers of a refuse event.
+    """Return the status, the body and the headers of a refuse event.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the body is malformed.
     """
     try:
         status, body, headers = msgpack.unpackb(packed)

@@ -1,6 +1,6 @@
-"""Which modules of this installation are compiled: all that can be, none, or some, if the compiler failed on others.
+"""Which modules of this installation are compiled: all, none, or some, if the compiler failed on the others.
 
-A module can be compiled if a `.pxd` with its types lies beside it.
+A module can be compiled if a `.pxd` file with its types lies beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def count(package: Path = PACKAGE) -> tuple[int, int]:
-    """Return how many modules of a package are compiled, and how many there are that can be."""
+    """Return how many modules of a package are compiled, and how many could be."""
     sources = [source for source in _pxd_files(package) if source.with_suffix(".py").exists()]
     compiled = [
         source for source in sources if any(source.with_suffix(suffix).exists() for suffix in EXTENSION_SUFFIXES)
@@ -22,7 +22,7 @@ def count(package: Path = PACKAGE) -> tuple[int, int]:
 
 
 def _pxd_files(package: Path) -> list[Path]:
-    """Return the files of types in all folders of a package, also in folders that are links, as in a checkout."""
+    """Return the `.pxd` files of a package, following links to folders, as in a checkout."""
     return [
         Path(folder, name)
         for folder, _, names in os.walk(package, followlinks=True)
@@ -32,7 +32,7 @@ def _pxd_files(package: Path) -> list[Path]:
 
 
 def describe(compiled: int, of: int) -> str:
-    """Say in words what `count` has found."""
+    """Return the result of `count` in words."""
     if compiled == of:
         return "compiled"
     if compiled == 0:

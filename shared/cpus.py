@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: what the machine has is no answer in a container, or under `taskset`."""
+"""How many CPUs this process may use, which is less than the machine has in a container or under `taskset`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ NO_QUOTA = float("inf")
 
 
 def usable(root: Path = Path("/")) -> int:
-    """Return on how many CPUs this process may run, or as many as its time would fill if that is less; 1 at least.
+    """Return the number of CPUs that this process may use, by affinity and quota; at least 1.
 
-    A quota such as 2.5 CPUs counts as 3: two processes could not use it up.
+    A quota is rounded up: 2.5 CPUs count as 3, since two processes could not use them up.
 
     Args:
-        root: where /proc and /sys are found.
+        root: the folder that contains proc and sys.
     """
     try:
         allowed = len(os.sched_getaffinity(0))
@@ -26,9 +26,9 @@ def usable(root: Path = Path("/")) -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Yield the quota, in CPUs, of each control group that this process is in, the outer ones included.
+    """Yield the quota, in CPUs, of each control group that contains this process, outer ones included.
 
-    What cannot be read limits nothing that we could know of.
+    Files that cannot be read count as no quota.
     """
     groups = root / "sys/fs/cgroup"
     for line in _text(root / "proc/self/cgroup").splitlines():
@@ -46,9 +46,9 @@ def _quotas(root: Path) -> Iterator[float]:
 def _ratio(quota: str = "", period: str = "") -> float:
     try:
         cpus = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):  # "max", or nothing
+    except (ValueError, ZeroDivisionError):  # "max", or unreadable
         return NO_QUOTA
-    return cpus if cpus > 0 else NO_QUOTA  # version 1 says -1
+    return cpus if cpus > 0 else NO_QUOTA  # version 1 uses -1 for no quota
 
 
 def _text(path: Path) -> str:

@@ -1,47 +1,55 @@
-"""What zwoole raises, in one tree."""
+"""The exceptions that zwoole raises, in one tree."""
 
 from __future__ import annotations
 
 
 class ZwooleError(Exception):
-    """The root: catching it catches all that zwoole raises of its own."""
+    """The base class of all exceptions that zwoole defines."""
 
 
 class SettingsError(ZwooleError):
-    """A setting, event or option that does not exist or cannot have that value; the message says what can."""
+    """A setting, event or option that does not exist or has an invalid value; the message says what is valid."""
 
 
 class StartError(ZwooleError):
-    """The server cannot start: a port in use, a run directory that cannot be used, a script that has no server."""
+    """The server cannot start, for example because the port is in use, the run directory is unusable, or the script
+    has no server.
+    """
 
 
 class WrongProcess(ZwooleError):
-    """A call that this process cannot serve, such as start() in a process that a multiprocessing pool spawned."""
+    """A call that does not work in this process, such as start() in a process that a multiprocessing pool spawned."""
 
 
 class NotServing(ZwooleError):
-    """A command before its worker is connected to the masters, as in `worker_start`, or after its goodbye to them."""
+    """A command before its worker is connected to the masters, as in `worker_start`, or after it has said goodbye
+    to them.
+    """
 
 
 class BackpressureError(ZwooleError):
-    """A coroutine pushed far past what the master has taken; `await server.drain()` waits until it has."""
+    """A coroutine has pushed far more than the master has accepted; `await server.drain()` waits until it has
+    caught up.
+    """
 
 
 class QueueFull(ZwooleError):
-    """What was to be sent to another worker has no room in its queue, or no worker: try again later, or do without."""
+    """A message to another worker does not fit its queue, or there is no such worker: try again later, or drop the
+    message.
+    """
 
 
 class ConcurrencyError(ZwooleError):
-    """Two coroutines read one connection at the same time."""
+    """Two coroutines read from one connection at the same time."""
 
 
 class ConnectionClosed(ZwooleError):
-    """The connection of a handler is closed.
+    """A handler's connection is closed.
 
     Attributes:
-        code: the close code; 1005 where the peer gave none, 1006 where there was no close frame.
-        reason: the reason, "" where none was given.
-        fd: the connection's id, None where it is not known.
+        code: the close code; 1005 if the close frame had none, 1006 if there was no close frame.
+        reason: the reason; "" if there is none.
+        fd: the connection's id; None if unknown.
     """
 
     def __init__(self, code: int, reason: str, fd: int | None = None) -> None:
@@ -56,8 +64,8 @@ class ConnectionClosed(ZwooleError):
 
 
 class ConnectionClosedOK(ConnectionClosed):
-    """Closed with 1000 or 1001, or with no code."""
+    """Closed with code 1000 or 1001, or without a code."""
 
 
 class ConnectionClosedError(ConnectionClosed):
-    """Closed with another code, or without a close frame."""
+    """Closed with any other code, or without a close frame."""

@@ -1,7 +1,8 @@
-"""The numbers that users see as fd, and how each reactor makes its own without asking the others.
+"""How fds, the connection ids that users see, are numbered without coordination between reactors.
 
-Reactor r of n gives out r+1, n+r+1, 2n+r+1, ... A replaced master goes on at the next block of BLOCK ids, so
-no id is given twice while the server lives. 2^53 is the limit, for clients of JSON and JavaScript.
+Reactor r of n uses r+1, n+r+1, 2n+r+1, ... A replaced master continues at the next block of BLOCK sequence numbers, so
+no fd is used twice while the server lives. Fds stay below 2^53, the largest integer that is exact in JSON and
+JavaScript.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ MAX_FD = 1 << 53
 
 
 def fd_of(sequence: int, reactor: int, reactor_num: int) -> int:
-    """Return the fd of the `sequence`-th connection, from 0, of that reactor."""
+    """Return the fd of a reactor's connection number `sequence`, counted from 0."""
     return sequence * reactor_num + reactor + 1
 
 
 def reactor_of(fd: int, reactor_num: int) -> int:
-    """Return the index of the reactor that gave this fd out."""
+    """Return the index of the reactor that an fd belongs to."""
     return (fd - 1) % reactor_num
 
 
 def next_block(sequence: int) -> int:
-    """Return the first sequence number of the block behind the one that `sequence` lies in."""
+    """Return the first sequence number of the block after the one that contains `sequence`."""
     return (sequence // BLOCK + 1) * BLOCK

@@ -1,14 +1,14 @@
 """The request that opened a connection, as callbacks see it, and its packed record.
 
-The master keeps one record per connection for as long as it lives and hands it to whichever worker asks, so the
-record must be small at rest and may be a little slow to read:
+The master keeps one record per connection for the connection's lifetime and gives it to each worker that asks. So the
+record must be small; reading it may be a little slower:
 
-- it is one flat run of msgpack scalars (target, address, port, subprotocol, then name, value, name, value ...);
-  with no containers in it, decoding refuses any, and no record can make the decoder nest or preallocate;
-- header names that browsers send are stored as one byte, their place in ``_NAMES``;
-- text is latin-1 on the wire (RFC 9110 section 5.5) and ``str`` here, so a worker decodes nothing twice.
+- It is a flat sequence of msgpack scalars (target, address, port, subprotocol, then name, value, name, value ...). The
+  decoder refuses containers, so no record can make it recurse or preallocate memory.
+- The header names that browsers send are stored as one byte, their index in ``_NAMES``.
+- Text is latin-1 on the wire (RFC 9110 section 5.5) and ``str`` here, so a worker decodes nothing twice.
 
-Everything derived (headers, cookies, query) is computed when first asked for.
+Derived values (headers, cookies, query) are computed on first access.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgpack
 
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 section 5.6.2
 
-# Append only: the position of a name is what records contain.
+# Only append to it: records contain indexes into it.
 _NAMES = (
     "Host",
     "Connection",
@@ -52,15 +52,15 @@ _NAMES = (
     "X-Request-ID",
 )
 _NAME_CODES = {name: code for code, name in enumerate(_NAMES)}
-MAX_STATE_BYTES = 65536  # packed, of what callbacks keep with a connection
+MAX_STATE_BYTES = 65536  # of the packed `state` of a connection
 _FIXED_FIELDS = 4  # target, remote_addr, remote_port, subprotocol
 
 
 class Headers(Mapping[str, str]):
-    """The header fields of a request: a read-only mapping that ignores the case of names.
+    """The header fields of a request: a read-only mapping with case-insensitive names.
 
-    ``headers["name"]`` joins repeated fields with ``", "`` (``Cookie`` with ``"; "``), ``get_all`` tells them
-    apart. Iteration gives each name once, as the client first spelled it.
+    ``headers["name"]`` joins repeated fields with ``", "`` (``Cookie`` with ``"; "``); ``get_all`` returns them
+    separately. Iteration yields each name once, spelled as the client spelled it first.
     """
 
     __slots__ = ("_fields",)
@@ -72,8 +72,8 @@ class Headers(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         key = name.lower()
-        # RFC 9110 section 5.3 joins repeated fields with a comma; a comma may be part of a cookie's value, so
-        # RFC 9113 section 8.2.3 joins those the way RFC 6265 section 4.2.1 separates them.
+        # RFC 9110 section 5.3 joins repeated fields with a comma. A cookie's value may contain commas, so RFC 9113
+        # section 8.2.3 joins cookies with the separator of RFC 6265 section 4.2.1.
         return ("; " if key == "cookie" else ", ").join(self._fields[key][1])
 
     def __contains__(self, name: object) -> bool:
@@ -90,13 +90,13 @@ class Headers(Mapping[str, str]):
             return NotImplemented
         return {name.lower(): self[name] for name in self} == {str(name).lower(): other[name] for name in other}
 
-    __hash__ = None  # type: ignore[assignment]  # equal to plain dicts, hence as unhashable as they are
+    __hash__ = None  # type: ignore[assignment]  # equal to plain dicts, and therefore unhashable like them
 
     def __repr__(self) -> str:
         return f"Headers({dict(self)!r})"
 
     def get_all(self, name: str) -> list[str]:
-        """Return the values of every field called `name`, in order; an empty list if there is none."""
+        """Return the values of all fields with that name, in order; an empty list if there are none."""
         _, values = self._fields.get(name.lower(), (name, []))
         return list(values)
 
@@ -105,12 +105,12 @@ class Request:
     """The HTTP request that opened connection `fd`.
 
     Args:
-        fd: id of the connection, as callbacks know it.
-        target: request target as the client sent it, in origin or absolute form (RFC 9112 section 3.2).
+        fd: the connection's id, as callbacks see it.
+        target: the request target as the client sent it, in origin or absolute form (RFC 9112 section 3.2).
         headers: name and value of each field, in order.
-        remote_addr: address of the peer.
-        remote_port: port of the peer.
-        subprotocol: the subprotocol agreed on, if any.
+        remote_addr: the address of the peer.
+        remote_port: the port of the peer.
+        subprotocol: the agreed subprotocol, if any.
     """
 
     __slots__ = (
@@ -129,24 +129,24 @@ class Request:
     )
 
     fd: int
-    """The connection's id, as `push` and the other commands take it; it is never given out twice."""
+    """The connection's id, as `push` and the other commands take it. It is never used for another connection."""
     path: str
     """The path that the client asked for, percent-decoded as UTF-8; bytes that are not UTF-8 become U+FFFD."""
     raw_path: str
     """The path as the client sent it."""
     query_string: str
-    """What follows the first ``?``, as the client sent it; "" if there is none. `query` has it decoded."""
+    """The part after the first ``?``, as the client sent it; "" if there is none. `query` is the decoded form."""
     remote_addr: str
-    """The IP address of the peer; behind a proxy that is the proxy's."""
+    """The IP address of the peer. Behind a proxy it is the proxy's address."""
     remote_port: int
     """The TCP port of the peer."""
     subprotocol: str | None
-    """The subprotocol that was agreed on; None if there is none."""
+    """The agreed subprotocol; None if there is none."""
 
     state: Any
-    """What the app keeps with the connection, None if nothing. A `handshake` callback may assign it: `open`, or the
-    handler, is given it. `Server.set_state` changes it later, and `adopt` is given it. It can be what msgpack can pack:
-    None, numbers, strings, bytes, lists and dicts; at most 64 KiB packed."""
+    """The app's own value for the connection; None if unset. A `handshake` callback may assign it; `open`, or the
+    handler, receives it. `Server.set_state` changes it later, and `adopt` receives that value. It must consist of types
+    that msgpack can pack (None, numbers, strings, bytes, lists, dicts) and have at most 64 KiB packed."""
 
     def __init__(
         self,
@@ -189,21 +189,21 @@ class Request:
 
     @property
     def query(self) -> dict[str, str]:
-        """The decoded query parameters, blank ones included; of a repeated one the last counts."""
+        """The decoded query parameters, including empty ones. If a name is repeated, its last value counts."""
         if self._query is None:
             self._query = dict(parse_qsl(self.query_string, keep_blank_values=True))
         return self._query
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies, values as sent but for enclosing double quotes; what is no cookie is skipped."""
+        """The cookies with their values as sent, without enclosing double quotes; malformed ones are skipped."""
         if self._cookies is None:
             self._cookies = parse_cookies(self.headers.get("Cookie", ""))
         return self._cookies
 
     @property
     def subprotocols(self) -> tuple[str, ...]:
-        """The subprotocols that the client offered, the one it likes best first."""
+        """The subprotocols that the client offered, in its order of preference."""
         return tuple(list_elements(self.headers.get("Sec-WebSocket-Protocol", "")))
 
 
@@ -211,7 +211,7 @@ _ATTRIBUTES = frozenset(Request.__slots__)
 
 
 class _Draft(Request):
-    """A request while it is filled in: four times as fast without the check of every attribute."""
+    """A request that is being built. Creating one is four times as fast as it skips the check of every attribute."""
 
     __slots__ = ()
     __setattr__ = object.__setattr__  # type: ignore[assignment]
@@ -227,7 +227,7 @@ def pack_request(
     remote_port: int,
     subprotocol: str | None,
 ) -> bytes:
-    """Return the record from which `unpack_request` makes the request again."""
+    """Return the record that `unpack_request` turns back into the request."""
     packer = msgpack.Packer(autoreset=False)
     for field in (target.decode("latin-1"), remote_addr, remote_port, subprotocol):
         packer.pack(field)
@@ -249,7 +249,7 @@ def unpack_request(fd: int, record: bytes) -> Request:
     if not (isinstance(target, str) and isinstance(remote_addr, str)):
         raise ValueError("malformed request record: the target and the address must be text")
     if type(remote_port) is not int or not 0 <= remote_port <= 0xFFFF:
-        raise ValueError(f"malformed request record: {remote_port!r} is no port")
+        raise ValueError(f"malformed request record: {remote_port!r} is not a port")
     if not (subprotocol is None or isinstance(subprotocol, str)):
         raise ValueError("malformed request record: the subprotocol must be text")
     if len(fields) % 2:
@@ -262,7 +262,7 @@ def unpack_request(fd: int, record: bytes) -> Request:
 
 def _unpack_scalars(record: bytes) -> list[object]:
     """Return the msgpack scalars in `record`, at least `_FIXED_FIELDS` of them; ValueError if it is anything else."""
-    # A scalar cannot be longer than the buffer it lies in, so memory is bounded by the length of the record.
+    # A scalar is never longer than the buffer that contains it, so the record's length bounds the memory.
     unpacker = msgpack.Unpacker(
         max_buffer_size=len(record) or 1, max_array_len=0, max_map_len=0, max_ext_len=0, strict_map_key=True
     )
@@ -271,14 +271,14 @@ def _unpack_scalars(record: bytes) -> list[object]:
         scalars = list(unpacker)
     except ValueError as error:
         raise ValueError(f"malformed request record: {error}") from None
-    # Iteration stops without a word at an incomplete last item.
+    # Iteration stops silently at an incomplete last item.
     if unpacker.tell() != len(record) or len(scalars) < _FIXED_FIELDS:
         raise ValueError("malformed request record: it ends early")
     return scalars
 
 
 def _unpack_header(name: object, value: object) -> tuple[str, str]:
-    """Return a header from its packed name, a text or a place in `_NAMES`, and its value."""
+    """Return a header from its value and its packed name, a text or an index into `_NAMES`."""
     if type(name) is int and 0 <= name < len(_NAMES):
         name = _NAMES[name]
     if not (isinstance(name, str) and isinstance(value, str)):
@@ -292,8 +292,8 @@ def _unpack_header(name: object, value: object) -> tuple[str, str]:
 def split_target(target: str) -> tuple[str, str]:
     """Return path and query of a request target, both as sent.
 
-    Of a target in absolute form (``ws://host/path?query``) scheme and authority are left out; a path that is empty
-    then is ``/`` (RFC 9110 section 4.2.3).
+    Scheme and authority of a target in absolute form (``ws://host/path?query``) are dropped; an empty path then becomes
+    ``/`` (RFC 9110 section 4.2.3).
     """
     if not target.startswith("/") and "://" in target:
         _, _, rest = target.partition("://")
@@ -307,7 +307,7 @@ def split_target(target: str) -> tuple[str, str]:
 
 
 def list_elements(value: str) -> list[str]:
-    """Return the elements of a comma-separated header value without the white space around them."""
+    """Return the elements of a comma-separated header value without surrounding white space."""
     # RFC 9110 section 5.6.1.2: "A recipient MUST parse and ignore a reasonable number of empty list elements"
     return [element for part in value.split(",") if (element := part.strip(" \t"))]
 
@@ -315,7 +315,7 @@ def list_elements(value: str) -> list[str]:
 def parse_cookies(value: str) -> dict[str, str]:
     """Return the cookies of a Cookie header; pairs without ``=`` or without a name are skipped.
 
-    Never fails: cookies come from every site and script of a domain, and one odd cookie must not cost the others.
+    Never fails: cookies come from every site and script of a domain, and a malformed one must not cost the others.
     """
     cookies: dict[str, str] = {}
     for pair in value.split(";"):
@@ -323,6 +323,6 @@ def parse_cookies(value: str) -> dict[str, str]:
         if len(text) >= 2 and text[0] == text[-1] == '"':
             text = text[1:-1]
         if name and equals:
-            # RFC 6265 section 5.4: cookies with longer paths come first, so the first is the most specific.
+            # RFC 6265 section 5.4: cookies with longer paths come first, so the first one is the most specific.
             cookies.setdefault(name, text)
     return cookies

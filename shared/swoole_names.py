@@ -1,4 +1,6 @@
-"""Names of Swoole that zwoole does not have, with what is true instead: for the errors of those who port an app."""
+"""Names of Swoole that zwoole does not have, and what to use instead: for the errors that people see who port an
+app.
+"""
 
 from __future__ import annotations
 
@@ -83,22 +85,22 @@ METHODS = {
 
 
 def snake(name: str) -> str:
-    """Return a name in our spelling: workerStart is worker_start."""
+    """Return a name in zwoole's spelling: workerStart becomes worker_start."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def camel(name: str) -> str:
-    """Return a name in Swoole's spelling: worker_start is workerStart."""
+    """Return a name in Swoole's spelling: worker_start becomes workerStart."""
     return re.sub(r"_([a-z])", lambda found: found.group(1).upper(), name)
 
 
 def explain(name: str, swooles: dict[str, str], ours: Iterable[str]) -> str:
-    """Return what to add to the error about an unknown name, "" if there is nothing to say.
+    """Return what to append to the error about an unknown name; "" if there is nothing to say.
 
     Args:
-        name: the name, in our spelling or Swoole's.
+        name: the name, in zwoole's or in Swoole's spelling.
         swooles: one of the tables above.
-        ours: the names that there are.
+        ours: the names that zwoole has.
     """
     if snake(name) in ours:
         return f": it is named {snake(name)!r}"

@@ -1,9 +1,11 @@
-"""Stands in for Cython's module where that is not installed: the sources that import it run as they are then."""
+"""A replacement for Cython's `cython` module if that is not installed. The sources that import it then run
+uncompiled.
+"""
 
 from __future__ import annotations
 
 
 class cython:
-    """The part of it that is asked for outside compiled bodies."""
+    """The only part of the module that is used outside compiled bodies."""
 
     compiled = False

@@ -1,14 +1,14 @@
-"""The connection table: which connections there are and how much waits to be sent to each.
+"""The connection table: which connections exist, and how many bytes are queued for each.
 
-Memory without a name that one master maps for writing and every worker for reading, so that `exists`,
-`is_established` and `buffered_amount` cost no message. The supervisor makes it, one for each reactor, and all processes
-inherit its descriptor; so it outlives its master, and nothing can remove it.
+It is unnamed memory that one master maps for writing and every worker maps for reading, so that `exists`,
+`is_established` and `buffered_amount` cost no message. The supervisor creates one for each reactor, and all processes
+inherit its descriptor. So it outlives its master, and nothing can remove it.
 
-After a head of 64 bytes each slot has two aligned words of 8 bytes, fd * 4 + state and queued bytes; a slot is found by
-the connection's sequence number modulo the capacity, and the fd in it says whose it is. Behind them each worker's place
-has a word: 0 where there is no such place, else 1 + the bytes of messages from other workers that wait for it. One
-aligned word is written in one go, so a reader never sees half. There are at least two slots for each connection that
-there may be, so a table takes 32 to 64 bytes for each, and all of them from the start.
+Layout: a head of 64 bytes; then two aligned words of 8 bytes per slot, fd * 4 + state and the queued bytes; then one
+word per worker id: 0 if there is no such worker, else 1 + the bytes of messages from other workers queued for it. A
+connection's slot is its sequence number modulo the capacity; the fd in the slot says which connection it belongs to. An
+aligned word is written at once, so a reader never sees half of one. There are at least two slots per allowed
+connection, so a table takes 32 to 64 bytes for each, all reserved when it is created.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from zwoole.shared.ids import next_block
 from zwoole.shared.memory.mapping import PIECE, mapped, reserve
 
 FREE = 0
-HANDSHAKE = 1  # accepted, not yet a WebSocket
+HANDSHAKE = 1  # accepted, not a WebSocket yet
 ESTABLISHED = 2
 CLOSING = 3  # a close frame was sent
 
 _MAGIC = 0x7A776F6F6C650001
 _HEAD_WORDS = 8
-_WORKER_WORDS = 2048  # more workers than worker_num may be, for those that `zwoole workers +1` adds
+_WORKER_WORDS = 2048  # more than the largest worker_num, for workers that `zwoole workers +1` adds
 _AT_CAPACITY = 1
-_AT_SEQUENCE = 2  # sequence number of the newest connection + 1; outlives the master
+_AT_SEQUENCE = 2  # sequence number of the newest connection + 1; survives the master
 _AT_REACTOR_NUM = 3
 _AT_LIMIT = 4
 
 
 class ConnectionTable:
-    """One reactor's table; `create` for its master, `open` for readers."""
+    """One reactor's table. `create` makes it writable for its master; the constructor opens it for readers."""
 
     __slots__ = ("_mask", "_reactor_num", "_words", "capacity", "limit")
 
     def __init__(self, descriptor: int) -> None:
-        """Map a table that is there, for reading.
+        """Map an existing table.
 
         Raises:
             OSError: it cannot be mapped.
-            ValueError: it is no connection table, or not a whole one.
+            ValueError: the memory is not a connection table, or is incomplete.
         """
         head = os.pread(descriptor, 8 * _HEAD_WORDS, 0)
         if int.from_bytes(head[:8], "little") != _MAGIC:
@@ -55,15 +55,15 @@ class ConnectionTable:
 
     @staticmethod
     def create(descriptor: int, capacity: int, reactor_num: int) -> ConnectionTable:
-        """Make an empty table, or empty the one that a predecessor left, whose numbering goes on.
+        """Create an empty table, or clear the one that a previous master left and continue its numbering.
 
         Args:
-            descriptor: the memory: new, or a predecessor's.
-            capacity: how many connections it must have room for.
-            reactor_num: how many reactors number their connections in turn.
+            descriptor: the memory, new or left by a previous master.
+            capacity: number of connections it must have room for.
+            reactor_num: number of reactors that share the fds.
 
         Raises:
-            OSError: there is not so much memory.
+            OSError: there is not enough memory.
         """
         slots = 1 << max(capacity * 2 - 1, 1).bit_length()
         sequence = read_sequence(descriptor)
@@ -77,7 +77,9 @@ class ConnectionTable:
         return ConnectionTable(descriptor)
 
     def next_sequence(self) -> int:
-        """Take the next number whose slot is free; the table has more slots than connections may exist."""
+        """Return the next sequence number whose slot is free. There always is one: the table has more slots than
+        connections.
+        """
         words = self._words
         sequence = words[2]
         while words[8 + 2 * (sequence & self._mask)]:
@@ -86,11 +88,11 @@ class ConnectionTable:
         return sequence
 
     def slot(self, fd: int) -> int:
-        """Return the index of the slot where `fd` would be."""
+        """Return the index of the slot that `fd` belongs to."""
         return ((fd - 1) // self._reactor_num) & self._mask
 
     def set_state(self, fd: int, state: int) -> None:
-        """Write the state of a connection; FREE gives its slot back."""
+        """Set the state of a connection; FREE releases its slot."""
         at = 8 + 2 * self.slot(fd)
         words = self._words
         if state == 0:
@@ -100,39 +102,41 @@ class ConnectionTable:
             words[at] = fd << 2 | state
 
     def set_queued(self, fd: int, size: int) -> None:
-        """Write how many bytes wait to be sent to a connection."""
+        """Set the number of bytes queued for a connection."""
         self._words[8 + 2 * self.slot(fd) + 1] = size
 
     def state(self, fd: int) -> int:
-        """Return the state of a connection, FREE where it is gone or never was."""
+        """Return the state of a connection; FREE if it is gone or never existed."""
         if fd < 1:
             return 0
         word = self._words[8 + 2 * self.slot(fd)]
         return word & 3 if word >> 2 == fd else 0
 
     def queued(self, fd: int) -> int:
-        """Return how many bytes wait to be sent to a connection, 0 where it is gone."""
+        """Return the number of bytes queued for a connection; 0 if it is gone."""
         return self._words[8 + 2 * self.slot(fd) + 1] if self.state(fd) else 0
 
     def set_waiting(self, worker: int, size: int) -> None:
-        """Write how many bytes of messages from other workers wait for a worker; -1: there is no such place."""
+        """Set the bytes of messages from other workers that are queued for a worker; -1: there is no such worker."""
         if worker < _WORKER_WORDS:
             self._words[8 + 2 * self.capacity + worker] = 1 + size
 
     def waiting(self, worker: int) -> int:
-        """Return how many bytes of messages from other workers wait for a worker, -1 where there is no such place."""
+        """Return the bytes of messages from other workers that are queued for a worker; -1 if there is no such
+        worker.
+        """
         if not 0 <= worker < _WORKER_WORDS:
             return -1
         return int(self._words[8 + 2 * self.capacity + worker]) - 1
 
 
 def size_of(slots: int) -> int:
-    """Return how many bytes a table with so many slots has."""
+    """Return the size in bytes of a table with that many slots."""
     return 8 * (_HEAD_WORDS + 2 * slots + _WORKER_WORDS)
 
 
 def read_sequence(descriptor: int) -> int:
-    """Return where numbering begins for a new master: 0, or behind every number its predecessor gave out."""
+    """Return the first sequence number for a new master: 0, or one after all numbers that previous masters used."""
     head = os.pread(descriptor, 8 * _HEAD_WORDS, 0)
     if not head:
         return 0

@@ -1,8 +1,8 @@
-"""Memory that processes share, made so that using it cannot fail later.
+"""Memory that processes share, allocated so that using it cannot fail later.
 
-A page of a mapped file gets its block when it is first touched. If the disk is full by then, the kernel ends the
-process with SIGBUS, which no code can handle. So all blocks are reserved when the memory is made, where a lack of room
-is an ordinary OSError, and a file is mapped only as far as it reaches.
+The blocks of a mapped file are normally allocated when a page is first touched. If the disk is full by then, the kernel
+kills the process with SIGBUS, which no code can handle. So all blocks are reserved when the memory is created, where a
+full disk is an ordinary OSError, and a file is never mapped beyond its end.
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ import os
 import tempfile
 from pathlib import Path
 
-PIECE = 1 << 20  # bytes that are written at a time
-NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # glibc writes zeros by itself, other C libraries do not
+PIECE = 1 << 20  # bytes per write
+NOT_SUPPORTED = (
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EINVAL,
+)  # glibc then writes zeros, other libraries do not
 
 
 def anonymous(name: str, folder: Path) -> int:
-    """Return the descriptor of a new, empty memory file without a name, which lives as long as somebody has it open.
+    """Return the descriptor of a new, empty, unnamed memory file, which exists as long as a process has it open.
 
     Args:
-        name: what `/proc/PID/maps` shows.
-        folder: where to make a file, and remove its name at once, if the kernel allows no memory files.
+        name: shown in `/proc/PID/maps`.
+        folder: if the kernel does not allow memory files, a file is created here and its name is removed at once.
 
     Raises:
-        OSError: neither can be made.
+        OSError: neither can be created.
     """
     try:
         descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -38,15 +42,15 @@ def anonymous(name: str, folder: Path) -> int:
 
 
 def reserve(descriptor: int, start: int, size: int) -> None:
-    """Reserve the blocks of a part of a file that nobody has written yet; the file grows to its end.
+    """Reserve the blocks of a part of a file that has not been written yet. The file grows to the end of that part.
 
     Args:
         descriptor: the file, open for writing.
-        start: the first byte.
-        size: how many bytes, more than 0.
+        start: index of the first byte.
+        size: number of bytes, more than 0.
 
     Raises:
-        OSError: the disk is full (ENOSPC), or a quota (EDQUOT) or a limit (EFBIG) does not allow it.
+        OSError: the disk is full (ENOSPC), or a quota (EDQUOT) or a limit (EFBIG) is reached.
     """
     try:
         os.posix_fallocate(descriptor, start, size)
@@ -59,11 +63,11 @@ def reserve(descriptor: int, start: int, size: int) -> None:
 
 
 def mapped(descriptor: int, size: int) -> mmap.mmap:
-    """Map the first bytes of a file whose blocks are reserved.
+    """Map the first `size` bytes of a file whose blocks are reserved.
 
     Raises:
         OSError: it cannot be mapped.
-        ValueError: the file is shorter than `size`, so that its end could not be touched.
+        ValueError: the file is shorter than `size`.
     """
     if os.fstat(descriptor).st_size < size:
         raise ValueError(f"a shared file of {os.fstat(descriptor).st_size} bytes, not {size}")

@@ -1,8 +1,8 @@
-"""The progress map: how far a worker incarnation has come with each event it was sent.
+"""The progress map: how far a worker incarnation has come with each event that it was sent.
 
-A plain file in the run directory, one byte per event, found by sequence number modulo the ring. The master makes
-it and clears the byte before it sends the event; the worker writes it before a callback's first and after its
-last instruction. Whatever kills the worker, the file says what it had begun.
+It is a plain file in the run directory with one byte per event; an event's byte is its sequence number modulo the
+file's size. The master creates the file and clears the byte before it sends the event. The worker writes the byte
+before a callback starts and after it returns. However the worker dies, the file shows which events it had started.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ WAITING = 0
 STARTED = 1
 FINISHED = 2
 
-RING = 16384  # events; more than any window, so that closes and commands fit behind it
+RING = 16384  # events; more than any window, so that closes and commands fit in as well
 
 
 class ProgressMap:
-    """One (worker incarnation, master incarnation) pair's map."""
+    """The map of one pair of worker incarnation and master incarnation."""
 
     __slots__ = ("_mapping", "_marks", "_mask", "path")
 
@@ -31,11 +31,11 @@ class ProgressMap:
         Args:
             path: the file.
             ring: number of events it has room for, a power of two.
-            create: whether to make the file; else it must be there.
+            create: whether to create the file; otherwise it must exist.
 
         Raises:
-            OSError: it cannot be made or is not there.
-            ValueError: the file that is there is shorter.
+            OSError: the file cannot be created, or does not exist.
+            ValueError: the existing file is shorter.
         """
         self.path = path
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
@@ -54,14 +54,14 @@ class ProgressMap:
         self._mask = ring - 1
 
     def mark(self, sequence: int, progress: int) -> None:
-        """Write how far the event has come: WAITING, STARTED or FINISHED."""
+        """Set how far an event has come: WAITING, STARTED or FINISHED."""
         self._marks[sequence & self._mask] = progress  # type: ignore[index]
 
     def read(self, sequence: int) -> int:
-        """Return how far the event has come."""
+        """Return how far an event has come."""
         return self._marks[sequence & self._mask]  # type: ignore[index]
 
     def close(self) -> None:
-        """Unmap the file, whose descriptor the mapping keeps; nothing may be marked or read afterwards."""
+        """Unmap the file. `mark` and `read` must not be called afterwards."""
         self._marks = None
         self._mapping.close()

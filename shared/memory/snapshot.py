@@ -1,9 +1,9 @@
-"""The snapshot: what one process counts, in a file of the run directory that every process of the server may read.
+"""The snapshot: the counters of one process, in a file of the run directory that every process of the server can read.
 
-The file has a head, the length and the checksum of what follows, and the packed counters. It is written in one call; a
-reader that meets a write half done sees by the checksum that it must look again. Nobody waits for anybody, and a
-process that is stuck, stopped or killed can be read all the same. Nothing is mapped, so a full disk is an error of that
-call: the process goes on, and the next write tries again. So it is if somebody has removed the file.
+The file has a head (length and checksum of the rest) and the packed counters. One call writes it; a reader that sees an
+incomplete write notices by the checksum and reads again. Nobody waits for anybody, and the counters of a process that
+hangs, is stopped or was killed can still be read. Nothing is mapped, so a full disk is an ordinary error: the process
+goes on, and the next write tries again. The same holds if the file was removed.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from zwoole.shared.memory.mapping import reserve
 
 HEAD = struct.Struct("<II")  # length, checksum
 BLOCK = 4096
-MAX_BYTES = 64 * 1024  # of one process's counters; the file has only as many blocks as it needs
+MAX_BYTES = 64 * 1024  # per process; the file has only as many blocks as it needs
 TRIES = 50
-PAUSE_S = 0.0001  # a write takes a few microseconds, unless its process is suspended within
+PAUSE_S = 0.0001  # a write takes a few microseconds, unless its process is suspended meanwhile
 
 
 class Snapshot:
-    """One process's file, as its only writer sees it."""
+    """The writer of a process's file; there is only one."""
 
     def __init__(self, path: Path, capacity: int = MAX_BYTES) -> None:
-        """Prepare to write to `path` at most `capacity` bytes; the first write makes the file."""
+        """Prepare to write up to `capacity` bytes to `path`; the first write creates the file."""
         self._path = path
         self._capacity = capacity
         self._file = -1
         self._reserved = 0
 
     def write(self, fields: dict[str, Any]) -> None:
-        """Put `fields` in the place of what was there. If the disk does not take them, what was there stays.
+        """Replace the counters in the file. If the disk does not accept them, the old ones stay.
 
-        From one thread only.
+        Must always be called from the same thread.
 
         Raises:
-            ValueError: they take more than the capacity; what was there stays.
+            ValueError: the packed fields are larger than the capacity; the old ones stay.
         """
         blob: bytes = msgpack.packb(fields)
         if len(blob) > self._capacity:
@@ -56,10 +56,10 @@ class Snapshot:
                 self._reserved = wanted
             os.pwrite(self._file, HEAD.pack(len(blob), zlib.crc32(blob)) + blob, 0)
         except OSError:
-            pass  # the supervisor says what is wrong with the run directory, once for all processes
+            pass  # the supervisor reports what is wrong with the run directory, once for all processes
 
     def _open(self) -> None:
-        """Make the file if it was not made yet, or was removed."""
+        """Open the file if it is not open yet, or create it anew if it was removed."""
         if self._file >= 0:
             if os.fstat(self._file).st_nlink:
                 return
@@ -70,7 +70,7 @@ class Snapshot:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """Return what a process wrote last; None if it has written nothing, is gone, or was ended while it wrote."""
+    """Return what a process wrote last; None if it wrote nothing, is gone, or was killed during a write."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

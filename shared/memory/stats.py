@@ -1,7 +1,7 @@
-"""What the whole server counts: the snapshots of its processes, put together without asking any of them.
+"""The statistics of the whole server: the snapshots of its processes combined, without asking any of them.
 
-Counters only ever grow, also where the process that counted has ended: the supervisor keeps what those had counted.
-Gauges say how much there is now.
+Counters only ever grow, even if the process that counted has ended: the supervisor keeps the counters of ended
+processes. Gauges are current values.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from zwoole.shared.process.run_files import snapshot_path
 SUPERVISOR = "supervisor"
 MASTER = "master"
 WORKER = "worker"
-LARGEST = ("lag_s", "longest_lag_s")  # gauges of which the largest is the server's
+LARGEST = ("lag_s", "longest_lag_s")  # gauges whose total is the maximum, not the sum
 TRIES = 10
 
-# Upper bounds of the histogram of callback times, in seconds; one more bucket takes what is longer.
+# Upper bounds of the histogram of callback times, in seconds. One more bucket counts longer times.
 TIME_BOUNDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 
-Counters = dict[str, Any]  # of numbers, lists of numbers, and such dicts
+Counters = dict[str, Any]  # values are numbers, lists of numbers, or dicts of those
 
-# What masters and workers count and measure. A total has each of them, also before the first process has written any.
+# The counters and gauges of masters and workers. A total contains each of them, even before a process has written any.
 EMPTY: dict[str, tuple[Counters, Counters]] = {  # by role: counters, gauges
     MASTER: (
         {
@@ -56,12 +56,12 @@ EMPTY: dict[str, tuple[Counters, Counters]] = {  # by role: counters, gauges
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All snapshots of one moment; times are monotonic seconds, which the processes of a machine have in common.
+    """All snapshots at one moment. Times are monotonic seconds, which all processes of a machine share.
 
     Attributes:
-        supervisor: the supervisor's: `pid`, `started`, `restarts`, `workers`, `failed_boots` by worker, `processes`,
-            and `past`, the counters of processes that have ended, by role and index.
-        processes: those of the masters and workers that run: `role`, `index`, `pid`, `incarnation`, `started`,
+        supervisor: the supervisor's snapshot: `pid`, `started`, `restarts`, `workers`, `failed_boots` by worker,
+            `processes`, and `past`, the counters of ended processes by role and index.
+        processes: the snapshots of running masters and workers: `role`, `index`, `pid`, `incarnation`, `started`,
             `written`, `counters`, `gauges`.
     """
 
@@ -70,7 +70,7 @@ class Reading:
 
 
 def read_all(run_dir: Path) -> Reading:
-    """Read every snapshot of a server; nothing is counted twice or left out where a process ends meanwhile."""
+    """Read every snapshot of a server. A process that ends meanwhile is counted exactly once."""
     supervisor = _read_supervisor(run_dir)
     for _ in range(TRIES):
         found = [snapshot.read(snapshot_path(run_dir, *process)) for process in supervisor["processes"]]
@@ -92,7 +92,7 @@ def _read_supervisor(run_dir: Path) -> dict[str, Any]:
 
 
 def gather(run_dir: Path) -> dict[str, Any]:
-    """Return what `Server.stats` returns."""
+    """Return the result of `Server.stats`."""
     reading = read_all(run_dir)
     now = time.monotonic()
     return {
@@ -104,7 +104,7 @@ def gather(run_dir: Path) -> dict[str, Any]:
 
 
 def counters_by_index(reading: Reading, role: str) -> dict[int, Counters]:
-    """Return the counters of each reactor or worker number, those of its processes that have ended included."""
+    """Return the counters of a role by reactor number or worker id, including those of processes that have ended."""
     sums = {int(index): add({}, counters) for index, counters in reading.supervisor["past"][role].items()}
     for fields in reading.processes:
         if fields["role"] == role:
@@ -113,7 +113,7 @@ def counters_by_index(reading: Reading, role: str) -> dict[int, Counters]:
 
 
 def add(sums: Counters, counters: Counters) -> Counters:
-    """Add counters to others of the same kind, and return those."""
+    """Add `counters` to `sums`, in place, and return `sums`."""
     for name, value in counters.items():
         if isinstance(value, dict):
             add(sums.setdefault(name, {}), value)
@@ -146,7 +146,7 @@ def _total(reading: Reading) -> dict[str, Any]:
 
 
 def _flat(fields: dict[str, Any], now: float) -> dict[str, Any]:
-    """Return one process's snapshot without its inner parts."""
+    """Return one process's snapshot as a flat dict."""
     named = {name: fields[name] for name in ("index", "pid", "incarnation")}
     ages = {"uptime_s": round(now - fields["started"], 1), "written_s_ago": round(now - fields["written"], 1)}
     return {**named, **ages, **fields["gauges"], **fields["counters"]}

@@ -1,4 +1,4 @@
-"""Close codes of RFC 6455 section 7.4 and the IANA registry, and which of them may stand on the wire."""
+"""Close codes of RFC 6455 section 7.4 and the IANA registry, and which of them may be sent."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ MAX_REASON_BYTES = 123  # a control frame carries 125 bytes, two of them the cod
 
 
 def is_sendable(code: int) -> bool:
-    """Tell whether a close frame may carry `code`: registered, or 3000-4999 (RFC 6455 section 7.4.2)."""
+    """Return whether a close frame may carry `code`: registered codes, and 3000-4999 (RFC 6455 section 7.4.2)."""
     return code in _REGISTERED or 3000 <= code <= 4999

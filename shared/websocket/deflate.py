@@ -1,14 +1,15 @@
-"""permessage-deflate (RFC 7692), server side, without a socket: what is agreed on, and both directions of it.
+"""permessage-deflate (RFC 7692), server side, without a socket: negotiation, inflating and deflating.
 
-Operations: answer a client's offers; inflate a message as it arrives, no further than its limit and in slices; deflate
-a message, at once or in slices.
+Operations: answer a client's offers; inflate a message as it arrives, in slices and up to a limit; deflate a message,
+at once or in slices.
 
-Goals: a bomb costs its sender the connection and us nothing beyond the limit; without context takeover nothing is kept
-between messages; a broadcast is deflated once for all who agreed on the same window.
+Goals: a compression bomb costs its sender the connection and costs us no memory beyond the limit; without context
+takeover nothing is kept between messages; a broadcast is deflated once for all connections with the same window.
 
-Plan: zlib does the work. A message deflated *in isolation* refers to nothing before it, so every receiver of the same
-window takes it. One that agreed on context takeover does too, if its own compressor forgets what it had before: later
-messages then refer to nothing before the isolated one, of which the compressor knows nothing.
+Plan: zlib does the work. A message deflated *in isolation* refers to nothing before it, so every receiver with the same
+window size can inflate it. That includes receivers that agreed on context takeover, provided that the connection's own
+compressor is reset afterwards: it does not know the isolated message, so later messages must not refer to anything
+before it.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from dataclasses import dataclass
 from zwoole.shared.request import TOKEN
 from zwoole.shared.websocket.frames import build_frame
 
-TAIL = b"\x00\x00\xff\xff"  # what a sync flush ends with: left off by senders, appended by receivers (section 7.2)
+TAIL = b"\x00\x00\xff\xff"  # the end of a sync flush: senders leave it off, receivers append it (section 7.2)
 RSV1 = 0x40
 MEMORY_LEVEL = 8
-SLICE = 16384  # bytes that are deflated at a time
+SLICE = 16384  # bytes deflated at a time
 
 _PARAMETER = rf'[ \t]*({TOKEN})[ \t]*(?:=[ \t]*(?:({TOKEN})|"((?:[^"\\]|\\.)*)")[ \t]*)?'
 _EXTENSION = re.compile(rf"{_PARAMETER}(?:;{_PARAMETER})*")
@@ -37,16 +38,16 @@ Offer = dict[str, str | None]
 
 
 class MalformedOffer(Exception):
-    """A Sec-WebSocket-Extensions header that is none: the handshake must fail (RFC 6455 section 9.1)."""
+    """A malformed Sec-WebSocket-Extensions header: the handshake must fail (RFC 6455 section 9.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What this server would like; the settings of the same names.
+    """What this server prefers, from the settings of the same names.
 
     Attributes:
-        window_bits: of the window of what it sends, and at most of what it receives; 9 to 15.
-        context_takeover: whether windows may outlast a message.
+        window_bits: window size of sent messages and upper limit for received ones, 9 to 15.
+        context_takeover: whether windows may be kept between messages.
     """
 
     window_bits: int
@@ -58,11 +59,11 @@ class Agreement:
     """What server and client agreed on.
 
     Attributes:
-        response: the value of Sec-WebSocket-Extensions that says so.
-        server_bits: window of what the server sends.
-        client_bits: window of what the client sends.
-        server_takeover: whether the server's window outlasts a message.
-        client_takeover: whether the client's does.
+        response: the value of the response's Sec-WebSocket-Extensions header.
+        server_bits: window size of what the server sends.
+        client_bits: window size of what the client sends.
+        server_takeover: whether the server keeps its window between messages.
+        client_takeover: whether the client does.
     """
 
     response: str
@@ -76,14 +77,14 @@ class Agreement:
 
 
 def agree(headers: Iterable[str], wishes: Wishes) -> Agreement | None:
-    """Return what comes of a client's offers, the first that can be met; None where none is.
+    """Return the agreement for the first of a client's offers that can be met; None if none can.
 
     Args:
-        headers: the values of its Sec-WebSocket-Extensions headers, in order.
-        wishes: the server's own.
+        headers: the values of the client's Sec-WebSocket-Extensions headers, in order.
+        wishes: the server's preferences.
 
     Raises:
-        MalformedOffer: a header does not have the form that RFC 6455 section 9.1 gives it.
+        MalformedOffer: a header violates the grammar of RFC 6455 section 9.1.
     """
     for name, offer in parse_offers(headers):
         if name == _NAME and offer is not None and (agreement := meet(offer, wishes)) is not None:
@@ -92,7 +93,7 @@ def agree(headers: Iterable[str], wishes: Wishes) -> Agreement | None:
 
 
 def parse_offers(headers: Iterable[str]) -> list[tuple[str, Offer | None]]:
-    """Return each extension offered and its parameters; None for the parameters where one stands there twice.
+    """Return each offered extension with its parameters; None as parameters if one of them is repeated.
 
     Raises:
         MalformedOffer: see `agree`.
@@ -116,7 +117,7 @@ def parse_offers(headers: Iterable[str]) -> list[tuple[str, Offer | None]]:
 
 
 def parameters_of(parts: Iterable[re.Match[str]]) -> Offer | None:
-    """Return an extension's parameters by name; None where a name stands there twice."""
+    """Return an extension's parameters by name; None if a name is repeated."""
     offer: Offer = {}
     for part in parts:
         name, token, quoted = part.groups()
@@ -127,7 +128,7 @@ def parameters_of(parts: Iterable[re.Match[str]]) -> Offer | None:
 
 
 def meet(offer: Offer, wishes: Wishes) -> Agreement | None:
-    """Return the agreement that meets one offer of permessage-deflate; None where it must be declined (section 7.1)."""
+    """Return the agreement for one offer of permessage-deflate; None if the offer must be declined (section 7.1)."""
     for name, value in offer.items():
         if name in _FLAGS:
             if value is not None:
@@ -141,7 +142,7 @@ def meet(offer: Offer, wishes: Wishes) -> Agreement | None:
         else:
             return None
     server_bits = min(wishes.window_bits, int(offer.get("server_max_window_bits") or 15))
-    if server_bits < 9:  # zlib cannot deflate with a window of 256 bytes without a header of its own
+    if server_bits < 9:  # zlib cannot deflate raw data with a window of 256 bytes
         return None
     response = [_NAME]
     server_takeover = wishes.context_takeover and "server_no_context_takeover" not in offer
@@ -150,7 +151,7 @@ def meet(offer: Offer, wishes: Wishes) -> Agreement | None:
     if server_bits < 15:
         response.append(f"server_max_window_bits={server_bits}")
     client_bits = 15
-    if "client_max_window_bits" in offer:  # only who offers it can be asked for a smaller window (section 7.1.2.2)
+    if "client_max_window_bits" in offer:  # only then may the response have it (section 7.1.2.2)
         client_bits = min(wishes.window_bits, int(offer["client_max_window_bits"] or 15))
         if client_bits < 15:
             response.append(f"client_max_window_bits={client_bits}")
@@ -163,20 +164,21 @@ def meet(offer: Offer, wishes: Wishes) -> Agreement | None:
 class Inflater:
     """Inflates one connection's messages.
 
-    A block may say that it is the last one (BFINAL; RFC 7692 section 7.2.3.4). The sender's next block then refers to
-    nothing before it, so it gets a decompressor with an empty window. Behind such a block a message ends in one of two
-    ways: with the octet 00, which makes an empty block together with the tail that the receiver appends, or with
-    nothing. In the second case the tail is half a block, and its decompressor must not see the next message.
+    A deflate block may be marked as the last one (BFINAL; RFC 7692 section 7.2.3.4). The sender's next block then
+    refers to nothing before it, so it gets a decompressor with an empty window. After such a block a message ends in
+    one of two ways: with the octet 00, which forms an empty block together with the tail that the receiver appends, or
+    with nothing. In the second case the tail alone is half a block, and the decompressor that has read it must not see
+    the next message.
 
     Attributes:
-        rest: input that was given and not yet looked at: the output had reached its limit, or a last block ended.
-        taken: bytes of this message that the decompressor has taken, since the message's beginning or a last block.
+        rest: input that is not consumed yet, because the output reached its limit or a last block ended.
+        taken: bytes of this message that the decompressor has consumed, since the message's start or a last block.
     """
 
     __slots__ = ("_bits", "_decoder", "_takeover", "rest", "taken")
 
     def __init__(self, bits: int, takeover: bool) -> None:
-        """Begin with an empty window of 2^`bits` bytes, which outlasts a message where `takeover` says so."""
+        """Start with an empty window of 2^`bits` bytes. `takeover`: whether it is kept between messages."""
         self._bits = max(bits, 9)
         self._takeover = takeover
         self._decoder: zlib._Decompress | None = None
@@ -184,12 +186,12 @@ class Inflater:
         self.taken = 0
 
     def inflate(self, data: bytes, limit: int) -> bytes:
-        """Return what the next piece of a message's payload inflates to, at most `limit` bytes at a time.
+        """Return the inflated form of the next piece of a message's payload, at most `limit` bytes per call.
 
-        To the end of a payload that is not empty TAIL must be appended.
+        The caller must append TAIL to the end of a payload that is not empty.
 
         Raises:
-            zlib.error: it is not deflated data.
+            zlib.error: the data is not deflated data.
         """
         decoder = self._decoder
         if decoder is None:
@@ -205,8 +207,8 @@ class Inflater:
         return out
 
     def end_message(self) -> None:
-        """The message is whole."""
-        if not self._takeover or self.taken == len(TAIL):  # of the message, nothing but the tail
+        """Finish a message."""
+        if not self._takeover or self.taken == len(TAIL):  # of this message, the decompressor has seen only the tail
             self._decoder = None
         self.taken = 0
 
@@ -218,20 +220,20 @@ class Deflater:
     """Deflates one connection's messages.
 
     Attributes:
-        bits: of its window; connections with the same can share isolated messages.
+        bits: window size; connections with the same one can share isolated messages.
     """
 
     __slots__ = ("_compressor", "_level", "_takeover", "bits")
 
     def __init__(self, bits: int, takeover: bool, level: int) -> None:
-        """Begin with an empty window of 2^`bits` bytes, which outlasts a message where `takeover` says so."""
+        """Start with an empty window of 2^`bits` bytes. `takeover`: whether it is kept between messages."""
         self.bits = bits
         self._takeover = takeover
         self._level = level
         self._compressor: zlib._Compress | None = None
 
     def compressor(self) -> zlib._Compress:
-        """Return what deflates the next message; without takeover it is a new one."""
+        """Return the compressor for the next message; a new one each time without takeover."""
         if not self._takeover:
             return new_compressor(self.bits, self._level)
         if self._compressor is None:
@@ -239,7 +241,9 @@ class Deflater:
         return self._compressor
 
     def forget(self) -> None:
-        """A message was sent that was deflated in isolation: what came before it must not be referred to any more."""
+        """Reset the window after a message that was deflated in isolation: later messages must not refer to what
+        came before it.
+        """
         self._compressor = None
 
 
@@ -249,23 +253,23 @@ def new_compressor(bits: int, level: int) -> zlib._Compress:
 
 
 def finish(compressor: zlib._Compress) -> bytes:
-    """Return the last of a message's deflated payload, without the tail that its receiver appends."""
+    """Return the end of a message's deflated payload, without the tail that the receiver appends."""
     return compressor.flush(zlib.Z_SYNC_FLUSH)[:-4]
 
 
 class Job:
-    """A message that is being deflated, for one connection or, isolated, for all that share it.
+    """A message that is being deflated for one connection or, in isolation, for all connections that share it.
 
     Attributes:
-        frame: what is to be sent, None while it is not ready.
-        size: of the message.
-        isolated: whether it refers to nothing before it.
+        frame: the frame to send; None until it is ready.
+        size: length of the message in bytes.
+        isolated: whether the message refers to nothing before it.
     """
 
     __slots__ = ("_compressor", "_data", "_opcode", "_parts", "_position", "frame", "isolated", "size")
 
     def __init__(self, opcode: int, data: bytes, compressor: zlib._Compress | None, isolated: bool) -> None:
-        """Begin a job; without a compressor it is ready at once: `data` is the frame, or what else is to be sent."""
+        """Start a job. Without a compressor it is ready at once: `data` is already the frame, or other data to send."""
         self._opcode = opcode
         self._data = data
         self._compressor = compressor

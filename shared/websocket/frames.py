@@ -1,11 +1,11 @@
 """The frame codec: RFC 6455 section 5.2, server side.
 
-Operations: read one header out of a buffer that may end anywhere; append one unmasked frame to a buffer.
+Operations: read one header from a buffer that may end anywhere; append one unmasked frame to a buffer.
 
-A header is at most 14 bytes, so nothing of a half-received one is kept here: the caller keeps the bytes and
-offers them again with more behind. What can be refused is refused as soon as the field that proves it wrong is
-there, in one fixed order: reserved bits, opcode, FIN and length of control frames, mask bit, shortest form of the
-length, its top bit, the size limit.
+A header has at most 14 bytes, so an incomplete one is not kept here: the caller keeps its bytes and offers them again
+with more behind them. A violation is detected as soon as the field that proves it has arrived. The checks have a fixed
+order: reserved bits, opcode, FIN and length of control frames, mask bit, shortest form of the length, its top bit, the
+size limit.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ OP_PONG = 0xA
 MAX_HEADER_BYTES = 14
 MAX_CONTROL_PAYLOAD = 125
 
-# What read_header answers instead of a header's size.
+# What read_header returns instead of a header's size.
 HEADER_INCOMPLETE = 0
 HEADER_INVALID = -1
 
 
 class FrameHeader:
-    """The fields of the header that `read_header` read last; on HEADER_INVALID the close code and the reason.
+    """The fields of the header that `read_header` read last; after HEADER_INVALID the close code and the reason.
 
     Attributes:
         fin: whether this is the last fragment of its message.
-        rsv1: the first reserved bit, set only where `allow_rsv1` was.
+        rsv1: the first reserved bit; never set unless `allow_rsv1` is.
         opcode: one of the OP_ constants.
         length: payload length in bytes.
         key: the masking key, its four bytes as one big-endian number.
-        error_code: close code that answers the violation.
+        error_code: close code for the violation.
         error: the violation in words.
     """
 
@@ -52,7 +52,7 @@ class FrameHeader:
         self.error = ""
 
     def refuse(self, code: int, error: str) -> int:
-        """Note the violation and answer HEADER_INVALID."""
+        """Store the violation and return HEADER_INVALID."""
         self.error_code = code
         self.error = error
         return HEADER_INVALID
@@ -129,9 +129,9 @@ def append_header(out: bytearray, first: int, length: int) -> None:
     """Append the header of a server's frame, which is never masked (RFC 6455 section 5.1).
 
     Args:
-        out: the buffer that grows.
+        out: the buffer to append to.
         first: the first byte: FIN, reserved bits and opcode.
-        length: size in bytes of the payload that follows.
+        length: length in bytes of the payload that follows.
     """
     out.append(first)
     if length < 126:
@@ -147,7 +147,7 @@ def append_header(out: bytearray, first: int, length: int) -> None:
 
 
 def build_frame(opcode: int, payload: bytes) -> bytes:
-    """Return one whole unfragmented server frame."""
+    """Return a complete, unfragmented server frame."""
     out = bytearray()
     append_header(out, 0x80 | opcode, len(payload))
     out += payload

@@ -1,8 +1,8 @@
-"""The masking kernel: XOR with the client's key (RFC 6455 section 5.3), and the test for plain ASCII.
+"""The masking kernel: XOR with the client's key (RFC 6455 section 5.3), and the checks for ASCII and UTF-8.
 
-One of the modules with a compiled and a pure body. Both bodies must give the same bytes; the tests hold
-them against a reference of two lines. Compiled, eight bytes are done at a time: loads and stores go through
-memcpy, which costs nothing and is allowed at any alignment.
+One of the modules with a compiled and a pure body. Both bodies must give the same bytes; the tests compare them with a
+reference of two lines. The compiled body processes eight bytes at a time. It loads and stores through memcpy, which
+costs nothing and is allowed at any alignment.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def unmask(source: bytearray, start: int, end: int, key: int, phase: int) -> byt
     """Return `source[start:end]` XORed with the masking key.
 
     Args:
-        source: the buffer the frame was read into; not changed.
+        source: the buffer that the frame was read into; not changed.
         start: index of the first byte.
         end: index past the last byte.
         key: the four key bytes as one big-endian number.
-        phase: how many bytes of this frame's payload came before `start`, modulo 4.
+        phase: number of bytes of this frame's payload before `start`, modulo 4.
     """
     if cython.compiled:
         if end == start:
@@ -65,7 +65,7 @@ def unmask(source: bytearray, start: int, end: int, key: int, phase: int) -> byt
 
 
 def is_ascii(data: bytes) -> bool:
-    """Tell whether no byte of `data` has its top bit set: then it is valid UTF-8 and needs no decoding."""
+    """Return whether no byte of `data` has its top bit set. Such data is valid UTF-8 and needs no decoding."""
     if cython.compiled:
         origin = cython.cast(cython.p_uchar, PyBytes_AS_STRING(data))
         bits = cython.declare(cython.ulonglong, 0)
@@ -73,7 +73,7 @@ def is_ascii(data: bytes) -> bool:
         size = cython.declare(cython.Py_ssize_t, len(data))
         i = cython.declare(cython.Py_ssize_t, 0)
         top = cython.declare(cython.ulonglong, 0x80808080)
-        top |= top << 32  # written out, the 64 bits would be an object of Python's
+        top |= top << 32  # a 64-bit literal would be a Python object
         while i + 8 <= size:
             memcpy(cython.address(chunk), origin + i, 8)
             bits |= chunk
@@ -86,7 +86,9 @@ def is_ascii(data: bytes) -> bool:
 
 
 def is_utf8(data: bytes) -> bool:
-    """Tell whether `data` is UTF-8 as RFC 3629 has it: no surrogates, no overlong forms, nothing past U+10FFFF."""
+    """Return whether `data` is UTF-8 as RFC 3629 defines it: no surrogates, no overlong forms, nothing above
+    U+10FFFF.
+    """
     if is_ascii(data):
         return True
     try:

@@ -1,12 +1,12 @@
-"""The parts of a message that has not arrived whole.
+"""The parts of a message that has not arrived completely.
 
-A large part is kept as the bytes it is, and small ones grow together: one buffer for all would be moved again and again
-while it grows, and leave holes in memory behind it.
+Large parts are kept as they are, and consecutive small ones are joined. A single growing buffer would be moved again
+and again and would fragment memory.
 """
 
 from __future__ import annotations
 
-PIECE = 16384  # bytes of a part that stays alone
+PIECE = 16384  # bytes from which a part is kept as it is
 _PIECE = PIECE  # a C integer in the compiled module
 
 
@@ -14,7 +14,7 @@ class Pieces:
     """Parts of one message, in order.
 
     Attributes:
-        size: their bytes.
+        size: their total size in bytes.
     """
 
     __slots__ = ("_growing", "_kept", "size")
@@ -22,10 +22,10 @@ class Pieces:
     def __init__(self) -> None:
         self.size = 0
         self._kept: list[bytes | bytearray] | None = None
-        self._growing: bytearray | None = None  # small parts behind those
+        self._growing: bytearray | None = None  # joined small parts after those in _kept
 
     def add(self, part: bytes) -> None:
-        """Add the next part."""
+        """Append a part."""
         size = len(part)
         self.size += size
         growing = self._growing
@@ -44,7 +44,7 @@ class Pieces:
             self._kept.append(part)
 
     def join(self) -> bytes:
-        """Return them as one."""
+        """Return the parts joined."""
         growing = self._growing
         end = b"" if growing is None else bytes(growing)
         return end if self._kept is None else b"".join([*self._kept, end])

@@ -1,18 +1,18 @@
-"""One established connection as RFC 6455 sees it, without a socket: bytes in, events out.
+"""One established connection as RFC 6455 defines it, without a socket: bytes in, events out.
 
 Operations wanted:
-- lend a buffer of bytes that just arrived and pull events out of it, until it has no more;
-- stop in the middle of a buffer (backpressure) and take back what was not looked at;
+- lend it a buffer of bytes that have just arrived, and take events from it until there are no more;
+- stop in the middle of a buffer (backpressure) and take the unread bytes back;
 - know which frames may still be sent.
 
-Goals: nothing is copied but the payloads; an idle connection holds a few numbers and no buffer; nothing
-raises on what a client sends.
+Goals: only payloads are copied; an idle connection holds a few numbers and no buffer; nothing that a client sends
+raises an exception.
 
-Plan: `receive_data` only remembers the caller's buffer. `next_event` reads one header (frames.py) and as much
-of its payload as is there. A payload that is whole is unmasked straight into the event's bytes; one that is not,
-or that is a fragment, is kept in `_partial` (pieces.py), unmasked, inflated and checked for UTF-8 as far as it has
-come. A header or a control frame that is cut short is kept as the raw bytes it is and written in front of the next
-buffer: the caller leaves HEADROOM bytes free there.
+Plan: `receive_data` only remembers the caller's buffer. `next_event` reads one header (frames.py) and as much of its
+payload as has arrived. A complete payload is unmasked straight into the event's bytes. An incomplete one, or a
+fragment, is unmasked, inflated and checked for UTF-8 as far as it has arrived, and kept in `_partial` (pieces.py). An
+incomplete header or control frame is kept as raw bytes and written in front of the next buffer: the caller leaves
+HEADROOM bytes free there.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from zwoole.shared.websocket.frames import FrameHeader, build_frame, read_header
 from zwoole.shared.websocket.mask import is_utf8, unmask
 from zwoole.shared.websocket.pieces import Pieces
 
-# What next_event answers.
+# What next_event returns.
 NEED_DATA = 0  # the buffer is used up
 MESSAGE = 1  # `opcode`, `data`
-PING = 2  # `data`, to be sent back in a pong
+PING = 2  # `data`, which the pong must repeat
 PONG = 3  # `data`
 CLOSED_BY_PEER = 4  # `close_code`, `close_reason`; nothing more will be read
-YIELD = 6  # inflating has taken its share of this turn: to be called again in the next
-FAILED = 5  # the peer broke the protocol: `close_code`, `close_reason` say how; nothing more will be read
+YIELD = 6  # inflating has used its share of this turn: call again in the next turn
+FAILED = 5  # the peer violated the protocol: `close_code`, `close_reason` say how; nothing more will be read
 
-INFLATE_BYTES = 262144  # inflated in one turn, for one connection: well below a millisecond
-LAST_BLOCK_COST = 4096  # what a block that says it is the last counts for, since it takes a new decompressor
+INFLATE_BYTES = 262144  # inflated per turn and connection: takes well below a millisecond
+LAST_BLOCK_COST = 4096  # bytes that a last block (BFINAL) counts as, since it takes a new decompressor
 
 HEADROOM = 136  # more than a control frame's 6 bytes of header and 125 of payload
 
-_HEADER = FrameHeader()  # filled and used up within one call, so all connections of a process share one
+_HEADER = FrameHeader()  # filled and used within one call, so all connections of a process share it
 
 
 class Protocol:
@@ -57,10 +57,10 @@ class Protocol:
     Attributes:
         opcode: OP_TEXT or OP_BINARY, after MESSAGE.
         data: the payload, after MESSAGE, PING or PONG; text is valid UTF-8.
-        close_code: after CLOSED_BY_PEER the peer's code (1005 where it gave none), after FAILED the one to send.
+        close_code: after CLOSED_BY_PEER the peer's code (1005 if it sent none), after FAILED the code to send.
         close_reason: the peer's reason, or the violation in words.
-        close_sent: whether a close frame was made: no frame may follow it (section 5.5.1).
-        receiving: false once the peer's close frame or a violation was seen.
+        close_sent: whether a close frame was made; no frame may follow it (section 5.5.1).
+        receiving: False after the peer's close frame or a violation.
     """
 
     __slots__ = (
@@ -92,12 +92,12 @@ class Protocol:
     )
 
     def __init__(self, max_message: int, max_fragments: int, inflater: Inflater | None = None) -> None:
-        """Begin just behind the handshake.
+        """Start after the handshake.
 
         Args:
-            max_message: largest message, in bytes, whole or joined from fragments, and inflated.
-            max_fragments: most frames that one message may come in.
-            inflater: where permessage-deflate was agreed on: inflates the client's messages.
+            max_message: largest message in bytes: inflated, and joined from its fragments.
+            max_fragments: largest number of frames in one message.
+            inflater: inflates the client's messages; None if permessage-deflate was not agreed on.
         """
         self._max_message = max_message
         self._max_fragments = max_fragments
@@ -111,30 +111,31 @@ class Protocol:
         self._buffer: bytearray | None = None
         self._position = 0
         self._end = 0
-        self._tail = b""  # the first bytes of a header that was cut short
+        self._tail = b""  # an incomplete header or control frame
         # The frame whose payload is still arriving; _remaining is 0 between frames.
         self._frame_opcode = 0
         self._fin = False
         self._remaining = 0
         self._key = 0
         self._phase = 0
-        # The message that is still arriving: its opcode, or 0 where there is none.
+        # The message that is still arriving: its opcode, or 0 if there is none.
         self._message_opcode = 0
         self._fragments = 0
         self._partial: Pieces | None = None
-        self._utf8_tail = b""  # the first bytes of a character that was cut short
-        # Where permessage-deflate was agreed on.
+        self._utf8_tail = b""  # the first bytes of an incomplete character
+        # If permessage-deflate was agreed on.
         self._inflater = inflater
-        self._compressed = False  # whether the message that is arriving is
-        self._pending: bytes | None = None  # of the payload that has arrived, what is not inflated yet
-        self._inflated = 0  # since receive_data
+        self._compressed = False  # whether the arriving message is compressed
+        self._pending: bytes | None = None  # payload that has arrived and is not inflated yet
+        self._inflated = 0  # bytes since receive_data
 
     # Public methods for receiving data.
 
     def receive_data(self, buffer: bytearray, start: int, end: int) -> None:
-        """Lend `buffer[start:end]` until `next_event` answers anything but an event, or `take_rest` is called.
+        """Lend `buffer[start:end]`, until `next_event` returns NEED_DATA or nothing more will be read, or until
+        `take_rest`.
 
-        The HEADROOM bytes before `start` belong to this method too: it may write a frame's beginning there.
+        The HEADROOM bytes before `start` belong to this method too: it may write the beginning of a frame there.
         """
         size = len(self._tail)
         if size:
@@ -146,7 +147,7 @@ class Protocol:
         self._inflated = 0
 
     def next_event(self) -> int:
-        """Go on to the next event and return its kind; its fields are valid until the next call."""
+        """Advance to the next event and return its kind. Its fields are valid until the next call."""
         self.data = b""
         while self.receiving:
             if self._pending is not None:
@@ -167,7 +168,7 @@ class Protocol:
         return NEED_DATA
 
     def take_rest(self) -> bytes:
-        """Take the lent buffer back and return what of it was not looked at."""
+        """Take the lent buffer back and return its unread bytes."""
         rest = b""
         if self._buffer is not None:
             if self.receiving:
@@ -176,12 +177,12 @@ class Protocol:
         return rest
 
     def partial_bytes(self) -> int:
-        """Return how many bytes are held for a message or frame that has not arrived whole."""
+        """Return the number of bytes kept for an incomplete message."""
         partial = self._partial
         return 0 if partial is None else partial.size
 
     def stop_receiving(self) -> None:
-        """Take nothing more, and let go of what had arrived in part."""
+        """Read nothing more, and drop everything that has arrived incompletely."""
         self.receiving = False
         self._buffer = None
         self._partial = None
@@ -191,17 +192,19 @@ class Protocol:
         self._inflater = None
 
     def give_up(self, code: int, reason: str) -> None:
-        """Act as on a violation, for one that is not the protocol's: nothing more is read, what was held is dropped."""
+        """Fail the connection for a reason outside of the protocol. As after a violation, nothing more is read and
+        partial data is dropped.
+        """
         self._fail(code, reason)
 
     # Public methods for sending data.
 
     def close_frame(self, code: int, reason: str) -> bytes:
-        """Return a close frame to be the last thing sent, or b"" where one was sent before.
+        """Return a close frame, after which nothing may be sent; b"" if one was made before.
 
         Args:
-            code: 0 or 1005 for a frame without a code.
-            reason: cut at a character's end where it is longer than a control frame can carry.
+            code: the close code; 0 or 1005 for a frame without a code.
+            reason: cut between characters if it is longer than a control frame can carry.
         """
         if self.close_sent:
             return b""
@@ -211,7 +214,9 @@ class Protocol:
     # Private methods for receiving data.
 
     def _begin_frame(self) -> int:
-        """Read a header and, where it is all there, its payload; NEED_DATA without a buffer means it ended."""
+        """Read a header and, if it is complete, its payload. NEED_DATA with `_buffer` None means that the buffer is
+        used up.
+        """
         buffer = self._buffer
         if buffer is None:
             return NEED_DATA
@@ -220,7 +225,7 @@ class Protocol:
             return NEED_DATA
         partial = self._partial
         held = 0 if partial is None else partial.size
-        # What does not shrink by deflating grows a little, so the limit proper is that of the inflated message.
+        # Incompressible data grows a little when deflated; the limit proper applies to the inflated message.
         slack = 0 if self._inflater is None else 64 + (self._max_message >> 10)
         limit = self._max_message - held + slack
         size = read_header(_HEADER, buffer, self._position, self._end, limit, slack != 0)
@@ -266,7 +271,7 @@ class Protocol:
             self._position = start + length
             return self._control_frame(opcode, unmask(buffer, start, self._position, _HEADER.key, 0))
         else:
-            # 125 bytes at most: kept raw and offered again whole, so that a message in fragments stays untouched.
+            # 125 bytes at most: kept raw and offered again, so that the state of a fragmented message stays untouched.
             self._tail = bytes(buffer[self._position : self._end])
             self._buffer = None
             return NEED_DATA
@@ -283,7 +288,7 @@ class Protocol:
         return NEED_DATA
 
     def _continue_payload(self) -> int:
-        """Take as much of the current data frame's payload as the buffer holds."""
+        """Take as much of the current data frame's payload as the buffer has."""
         buffer = self._buffer
         partial = self._partial
         if buffer is None or partial is None:
@@ -306,11 +311,11 @@ class Protocol:
         return NEED_DATA
 
     def _inflate(self) -> int:
-        """Inflate a slice of what has come of a compressed message (RFC 7692 section 7.2.2)."""
+        """Inflate a slice of the arrived part of a compressed message (RFC 7692 section 7.2.2)."""
         inflater: Inflater = self._inflater  # type: ignore[assignment]
         partial: Pieces = self._partial  # type: ignore[assignment]
         room = self._max_message - partial.size
-        # One byte more than there may be tells that there is more.
+        # One byte more than allowed is enough to detect a message that is too big.
         limit = room + 1 if room < 65536 else 65536
         try:
             out = inflater.inflate(self._pending, limit)  # type: ignore[arg-type]
@@ -319,7 +324,7 @@ class Protocol:
         size = len(out)
         if size > room:
             return self._fail(CLOSE_MESSAGE_TOO_BIG, "")
-        # Output that filled its limit exactly may have more behind it, though all input is used.
+        # Output that fills its limit exactly may have more behind it, even if all input is consumed.
         more = len(inflater.rest) > 0 or size == limit
         self._inflated += size
         if more and size < limit:
@@ -335,17 +340,19 @@ class Protocol:
         return NEED_DATA
 
     def _end_compressed(self) -> int:
-        """A compressed message ends with a frame without a payload."""
+        """Finish a compressed message whose last frame has no payload."""
         inflater: Inflater = self._inflater  # type: ignore[assignment]
         if inflater.taken:
             self._pending = TAIL
             return NEED_DATA
-        inflater.end_message()  # there was no payload at all, or its last block is read: there is nothing to inflate
+        inflater.end_message()  # the payload is empty, or its last block is read: nothing is left to inflate
         self._compressed = False
         return self._finish_message()
 
     def _check_text(self, chunk: bytes, final: bool) -> bool:
-        """Check the text so far: a bad byte ends the connection when it arrives, not when the message is whole."""
+        """Check the text so far, so that an invalid byte fails the connection when it arrives, not when the message
+        is complete.
+        """
         if self._utf8_tail:
             chunk = self._utf8_tail + chunk
         elif is_utf8(chunk):  # most chunks end between two characters
@@ -355,11 +362,11 @@ class Protocol:
         except UnicodeDecodeError:
             return False
         self._utf8_tail = chunk[used:]
-        # Python's decoder takes the first two bytes of a surrogate for a character that is cut short.
+        # Python's decoder takes the first two bytes of a surrogate for an incomplete character.
         return not b"\xed\xa0" <= self._utf8_tail < b"\xee"
 
     def _finish_message(self) -> int:
-        """Hand out the message that was arriving in pieces."""
+        """Return MESSAGE with the message that arrived in pieces."""
         if self._utf8_tail and not self._check_text(b"", True):
             return self._fail(CLOSE_INVALID_DATA, "text that is not UTF-8")
         self.opcode = self._message_opcode
@@ -370,7 +377,7 @@ class Protocol:
         return MESSAGE
 
     def _control_frame(self, opcode: int, payload: bytes) -> int:
-        """Handle a whole control frame (section 5.5)."""
+        """Handle a complete control frame (section 5.5)."""
         self.data = payload
         if opcode == 0x9:
             return PING
@@ -379,7 +386,7 @@ class Protocol:
         return self._close_frame(payload)
 
     def _close_frame(self, payload: bytes) -> int:
-        """Read the peer's close frame (sections 5.5.1 and 7.4)."""
+        """Handle the peer's close frame (sections 5.5.1 and 7.4)."""
         if not payload:
             self.close_code = CLOSE_NO_STATUS
             self.close_reason = ""
@@ -397,7 +404,7 @@ class Protocol:
         return CLOSED_BY_PEER
 
     def _fail(self, code: int, reason: str) -> int:
-        """Give up on the peer: section 7.1.7 has nothing more of it processed."""
+        """Fail the connection: section 7.1.7 forbids processing any more data from the peer."""
         if code == CLOSE_MESSAGE_TOO_BIG:
             reason = f"message bigger than {self._max_message} bytes"
         self.close_code = code
@@ -407,7 +414,7 @@ class Protocol:
 
 
 def close_payload(code: int, reason: str) -> bytes:
-    """Return a close frame's payload; without a code (0 or 1005) it is empty, and a reason cannot be told."""
+    """Return the payload of a close frame. Without a code (0 or 1005) it is empty, and the reason is dropped."""
     if code in (0, CLOSE_NO_STATUS):
         return b""
     text = reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")

@@ -1,6 +1,6 @@
-"""Growing a bytearray by a part of some bytes, or by a frame around that part, without an object in between.
+"""Appending a part of some bytes to a bytearray, bare or as a frame, without creating an object for that part.
 
-One of the modules with a compiled and a pure body. It is on the way of every message, both ways.
+One of the modules with a compiled and a pure body. Every message passes through it, in both directions.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ def append_slice(out: bytearray, data: bytes, start: int, size: int) -> None:
 
 
 def append_frame(out: bytearray | None, first: int, data: bytes, start: int, size: int) -> bytearray:
-    """Append an unmasked frame (RFC 6455 section 5.2) around `data[start:start + size]`, which must lie within `data`.
+    """Append an unmasked frame (RFC 6455 section 5.2) with the payload `data[start:start + size]`, which must lie
+    within `data`.
 
     Args:
-        out: the buffer that grows; None for a new one.
-        first: the first byte: FIN, reserved bits and opcode.
-        data: the payload is a part of it.
-        start: where that part begins.
-        size: its bytes, below 65536.
+        out: the buffer to append to; None: a new one.
+        first: the frame's first byte: FIN, reserved bits and opcode.
+        data: bytes that contain the payload.
+        start: index of the payload's first byte.
+        size: payload length in bytes, below 65536.
 
     Returns:
         The buffer.

@@ -1,16 +1,16 @@
-"""The payload ring: shared memory through which large payloads go from one process to the other.
+"""The payload ring: shared memory that carries large payloads from one process to another.
 
-A payload that is sent through a socket is copied into the kernel and out again, by ZeroMQ's thread, in pieces. In the
-ring it is copied once by its sender and once by its reader; the batch only says where it lies. Each pair of worker and
-master has two rings in one memory file without a name, one for each way, which nothing can leave behind.
+A payload that goes through a socket is copied into the kernel and out again, in pieces, by ZeroMQ's thread. In the
+ring, the sender copies it once and the reader copies it once; the batch carries only its position. Each pair of worker
+and master has two rings in one unnamed memory file, one per direction, which cannot be left behind.
 
-Operations: put a payload and learn where it lies; get it from there; give back the room of what the reader has dealt
-with. The ring itself is told nothing by the other side: both already know from the wire what was dealt with
-(acknowledgements down, credit up), so room comes back by *marks*. What was put since the last `seal` belongs to one
-mark, and `free` gives back everything up to a mark. A payload that finds no room travels with its batch instead.
+Operations: put a payload and get its position; read it there; release the room of payloads that the reader is done
+with. The ring needs no messages of its own for that: acknowledgements (down) and credit (up) already tell both sides
+which payloads are done. Everything that was put since the last `seal` belongs to one *mark*, and `free` releases
+everything up to a mark. A payload that does not fit travels in its batch instead.
 
-Memory is reserved in steps, when a payload needs it for the first time: a pair that never has a large payload takes
-none. Where the machine has none to give, that is a ring without room.
+Memory is reserved in steps when a payload first needs it, so a pair without large payloads takes none. If the machine
+has no memory left, the ring counts as full.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from collections import deque
 from zwoole.shared.memory.mapping import mapped, reserve
 
 SHORT_BYTES = 1024 * 1024
-STEP_BYTES = 256 * 1024  # how much is reserved at a time
-RING_MIN_BYTES = 2048  # below it, saying where a payload lies costs as much as the copies it saves
+STEP_BYTES = 256 * 1024  # reserved at a time
+RING_MIN_BYTES = 2048  # below this, sending the position costs as much as the copies that the ring saves
 
 
 class PayloadRing:
-    """One way's ring.
+    """The ring of one direction.
 
     Attributes:
         capacity: its size in bytes.
@@ -35,34 +35,34 @@ class PayloadRing:
     __slots__ = ("_descriptor", "_head", "_marks", "_memory", "_offset", "_reserved", "_sealed", "_tail", "capacity")
 
     def __init__(self, memory: memoryview, descriptor: int = -1, offset: int = 0) -> None:
-        """Use `memory`, which both processes have mapped, from its first to its last byte.
+        """Use all of `memory`, which both processes have mapped.
 
         Args:
             memory: the memory.
-            descriptor: its file, of which nothing is reserved yet; -1: all of it is.
-            offset: where in the file it begins.
+            descriptor: the memory's file, of which nothing is reserved yet; -1: everything is reserved.
+            offset: index in the file of the memory's first byte.
         """
         self.capacity = len(memory)
         self._memory = memory
         self._descriptor = descriptor
         self._offset = offset
         self._reserved = 0 if descriptor >= 0 else self.capacity
-        # Bytes put and given back in all; their place is the remainder by the capacity.
+        # Total bytes put and released; positions are these modulo the capacity.
         self._head = 0
         self._tail = 0
         self._sealed = 0
-        self._marks: deque[tuple[int, int]] = deque()  # mark, and the head when it was made
+        self._marks: deque[tuple[int, int]] = deque()  # mark, and the head at that time
 
     def put(self, payload: bytes) -> int:
-        """Copy a payload into the ring and return its position; -1 where there is no room for it now."""
+        """Copy a payload into the ring and return its position; -1 if there is no room now."""
         size = len(payload)
-        if self._head == self._tail:  # all of it is free: the first bytes are the ones the cache still has
+        if self._head == self._tail:  # empty: start at its beginning, which is most likely still in the CPU's cache
             self._head = self._tail = self._sealed = 0
         position = self._head % self.capacity
         head = self._head
-        # Where little waits, the ring is as short as what a cache holds; a large one is for when much does.
+        # While little is queued, use only as much of the ring as fits a CPU cache.
         early = position >= SHORT_BYTES and max(head - self._tail, size) <= SHORT_BYTES // 2
-        if early or position + size > self.capacity:  # in one piece, behind the end of the memory
+        if early or position + size > self.capacity:  # a payload never wraps around the end
             head += self.capacity - position
             position = 0
         if head + size - self._tail > self.capacity:
@@ -74,7 +74,7 @@ class PayloadRing:
         return position
 
     def _has_reserved(self, end: int) -> bool:
-        """Reserve memory up to `end`, and a step beyond; False if there is none to be had."""
+        """Reserve memory up to `end`, rounded up to a step; return False if there is none."""
         end = min(-(-end // STEP_BYTES) * STEP_BYTES, self.capacity)
         try:
             reserve(self._descriptor, self._offset + self._reserved, end - self._reserved)
@@ -84,26 +84,26 @@ class PayloadRing:
         return True
 
     def forget_descriptor(self) -> None:
-        """Go on with what is reserved: the file is closed."""
+        """Reserve nothing more: the file is closed."""
         self._descriptor = -1
 
     def seal(self, mark: int) -> None:
-        """Let everything put since the last seal be given back at `mark`; marks only grow."""
+        """Assign everything that was put since the last seal to `mark`. Marks must grow."""
         if self._head != self._sealed:
             self._sealed = self._head
             self._marks.append((mark, self._head))
 
     def free(self, mark: int) -> None:
-        """Give back the room of everything that was sealed at `mark` or before."""
+        """Release the room of everything that was sealed at `mark` or before."""
         marks = self._marks
         while marks and marks[0][0] <= mark:
             self._tail = marks.popleft()[1]
 
     def view(self, position: int, size: int) -> memoryview:
-        """Return a payload as it lies in the ring, valid until its sender may give it back.
+        """Return a payload in place. The view is valid until the sender may release it.
 
         Raises:
-            ValueError: no payload can lie there.
+            ValueError: the payload would end beyond the ring.
         """
         if position + size > self.capacity:
             raise ValueError("a payload behind the end of its ring")
@@ -111,15 +111,16 @@ class PayloadRing:
 
 
 class SharedMemory:
-    """The memory of a pair's two rings, made by the master and opened by the worker; unmapped when nobody refers to it.
+    """The memory of a pair's two rings. The master creates it, the worker opens it; it is unmapped when nothing refers
+    to it.
 
     Attributes:
         descriptor: the memory file.
-        down, up: the rings.
+        down, up: the rings from master to worker and back.
     """
 
     def __init__(self, descriptor: int) -> None:
-        """Map a memory file; `create` and `open` are the way in.
+        """Map a memory file. Use `create` or `open` instead.
 
         Raises:
             OSError, ValueError: it cannot be mapped.
@@ -133,10 +134,10 @@ class SharedMemory:
 
     @staticmethod
     def create(ring_bytes: int) -> SharedMemory:
-        """Make the memory for two rings of `ring_bytes` each.
+        """Create the memory for two rings of `ring_bytes` each.
 
         Raises:
-            OSError: there is none to be had.
+            OSError: there is no memory.
         """
         descriptor = os.memfd_create("zwoole-payloads", os.MFD_CLOEXEC)
         try:
@@ -148,10 +149,14 @@ class SharedMemory:
 
     @staticmethod
     def open(pid: int, descriptor: int) -> SharedMemory:
-        """Map what another process of this user made.
+        """Map the memory that another process of this user has created.
+
+        Args:
+            pid: that process.
+            descriptor: the memory file's descriptor there.
 
         Raises:
-            OSError, ValueError: it cannot be reached.
+            OSError, ValueError: it cannot be opened or mapped.
         """
         own = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -161,7 +166,7 @@ class SharedMemory:
             raise
 
     def close_descriptor(self) -> None:
-        """Close the file; what is mapped and reserved stays, more cannot be reserved."""
+        """Close the file. What is mapped and reserved stays usable; nothing more can be reserved."""
         if self.descriptor >= 0:
             self.down.forget_descriptor()
             self.up.forget_descriptor()
