@@ -20,12 +20,12 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 MASTER_COUNTERS = (
     ("accepted", "accepted_connections", "TCP connections accepted", ""),
     ("opened", "opened_connections", "WebSocket connections opened", ""),
-    ("opened_compressed", "opened_compressed_connections", "Of them, with compression", ""),
+    ("opened_compressed", "opened_compressed_connections", "WebSocket connections opened with compression", ""),
     ("refused", "refused_handshakes", "Handshakes refused, by HTTP status", "status"),
     ("closed", "closed_connections", "Connections closed, by close code", "code"),
     ("closed_for_limits", "closed_for_limits", "Connections closed for a limit, by setting", "limit"),
-    ("rate_pauses", "rate_pauses", "Times that a client was not read for a while because of its rate", ""),
-    ("accept_rests", "accept_rests", "Times that accepting rested because of accept_rate", ""),
+    ("rate_pauses", "rate_pauses", "Times that a master paused reading from a client because of its rate", ""),
+    ("accept_rests", "accept_rests", "Times that a master paused accepting because of accept_rate", ""),
     ("pings", "pings", "Pings sent", ""),
     ("messages_in", "received_messages", "Messages from clients", ""),
     ("bytes_in", "received_bytes", "Bytes of messages from clients", ""),
@@ -35,19 +35,19 @@ MASTER_COUNTERS = (
     ("messages_dropped", "dropped_messages", "Messages dropped because their client reads too slowly", ""),
     ("slow_readers_closed", "closed_slow_readers", "Clients closed because they read too slowly", ""),
     ("pipe_messages", "pipe_messages", "Messages from worker to worker", ""),
-    ("pipe_messages_dropped", "dropped_pipe_messages", "Of them dropped", ""),
+    ("pipe_messages_dropped", "dropped_pipe_messages", "Messages from worker to worker that were dropped", ""),
     ("worker_deaths", "worker_deaths", "Workers that died in service", ""),
     ("replays", "replays", "Messages sent again after a worker's death", ""),
     ("handovers", "handovers", "Connections handed to another worker", ""),
     ("log_lines_lost", "master_log_lines_lost", "Lines of a master's log that could not be written", ""),
 )
 MASTER_GAUGES = (
-    ("connections", "connections", "Connections now"),
-    ("queued_bytes", "queued_bytes", "Bytes that wait for clients to read them"),
-    ("parked_bytes", "parked_bytes", "Bytes that wait for a worker"),
-    ("partial_bytes", "partial_bytes", "Bytes of messages that have not arrived whole"),
-    ("lag_s", "loop_lag_seconds", "Time that a turn of the loop takes beyond its wait, smoothed"),
-    ("longest_lag_s", "loop_longest_lag_seconds", "The longest of these times since the process began"),
+    ("connections", "connections", "Open connections"),
+    ("queued_bytes", "queued_bytes", "Output bytes queued for clients"),
+    ("parked_bytes", "parked_bytes", "Bytes of parked messages, which wait for a worker"),
+    ("partial_bytes", "partial_bytes", "Bytes of incomplete messages"),
+    ("lag_s", "loop_lag_seconds", "Time that a turn of the loop takes in addition to its wait, smoothed"),
+    ("longest_lag_s", "loop_longest_lag_seconds", "The longest lag of the loop since the process began"),
 )
 WORKER_COUNTERS = (
     ("events", "events", "Events that workers took, by event", "event"),
@@ -55,8 +55,8 @@ WORKER_COUNTERS = (
     ("log_lines_lost", "worker_log_lines_lost", "Lines that a worker logged or printed and could not write", ""),
 )
 WORKER_GAUGES = (
-    ("unfinished", "unfinished_events", "Events that were taken and have not finished"),
-    ("in_flight_bytes", "in_flight_bytes", "Pushed bytes that no master has said to have taken"),
+    ("unfinished", "unfinished_events", "Events that workers took and have not finished"),
+    ("in_flight_bytes", "in_flight_bytes", "Pushed bytes that no master has acknowledged"),
 )
 
 
@@ -91,7 +91,7 @@ class SnapshotCollector(Collector):
         for reason, count in reading.supervisor["restarts"].items():
             restarts.add_metric([reason], count)
         yield restarts
-        yield _gauge("workers_wanted", "Workers that there are to be", reading.supervisor["workers"]["wanted"])
+        yield _gauge("workers_wanted", "Workers that should run", reading.supervisor["workers"]["wanted"])
         yield _gauge("workers_ready", "Workers that are ready", reading.supervisor["workers"]["ready"])
         failed = CounterMetricFamily("zwoole_failed_boots", "Workers that ended before they served", labels=["worker"])
         for index, count in reading.supervisor["failed_boots"].items():
