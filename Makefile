@@ -4,7 +4,7 @@ PYTHON ?= python3
 PORT := 8080
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell find reactor workers shared supervisor bench src -name '*.py' -o -name '*.pxd' -o -name '*.html' -path '*/loadtest/*' -o -path 'bench/peers/*') setup.py setup.cfg pyproject.toml
+SOURCES := $(shell find reactor workers shared supervisor bench src -name '*.py' -o -name '*.pxd' -o -name page.html -o -path 'bench/peers/*' ! -name '*.pyc') setup.py setup.cfg pyproject.toml
 
 # Tests run in as many processes as there are cores, each file in one of them.
 JOBS := $(shell nproc)
@@ -108,4 +108,4 @@ soak: $(VENV)/tested
 
 clean:
 	rm -rf $(VENV) .venvs build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find reactor workers shared bench/loadtest -name '*.c' -delete -o -name '*.html' ! -name page.html -delete
+	find reactor workers shared supervisor bench/loadtest \( -name '*.c' -o -name '*.so' -o -name '*.html' ! -name page.html \) -delete

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build import build
 
 COMPILED = [
     "zwoole.shared.websocket.mask",
@@ -74,4 +75,17 @@ def extensions() -> list[Extension]:
     return list(modules)
 
 
-setup(ext_modules=extensions())
+class Build(build):
+    """Build, and remove what an earlier build of other modules has left in the same folder: it would be installed."""
+
+    def run(self) -> None:
+        """Build everything, then remove the rest."""
+        super().run()
+        commands = [self.get_finalized_command(name) for name in self.get_sub_commands()]
+        built = {Path(file).absolute() for command in commands for file in command.get_outputs()}
+        for file in Path(self.build_lib).absolute().rglob("*"):
+            if file.is_file() and file not in built:
+                file.unlink()
+
+
+setup(ext_modules=extensions(), cmdclass={"build": Build})
