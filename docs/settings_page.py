@@ -1,6 +1,6 @@
-"""Writes docs/settings.md out of the settings' own metadata: python docs/settings_page.py
+"""Write docs/settings.md from the settings' own metadata: python docs/settings_page.py
 
-tests/test_docs.py fails where the page and the metadata have gone apart.
+tests/test_docs.py fails if the page and the metadata differ.
 """
 
 from dataclasses import Field, fields
@@ -13,16 +13,18 @@ PAGE = Path(__file__).parent / "settings.md"
 HEAD = """\
 # Settings
 
-A setting can be given in three ways. If it is given in more than one, the first of these wins:
+This page lists every setting, with its default, the values that it may have, and its meaning.
+
+You can give a setting in three ways. If you give it in more than one, the first of these wins:
 
 1. an option of `zwoole run`: `--port 9000`, `--set close_timeout=2`;
 2. `server.set({"close_timeout": 2})`, before `server.start()`;
 3. an argument of `Server("127.0.0.1", 8080, close_timeout=2)`.
 
-A name that is unknown and a value that is not allowed are errors, before anything starts. This page is generated from
-`shared/settings.py`.
+An unknown name is an error, and so is a value that is not allowed. zwoole reports both before it starts anything. This
+page is generated from `shared/settings.py`.
 
-| name | default | may be | meaning |
+| name | default | values | meaning |
 |---|---|---|---|
 """
 
@@ -36,7 +38,7 @@ def row(setting: Field[Any]) -> str:
     """Return a setting's row of the table."""
     meta = setting.metadata
     # The one default that depends on the machine.
-    default = "the number of CPUs that it may use" if setting.name == "worker_num" else f"`{number(setting.default)}`"
+    default = "the number of CPUs that the server may use" if setting.name == "worker_num" else f"`{number(setting.default)}`"
     if isinstance(setting.default, tuple):
         allowed = "a list of text"
     elif meta["low"] is not None:

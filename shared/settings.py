@@ -73,115 +73,143 @@ class Settings:
 
     host: str = _setting(
         "127.0.0.1",
-        "address to listen on: an IPv4 or IPv6 address or a host name; `0.0.0.0`: all IPv4 addresses; `::`: all IPv6"
+        "address to listen on: an IPv4 or IPv6 address, or a host name. `0.0.0.0`: all IPv4 addresses; `::`: all IPv6"
         " and IPv4 addresses",
         each=_host,
     )
-    port: int = _setting(8080, "TCP port to listen on; 0 takes a free one", 0, 65535)
-    worker_num: int = _setting(min(cpus.usable(), MAX_WORKERS), "worker processes", 1, MAX_WORKERS)
-    reactor_num: int = _setting(1, "master processes, each with its own reactor", 1, 64)
-    backlog: int = _setting(4096, "connections the kernel keeps until they are accepted", 1, 65535)
-    max_connection: int = _setting(0, "most connections at a time; 0: what the file descriptors allow", 0, 1 << 20)
-    max_connection_per_ip: int = _setting(0, "most connections at a time from one IP address; 0: any", 0, 1 << 20)
+    port: int = _setting(8080, "TCP port to listen on; 0: a free port", 0, 65535)
+    worker_num: int = _setting(min(cpus.usable(), MAX_WORKERS), "number of worker processes", 1, MAX_WORKERS)
+    reactor_num: int = _setting(1, "number of master processes, each with its own reactor", 1, 64)
+    backlog: int = _setting(4096, "connections that the kernel queues until the master accepts them", 1, 65535)
+    max_connection: int = _setting(
+        0, "connections at a time, at most; 0: as many as the file descriptors allow", 0, 1 << 20
+    )
+    max_connection_per_ip: int = _setting(
+        0, "connections at a time from one IP address, at most; 0: no limit", 0, 1 << 20
+    )
     accept_rate: int = _setting(
-        0, "connections accepted in a second, further ones wait in the kernel; 0: any", 0, 1 << 20
+        0, "connections accepted in a second, at most; further ones wait in the kernel; 0: no limit", 0, 1 << 20
     )
     websocket_compression: bool = _setting(
         False,
-        "whether to compress messages (permessage-deflate) for clients that offer it; off: it costs CPU and memory",
+        "True: compress messages (permessage-deflate) for clients that offer it; this costs CPU and memory",
     )
-    compression_level: int = _setting(1, "how hard to compress: 1 is fast, 9 is small", 1, 9)
-    compression_threshold: int = _setting(256, "bytes below which a message is sent as it is", 0, 1 << 30)
+    compression_level: int = _setting(1, "level of compression: 1 is the fastest, 9 gives the smallest messages", 1, 9)
+    compression_threshold: int = _setting(256, "size in bytes below which a message is not compressed", 0, 1 << 30)
     compression_window_bits: int = _setting(
-        15, "size of the windows, 2^bits bytes: of what is sent, and the largest that clients are asked to use", 9, 15
+        15,
+        "size of the compression windows, 2^bits bytes: for messages that are sent, and the largest that clients are"
+        " asked to use",
+        9,
+        15,
     )
     compression_context_takeover: bool = _setting(
-        False, "whether windows outlast a message: smaller messages, but up to 300 KiB for each connection"
+        False,
+        "True: keep the compression windows from message to message; messages become smaller, but each connection takes"
+        " up to 300 KiB",
     )
     package_max_length: int = _setting(MIB, "largest message from a client, in bytes", 125, 1 << 30)
-    http_head_max_length: int = _setting(16 * KIB, "largest HTTP head of a handshake, in bytes", 256, MIB)
-    handshake_timeout: float = _setting(10.0, "seconds for a client to send its whole HTTP head", 0.05, 3600)
+    http_head_max_length: int = _setting(16 * KIB, "largest head of a handshake request, in bytes", 256, MIB)
+    handshake_timeout: float = _setting(
+        10.0, "seconds that a client has to send the whole head of its handshake request", 0.05, 3600
+    )
     allowed_origins: tuple[str, ...] = _setting(
         (),
-        "origins that browsers may connect from, such as `https://example.com` or `https://*.example.com`, or `*` for"
-        " any; empty: pages of the host that is connected to",
+        "origins of pages that may connect, such as `https://example.com` or `https://*.example.com`, or `*` for any;"
+        " empty: only pages of the host that they connect to",
         each=as_sent,
     )
     subprotocols: tuple[str, ...] = _setting(
         (),
-        "subprotocols that the app speaks, the one it likes best first; the first that a client offers is taken",
+        "subprotocols that the app speaks, in its order of preference; the first one that the client offers is used",
         each=_token,
     )
     ping_interval: float = _setting(20.0, "seconds between pings to a client; 0: none", 0, 86400)
     ping_timeout: float = _setting(
-        20.0, "seconds for a client to answer a ping, with whatever it sends; 0: any", 0, 86400
+        20.0, "seconds that a client has to answer a ping; any data counts as an answer; 0: no limit", 0, 86400
     )
     heartbeat_idle_time: float = _setting(
-        0.0, "seconds after which a client that sent nothing, not even a pong, is closed; 0: never", 0, 1e9
+        0.0, "seconds after which a client is closed if it sends nothing, not even a pong; 0: never", 0, 1e9
     )
-    rate_limit_messages: int = _setting(0, "messages a second from one client; 0: any", 0, 1 << 30)
-    rate_limit_bytes: int = _setting(0, "bytes a second from one client; 0: any", 0, 1 << 40)
+    rate_limit_messages: int = _setting(0, "messages a second from one client; 0: no limit", 0, 1 << 30)
+    rate_limit_bytes: int = _setting(0, "bytes a second from one client; 0: no limit", 0, 1 << 40)
     rate_limit_policy: str = _setting(
         "slow",
-        "what happens to a client over these rates: slow reads nothing from it for a while, close closes it with 1008",
+        "policy for a client over these rates. slow: the master does not read from it for a while; close: the client is"
+        " closed with 1008",
         choices=RATE_LIMIT_POLICY,
     )
     control_frames_per_second: int = _setting(
-        100, "pings and pongs a second over which a client is closed; 0: any", 0, 1 << 30
+        100, "pings and pongs a second over which a client is closed; 0: no limit", 0, 1 << 30
     )
-    close_timeout: float = _setting(10.0, "seconds to wait for a client's part of the close handshake", 0.05, 3600)
+    close_timeout: float = _setting(
+        10.0,
+        "seconds that a client has to answer a close frame, and then as many to end its TCP connection",
+        0.05,
+        3600,
+    )
     handover_timeout: float = _setting(
         30.0,
-        "seconds over which a replaced worker's handlers have their connections closed with 1012, one after the other,"
-        " so that their clients do not all come back at once; only the last one has all of the time",
+        "seconds over which a replaced worker closes the connections of its handlers with 1012, one after the other, so"
+        " that their clients do not all reconnect at once; only the last connection has the whole time",
         0.1,
         3600,
     )
     adopt_timeout: float = _setting(
-        2.0, "seconds for which a worker may be missing; then the other workers take its connections", 0.05, 3600
+        2.0, "seconds that a worker may be missing; then the other workers adopt its connections", 0.05, 3600
     )
-    max_request: int = _setting(0, "events after which a worker is replaced, 10 % more or less; 0: never", 0, 1 << 40)
+    max_request: int = _setting(
+        0, "number of events after which a worker is replaced, 10 % more or less; 0: never", 0, 1 << 40
+    )
     max_age: float = _setting(0.0, "seconds after which a worker is replaced, 10 % more or less; 0: never", 0, 1e9)
     max_memory: int = _setting(0, "bytes of resident memory over which a worker is replaced; 0: never", 0, 1 << 44)
     max_wait_time: float = _setting(10.0, "seconds that a graceful stop may take", 0.1, 3600)
     socket_buffer_size: int = _setting(
         0,
-        "bytes that may wait to be sent to one client; no message is larger; 0: the larger of 2 MiB and 2 x "
-        "package_max_length",
+        "bytes that may be queued for one client; no message may be larger; 0: the larger of 2 MiB and 2 x"
+        " package_max_length",
         0,
         1 << 31,
     )
     slow_reader: str = _setting(
         "close",
-        "what happens to a push beyond socket_buffer_size: close closes the client with 1013, the others drop messages",
+        "policy for a push beyond socket_buffer_size. close: the client is closed with 1013; drop_newest, drop_oldest:"
+        " messages are dropped",
         choices=SLOW_READER,
     )
     buffer_high_watermark: int = _setting(
-        0, "bytes waiting for a client at which buffer_full runs; 0: 80 % of that limit", 0, 1 << 31
+        0, "bytes queued for a client at which buffer_full runs; 0: 80 % of the limit for one client", 0, 1 << 31
     )
-    buffer_low_watermark: int = _setting(0, "bytes waiting for a client at which buffer_empty runs", 0, 1 << 31)
+    buffer_low_watermark: int = _setting(0, "bytes queued for a client at which buffer_empty runs", 0, 1 << 31)
     output_total_bytes: int = _setting(
-        256 * MIB, "memory for what waits to be sent to all clients; those with the most are cut off", MIB, 1 << 40
+        256 * MIB,
+        "memory for output queued for all clients; beyond it, the clients with the most queued output are cut off",
+        MIB,
+        1 << 40,
     )
-    window_events: int = _setting(4096, "unfinished events one worker may have", 1, 8192)
+    window_events: int = _setting(4096, "unfinished events that one worker may have", 1, 8192)
     window_bytes: int = _setting(
         16 * MIB,
-        "bytes of the master's memory for the unfinished messages of one worker; a message of n bytes takes 2 n, since"
-        " the master keeps a copy, to send it again if the worker dies",
+        "bytes of the master's memory for the unfinished messages of one worker. A message of n bytes counts 2 n: the"
+        " master keeps a copy, to send it again if the worker dies",
         KIB,
         1 << 31,
     )
-    connection_window_events: int = _setting(64, "unfinished events of one connection its worker may have", 1, 8192)
-    connection_window_bytes: int = _setting(MIB, "bytes of unfinished messages of one connection", KIB, 1 << 31)
-    parked_messages: int = _setting(32, "messages of one connection that may wait for its worker", 1, 65536)
-    parked_bytes: int = _setting(64 * KIB, "bytes of one connection that may wait for its worker", KIB, 1 << 31)
-    parked_total_bytes: int = _setting(
-        256 * MIB, "memory for the messages of all connections that wait for workers", MIB, 1 << 40
+    connection_window_events: int = _setting(64, "unfinished events that one connection may have", 1, 8192)
+    connection_window_bytes: int = _setting(
+        MIB, "bytes of unfinished messages that one connection may have", KIB, 1 << 31
     )
-    partial_total_bytes: int = _setting(
-        256 * MIB, "bytes of messages of all connections that have not arrived whole", MIB, 1 << 40
+    parked_messages: int = _setting(
+        32, "messages of one connection that may be parked, waiting for its worker", 1, 65536
     )
-    up_window_bytes: int = _setting(8 * MIB, "bytes one worker may push before the master has taken them", KIB, 1 << 31)
+    parked_bytes: int = _setting(
+        64 * KIB, "bytes of one connection that may be parked, waiting for its worker", KIB, 1 << 31
+    )
+    parked_total_bytes: int = _setting(256 * MIB, "memory for the parked messages of all connections", MIB, 1 << 40)
+    partial_total_bytes: int = _setting(256 * MIB, "bytes of incomplete messages of all connections", MIB, 1 << 40)
+    up_window_bytes: int = _setting(
+        8 * MIB, "bytes that one worker may push before the master has taken them", KIB, 1 << 31
+    )
     payload_ring_bytes: int = _setting(
         4 * MIB, "shared memory between a master and a worker for large payloads, each way; 0: none", 0, 1 << 30
     )
@@ -190,20 +218,20 @@ class Settings:
     )
     worker_timeout: float = _setting(
         60.0,
-        "seconds for which one callback may block its worker, or a master may be stuck; then the stacks of the process"
+        "seconds that one callback may block its worker, or that a master may be stuck; then the stacks of the process"
         " are logged, and it is killed and replaced. Less than 3 counts as 3; 0: no limit",
         0,
         86400,
     )
     boot_timeout: float = _setting(
         60.0,
-        "seconds in which a new worker must import the app and run worker_start, or it is killed; 0: no limit",
+        "seconds that a new worker has to import the app and to run worker_start, before it is killed; 0: no limit",
         0,
         86400,
     )
     orphan_timeout: float = _setting(
         5.0,
-        "seconds for processes that a worker started and left behind to end after SIGTERM, before they are killed",
+        "seconds that processes which a worker has left behind have to end after SIGTERM, before they are killed",
         0,
         3600,
     )
@@ -212,8 +240,8 @@ class Settings:
     )
     busy_poll_us: int = _setting(
         0,
-        "microseconds for which a master polls before it sleeps, while traffic is light: a lone message is answered"
-        " sooner, for more CPU time; 0: none",
+        "microseconds that a master polls before it sleeps, while traffic is light: a lone message is answered sooner,"
+        " but the master uses more CPU time; 0: no polling",
         0,
         100_000,
     )
@@ -221,24 +249,30 @@ class Settings:
     admin_port: int = _setting(0, "TCP port of the admin listener: /metrics, /healthz, /readyz; 0: none", 0, 65535)
     admin_host: str = _setting(
         "127.0.0.1",
-        "IP address of the admin listener; one that other machines can reach needs admin_token",
+        "IP address of the admin listener; an address that other machines can reach requires admin_token",
         each=_host,
     )
     admin_token: str = _setting(
         "", "token that requests to the admin listener must send as `Authorization: Bearer TOKEN`; empty: none"
     )
     log_level: str = _setting(
-        "info", "from which level on zwoole logs, and the app unless it configures logging itself", choices=LOG_LEVELS
+        "info",
+        "lowest level that is logged, for zwoole and for the app unless it configures logging itself",
+        choices=LOG_LEVELS,
     )
-    log_format: str = _setting("text", "lines for people, or JSON objects", choices=LOG_FORMATS)
-    log_file: str = _setting("", "file for the log and all that workers print; SIGRTMIN opens it anew; empty: none")
+    log_format: str = _setting("text", "text: lines for people; json: one JSON object a line", choices=LOG_FORMATS)
+    log_file: str = _setting(
+        "", "file for the log and the output of workers; SIGRTMIN makes the server open it again; empty: none"
+    )
     access_log: bool = _setting(
         False, "True: a line for every connection that opens or ends, and for every client that is refused"
     )
-    pid_file: str = _setting("", "file with the supervisor's process id, as long as the server runs; empty: none")
-    daemonize: bool = _setting(False, "True: serve in the background, as soon as it serves; needs log_file")
-    user: str = _setting("", "user to become after the port was opened, by name or number; empty: stay")
-    group: str = _setting("", "group to become, by name or number; empty: the user's")
+    pid_file: str = _setting("", "file that holds the supervisor's process id while the server runs; empty: none")
+    daemonize: bool = _setting(
+        False, "True: serve in the background; the command ends when the server is ready. Requires log_file"
+    )
+    user: str = _setting("", "user that the server runs as when the port is open, by name or number; empty: no change")
+    group: str = _setting("", "group that the server runs as, by name or number; empty: the group of that user")
 
     @property
     def output_limit(self) -> int:

@@ -185,7 +185,7 @@ def test_the_page_of_settings_is_written_from_their_metadata() -> None:
 def test_the_page_of_settings_has_every_name_and_default() -> None:
     table = {cells[0].strip("`"): cells[1].strip("`") for cells in rows(text_of(PAGE))}
     defaults = {setting.name: number(setting.default) for setting in fields(Settings)}
-    assert table == {**defaults, "worker_num": "the number of CPUs that it may use"}
+    assert table == {**defaults, "worker_num": "the number of CPUs that the server may use"}
 
 
 @pytest.mark.parametrize("page", snippets.PAGES, ids=lambda page: page.name)
