@@ -37,8 +37,9 @@ def page() -> str:
 def row(setting: Field[Any]) -> str:
     """Return a setting's row of the table."""
     meta = setting.metadata
-    # The one default that depends on the machine.
-    default = "the number of CPUs that the server may use" if setting.name == "worker_num" else f"`{number(setting.default)}`"
+    default = f"`{number(setting.default)}`"
+    if setting.name == "worker_num":  # the one default that depends on the machine
+        default = "the number of CPUs that the server may use"
     if isinstance(setting.default, tuple):
         allowed = "a list of text"
     elif meta["low"] is not None:
