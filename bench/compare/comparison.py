@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from zwoole.bench.compare.bars import chart
-from zwoole.bench.compare.environment import surroundings
+from zwoole.bench.compare.environment import environment
 from zwoole.bench.compare.measuring import Run, measure
 from zwoole.bench.compare.peer import PEERS, Peer
 from zwoole.bench.compare.scenarios import SCENARIOS, Scenario
@@ -119,7 +119,7 @@ def main(
     skipped = [f"{peer.name}: skipped, {peer.skip_reason()}" for peer in chosen if peer not in peers]
     possible = min(idle, allow_many_files() - _OTHER_DESCRIPTORS)
     scenarios = [one for one in with_idle(SCENARIOS, possible) if not scenario_names or one.name in scenario_names]
-    notes = [f"{name}: {value}" for name, value in surroundings(peers).items()] + skipped
+    notes = [f"{name}: {value}" for name, value in environment(peers).items()] + skipped
     if possible < idle:
         notes.append(f"idle connections: {possible:,} in place of {idle:,}, as more descriptors are not allowed")
     click.echo("\n".join(notes))

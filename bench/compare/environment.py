@@ -17,7 +17,7 @@ _VERSION = re.compile(r"\d+(\.\d+)+[\w.+-]*")
 _VERSION_OPTIONS = {"go": "version"}
 
 
-def surroundings(peers: Sequence[Peer]) -> dict[str, str]:
+def environment(peers: Sequence[Peer]) -> dict[str, str]:
     """Return what the numbers depend on, by name."""
     programs = {name for peer in peers for name in (*peer.programs, *peer.runner[:1])}
     return {

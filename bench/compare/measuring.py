@@ -10,7 +10,7 @@ from zwoole.bench.compare.peer_process import HOST, PeerError, PeerProcess
 from zwoole.bench.compare.scenarios import Scenario
 from zwoole.bench.loadtest.fleet import LoadError
 from zwoole.bench.loadtest.handshake import HandshakeError
-from zwoole.bench.loadtest.opener import Door, find_address, open_connections
+from zwoole.bench.loadtest.opener import Dialer, find_address, open_connections
 from zwoole.bench.loadtest.plan import IDLE, Plan, Target
 from zwoole.bench.loadtest.run import ERROR_KINDS, LoadResult, run_load
 
@@ -94,7 +94,7 @@ def _slow_readers(plan: Plan, count: int) -> Iterator[None]:
     if not count:
         yield
         return
-    opened = open_connections(Door(plan, find_address(plan)), count)
+    opened = open_connections(Dialer(plan, find_address(plan)), count)
     try:
         if opened.errors:
             raise LoadError(f"cannot open a connection that never reads: {opened.first_error}")

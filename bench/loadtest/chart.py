@@ -1,6 +1,6 @@
-"""Charts as inline SVG: axes with round ticks, lines, labels, and columns that tell their numbers under the pointer.
+"""Charts as inline SVG: axes with round ticks, lines, labels, and columns that show their numbers under the pointer.
 
-Colours are left to the page, which gives each class one for light and one for dark.
+The page defines the colours of each class, for light and for dark mode.
 """
 
 import math
@@ -11,19 +11,19 @@ from html import escape
 WIDTH = 900
 HEIGHT = 280
 LEFT = 76
-RIGHT = WIDTH - 84  # room for the labels of lines
+RIGHT = WIDTH - 84  # leaves room for the labels of lines
 TOP = 14
 BOTTOM = HEIGHT - 44
 
-_CHARACTER = 7.2  # about as wide as one is
-_LABEL_GAP = 15  # between the labels of two lines
+_CHARACTER = 7.2  # approximate width of a character
+_LABEL_GAP = 15  # least distance between the labels of two lines
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Maps values to places from 0 to 1; ``ticks`` are values with their labels."""
+    """Maps values to positions from 0 to 1; ``ticks`` are values with their labels."""
 
     low: float
     high: float
@@ -31,7 +31,7 @@ class Axis:
     logarithmic: bool = False
 
     def place(self, value: float) -> float:
-        """Return where a value is."""
+        """Return the position of a value."""
         if self.logarithmic:
             return (math.log(max(value, self.low)) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         return (value - self.low) / (self.high - self.low)
@@ -55,7 +55,7 @@ def from_zero(high: float, style: Callable[[float], str]) -> Axis:
 
 
 def logarithmic(low: float, high: float, style: Callable[[float], str]) -> Axis:
-    """Return an axis from and to 1, 2 or 5 times a power of ten around these values, both above 0."""
+    """Return an axis that includes both values, both above 0, and whose ends are 1, 2 or 5 times a power of ten."""
     steps = [factor * 10.0**power for power in range(-3, 12) for factor in (1, 2, 5)]
     first = max(index for index, step in enumerate(steps) if step <= low)
     last = max(min(index for index, step in enumerate(steps) if step >= high), first + 1)
@@ -66,7 +66,7 @@ def logarithmic(low: float, high: float, style: Callable[[float], str]) -> Axis:
 
 
 class Chart:
-    """One chart: things are drawn in the order of the calls."""
+    """One chart. Elements are drawn in the order of the calls."""
 
     def __init__(self, title: str, x: Axis, y: Axis) -> None:
         """Draw the grid and the labels of both axes."""
@@ -81,19 +81,19 @@ class Chart:
             self._text(self.x(value), BOTTOM + 20, label, "tick middle")
 
     def x(self, value: float) -> float:
-        """Return the place of a value from left to right."""
+        """Return the horizontal coordinate of a value."""
         return round(LEFT + self._x.place(value) * (RIGHT - LEFT), 1)
 
     def y(self, value: float) -> float:
-        """Return the place of a value from top to bottom."""
+        """Return the vertical coordinate of a value."""
         return round(BOTTOM - self._y.place(value) * (BOTTOM - TOP), 1)
 
     def caption(self, text: str) -> None:
-        """Say below the chart what the horizontal axis is."""
+        """Write the meaning of the horizontal axis below the chart."""
         self._text((LEFT + RIGHT) / 2, HEIGHT - 4, text, "tick middle")
 
     def line(self, points: Sequence[Point], kind: str, area: bool = False) -> None:
-        """Draw a line; ``kind`` is its class, ``area`` fills what is below it."""
+        """Draw a line of class ``kind``; ``area`` also fills the space below it."""
         path = " ".join(f"{'L' if index else 'M'}{self.x(x)} {self.y(y)}" for index, (x, y) in enumerate(points))
         if area and points:
             self._add(f'<path class="area {kind}" d="{path} V{BOTTOM} H{self.x(points[0][0])} Z"/>')
@@ -106,21 +106,23 @@ class Chart:
         self._add(f'<circle class="dot {kind}" cx="{self.x(x)}" cy="{self.y(y)}" r="3.5"/>')
 
     def note(self, x: float, y: float, text: str) -> None:
-        """Write above and left of a point, where a rising line leaves room; below and right of it at the left edge."""
+        """Write a text above and left of a point, where a rising line leaves room; near the left edge, below and
+        right of it.
+        """
         if self.x(x) - len(text) * _CHARACTER < LEFT:
             self._text(self.x(x) + 6, self.y(y) + 18, text, "note")
         else:
             self._text(self.x(x) - 6, self.y(y) - 8, text, "note end")
 
     def labels(self, ends: Iterable[tuple[float, str, str]]) -> None:
-        """Write (value, label, class) right of the plot, at the ends of their lines and not over one another."""
+        """Write labels (value, label, class) right of the plot, at the ends of their lines, without overlap."""
         lowest = float("inf")
         for value, label, kind in sorted(ends):
             lowest = min(self.y(value) + 4, lowest - _LABEL_GAP)
             self._text(RIGHT + 8, lowest, label, f"label {kind}")
 
     def columns(self, edges: Sequence[tuple[float, float, str]]) -> None:
-        """Have what lies between (left, right, text) tell the text under the pointer."""
+        """Add columns (left, right, text) that show their text under the pointer."""
         for left, right, text in edges:
             width = round(self.x(right) - self.x(left), 1)
             self._add(
@@ -129,7 +131,7 @@ class Chart:
             )
 
     def svg(self) -> str:
-        """Return the chart."""
+        """Return the chart as SVG."""
         return "".join(self._parts) + "</svg>"
 
     def _add(self, part: str) -> None:

@@ -1,4 +1,4 @@
-"""The command `zwoole bench`: its options, what it prints, what it writes. Slow imports wait until it runs."""
+"""The command `zwoole bench`: its options, what it prints and writes. Slow imports are deferred until it runs."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from zwoole.bench.loadtest.plan import ECHO, MODES, MOST_SOURCES, SENDING_MODES,
 
 EXIT_ERRORS = 1  # a reply was wrong or missing, or a connection failed
 
-_WIDTH = 120  # of the table where it does not go to a terminal
+_WIDTH = 120  # of the table if it does not go to a terminal
 
 _file = click.Path(dir_okay=False, writable=True, path_type=Path)
 
@@ -20,7 +20,7 @@ def _cores() -> int:
 
 
 def _header(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Take "Name: value" apart."""
+    """Parse "Name: value"."""
     fields = []
     for value in values:
         name, separator, content = value.partition(":")
@@ -38,7 +38,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str) -> Any
 
 
 def _in_a_folder(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
-    """Refuse a file that cannot be written later on, before the run."""
+    """Refuse a file whose folder does not exist, before the run."""
     if value and not value.absolute().parent.is_dir():
         raise click.BadParameter(f"there is no folder {value.parent}")
     return value
@@ -54,13 +54,13 @@ def _in_a_folder(context: click.Context, parameter: click.Parameter, value: Path
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Messages/s in total, whatever the replies do.")
 @click.option("--duration", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True, help="Seconds.")
 @click.option("--warmup", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds before it.")
-@click.option("--messages", type=click.IntRange(1), help="On each connection, in place of warm-up and duration.")
+@click.option("--messages", type=click.IntRange(1), help="On each connection, instead of warm-up and duration.")
 @click.option("--text/--binary", default=True, help="The kind of messages.  [text]")
 @click.option("--senders", type=click.IntRange(1), default=1, show_default=True, help="Of the connections, in fanout.")
 @click.option("--header", "headers", multiple=True, callback=_header, help="'Name: value' for the upgrade request.")
 @click.option("--subprotocol", "subprotocols", multiple=True, help="To offer; may be repeated.")
 @click.option("--compress", is_flag=True, help="Use permessage-deflate.")
-@click.option("--insecure", is_flag=True, help="Take the certificate of a wss server on trust.")
+@click.option("--insecure", is_flag=True, help="Do not verify the certificate of a wss server.")
 @click.option("--sources", type=click.IntRange(0, MOST_SOURCES), default=0, help="Come from 127.0.0.1 to 127.0.0.N.")
 @click.option("--json", "json_file", type=_file, callback=_in_a_folder, help="Write the result there.")
 @click.option("--html", "html_file", type=_file, callback=_in_a_folder, help="Write a page with charts there.")
@@ -78,19 +78,19 @@ def bench(
     \b
     --mode echo     the server sends every message back to its connection
     --mode fanout   the server sends every message to all connections
-    --mode idle     connections are held open and say nothing
+    --mode idle     connections are held open without messages
     --mode connect  connections are opened and closed, again and again
 
-    Without --rate, a message follows a reply (closed loop). With --rate, messages are sent when it is their time, and
-    latency counts from then (open loop).
+    Without --rate, each reply triggers the next message (closed loop). With --rate, messages are sent on schedule, and
+    latency is measured from the scheduled time (open loop).
 
-    The exit code is 1 when a reply was wrong or missing, there was none, or a connection failed.
+    The exit code is 1 if a reply was wrong or missing, if there were no replies, or if a connection failed.
 
     \b
     Example: zwoole bench ws://127.0.0.1:8080/ -c 1000 --depth 16 --duration 10
     """
     if depth and rate:
-        raise click.UsageError("--depth belongs to the closed loop, --rate is the open loop: give one of them")
+        raise click.UsageError("--depth is for the closed loop, --rate for the open loop: give one of them")
     terms["duration_s"], terms["warmup_s"] = terms.pop("duration"), terms.pop("warmup")
     terms["messages"] = terms["messages"] or 0
     try:
@@ -101,7 +101,7 @@ def bench(
 
 
 def _run(plan: Plan, json_file: Path | None, html_file: Path | None) -> int:
-    """Run the plan, print and write what it has shown, and return the exit code."""
+    """Run the plan, print and write the result, and return the exit code."""
     from rich.console import Console
 
     from zwoole.bench.loadtest import page, report

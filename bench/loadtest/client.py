@@ -1,8 +1,8 @@
-"""The connections of one load process: the epoll loop around connection.py, for all modes but connect.
+"""The connections of one load process: the epoll loop around connection.py, for all modes except connect.
 
-``LoadClient.run()`` has the connections send what their quotas let them until the time or the messages are over, and
-waits for the replies still due; ``close()`` runs the closing handshakes. Right replies never get here, so this module
-may be slow. Whatever else comes is read by replies.py, and judge.py counts it.
+``LoadClient.run()`` lets the connections send as their quotas allow until the time or the messages are used up, and
+waits for outstanding replies; ``close()`` performs the closing handshakes. Correct replies are handled in
+connection.py, so this module may be slow: it handles everything else. replies.py reads it, and judge.py counts it.
 """
 
 import select
@@ -26,30 +26,30 @@ from zwoole.bench.loadtest.judge import Judge
 from zwoole.bench.loadtest.opener import CLOSE_FRAME, Attempt
 from zwoole.bench.loadtest.pace import Pace
 from zwoole.bench.loadtest.plan import ECHO, FANOUT, IDLE, Plan
-from zwoole.bench.loadtest.replies import OP_PONG, Event, ReplyReader, What
+from zwoole.bench.loadtest.replies import OP_PONG, Event, EventType, ReplyReader
 from zwoole.bench.loadtest.tally import FOREVER_NS, Tally
 
 ERROR_KINDS = (
     replies.ERROR_KINDS
     | judge.ERROR_KINDS
     | {
-        "closed": "the server ended a connection during the run",
+        "closed": "the server closed a connection during the run",
         "close": "a closing handshake was not completed in time",
     }
 )
 
 CLOSE_TIMEOUT_S = 30.0
 
-_POLL_NS = 50_000_000  # how late a deadline may be noticed when nothing arrives
-_AT_ONCE = 128  # connections that one turn serves, so that no turn takes long
+_POLL_NS = 50_000_000  # how late a deadline may be noticed if nothing arrives
+_AT_ONCE = 128  # connections served per turn, so that no turn takes long
 _UNLIMITED = 1 << 40
 
-Sent = dict[int, int]  # by sender, the number of its messages
+Sent = dict[int, int]  # sender -> number of its messages
 
 
 @dataclass(frozen=True)
 class Window:
-    """When a run starts, and when counting begins and ends, in nanoseconds of clock_ns(); see Tally on intervals."""
+    """When a run starts, and when counting begins and ends, in nanoseconds of clock_ns(). See Tally about intervals."""
 
     start_ns: int
     opens_ns: int
@@ -58,23 +58,23 @@ class Window:
 
     @property
     def closes_ns(self) -> int:
-        """When the last interval ends."""
+        """The end of the last interval."""
         return min(self.opens_ns + self.intervals * self.interval_ns, FOREVER_NS)
 
 
 class Clock:
-    """The time of a run, and waiting in it."""
+    """The time of a run, and ways to wait."""
 
     def now_ns(self) -> int:
         """Return the time in nanoseconds."""
         return clock_ns()
 
     def poll(self, epoll: select.epoll, nanoseconds: int) -> list[tuple[int, int]]:
-        """Return what epoll reports, which is waited for so long at most; epoll counts whole milliseconds."""
+        """Return epoll's events, waiting ``nanoseconds`` at most; epoll rounds to whole milliseconds."""
         return epoll.poll(nanoseconds / 1e9, _AT_ONCE)
 
     def poll_exactly(self, epoll: select.epoll, nanoseconds: int) -> list[tuple[int, int]]:
-        """Return the same, and be late by microseconds at most."""
+        """Do the same with a timeout that is accurate to microseconds."""
         events = epoll.poll(0, _AT_ONCE)
         if not events and nanoseconds > 0:
             wait_readable(epoll.fileno(), nanoseconds)
@@ -86,11 +86,11 @@ class LoadClient:
     """The connections of one process.
 
     Attributes:
-        tally: the counts of right replies.
-        errors: those of ERROR_KINDS.
-        first_error: the first of them in words, where the kind does not say all.
-        still_open: how many connections were open when the time was over.
-        ended_ns: when it was, or when the last connection was gone before that.
+        tally: counts of correct replies.
+        errors: counts by ERROR_KINDS.
+        first_error: the first error in words, if its kind does not say everything.
+        still_open: number of connections open at the end of the run.
+        ended_ns: the end of the run, or the end of the last connection if that was earlier.
     """
 
     def __init__(
@@ -103,10 +103,10 @@ class LoadClient:
         """Take over connections.
 
         Args:
-            plan: the terms.
-            opened: connections whose handshake is done; ``close()`` closes them.
-            exchange: fan-out: called once, with what this process has sent; returns what all have.
-            clock: what tells the time in the place of CLOCK_MONOTONIC.
+            plan: the parameters of the run.
+            opened: connections after their handshake; ``close()`` closes them.
+            exchange: fan-out: called once with the messages that this process has sent; returns those of all processes.
+            clock: replaces CLOCK_MONOTONIC.
         """
         self._clock = clock or Clock()
         self._plan = plan
@@ -127,15 +127,15 @@ class LoadClient:
 
     @property
     def connections(self) -> int:
-        """How many connections are open now."""
+        """The number of connections that are open now."""
         return len(self._by_fd)
 
     def run(self, window: Window, report: Callable[[], None] = lambda: None) -> None:
-        """Send as the plan says, and wait for what is still due.
+        """Send as the plan says, then wait for outstanding replies.
 
         Args:
-            window: when. All replies are checked, and counted by intervals.
-            report: called often; it may take the intervals that have ended from the tally.
+            window: the time of the run. All replies are checked, and counted per interval.
+            report: called often; it may take finished intervals from the tally.
         """
         tally = self.tally
         tally.begin(window.start_ns, window.opens_ns, window.interval_ns, window.intervals)
@@ -159,9 +159,9 @@ class LoadClient:
         report()
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Send each connection a close frame with 1000, wait until the server has closed it, and let go of all.
+        """Send a close frame with 1000 on each connection, wait for the server to close them, and release them.
 
-        The wait is over when none has been closed for so long.
+        The wait ends when no connection was closed for ``timeout_s``.
         """
         self.tally.limit = 0
         for connection in list(self._by_fd.values()):
@@ -175,7 +175,7 @@ class LoadClient:
                 left = len(self._by_fd)
                 deadline_ns = self._clock.now_ns() + int(timeout_s * 1e9)
         for connection in list(self._by_fd.values()):
-            connection.close_received = False  # a close frame without the end of the stream is half a farewell
+            connection.close_received = False  # a close frame without the end of the stream is only half of it
             self._end(connection)
         self._epoll.close()
 
@@ -211,7 +211,7 @@ class LoadClient:
         return Pace(sending, first.number, self._plan.sending, self._spacing_ps, window.start_ns, window.closes_ns)
 
     def _expect(self, sent: Sent) -> None:
-        """Fan-out: note how many messages each sender has sent in all, where that was not known."""
+        """Fan-out: store the final number of each sender's messages, if it was unknown."""
         for connection in self._by_fd.values():
             for stream in connection.streams:
                 if stream.sent == UNKNOWN:
@@ -219,11 +219,11 @@ class LoadClient:
                     self.tally.unanswered += stream.due()
 
     def _drain(self, report: Callable[[], None]) -> None:
-        """Wait for the replies that are due, and count those that do not come."""
+        """Wait for outstanding replies, and count those that do not come."""
         tally = self.tally
         if not self._plan.messages:
             if not self._plan.rate:
-                tally.limit = 0  # in an open loop, what was due and could not be sent yet goes out still
+                tally.limit = 0  # in an open loop, messages that were due but could not be sent still go out
             tally.last_reply_ns = self._clock.now_ns()
             if self._plan.mode == FANOUT:
                 own = [connection.own for connection in self._by_fd.values() if connection.own]
@@ -261,7 +261,7 @@ class LoadClient:
                 self._attend(connection, connection.send())
 
     def _serve_pending(self, connection: Connection) -> None:
-        """Serve what TLS has read and epoll does not know of."""
+        """Serve data that TLS has already read, which epoll does not report."""
         while connection.pending():
             self._attend(connection, connection.serve())
 
@@ -283,31 +283,31 @@ class LoadClient:
             self._epoll.modify(connection.fd, select.EPOLLIN | (select.EPOLLOUT if connection.writing else 0))
 
     def _handle(self, connection: Connection, event: Event) -> None:
-        if event.what is What.MESSAGE:
+        if event.type is EventType.MESSAGE:
             if self._plan.mode != IDLE:
                 self._judge.message(connection, event.payload)
-        elif event.what is What.PING:
+        elif event.type is EventType.PING:
             self._queue(connection, masked_frame(FIN | OP_PONG, event.payload))
-        elif event.what is What.CLOSE:
+        elif event.type is EventType.CLOSE:
             connection.close_received = True
             if not connection.close_sent:
                 self._end(connection)
-        elif event.what in (What.WRONG, What.FATAL):
+        elif event.type in (EventType.WRONG, EventType.FATAL):
             self._judge.wrong(connection, event.kind)
-            if event.what is What.FATAL:
+            if event.type is EventType.FATAL:
                 self._end(connection)
 
     def _queue(self, connection: Connection, frame: bytes) -> None:
-        """Put a control frame behind what is to be written, and write."""
+        """Append a control frame to the outbox, and write."""
         if connection.outbox_start == connection.outbox_end:
             connection.outbox_start = connection.outbox_end = 0
         end = connection.outbox_end + len(frame)
-        connection.outbox[connection.outbox_end : end] = frame  # grows the outbox where it has no room left
+        connection.outbox[connection.outbox_end : end] = frame  # grows the outbox if it is full
         connection.outbox_end = end
         self._attend(connection, connection.send())
 
     def _end(self, connection: Connection) -> None:
-        """Let go of a connection; unless a closing handshake came before, that is an error."""
+        """Release a connection; count an error unless the closing handshake is complete."""
         if not connection.close_sent:
             self.errors["closed"] += 1
         elif not connection.close_received:

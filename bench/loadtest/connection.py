@@ -1,26 +1,26 @@
-"""The hot part of the load tester: a connection that sends messages and checks the replies.
+"""The hot path of the load tester: a connection that sends messages and checks the replies.
 
 Operations
-    ``Connection.serve()`` makes one turn: one read, all replies checked, new messages, one write. ``Stream`` is how
-    far a connection has received the messages of one sender. The connections of a process count in one ``Tally``.
+    ``Connection.serve()`` makes one turn: one read, all replies checked, new messages, one write. A ``Stream`` records
+    how far a connection has received the messages of one sender. The connections of a process share one ``Tally``.
 
 Goals
-    Cheaper than any server it measures: more than a million 64-byte messages a second on one core. No reply is taken
-    on trust all the same: header, opcode, length, every byte of content, and order.
+    Cheaper than any server it measures: more than a million 64-byte messages a second on one core. Every reply is still
+        verified: header, opcode, length, every byte of content, and order.
 
 Plan
-    No reply is parsed: it is compared with the bytes it has to consist of. ``serve()`` stops at the first frame that
-    differs and leaves it to its caller (loadclient.py), which has time to find out what it is.
+    Replies are not parsed but compared with the expected bytes. ``serve()`` stops at the first frame that differs and
+    leaves it to its caller (client.py), which has time to find out what it is.
 
-    A message may be sent when it is within the connection's quota. In a closed loop each reply raises the quota by
-    one, and a latency counts from the write. In an open loop the clock raises it, whatever has been answered, and a
-    latency counts from the moment the message was due: what waited in the client because the server stood still is
-    part of it (no coordinated omission).
+    A message may be sent if the connection's quota allows it. In a closed loop each reply raises the quota by one, and
+    latency is measured from the write. In an open loop the clock raises the quota, whatever has been answered, and
+    latency is measured from the time the message was due. So time that a message waits in the client because the server
+    stalls is included (no coordinated omission).
 
-Types come from connection.pxd. Without a compiler the same source runs as it is, many times slower.
+Types come from connection.pxd. Without a compiler the same source runs many times slower.
 """
 
-# ruff: noqa: RET505 - in a kernel the branch that does not apply has to go as a whole, or Cython calls it unreachable
+# ruff: noqa: RET505 - a kernel needs if/else: after an early return, Cython calls the other body unreachable
 
 import os
 import select
@@ -45,21 +45,21 @@ if cython.compiled:
     from cython.cimports.zwoole.bench.loadtest.polling import POLLIN, pollfd, ppoll
 
 COMPILED: bool = cython.compiled
-UNKNOWN = 1 << 62  # as the number of a stream's messages: its sender has not said it yet
+UNKNOWN = 1 << 62  # number of a stream's messages that its sender has not reported yet
 
 # What Connection.serve(), proceed() and send() return.
-DONE = 0  # nothing is to be done until epoll reports the connection again
-ODD_FRAME = 1  # at inbox_start is something else than the right reply or the beginning of one
-TOGGLE_WRITING = 2  # epoll has to be asked for EPOLLOUT from now on, or no longer
-GONE = 3  # the server has ended the connection
+DONE = 0  # nothing to do until epoll reports the connection again
+ODD_FRAME = 1  # at inbox_start there is something other than the expected reply or the beginning of it
+TOGGLE_WRITING = 2  # start or stop asking epoll for EPOLLOUT
+GONE = 3  # the server has closed the connection
 
 _UNKNOWN = UNKNOWN
-_AGAIN = -1  # what receive_into() and send_from() return besides a number of bytes
+_AGAIN = -1  # returned by receive_into() and send_from() besides byte counts
 _BROKEN = -2
 
-_BUFFER_BYTES = 1 << 18  # what a connection may read or write per turn, unless one frame is longer
-_OPEN_LOOP_FRAMES = 64  # how many a turn may read or write where no depth says it
-_CONTROL_FRAME_BYTES = 127  # the longest control frame a server may send
+_BUFFER_BYTES = 1 << 18  # read or written per turn and connection, unless one frame is longer
+_OPEN_LOOP_FRAMES = 64  # read or written per turn in an open loop, which has no depth
+_CONTROL_FRAME_BYTES = 127  # the longest control frame that a server may send
 _SENDER_DIGITS = 6
 
 
@@ -67,7 +67,7 @@ _SENDER_DIGITS = 6
 
 
 def clock_ns() -> int:
-    """Return CLOCK_MONOTONIC in nanoseconds, on Linux one clock for all processes."""
+    """Return CLOCK_MONOTONIC in nanoseconds; on Linux all processes share it."""
     if cython.compiled:
         moment = cython.declare(timespec)
         clock_gettime(CLOCK_MONOTONIC, cython.address(moment))
@@ -77,7 +77,7 @@ def clock_ns() -> int:
 
 
 def wait_readable(fd: int, nanoseconds: int) -> None:
-    """Wait until a descriptor is readable or the time is over, which epoll counts in whole milliseconds only."""
+    """Wait until a descriptor is readable or the time is over. epoll would round the time to whole milliseconds."""
     if cython.compiled:
         watched = cython.declare(pollfd)
         limit = cython.declare(timespec)
@@ -108,10 +108,10 @@ def receive_into(fd: int, buffer: bytearray, start: int, end: int) -> int:
 
 
 def send_from(fd: int, buffer: bytearray, start: int, end: int) -> int:
-    """Write ``buffer[start:end]``; return the number of bytes the kernel took, _AGAIN or _BROKEN."""
+    """Write ``buffer[start:end]``; return the number of bytes that the kernel accepted, _AGAIN or _BROKEN."""
     if cython.compiled:
         source = cython.declare("unsigned char *", buffer)
-        count: int = write(fd, source + start, end - start)  # Python ignores SIGPIPE, so a gone peer is an errno
+        count: int = write(fd, source + start, end - start)  # Python ignores SIGPIPE, so a closed peer is an errno
         if count >= 0:
             return count
         return _AGAIN if errno in (EAGAIN, EINTR) else _BROKEN
@@ -125,7 +125,7 @@ def send_from(fd: int, buffer: bytearray, start: int, end: int) -> int:
 
 
 def moment(tally: Tally) -> int:
-    """Return the time of a run in nanoseconds."""
+    """Return the run's time in nanoseconds."""
     return clock_ns() if tally.clock is None else tally.clock()
 
 
@@ -135,13 +135,13 @@ class Stream:
     __slots__ = ("expected", "late", "number", "sent")
 
     def __init__(self, number: int, sent: int = 0) -> None:
-        self.number = number  # of the sender, unique among all processes of the run
-        self.sent = sent  # how many it has sent, or UNKNOWN
-        self.expected = 0  # sequence number of the message whose reply is due next
-        self.late: set[int] = set()  # those before it that a later reply has overtaken
+        self.number = number  # the sender's number, unique among all processes of the run
+        self.sent = sent  # messages it has sent, or UNKNOWN
+        self.expected = 0  # sequence number of the next expected reply
+        self.late: set[int] = set()  # earlier messages that a later reply has overtaken
 
     def due(self) -> int:
-        """Return how many replies are still to come; 0 where it is not known how many were sent."""
+        """Return the number of outstanding replies; 0 if the number of sent messages is unknown."""
         return 0 if self.sent == _UNKNOWN else self.sent - self.expected + len(self.late)
 
 
@@ -182,14 +182,14 @@ class Connection:
         streams: Sequence[Stream] = (),
         received: bytes = b"",
     ) -> None:
-        """Take over a connection whose handshake is done.
+        """Take over a connection after its handshake.
 
         Args:
-            tally: where it counts.
+            tally: counts the replies.
             sock: the nonblocking socket.
-            own: the stream it sends, where it sends one.
-            streams: what it receives, in the order of their numbers from 0 on unless there is only one.
-            received: what came after the handshake's response.
+            own: the stream it sends, if any.
+            streams: the streams it receives, ordered by number from 0 unless there is only one.
+            received: data that followed the handshake's response.
         """
         contents = tally.contents
         self._tally = tally
@@ -206,15 +206,15 @@ class Connection:
         self.inbox = bytearray(received + bytes(self._inbox_bytes - len(received)))
         self.inbox_start = 0
         self.inbox_end = len(received)
-        self.odd = False  # whether the caller is in the midst of a frame or message that it reads itself
+        self.odd = False  # whether the caller is reading a frame or message itself
 
         self._outbox_bytes = max(min(at_once * contents.most_frame_bytes, _BUFFER_BYTES), contents.most_frame_bytes)
         self.outbox = bytearray(self._outbox_bytes if own else 0)
         self.outbox_start = 0
         self.outbox_end = 0
-        self.writing = False  # whether epoll is asked for EPOLLOUT
+        self.writing = False  # whether epoll reports EPOLLOUT
 
-        self.quota = tally.depth  # how many messages it may have sent by now
+        self.quota = tally.depth  # number of messages it may have sent by now
         self.first_due_ns = 0  # open loop: when its first message is due
         self._sent_at = array("Q", bytes(8 * (tally.ring + 1) if own else 0))
 
@@ -245,13 +245,13 @@ class Connection:
         return self.proceed()
 
     def proceed(self) -> int:
-        """Check what the inbox holds, then write; return the same as serve()."""
+        """Check the replies in the inbox, then write; return the same as serve()."""
         if self._check_replies():
             return self.send()
         return ODD_FRAME
 
     def send(self) -> int:
-        """Write the outbox, filled again when it is empty; return DONE, TOGGLE_WRITING or GONE."""
+        """Write the outbox and refill it while there are messages; return DONE, TOGGLE_WRITING or GONE."""
         while self.outbox_start < self.outbox_end or self.fill_outbox():
             if self._tls is None:
                 count = send_from(self.fd, self.outbox, self.outbox_start, self.outbox_end)
@@ -266,11 +266,11 @@ class Connection:
         return TOGGLE_WRITING if self.writing else DONE
 
     def pending(self) -> bool:
-        """Return whether there are bytes to serve that epoll knows nothing of, since TLS has read them already."""
+        """Return whether TLS has already read data that epoll does not report."""
         return self._tls is not None and not self.gone and self._tls.pending() > 0
 
     def count_right(self, stream: Stream, size: int) -> None:
-        """Count the reply to the expected message of a stream as right."""
+        """Count the reply to a stream's expected message as correct."""
         tally = self._tally
         tally.messages += 1
         tally.payload_bytes += size
@@ -284,7 +284,7 @@ class Connection:
         self.settle(stream)
 
     def settle(self, stream: Stream) -> None:
-        """Note that one message more has its reply, right or wrong."""
+        """Record that one more message has its reply, correct or not."""
         tally = self._tally
         if stream.sent != _UNKNOWN:
             tally.unanswered -= 1
@@ -311,7 +311,7 @@ class Connection:
         return self.note_sent(first, end)
 
     def note_sent(self, first: int, end: int) -> bool:
-        """Note that the own messages from ``first`` on are in ``outbox[:end]``; return whether there are any."""
+        """Record that the own messages from ``first`` on are in ``outbox[:end]``; return whether there are any."""
         own = self.own
         self.outbox_start = 0
         self.outbox_end = end
@@ -326,7 +326,7 @@ class Connection:
         return True
 
     def _check_replies(self) -> bool:
-        """Count right replies as far as they go; return whether nothing is left but the beginning of another."""
+        """Count correct replies; return whether the inbox then holds nothing but the beginning of another one."""
         if self.odd:
             return False
         contents = self._tally.contents
@@ -350,7 +350,7 @@ class Connection:
         return True
 
     def _find_stream(self) -> Stream | None:
-        """Return the stream of the frame at ``inbox_start``, by the number in its stamp; None where it has none."""
+        """Return the stream of the frame at ``inbox_start``, by the number in its stamp; None if there is none."""
         available = self.inbox_end - self.inbox_start
         if available < 2:
             return None

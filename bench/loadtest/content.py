@@ -1,12 +1,12 @@
-"""What the messages of a load run say, and their frames.
+"""The contents of a run's messages, and their frames.
 
-``Content`` writes the frame of any message of one size and recognises its reply, without parsing it: a reply is
-compared with the bytes it has to consist of. ``Contents`` chooses the size of each message from a mix.
+``Content`` writes the frame of any message of one size and recognises its reply without parsing: it compares the reply
+with the expected bytes. ``Contents`` chooses the size of each message from a mix.
 
-Types come from content.pxd. Without a compiler the same source runs as it is, many times slower.
+Types come from content.pxd. Without a compiler the same source runs many times slower.
 """
 
-# ruff: noqa: RET505 - in a kernel the branch that does not apply has to go as a whole, or Cython calls it unreachable
+# ruff: noqa: RET505 - a kernel needs if/else: after an early return, Cython calls the other body unreachable
 
 import os
 import random
@@ -30,9 +30,9 @@ MASKED = 0x80
 _HEX = b"0123456789abcdef"
 _STAMP_BYTES = STAMP_BYTES
 _TEXT_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ,.-"
-_FILLER_SHIFTS = 251  # a prime, so that fillers repeat in step with no power of two
-_WORD = 0xFFFFFFFF  # typed in the .pxd: as a literal it would be a Python object
-_SLOTS = 4093  # a prime too; shares of a mix are exact to a part in so many
+_FILLER_SHIFTS = 251  # a prime, so that fillers do not repeat in step with a power of two
+_WORD = 0xFFFFFFFF  # typed in the .pxd: a literal would be a Python object
+_SLOTS = 4093  # also a prime; the shares of a mix are accurate to 1/4093
 
 
 # Kernels: the only functions with two bodies.
@@ -59,7 +59,7 @@ def mask_into(target: bytearray, at: int, source: bytearray, start: int, count: 
         word = cython.declare("unsigned long long")
         done = cython.declare("Py_ssize_t", 0)
         memcpy(cython.address(key_word), key_bytes, 8)
-        while done + 8 <= count:  # eight bytes a step; the C compiler makes it sixteen
+        while done + 8 <= count:  # eight bytes per step; the C compiler makes it sixteen
             memcpy(cython.address(word), of + start + done, 8)
             word ^= key_word
             memcpy(to + at + done, cython.address(word), 8)
@@ -74,7 +74,7 @@ def mask_into(target: bytearray, at: int, source: bytearray, start: int, count: 
 
 
 def frame_header(first_byte: int, length: int, mask_bit: int) -> bytes:
-    """Return the header of a frame as far as the mask key; ``first_byte`` is FIN, RSV and opcode."""
+    """Return a frame's header up to the masking key; ``first_byte`` is FIN, RSV and opcode."""
     if length < 126:
         return bytes((first_byte, mask_bit | length))
     if length < 1 << 16:
@@ -83,7 +83,7 @@ def frame_header(first_byte: int, length: int, mask_bit: int) -> bytes:
 
 
 def masked_frame(first_byte: int, payload: bytes | bytearray) -> bytes:
-    """Return a whole frame as a client sends it."""
+    """Return a complete client frame."""
     key = os.urandom(4)
     masked = bytearray(len(payload))
     mask_into(masked, 0, bytearray(payload), 0, len(payload), bytearray(key * 2))
@@ -91,11 +91,11 @@ def masked_frame(first_byte: int, payload: bytes | bytearray) -> bytes:
 
 
 class Content:
-    """The messages of one size: a stamp that no other message of the run has, then filler.
+    """The messages of one size: a stamp that is unique in the run, then filler.
 
-    The filler is a piece of one random text that starts elsewhere for each message, so that bytes of another message,
-    or the right ones at another place, are never the expected ones. Messages shorter than the stamp have its tail:
-    they are told apart only from their neighbours (15 of them with one byte, none with no byte).
+    The filler is a part of one random text that starts at a different position for each message. So bytes of another
+    message, or the right bytes at another position, never match. Messages shorter than the stamp contain its tail: they
+    differ only from their neighbours (from 15 of them with one byte, from none with no bytes).
     """
 
     __slots__ = (
@@ -148,7 +148,7 @@ class Content:
         return target
 
     def is_header(self, received: bytearray, at: int) -> bool:
-        """Return whether the header of every right reply is at ``received[at:]``."""
+        """Return whether the header of a correct reply is at ``received[at:]``."""
         return same_bytes(received, at, self._reply_header, 0, self.reply_header_bytes)
 
     def is_payload(self, received: bytearray, at: int, number: int, sequence: int) -> bool:
@@ -163,7 +163,7 @@ class Content:
     def _write_masked(self, target: bytearray, at: int, number: int, sequence: int) -> None:
         self._write_stamp(number, sequence)
         mask_into(target, at, self._stamp, _STAMP_BYTES - self._stamp_bytes, self._stamp_bytes, self._key)
-        # 16 bytes of stamp are whole turns of the key, and a shorter one has no filler after it
+        # The key's phase is 0 again after the 16 bytes of the stamp; a shorter stamp is not followed by filler.
         mask_into(
             target, at + self._stamp_bytes, self._filler, self._shift(number, sequence), self._filler_bytes, self._key
         )
@@ -188,7 +188,7 @@ class Content:
 
 
 class Contents:
-    """The messages of a run, of one size or several in the shares that a mix gives them."""
+    """The messages of a run, of one size or of several with the shares of a mix."""
 
     __slots__ = ("_by_slot", "_only", "_slots", "most_frame_bytes", "most_reply_bytes", "opcode", "sizes")
 
@@ -208,7 +208,7 @@ class Contents:
         self.most_reply_bytes = max(content.reply_bytes for content in contents)
 
     def of(self, number: int, sequence: int) -> Content:
-        """Return the content of the message with that sequence number of the sender with that number."""
+        """Return the content for message ``sequence`` of sender ``number``."""
         if self._only is not None:
             return self._only
         content: Content = self._by_slot[(number * 31 + sequence) % self._slots]

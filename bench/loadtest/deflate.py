@@ -1,6 +1,6 @@
-"""permessage-deflate (RFC 7692) for the load tester: a connection that compresses what it sends, and an inflater.
+"""permessage-deflate (RFC 7692) for the load tester: a connection that compresses its messages, and an inflater.
 
-A slower way than the plain one: each message goes through zlib on its own.
+Slower than the plain connection: each message goes through zlib separately.
 """
 
 import zlib
@@ -12,14 +12,14 @@ from zwoole.bench.loadtest.handshake import Deflate
 from zwoole.bench.loadtest.opener import Attempt
 from zwoole.bench.loadtest.tally import Tally
 
-RSV1 = 0x40  # marks the first frame of a compressed message
+RSV1 = 0x40  # set on the first frame of a compressed message
 
 _TAIL = b"\x00\x00\xff\xff"  # ends every message and is not sent (section 7.2.1)
-_AT_ONCE = 64  # messages that a turn compresses
+_AT_ONCE = 64  # messages compressed per turn
 
 
 class DeflatingConnection(Connection):
-    """A connection whose messages are compressed."""
+    """A connection that compresses its messages."""
 
     def __init__(self, tally: Tally, attempt: Attempt, own: Stream | None, streams: Sequence[Stream]) -> None:
         """Take over a connection whose handshake agreed on compression."""
@@ -30,7 +30,7 @@ class DeflatingConnection(Connection):
         self._keeps_context = attempt.deflate.client_keeps_context
 
     def fill_outbox(self) -> bool:
-        """Do as the plain connection does."""
+        """Fill the empty outbox with compressed messages; return whether there are any."""
         own = self.own
         if own is None:
             return False
@@ -59,14 +59,16 @@ class Inflater:
         self._decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
 
     def most_bytes(self, longest: int) -> int:
-        """Return how long a message may be compressed: what zlib cannot compress it stores, with a head to a block."""
+        """Return the largest compressed size of a message of ``longest`` bytes: zlib stores incompressible data in
+        blocks with headers.
+        """
         return longest + longest // 1024 + 1024
 
     def inflate(self, message: bytearray, longest: int) -> bytearray:
-        """Return a message as it was, or one byte more than the longest may have.
+        """Return the inflated message; longer ones are cut to ``longest`` + 1 bytes.
 
         Raises:
-            zlib.error: it is not compressed, or not rightly.
+            zlib.error: the message is not valid compressed data.
         """
         if not self._keeps_context:
             self._decompressor = zlib.decompressobj(-zlib.MAX_WBITS)

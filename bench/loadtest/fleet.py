@@ -1,4 +1,4 @@
-"""The processes of a load run, from the outside: started, talked to, and none of them left over."""
+"""The processes of a load run, seen from the parent: it starts them, talks to them, and leaves none of them behind."""
 
 import multiprocessing
 import time
@@ -12,15 +12,15 @@ from zwoole.bench.loadtest.plan import Plan
 from zwoole.bench.loadtest.process import Share, load_process
 from zwoole.shared.errors import ZwooleError
 
-_LONGEST_WAIT_S = 60.0  # poll() takes no more than 24 days
+_LONGEST_WAIT_S = 60.0  # poll() accepts no more than 24 days
 
 
 class LoadError(ZwooleError):
-    """No result can be given, for a reason the message tells in one line."""
+    """No result is available; the message gives the reason in one line."""
 
 
 class Fleet:
-    """The load processes of a plan, as a context manager; not more of them than connections."""
+    """The load processes of a plan, as a context manager; at most one per connection."""
 
     def __init__(self, plan: Plan, address: Address) -> None:
         count = min(plan.processes, plan.connections)
@@ -41,7 +41,7 @@ class Fleet:
             process = spawn.Process(target=load_process, args=(remote, share), daemon=True)
             process.start()
             self._processes.append(process)
-            remote.close()  # so that the end of the process is the end of the pipe
+            remote.close()  # so that the pipe ends when the process does
         return self
 
     def __exit__(
@@ -56,10 +56,10 @@ class Fleet:
             process.join()
 
     def send(self, message: object) -> None:
-        """Send the same to every process.
+        """Send a message to every process.
 
         Raises:
-            LoadError: one is gone.
+            LoadError: a process has died.
         """
         for pipe in self._pipes:
             try:
@@ -68,10 +68,10 @@ class Fleet:
                 raise _death() from None
 
     def receive(self, until_ns: int) -> list[tuple[int, Any]]:
-        """Wait for messages until that moment of time.monotonic_ns() at most; return each with the process it is of.
+        """Wait for messages until a time of time.monotonic_ns(); return each with the index of its process.
 
         Raises:
-            LoadError: a process is gone.
+            LoadError: a process has died.
         """
         received = []
         timeout_s = min(max(0, until_ns - time.monotonic_ns()) / 1e9, _LONGEST_WAIT_S)

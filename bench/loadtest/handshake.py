@@ -1,4 +1,4 @@
-"""The client's side of the opening handshake, without a socket: the request, and a verdict on the response.
+"""The client's side of the opening handshake, without a socket: it builds the request and checks the response.
 
 RFC 6455 section 4.1; permessage-deflate is RFC 7692 section 7.1.
 """
@@ -20,7 +20,7 @@ ERROR_KINDS = {
     "refused": "a TCP connection was refused or broken off",
     "tls": "a TLS handshake failed",
     "timeout": "a connection was not upgraded in time",
-    "status": "an upgrade was answered with another HTTP status than 101",
+    "status": "an upgrade was answered with an HTTP status other than 101",
     "accept": "an upgrade was answered with a wrong Sec-WebSocket-Accept or with something that is not HTTP",
     "negotiation": "an upgrade was answered with a subprotocol or extension not asked for, or without the latter",
 }
@@ -29,7 +29,7 @@ _BODY_SHOWN = 200  # characters
 
 
 class HandshakeError(Exception):
-    """A connection that was not opened: ``kind`` is one of ERROR_KINDS, the message says more."""
+    """A connection could not be opened. ``kind`` is one of ERROR_KINDS; the message says more."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -38,15 +38,15 @@ class HandshakeError(Exception):
 
 @dataclass(frozen=True)
 class Deflate:
-    """What was agreed on for permessage-deflate."""
+    """The result of negotiating permessage-deflate."""
 
     client_keeps_context: bool = True
-    """Whether messages to the server may refer to those before."""
+    """Whether messages to the server may refer to earlier ones."""
     server_keeps_context: bool = True
 
 
 class Upgrade:
-    """The handshakes of one plan: they differ in their keys only."""
+    """The handshakes of one plan, which differ only in their keys."""
 
     def __init__(self, plan: Plan) -> None:
         self._compress = plan.compress
@@ -66,15 +66,15 @@ class Upgrade:
         self._head = "\r\n".join((*lines, "Sec-WebSocket-Key: ")).encode()
 
     def request(self) -> tuple[bytes, bytes]:
-        """Return a request and the Sec-WebSocket-Accept that answers it."""
+        """Return a request and the Sec-WebSocket-Accept that must answer it."""
         key = base64.b64encode(os.urandom(16))
         return self._head + key + HEAD_END, base64.b64encode(hashlib.sha1(key + GUID).digest())
 
     def check(self, head: bytes, accept: bytes) -> Deflate | None:
-        """Take a response with status 101; return what was agreed on for compression, None where nothing was.
+        """Check a response with status 101; return what was agreed on for compression, None if nothing was.
 
         Raises:
-            HandshakeError: it is not the answer to the request.
+            HandshakeError: the response does not answer the request.
         """
         fields = fields_of(head)
         if fields.get(b"sec-websocket-accept") != accept:
@@ -82,7 +82,7 @@ class Upgrade:
         subprotocol = fields.get(b"sec-websocket-protocol", b"").decode("latin-1")
         if subprotocol and subprotocol not in self._subprotocols:
             raise HandshakeError(
-                "negotiation", f"the server chose the subprotocol {subprotocol!r}, which is not asked for"
+                "negotiation", f"the server chose the subprotocol {subprotocol!r}, which was not offered"
             )
         return self._check_extensions(fields.get(b"sec-websocket-extensions", b"").decode("latin-1"))
 
@@ -93,11 +93,11 @@ class Upgrade:
             return None
         name, *parameters = (part.strip().lower() for part in chosen.split(";"))
         if name != "permessage-deflate" or not self._compress:
-            raise HandshakeError("negotiation", f"the server chose the extension {chosen!r}, which is not asked for")
-        # server_max_window_bits is the server's promise to use less; an inflater with the largest window reads it too
+            raise HandshakeError("negotiation", f"the server chose the extension {chosen!r}, which was not offered")
+        # With server_max_window_bits the server promises a smaller window; the largest one can inflate that too.
         known = {"client_no_context_takeover", "server_no_context_takeover", "server_max_window_bits"}
         if not known.issuperset(parameter.partition("=")[0] for parameter in parameters):
-            raise HandshakeError("negotiation", f"the server chose {chosen!r}, which is not asked for")
+            raise HandshakeError("negotiation", f"the server chose {chosen!r}, which was not offered")
         return Deflate(
             client_keeps_context="client_no_context_takeover" not in parameters,
             server_keeps_context="server_no_context_takeover" not in parameters,
@@ -108,7 +108,7 @@ def status_of(head: bytes) -> str:
     """Return status and reason of a response, like "403 Forbidden".
 
     Raises:
-        HandshakeError: it is no HTTP/1.1 response.
+        HandshakeError: it is not an HTTP/1.1 response.
     """
     status_line = head.partition(b"\r\n")[0]
     version, _, status = status_line.partition(b" ")
@@ -118,13 +118,13 @@ def status_of(head: bytes) -> str:
 
 
 def fields_of(head: bytes) -> dict[bytes, bytes]:
-    """Return the header fields of a response, their names in lower case."""
+    """Return the header fields of a response, with names in lower case."""
     fields = (line.partition(b":") for line in head.split(b"\r\n")[1:])
     return {name.strip().lower(): value.strip() for name, _, value in fields}
 
 
 def is_body_complete(head: bytes, body: bytes) -> bool:
-    """Return whether nothing of a response is still to come, as far as its header says so."""
+    """Return whether a response has arrived completely, as far as its header tells."""
     fields = fields_of(head)
     if fields.get(b"transfer-encoding", b"").lower() == b"chunked":
         return body.endswith(b"0\r\n\r\n")
@@ -133,7 +133,7 @@ def is_body_complete(head: bytes, body: bytes) -> bool:
 
 
 def refusal(head: bytes, body: bytes) -> HandshakeError:
-    """Return the error that a response with another status than 101 is: its status, and its body in one line."""
+    """Return the error for a response with a status other than 101: its status, and its body on one line."""
     if fields_of(head).get(b"transfer-encoding", b"").lower() == b"chunked":
         body = b"".join(_chunks(body))
     text = " ".join(body.decode("utf-8", "replace").split())
@@ -142,7 +142,7 @@ def refusal(head: bytes, body: bytes) -> HandshakeError:
 
 
 def _chunks(body: bytes) -> list[bytes]:
-    """Return the chunks of a body in the chunked coding, as far as it has come."""
+    """Return the chunks of a chunked body, as far as it has arrived."""
     chunks = []
     while body:
         size, _, body = body.partition(b"\r\n")

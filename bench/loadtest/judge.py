@@ -1,8 +1,9 @@
-"""A verdict on every message that is not the expected one: counted under one of ERROR_KINDS, and the run goes on.
+"""Classifies every message that is not the expected one, and counts it under one of ERROR_KINDS; the run goes on.
 
-A wrong reply stands for the reply to the oldest message that has none. A reply to a later message than that is right
-at first: the messages it has overtaken are *late*, and each becomes an "order" error when its reply comes after all, a
-"missing" one when it never does. A lost reply so costs its connection one of its ``depth`` places and is one error.
+A wrong reply counts as the reply to the oldest unanswered message. A reply to a later message counts as correct at
+first: the messages it has overtaken become *late*. Each late message becomes an "order" error if its reply arrives
+after all, and a "missing" error if it never does. So a lost reply is one error and occupies one of its connection's
+``depth`` places.
 """
 
 from collections import Counter
@@ -13,18 +14,18 @@ from zwoole.bench.loadtest.plan import STAMP_BYTES
 from zwoole.bench.loadtest.tally import Tally
 
 ERROR_KINDS = {
-    "content": "a reply's bytes were those of no message it could answer",
+    "content": "a reply did not match any message that it could answer",
     "order": "a reply came after the reply to a later message",
     "unexpected": "a reply came while none was due, or a second one to the same message",
     "missing": "a message was never answered",
 }
 
 _SENDER_DIGITS = 6
-_SEARCHED = 4096  # how many messages one without a whole stamp is compared with
+_SEARCHED = 4096  # messages that a payload without a whole stamp is compared with
 
 
 class Judge:
-    """Counts in ``errors``, by kind."""
+    """Counts errors by kind in ``errors``."""
 
     def __init__(self, tally: Tally) -> None:
         self.errors: Counter[str] = Counter()
@@ -32,7 +33,7 @@ class Judge:
         self._contents: Contents = tally.contents
 
     def message(self, connection: Connection, payload: bytearray) -> None:
-        """Judge a message whose opcode and length are right."""
+        """Classify a message whose opcode and length are correct."""
         found = self._find(connection, payload)
         if found is None:
             self.wrong(connection, "content")
@@ -50,7 +51,7 @@ class Judge:
             connection.count_right(stream, len(payload))
 
     def wrong(self, connection: Connection, kind: str) -> None:
-        """Count something wrong in the place of the reply that was due first."""
+        """Count an error that takes the place of the next expected reply."""
         if not connection.streams:
             self.errors[kind] += 1
             return
@@ -66,7 +67,7 @@ class Judge:
         connection.settle(stream)
 
     def give_up(self, connection: Connection) -> None:
-        """Count the replies still due, and the messages that were due to be sent and could not be, as missing."""
+        """Count outstanding replies as missing, and messages that were due but could not be sent."""
         for stream in connection.streams:
             due = stream.due()
             self._tally.unanswered -= due
@@ -83,7 +84,9 @@ class Judge:
             self.errors[kind] += count
 
     def _find(self, connection: Connection, payload: bytearray) -> tuple[Stream, int] | None:
-        """Return stream and sequence number of the message that a payload is, if it is one that was sent."""
+        """Return the stream and the sequence number of the sent message that a payload matches; None if there is
+        none.
+        """
         if len(payload) < STAMP_BYTES:
             return self._search(connection.streams[0], payload) if connection.streams else None
         try:
@@ -97,7 +100,9 @@ class Judge:
         return None
 
     def _search(self, stream: Stream, payload: bytearray) -> tuple[Stream, int] | None:
-        """Do the same where the stamp is cut off: look among the next messages, the late ones, and the last ones."""
+        """Do the same for a payload with a cut stamp: search the next messages, the late ones, and the last
+        answered ones.
+        """
         following = range(stream.expected, min(stream.sent, stream.expected + _SEARCHED))
         answered = range(max(0, stream.expected - 2 * max(self._tally.depth, 1)), stream.expected)
         for sequence in (*following, *sorted(stream.late), *reversed(answered)):

@@ -1,8 +1,8 @@
-"""Opens connections: TCP, TLS, upgrade, many at once in an epoll loop of its own.
+"""Opens connections: TCP, TLS, upgrade, many at the same time in an epoll loop.
 
-``Door`` is how to come to a server, ``Attempt`` one connection on its way: a chain of steps, each of which goes as far
-as it can without waiting. ``Opener`` keeps attempts going. ``find_address()`` tries a server out beforehand, so that
-what is wrong with it is said once and at once.
+A ``Dialer`` knows how to reach a server. An ``Attempt`` is one connection that is being opened: a chain of steps, each
+of which goes as far as it can without waiting. An ``Opener`` drives many attempts. ``find_address()`` tries the server
+once before the run, so that an unreachable server is reported once and immediately.
 """
 
 import errno
@@ -30,27 +30,27 @@ from zwoole.bench.loadtest.handshake import (
 )
 from zwoole.bench.loadtest.plan import Plan
 
-AT_ONCE = 64  # below the backlog of 100 that asyncio's servers have
+AT_ONCE = 64  # below the backlog of asyncio's servers, 100
 TIMEOUT_S = 30.0
-BODY_TIMEOUT_S = 1.0  # for the rest of a refusal whose status is known
-POLL_S = 0.05  # how late a deadline may be noticed when nothing arrives
+BODY_TIMEOUT_S = 1.0  # for the rest of a refusal whose status has arrived
+POLL_S = 0.05  # how late a deadline may be noticed if nothing arrives
 REPORT_S = 0.1
 CLOSE_FRAME = masked_frame(0x88, (1000).to_bytes(2, "big"))
 
-_GOODBYE_S = 1.0  # how long find_address() waits for the end of its connection
-_IP_BIND_ADDRESS_NO_PORT = 24  # of linux/in.h: the port is chosen when the destination is known, so sources share them
+_CLOSE_WAIT_S = 1.0  # how long find_address() waits for the end of its connection
+_IP_BIND_ADDRESS_NO_PORT = 24  # from linux/in.h: choose the port on connect, so that destinations share it
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server answers."""
+    """The address of a server."""
 
     family: int
     sockaddr: tuple[Any, ...]
 
 
-class Door:
-    """How to come to a server: its address, TLS, the upgrade, and the addresses to come from."""
+class Dialer:
+    """How to reach a server: its address, TLS, the upgrade, and the source addresses."""
 
     def __init__(self, plan: Plan, address: Address, timeout_s: float = TIMEOUT_S) -> None:
         self.upgrade = Upgrade(plan)
@@ -62,14 +62,14 @@ class Door:
 
     @property
     def secure(self) -> bool:
-        """Whether TLS comes before the upgrade."""
+        """Whether TLS precedes the upgrade."""
         return self._tls is not None
 
     def connect(self, number: int) -> socket.socket:
-        """Return a nonblocking socket that is being connected; ``number`` chooses where it comes from.
+        """Return a nonblocking socket that is being connected; ``number`` selects its source address.
 
         Raises:
-            OSError: it cannot even begin.
+            OSError: the connection cannot be started.
         """
         sock = socket.socket(self._address.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
@@ -88,7 +88,7 @@ class Door:
         return sock
 
     def wrap(self, sock: socket.socket) -> ssl.SSLSocket:
-        """Return a connected socket with TLS on it, whose handshake is still to be done."""
+        """Return a connected socket wrapped in TLS, before the TLS handshake."""
         assert self._tls is not None
         return self._tls.wrap_socket(sock, server_hostname=self._host, do_handshake_on_connect=False)
 
@@ -102,33 +102,33 @@ def _tls_context(insecure: bool) -> ssl.SSLContext:
     return context
 
 
-Step = Callable[[], "Step | None"]  # returns the next one, None at the end
+Step = Callable[[], "Step | None"]  # returns the next step; None at the end
 
 
 class Attempt:
-    """One connection on its way to being open; afterwards ``error`` says whether and why it is not."""
+    """One connection that is being opened. At the end ``error`` says why it failed; None if it is open."""
 
-    def __init__(self, door: Door, number: int) -> None:
-        """Begin to connect; ``number`` is its place among the connections of the run."""
+    def __init__(self, dialer: Dialer, number: int) -> None:
+        """Start to connect; ``number`` is the connection's number in the run."""
         self.number = number
         self.began_ns = time.monotonic_ns()
-        self.deadline_ns = self.began_ns + int(door.timeout_s * 1e9)
-        self.wants = select.EPOLLOUT  # what to wait for when proceed() has returned False
+        self.deadline_ns = self.began_ns + int(dialer.timeout_s * 1e9)
+        self.wants = select.EPOLLOUT  # what to wait for after proceed() returned False
         self.error: HandshakeError | None = None
-        self.received = b""  # in the end what came after the response
+        self.received = b""  # at the end: data that followed the response
         self.deflate: Deflate | None = None
-        self._door = door
-        self._outgoing, self._accept = door.upgrade.request()
+        self._dialer = dialer
+        self._outgoing, self._accept = dialer.upgrade.request()
         self._head = b""
-        self._step: Step | None = self._start_tls if door.secure else self._send_request
+        self._step: Step | None = self._start_tls if dialer.secure else self._send_request
         try:
-            self.sock = door.connect(number)
+            self.sock = dialer.connect(number)
         except OSError as error:
             self.sock = socket.socket()
             self._fail(HandshakeError("refused", error.strerror or str(error)))
 
     def proceed(self) -> bool:
-        """Go on as far as possible without waiting; return whether the attempt has come to an end, good or bad."""
+        """Continue as far as possible without waiting; return whether the attempt has ended, successfully or not."""
         try:
             while self._step:
                 self._step = self._step()
@@ -149,11 +149,11 @@ class Attempt:
         return True
 
     def expire(self) -> None:
-        """End the attempt, as its time is over."""
+        """End the attempt because its time is over."""
         if self._head:
             self._fail(refusal(self._head, self.received))
         else:
-            self._fail(HandshakeError("timeout", f"not upgraded within {self._door.timeout_s:g} s"))
+            self._fail(HandshakeError("timeout", f"not upgraded within {self._dialer.timeout_s:g} s"))
 
     def _fail(self, error: HandshakeError) -> None:
         self.error = error
@@ -170,10 +170,10 @@ class Attempt:
             self.sock.getpeername()
         except OSError:  # it is not connected yet
             raise BlockingIOError from None
-        self.sock = self._door.wrap(self.sock)
-        return self._shake_hands
+        self.sock = self._dialer.wrap(self.sock)
+        return self._tls_handshake
 
-    def _shake_hands(self) -> Step:
+    def _tls_handshake(self) -> Step:
         assert isinstance(self.sock, ssl.SSLSocket)
         self.sock.do_handshake()
         return self._send_request
@@ -195,7 +195,7 @@ class Attempt:
                 raise HandshakeError("accept", f"response longer than {MAX_HEAD_BYTES} bytes")
         head, _, self.received = self.received.partition(HEAD_END)
         if status_of(head).startswith("101"):
-            self.deflate = self._door.upgrade.check(head, self._accept)
+            self.deflate = self._dialer.upgrade.check(head, self._accept)
             return self._opened()
         self._head = head
         self.deadline_ns = time.monotonic_ns() + int(BODY_TIMEOUT_S * 1e9)
@@ -210,22 +210,22 @@ class Attempt:
         raise refusal(self._head, self.received)
 
     def _opened(self) -> Step | None:
-        """Return what follows on the handshake: here nothing."""
+        """Return the step after the handshake; there is none here."""
         return None
 
 
 def _tls_reason(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"TLS: certificate not accepted: {error.verify_message} (--insecure takes it on trust)"
+        return f"TLS: certificate not accepted: {error.verify_message} (--insecure does not verify it)"
     return f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
 
 
 class Opener:
-    """Keeps attempts going."""
+    """Drives attempts."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._attempts: dict[int, tuple[Attempt, int]] = {}  # by descriptor, with what epoll is asked for
+        self._attempts: dict[int, tuple[Attempt, int]] = {}  # descriptor -> attempt, and the event that epoll waits for
         self._ended: list[Attempt] = []
         self._next_look_ns = 0
 
@@ -233,11 +233,11 @@ class Opener:
         return len(self._attempts) + len(self._ended)
 
     def add(self, attempt: Attempt) -> None:
-        """Take over an attempt that has just begun."""
+        """Take over an attempt that has just started."""
         self._advance(attempt, 0)
 
     def turn(self, timeout_s: float = POLL_S) -> list[Attempt]:
-        """Wait at most so long; return the attempts that have come to an end."""
+        """Wait ``timeout_s`` at most; return the attempts that have ended."""
         for fd, _ in self._epoll.poll(0 if self._ended else timeout_s):
             self._advance(*self._attempts[fd])
         now_ns = time.monotonic_ns()
@@ -248,7 +248,7 @@ class Opener:
         return ended
 
     def close(self) -> None:
-        """Give up all attempts."""
+        """Abandon all attempts."""
         for attempt, _ in self._attempts.values():
             attempt.sock.close()
         self._epoll.close()
@@ -270,7 +270,7 @@ class Opener:
 
     def _forget(self, fd: int, attempt: Attempt) -> None:
         del self._attempts[fd]
-        if attempt.sock.fileno() >= 0:  # epoll forgets by itself what is closed
+        if attempt.sock.fileno() >= 0:  # epoll removes closed descriptors by itself
             self._epoll.unregister(fd)
 
     def _expire(self, now_ns: int) -> None:
@@ -286,24 +286,24 @@ class Opened:
     """The result of open_connections()."""
 
     attempts: list[Attempt] = field(default_factory=list)
-    """Those that succeeded, by number; their sockets are nonblocking, SSLSockets for wss."""
+    """Successful attempts by number; their sockets are nonblocking, SSLSockets for wss."""
     errors: Counter[str] = field(default_factory=Counter)
-    """Counts by the kinds of handshake.ERROR_KINDS."""
+    """Counts by handshake.ERROR_KINDS."""
     first_error: str = ""
     began_ns: int = 0
     ended_ns: int = 0
 
 
 def open_connections(
-    door: Door, count: int, first: int = 0, report: Callable[[int, "Counter[str]"], None] | None = None
+    dialer: Dialer, count: int, first: int = 0, report: Callable[[int, "Counter[str]"], None] | None = None
 ) -> Opened:
     """Open connections; failures are counted, not raised.
 
     Args:
-        door: to which server.
-        count: how many.
-        first: the number of the first.
-        report: called now and then with how many are open, and the failures so far.
+        dialer: the server.
+        count: number of connections.
+        first: number of the first connection.
+        report: called now and then with the number of open connections and the failures so far.
     """
     opener = Opener()
     opened = Opened(began_ns=time.monotonic_ns())
@@ -312,7 +312,7 @@ def open_connections(
     waiting = count
     while waiting or len(opener):
         while waiting and len(opener) < AT_ONCE:
-            opener.add(Attempt(door, next(numbers)))
+            opener.add(Attempt(dialer, next(numbers)))
             waiting -= 1
         for attempt in opener.turn():
             if attempt.error:
@@ -343,26 +343,26 @@ def find_address(plan: Plan) -> Address:
     addresses = [Address(family, sockaddr) for family, _, _, _, sockaddr in found]
     if plan.sources:
         addresses = [address for address in addresses if str(address.sockaddr[0]).startswith("127.")]
-    error = HandshakeError("refused", "--sources comes from 127.0.0.x, and the server is not there")
+    error = HandshakeError("refused", "--sources uses 127.0.0.x, and the server has no address there")
     for address in addresses:
-        opened = _try_out(Door(plan, address))
+        opened = _try_out(Dialer(plan, address))
         if opened is None:
             return address
         error = opened
     raise error
 
 
-def _try_out(door: Door) -> HandshakeError | None:
-    """Open a connection and close it again; return why it could not be opened."""
+def _try_out(dialer: Dialer) -> HandshakeError | None:
+    """Open a connection and close it again; return the error, None if there was none."""
     opener = Opener()
-    opener.add(Attempt(door, 0))
+    opener.add(Attempt(dialer, 0))
     ended: list[Attempt] = []
     while not ended:
         ended = opener.turn()
     opener.close()
     attempt = ended[0]
     if attempt.error is None:
-        attempt.sock.settimeout(_GOODBYE_S)
+        attempt.sock.settimeout(_CLOSE_WAIT_S)
         try:
             attempt.sock.sendall(CLOSE_FRAME)
             while attempt.sock.recv(4096):

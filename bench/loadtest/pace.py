@@ -1,16 +1,16 @@
-"""When the messages of an open loop are due.
+"""The schedule of an open loop's messages.
 
-Types come from pace.pxd. Without a compiler the same source runs as it is.
+Types come from pace.pxd. Without a compiler the same source runs uncompiled.
 """
 
 from zwoole.bench.loadtest.connection import Connection
 
 
 class Pace:
-    """The schedule of an open loop: message k of a run is due at ``start_ns + k / rate``, connections taking turns.
+    """The schedule of an open loop: message k of a run is due at ``start_ns + k / rate``; the connections take turns.
 
-    None is due at ``end_ns`` or later. A process has ``connections`` out of ``turn``, from number ``first`` on; so all
-    processes of a run keep to one schedule without a word between them.
+    No message is due at ``end_ns`` or later. A process has ``connections`` out of all ``turn`` connections, from number
+    ``first`` on, so all processes of a run follow one schedule without communicating.
     """
 
     __slots__ = (
@@ -32,16 +32,16 @@ class Pace:
         self._end_ns = end_ns
         self._first = first
         self._turn = turn
-        self._spacing_ps = spacing_ps  # picoseconds from one message to the next
+        self._spacing_ps = spacing_ps  # picoseconds between two messages of the run
         self._start_ns = start_ns
         self._next = 0  # index of the connection whose message is due next
-        self._round = 0  # the sequence number of that message
+        self._round = 0  # sequence number of that message
         for index, connection in enumerate(connections):
             connection.first_due_ns = start_ns + (first + index) * spacing_ps // 1000
         self.next_due_ns = start_ns + first * spacing_ps // 1000
 
     def release(self, now_ns: int) -> "list[Connection]":
-        """Raise the quotas by the messages that are due; return the connections that have some to send."""
+        """Raise the quotas for the messages that are due; return the connections that have some to send."""
         released: list[Connection] = []
         while self.next_due_ns <= now_ns and self.next_due_ns < self._end_ns:
             connection: Connection = self._connections[self._next]

@@ -1,4 +1,4 @@
-"""The result of a run as one HTML page that needs nothing else: numbers, charts as inline SVG, light and dark."""
+"""The result of a run as one self-contained HTML page: numbers, and charts as inline SVG, for light and dark mode."""
 
 import itertools
 import math
@@ -19,7 +19,7 @@ from zwoole.version import VERSION
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
-_MARKED = (50.0, 90.0, 99.0, 99.9, 99.99)  # percentiles with a dot and their latency
+_MARKED = (50.0, 90.0, 99.0, 99.9, 99.99)  # percentiles marked with a dot and their latency
 _OVER_TIME = ("p50", "p99", "max")
 
 
@@ -46,7 +46,7 @@ def page(plan: Plan, result: LoadResult) -> str:
 
 
 def made() -> str:
-    """Return by what, when and where the page was made."""
+    """Return which program made the page, when and where."""
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     machine = (
         f"{os.cpu_count()} CPUs, {platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}"
@@ -55,7 +55,7 @@ def made() -> str:
 
 
 def tiles(plan: Plan, result: LoadResult) -> list[tuple[str, str, str]]:
-    """Return the few numbers that matter most: what, how much, and a class."""
+    """Return the most important numbers: name, value, and CSS class."""
     errors = sum(result.errors.values())
     found = []
     if plan.mode == IDLE:
@@ -69,7 +69,7 @@ def tiles(plan: Plan, result: LoadResult) -> list[tuple[str, str, str]]:
 
 
 def percentile_chart(curve_us: list[tuple[float, float]]) -> Chart:
-    """Return the latencies by percentile, each further nine as wide as the one before."""
+    """Return the chart of latencies by percentile; each further nine is as wide as the one before."""
     last = max((_nines(level) for level, _ in curve_us if level < 100), default=0.0)
     end = max(math.ceil(last * 1.02 * 4) / 4, 0.5)  # where 100 % is drawn
     points = [(end if level >= 100 else _nines(level), value) for level, value in curve_us]
@@ -101,7 +101,7 @@ def _nines(level: float) -> float:
 
 
 def rate_chart(rows: list[Row]) -> Chart:
-    """Return the rate over time."""
+    """Return the chart of the rate over time."""
     drawn = Chart("rate over time", _time_axis(rows), chart.from_zero(max(row.rate for row in rows), _short))
     drawn.line([(_middle(rows, index), row.rate) for index, row in enumerate(rows)], "first", area=True)
     drawn.labels([(rows[-1].rate, f"{_short(rows[-1].rate)} /s", "first")])
@@ -111,7 +111,7 @@ def rate_chart(rows: list[Row]) -> Chart:
 
 
 def latency_chart(rows: list[Row]) -> Chart:
-    """Return some percentiles over time."""
+    """Return the chart of some latency percentiles over time."""
     values = [row.latency_us[name] for row in rows if row.messages for name in _OVER_TIME] or [1.0]
     y = chart.logarithmic(max(min(values), 1e-3), max(values), _round)
     drawn = Chart("latency over time", _time_axis(rows), y)
@@ -119,7 +119,7 @@ def latency_chart(rows: list[Row]) -> Chart:
     ends = []
     for name, kind in kinds.items():
         for answered, run in itertools.groupby(range(len(rows)), lambda index: rows[index].messages > 0):
-            if answered:  # where nothing was, the line has a gap
+            if answered:  # the line has a gap where nothing was answered
                 points = [(_middle(rows, index), rows[index].latency_us[name]) for index in run]
                 drawn.line(points, kind)
         if any(row.messages for row in rows):

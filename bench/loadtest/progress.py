@@ -1,4 +1,4 @@
-"""How a run goes on, while it does: a live line on a terminal, else a plain line a second."""
+"""The progress of a run: a live line on a terminal, otherwise a plain line per second."""
 
 import time
 from types import TracebackType
@@ -28,7 +28,7 @@ def told(plan: Plan, row: Row) -> str:
 
 
 class LiveProgress(Watcher):
-    """A line with a bar that is drawn again and again, and gone in the end."""
+    """A line with a progress bar, redrawn while the run lasts and removed at the end."""
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self._plan = plan
@@ -46,14 +46,14 @@ class LiveProgress(Watcher):
         self._progress.stop()
 
     def opening(self, connections: int, failures: int) -> None:
-        """Draw how many are open."""
+        """Show how many connections are open."""
         words = f"{connections:,} of {self._plan.connections:,} connections" + (
             f", {failures:,} failed" * bool(failures)
         )
         self._progress.update(self._task, completed=connections, told=words)
 
     def row(self, row: Row) -> None:
-        """Draw an interval."""
+        """Show an interval."""
         plan = self._plan
         self._progress.update(
             self._task,
@@ -82,13 +82,13 @@ class PlainProgress(Watcher):
         pass
 
     def opening(self, connections: int, failures: int) -> None:
-        """Print how many are open, when a second has gone by since the last line."""
+        """Print how many connections are open, at most once a second."""
         if time.monotonic() >= self._next_opening_s:
             self._next_opening_s = time.monotonic() + _PLAIN_S
             self._print(f"{connections:,} of {self._plan.connections:,} connections open, {failures:,} failed")
 
     def row(self, row: Row) -> None:
-        """Print an interval, when a second has gone by since the last."""
+        """Print an interval, at most once a second."""
         if row.ends_s >= self._next_s:
             self._next_s += _PLAIN_S
             self._print(f"{row.ends_s:6.1f} s  {told(self._plan, row)}")
@@ -98,5 +98,5 @@ class PlainProgress(Watcher):
 
 
 def progress_on(console: Console, plan: Plan) -> LiveProgress | PlainProgress:
-    """Return what suits the console, as a context manager."""
+    """Return the progress display that suits the console, as a context manager."""
     return LiveProgress(plan, console) if console.is_terminal else PlainProgress(plan, console)

@@ -1,7 +1,8 @@
-"""Reads frames that are not the expected reply as it stands: control frames, fragments, compressed and wrong ones.
+"""Reads frames other than the plain expected reply: control frames, fragments, compressed and wrong ones.
 
-``ReplyReader.read()`` takes from a connection's inbox what is there, however little, and says what it was once that is
-whole. While it is in the midst of something it sets the connection's ``odd``, so that connection.py leaves all to it.
+``ReplyReader.read()`` takes the available data from a connection's inbox, however little, and returns an event once it
+is complete. In the middle of a frame or message it sets the connection's ``odd``, so that connection.py leaves
+everything to it.
 """
 
 import zlib
@@ -17,19 +18,19 @@ OP_BINARY = 0x2
 OP_CLOSE = 0x8
 OP_PING = 0x9
 OP_PONG = 0xA
-RSV1 = 0x40  # of the first frame of a compressed message
+RSV1 = 0x40  # set on the first frame of a compressed message
 
 ERROR_KINDS = {
     "header": "a reply's frame header was masked, reserved, out of place or not of minimal length",
-    "opcode": "a reply had another opcode than its message",
-    "length": "a reply had another length than its message",
+    "opcode": "a reply's opcode differed from its message's",
+    "length": "a reply's length differed from its message's",
     "deflate": "a reply could not be inflated",
 }
 
 _MOST_LENGTH = (1 << 63) - 1
 
 
-class What(Enum):
+class EventType(Enum):
     """What was read."""
 
     MESSAGE = "message"
@@ -37,14 +38,14 @@ class What(Enum):
     PONG = "pong"
     CLOSE = "close"
     WRONG = "wrong"
-    FATAL = "fatal"  # wrong, and where the next frame begins cannot be known
+    FATAL = "fatal"  # wrong, and the start of the next frame is unknown
 
 
 @dataclass(frozen=True)
 class Event:
-    """What came: ``payload`` of a message or a ping, ``kind`` (see ERROR_KINDS) of something wrong."""
+    """Something was read: ``payload`` of a message or a ping, ``kind`` (see ERROR_KINDS) of an error."""
 
-    what: What
+    type: EventType
     payload: bytearray
     kind: str = ""
 
@@ -53,9 +54,9 @@ class ReplyReader:
     """Reads the frames of one connection."""
 
     def __init__(self, contents: Contents | None, inflater: Inflater | None = None) -> None:
-        """Expect messages with these contents, compressed where there is something to inflate them.
+        """Expect messages with these contents, compressed if there is an inflater.
 
-        Where there are no contents, any message will do, and its payload is not kept.
+        Without contents, any message is accepted, and its payload is not kept.
         """
         self._contents = contents
         self._inflater = inflater
@@ -64,13 +65,13 @@ class ReplyReader:
         self._frame: _Frame | None = None
         self._left = 0  # bytes of the frame still to come
         self._payload = bytearray()  # of a control frame
-        self._message = bytearray()  # of the data frames of a message so far
-        self._opcode = 0  # of the message whose fragments are coming; 0 between messages
+        self._message = bytearray()  # data frames of the message so far
+        self._opcode = 0  # of the incomplete message; 0 between messages
         self._compressed = False
-        self._wrong = ""  # what is wrong with the message or frame that is coming
+        self._wrong = ""  # what is wrong with the incomplete message or frame
 
     def read(self, connection: Connection) -> Event | None:
-        """Take the next event from the connection's inbox; None where more has to come first."""
+        """Take the next event from the connection's inbox; None if it has not arrived completely."""
         while True:
             if self._frame is None:
                 self._frame = _read_header(connection)
@@ -93,10 +94,10 @@ class ReplyReader:
                 return event
 
     def _begin(self, frame: "_Frame") -> Event | None:
-        """Look at a header; return an event where there is one already."""
+        """Check a header; return an event if it already is one."""
         self._left = frame.length + (4 if frame.masked else 0)
         if frame.length > _MOST_LENGTH:
-            return Event(What.FATAL, bytearray(), "header")
+            return Event(EventType.FATAL, bytearray(), "header")
         if frame.opcode >= OP_CLOSE:
             self._payload = bytearray()
             return None
@@ -108,7 +109,7 @@ class ReplyReader:
             self._wrong = self._wrong_start(frame)
         elif self._opcode == 0 or frame.rsv1 or not frame.well_formed:
             self._wrong = "header"
-        return Event(What.WRONG, bytearray(), "header") if interrupted else None
+        return Event(EventType.WRONG, bytearray(), "header") if interrupted else None
 
     def _wrong_start(self, frame: "_Frame") -> str:
         if not frame.well_formed or (frame.rsv1 and not self._inflater) or frame.opcode > OP_BINARY:
@@ -131,11 +132,11 @@ class ReplyReader:
                 self._wrong = "length"
 
     def _end(self, frame: "_Frame") -> Event | None:
-        """Return what a frame that is whole now completes."""
+        """Return the event that a complete frame makes, if any."""
         if frame.opcode >= OP_CLOSE:
-            what = {OP_CLOSE: What.CLOSE, OP_PING: What.PING, OP_PONG: What.PONG}.get(frame.opcode)
+            what = {OP_CLOSE: EventType.CLOSE, OP_PING: EventType.PING, OP_PONG: EventType.PONG}.get(frame.opcode)
             if what is None or frame.rsv1 or not frame.well_formed or not frame.final or frame.length > 125:
-                return Event(What.WRONG, bytearray(), "header")
+                return Event(EventType.WRONG, bytearray(), "header")
             return Event(what, self._payload)
         if not frame.final:
             return None
@@ -147,7 +148,7 @@ class ReplyReader:
                 self._wrong = "deflate"
         if self._contents and not self._wrong and len(self._message) not in self._contents.sizes:
             self._wrong = "length"
-        return Event(What.WRONG if self._wrong else What.MESSAGE, self._message, self._wrong)
+        return Event(EventType.WRONG if self._wrong else EventType.MESSAGE, self._message, self._wrong)
 
 
 @dataclass(frozen=True)
@@ -157,11 +158,11 @@ class _Frame:
     rsv1: bool
     masked: bool
     length: int
-    well_formed: bool  # not masked, no bit reserved but RSV1, and the length in as few bytes as can be
+    well_formed: bool  # not masked, no reserved bit but RSV1, and the length in its shortest form
 
 
 def _read_header(connection: Connection) -> _Frame | None:
-    """Take a header from the inbox; None where it is not there as a whole."""
+    """Take a header from the inbox; None if it is incomplete."""
     received = connection.inbox[connection.inbox_start : min(connection.inbox_end, connection.inbox_start + 10)]
     if len(received) < 2:
         return None

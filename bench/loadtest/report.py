@@ -1,4 +1,4 @@
-"""What a run has shown, for people: the table at the end, and words that progress and page have too."""
+"""The result of a run for people: the final table, and texts that progress and page use too."""
 
 import json
 from dataclasses import asdict
@@ -12,11 +12,11 @@ from zwoole.bench.loadtest.plan import CONNECT, ECHO, FANOUT, IDLE, SENDING_MODE
 from zwoole.bench.loadtest.run import ERROR_KINDS, LoadResult, no_reply
 from zwoole.shared.process.printable import printable
 
-KEPT_UP_SHARE = 0.99  # of the rate that an open loop was asked for
+KEPT_UP_SHARE = 0.99  # of the rate that an open loop asks for
 
 
 def title(plan: Plan) -> str:
-    """Return in one line what a plan does."""
+    """Return one line that describes a plan."""
     connections = counted(plan.connections, "connection")
     processes = counted(min(plan.processes, plan.connections), "process", "processes")
     what = {
@@ -29,7 +29,7 @@ def title(plan: Plan) -> str:
 
 
 def message(plan: Plan) -> str:
-    """Return what a message of the plan is."""
+    """Return a description of the plan's messages."""
     total = sum(weight for _, weight in plan.sizes)
     sizes = [f"{size:,} B" + (f" ({weight / total:.0%})" if len(plan.sizes) > 1 else "") for size, weight in plan.sizes]
     kind = "binary" if plan.binary else "text"
@@ -37,7 +37,7 @@ def message(plan: Plan) -> str:
 
 
 def loop(plan: Plan) -> str:
-    """Return in one line how messages are timed, and so what a latency is."""
+    """Return one line that says how messages are timed, and so what latency means."""
     if plan.mode == IDLE:
         return "no messages"
     if plan.mode == CONNECT:
@@ -54,7 +54,7 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 
 def duration(microseconds: float) -> str:
-    """Return a time with three significant digits and the unit that fits."""
+    """Return a time with three significant digits and a suitable unit."""
     for limit, unit, size in ((1e3, "µs", 1.0), (1e6, "ms", 1e3), (float("inf"), "s", 1e6)):
         if microseconds < limit * 0.9995:
             value = microseconds / size
@@ -63,12 +63,12 @@ def duration(microseconds: float) -> str:
 
 
 def megabytes(rate: float) -> str:
-    """Return MB/s with as many decimals as tell something."""
+    """Return MB/s with as many decimals as are significant."""
     return f"{rate:,.{1 if rate >= 10 else 3}f}"
 
 
 def rows(plan: Plan, result: LoadResult) -> list[tuple[str, str, str]]:
-    """Return the table: what, how much, and more about it."""
+    """Return the rows of the table: name, value, remark."""
     table = []
     if plan.mode in SENDING_MODES:
         noun = "frames received" if plan.mode == FANOUT else "right replies"
@@ -88,15 +88,15 @@ def rows(plan: Plan, result: LoadResult) -> list[tuple[str, str, str]]:
 
 
 def error_rows(result: LoadResult) -> list[tuple[str, str, str]]:
-    """Return a row for each kind of error, in the same way."""
+    """Return a row for each kind of error, in the same form."""
     return [(kind, f"{count:,}", ERROR_KINDS[kind]) for kind, count in sorted(result.errors.items())]
 
 
 def notes(plan: Plan, result: LoadResult) -> list[str]:
-    """Return what a reader of the numbers has to know, one sentence each."""
+    """Return what a reader of the numbers must know, one sentence each."""
     lines = []
     if result.connections and not result.still_open and result.seconds < plan.duration_s and not plan.messages:
-        lines.append(f"The server ended all connections {result.seconds:.2f} s into the run.")
+        lines.append(f"The server closed all connections {result.seconds:.2f} s into the run.")
     if result.silent and plan.mode in SENDING_MODES:
         lines.append(f"There was {no_reply(plan)}.")
     if result.first_error:
@@ -107,7 +107,7 @@ def notes(plan: Plan, result: LoadResult) -> list[str]:
         lines.append("The client is not compiled, which makes it many times slower.")
     answered = result.rate / (plan.connections if plan.mode == FANOUT else 1)
     if answered < plan.rate * KEPT_UP_SHARE:
-        lines.append(f"The rate was not kept up: {answered:,.0f} of {plan.rate:,g} messages/s were answered in time.")
+        lines.append(f"The rate was not reached: {answered:,.0f} of {plan.rate:,g} messages/s were answered in time.")
     return lines
 
 
@@ -127,5 +127,5 @@ def table(plan: Plan, result: LoadResult) -> Table:
 
 
 def as_json(plan: Plan, result: LoadResult) -> str:
-    """Return plan and result for programs."""
+    """Return plan and result as JSON."""
     return json.dumps({"plan": asdict(plan), "result": asdict(result)}, indent=2) + "\n"

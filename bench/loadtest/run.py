@@ -1,4 +1,4 @@
-"""Runs a plan: processes that load a server, one window for all of them, one result.
+"""Runs a plan: several processes load a server in one common window and give one result.
 
 result = run_load(Plan(Target.from_url("ws://127.0.0.1:8080/"), connections=100, depth=16))
 """
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from zwoole.bench.loadtest import client, handshake, histogram, visits
+from zwoole.bench.loadtest import client, connect_mode, handshake, histogram
 from zwoole.bench.loadtest.client import Sent, Window
 from zwoole.bench.loadtest.fleet import Fleet, LoadError
 from zwoole.bench.loadtest.handshake import HandshakeError
@@ -20,28 +20,28 @@ from zwoole.bench.loadtest.process import GO, Opening, Ready, Report, Sample
 from zwoole.bench.loadtest.tally import FOREVER_NS
 from zwoole.bench.loadtest.timeline import Row, Timeline
 
-ERROR_KINDS = handshake.ERROR_KINDS | client.ERROR_KINDS | visits.ERROR_KINDS
-BOTTLENECK_SHARE = 0.9  # of its cores: a client that uses more may be what limits the rate
+ERROR_KINDS = handshake.ERROR_KINDS | client.ERROR_KINDS | connect_mode.ERROR_KINDS
+BOTTLENECK_SHARE = 0.9  # share of its cores; a client that uses more may be what limits the rate
 
-NO_REPLY_S = 5.0  # a server that has sent none by then sends none
+NO_REPLY_S = 5.0  # a server that has sent no reply by then will not send any
 
-_START_DELAY_NS = 50_000_000  # for all processes to have read the window before it starts
-_INTERVALS = 60  # as many as a run is divided into, unless they became shorter or longer than this
+_START_DELAY_NS = 50_000_000  # gives all processes time to read the window before it starts
+_INTERVALS = 60  # per run, unless they would be shorter or longer than the following limits
 _SHORTEST_INTERVAL_NS = 250_000_000
 _LONGEST_INTERVAL_NS = 1_000_000_000
-_OTHER_DESCRIPTORS = 64  # of a process, beside those of its connections
+_OTHER_DESCRIPTORS = 64  # of a process, besides those of its connections
 
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What all processes of a run measured together."""
+    """The measurements of all processes of a run together."""
 
     connections: int
-    """Connections that were opened."""
+    """Number of connections opened."""
     messages: int
-    """Right replies in the measured window; in mode connect: handshakes."""
+    """Correct replies in the measured window; in mode connect: handshakes."""
     seconds: float
-    """How long it was: shorter than the plan's where the server ended all connections."""
+    """Length of the window: shorter than planned if the server closed all connections."""
     rate: float
     """Messages per second."""
     megabytes_per_second: float
@@ -51,26 +51,26 @@ class LoadResult:
     errors: dict[str, int]
     """Counts by the kinds in ERROR_KINDS, without those that did not occur."""
     client_cpu_s: float
-    """CPU time of the load processes, warm-up included."""
+    """CPU time of the load processes, including the warm-up."""
     metered: float = 0.0
-    """By how much the meter that run_load() was given rose in the measured window."""
+    """By how much the meter given to run_load() rose in the measured window."""
     first_error: str = ""
-    """Why the first connection failed that could not be opened."""
+    """Why the first connection that failed could not be opened."""
     connect_rate: float = 0.0
     """Connections opened per second, before the run."""
     still_open: int = 0
-    """Connections that were open when the window closed."""
+    """Number of connections open at the end of the window."""
     client_cpu_share: float = 0.0
-    """CPU time of the load processes as a share of what their cores have: 1 is all of it."""
+    """CPU time of the load processes relative to their cores: 1 is all of it."""
     client_cores: int = 1
-    """How many cores those are: one for each process, as far as there are as many."""
+    """Number of those cores: one per process, as far as the machine has as many."""
     timeline: list[Row] = field(default_factory=list)
     curve_us: list[tuple[float, float]] = field(default_factory=list)
     """The latencies' distribution: percentile and microseconds."""
 
     @property
     def silent(self) -> bool:
-        """Whether not one reply came, right or wrong, and nothing went wrong that would explain it."""
+        """Whether no reply came at all, right or wrong, and no error explains it."""
         return not self.messages and set(self.errors) <= {"missing"}
 
     @property
@@ -80,25 +80,25 @@ class LoadResult:
 
 
 class Watcher:
-    """Is told how a run goes on; this one does nothing with it."""
+    """Receives the progress of a run; this one ignores it."""
 
     def opening(self, connections: int, failures: int) -> None:
-        """So many connections are open, so many have failed to."""
+        """Take the number of connections that are open, and of those that failed."""
 
     def row(self, row: Row) -> None:
-        """An interval is over."""
+        """Take an interval that has ended."""
 
 
 def run_load(plan: Plan, meter: Callable[[], float] = lambda: 0.0, watcher: Watcher | None = None) -> LoadResult:
-    """Run a plan and return what was measured; errors of single connections and replies are counted in the result.
+    """Run a plan and return the measurements. Errors of single connections and replies are counted in the result.
 
     Args:
-        plan: the load. More processes than connections are not started.
-        meter: called when the measured window opens and when it closes, for the difference.
-        watcher: told how it goes on.
+        plan: the load. At most one process per connection is started.
+        meter: called when the measured window opens and when it closes; the result has the difference.
+        watcher: receives the progress.
 
     Raises:
-        LoadError: not one connection could be opened, the server does not reply, or a load process died.
+        LoadError: no connection could be opened, the server does not reply, or a load process died.
     """
     _check_descriptors(plan)
     try:
@@ -123,7 +123,7 @@ def _check_descriptors(plan: Plan) -> None:
 
 
 def window_of(plan: Plan, start_ns: int) -> Window:
-    """Return the window of a run that starts at that moment."""
+    """Return the window of a run that starts at ``start_ns``."""
     if plan.messages:
         return Window(start_ns, start_ns, _SHORTEST_INTERVAL_NS, 1 << 40)
     duration_ns = int(plan.duration_s * 1e9)
@@ -133,7 +133,7 @@ def window_of(plan: Plan, start_ns: int) -> Window:
 
 
 def no_reply(plan: Plan) -> str:
-    """Say what a server must do that has sent no reply."""
+    """Return a message about a server that sent no reply."""
     to = "all connections" if plan.mode == FANOUT else "its connection"
     return (
         f"no reply from {plan.target}: --mode {plan.mode} needs a server that sends every message back to {to},"
@@ -142,7 +142,7 @@ def no_reply(plan: Plan) -> str:
 
 
 class _Run:
-    """The talk with the processes of one run."""
+    """The conversation with the processes of one run."""
 
     def __init__(self, plan: Plan, fleet: Fleet, watcher: Watcher) -> None:
         self._plan = plan
@@ -152,13 +152,13 @@ class _Run:
         self._reports: list[Report] = []
         self._sent: list[Sent] = []
         self._metered = 0.0
-        self._answered = plan.mode not in SENDING_MODES or plan.rate > 0  # with a rate the first may be due late
+        self._answered = plan.mode not in SENDING_MODES or plan.rate > 0  # with a rate, messages may be due late
 
     def open(self) -> None:
         """Wait until all processes have opened their connections.
 
         Raises:
-            LoadError: there is none.
+            LoadError: none could be opened.
         """
         up = 0
         while up < len(self._fleet):
@@ -178,7 +178,7 @@ class _Run:
             raise LoadError(f"cannot open a connection to {self._plan.target}: {self._ready[0].first_error}")
 
     def measure(self, meter: Callable[[], float]) -> None:
-        """Have all processes run in one window, and collect what they report.
+        """Make all processes run in one window, and collect their reports.
 
         Raises:
             LoadError: the server does not reply.
@@ -203,7 +203,7 @@ class _Run:
         if isinstance(message, Sample):
             for row in self._timeline.add(process, message):
                 self._watcher.row(row)
-                self._look_for_replies(row)
+                self._check_for_replies(row)
         elif isinstance(message, Report):
             self._timeline.end_process(process)
             self._reports.append(message)
@@ -213,13 +213,13 @@ class _Run:
             if len(self._sent) == len(self._fleet):
                 self._fleet.send({sender: count for sent in self._sent for sender, count in sent.items()})
 
-    def _look_for_replies(self, row: Row) -> None:
+    def _check_for_replies(self, row: Row) -> None:
         self._answered = self._answered or bool(row.messages or row.errors)
         if not self._answered and self._plan.lead_s + row.ends_s >= NO_REPLY_S:
             raise LoadError(no_reply(self._plan))
 
     def result(self) -> LoadResult:
-        """Return what was measured."""
+        """Return the measurements."""
         timeline, window = self._timeline, self._window
         ended_ns = min(self._ended_ns, window.closes_ns)
         seconds = max(ended_ns - window.opens_ns, 1) / 1e9

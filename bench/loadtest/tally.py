@@ -1,6 +1,6 @@
-"""What a load process counts: right replies, their bytes, and a histogram of latencies, interval by interval.
+"""The counts of a load process: correct replies, their bytes, and a histogram of latencies, per interval.
 
-Types come from tally.pxd. Without a compiler the same source runs as it is.
+Types come from tally.pxd. Without a compiler the same source runs uncompiled.
 """
 
 from array import array
@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 from zwoole.bench.loadtest.content import Contents
 
-BUCKETS = 4352  # as many as HdrHistogram has for latencies below 2**40 ns (18 minutes) with two significant digits
+BUCKETS = 4352  # the size of an HdrHistogram for latencies below 2**40 ns (18 minutes) with two significant digits
 FOREVER_NS = 1 << 62
 
 _LAST_BUCKET = BUCKETS - 1
 
 
 def bucket(nanoseconds: int) -> int:
-    """Return where HdrHistogram counts a latency: 128 buckets to each power of two, none wider than 0.8 % of it."""
+    """Return HdrHistogram's bucket of a latency: 128 buckets per power of two, none wider than 0.8 % of its value."""
     shift = 0
     while nanoseconds >> shift >= 256:
         shift += 1
@@ -24,11 +24,11 @@ def bucket(nanoseconds: int) -> int:
 
 
 class Tally:
-    """What the connections of one process share: what they send, the terms of the run, and the counts.
+    """What the connections of one process share: message contents, parameters of the run, and counts.
 
-    Counts are kept for each interval of the run by itself: ``messages`` is the number of right replies,
-    ``payload_bytes`` theirs, ``latencies`` a histogram (see bucket()). Intervals are numbered from the one that begins
-    at ``opens_ns``; those of the warm-up have negative numbers, and the one behind the last has no end.
+    Counts are kept per interval of the run: ``messages`` is the number of correct replies, ``payload_bytes`` their
+    size, ``latencies`` a histogram (see bucket()). Interval 0 begins at ``opens_ns``. Intervals of the warm-up have
+    negative numbers, and the one after the last has no end.
     """
 
     __slots__ = (
@@ -55,19 +55,19 @@ class Tally:
     def __init__(
         self, contents: Contents, depth: int, gap_ps: int = 0, clock: "Callable[[], int] | None" = None
     ) -> None:
-        """Arrange for messages with these contents.
+        """Prepare for messages with these contents.
 
         Args:
-            contents: what they say.
-            depth: closed loop: messages outstanding per connection.
-            gap_ps: open loop: the picoseconds between two messages of one connection.
+            contents: what the messages contain.
+            depth: closed loop: outstanding messages per connection.
+            gap_ps: open loop: picoseconds between two messages of one connection.
             clock: returns the time in nanoseconds; None for connection.clock_ns(), which compiled code calls directly.
         """
         self.clock = clock
         self.contents = contents
         self.depth = 0 if gap_ps else depth
         self.gap_ps = gap_ps
-        self.ring = (1 << max(self.depth - 1, 0).bit_length()) - 1  # sequence & ring: the place of a send time
+        self.ring = (1 << max(self.depth - 1, 0).bit_length()) - 1  # sequence & ring is the index of a send time
         self.limit = 0  # messages per connection
         self.now_ns = 0  # time of the last read
         self.last_reply_ns = 0
@@ -75,7 +75,7 @@ class Tally:
         self.begin(0, 0, FOREVER_NS, 1)
 
     def begin(self, start_ns: int, opens_ns: int, interval_ns: int, intervals: int) -> None:
-        """Count from ``start_ns`` in intervals, the first numbered one from ``opens_ns``."""
+        """Count from ``start_ns`` in intervals; interval 0 begins at ``opens_ns``."""
         self._interval_ns = interval_ns
         self._intervals = intervals
         self.interval = -((opens_ns - start_ns + interval_ns - 1) // interval_ns)
@@ -84,7 +84,7 @@ class Tally:
         self._clear()
 
     def end_intervals(self, now_ns: int) -> None:
-        """Put away the counts of the intervals that are over."""
+        """Store the counts of the intervals that have ended."""
         while now_ns >= self.interval_end_ns:
             self._finished.append((self.interval, self.messages, self.payload_bytes, self.latencies))
             self._clear()
@@ -93,18 +93,18 @@ class Tally:
             self.interval_end_ns = FOREVER_NS if last else self.interval_end_ns + self._interval_ns
 
     def take_finished(self) -> "list[tuple[int, int, int, array[int]]]":
-        """Return (interval, messages, payload bytes, latencies) of intervals that were put away, once."""
+        """Return (interval, messages, payload bytes, latencies) of stored intervals, each once."""
         finished = self._finished
         self._finished = []
         return finished
 
     def end(self) -> None:
-        """Put away the counts of the present interval, which is the last."""
+        """Store the counts of the current interval, which is the last."""
         self._finished.append((self.interval, self.messages, self.payload_bytes, self.latencies))
         self._clear()
 
     def record(self, latency_ns: int, size: int = 0) -> None:
-        """Count one right reply."""
+        """Count one correct reply."""
         self.messages += 1
         self.payload_bytes += size
         self._latencies[bucket(latency_ns)] += 1

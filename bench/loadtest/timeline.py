@@ -1,4 +1,4 @@
-"""What all processes counted, put together: the intervals of a run one after the other, and their sum."""
+"""The combined counts of all processes: the intervals of a run in order, and their sum."""
 
 from dataclasses import dataclass
 
@@ -12,35 +12,35 @@ class Row:
     """One interval of a run."""
 
     ends_s: float
-    """Seconds after counting began; 0 or less in the warm-up."""
+    """Its end in seconds after counting began; 0 or less in the warm-up."""
     messages: int
     rate: float
     """Messages per second."""
     latency_us: dict[str, float]
-    """The percentiles of histogram.PERCENTILES."""
+    """By the names of histogram.PERCENTILES."""
     errors: int
-    """Of all kinds, since the beginning."""
+    """Errors of all kinds since the start."""
     connections: int
-    """Open at its end."""
+    """Connections open at its end."""
 
 
 class Timeline:
-    """Takes the samples of all processes as they come.
+    """Collects the samples of all processes.
 
     Attributes:
         rows: the intervals that count, without the warm-up.
-        messages: their sum.
-        payload_bytes: the same.
-        latencies: the same, a HdrHistogram.
+        messages: total of these.
+        payload_bytes: total of these.
+        latencies: their HdrHistogram.
     """
 
     def __init__(self, window: Window, processes: int, count_tail: bool) -> None:
-        """Expect samples from so many processes.
+        """Expect samples.
 
         Args:
             window: the intervals.
-            processes: how many.
-            count_tail: whether latencies of replies that came after the last interval count as well.
+            processes: number of processes.
+            count_tail: whether latencies of replies after the last interval count as well.
         """
         self.rows: list[Row] = []
         self.messages = 0
@@ -49,11 +49,11 @@ class Timeline:
         self._window = window
         self._count_tail = count_tail
         self._errors = [0] * processes
-        self._present: list[float] = [float("-inf")] * processes  # the last interval of each
+        self._present: list[float] = [float("-inf")] * processes  # the current interval of each process
         self._waiting: dict[int, list[Sample]] = {}
 
     def add(self, process: int, sample: Sample) -> list[Row]:
-        """Take a sample; return the rows of intervals that all processes have behind them now, warm-up included."""
+        """Add a sample; return the rows of intervals that all processes have now finished, including the warm-up."""
         self._errors[process] = sample.errors
         self._present[process] = sample.interval
         self._waiting.setdefault(sample.interval, []).append(sample)
@@ -61,11 +61,13 @@ class Timeline:
         return [self._row(interval, self._window.interval_ns) for interval in behind]
 
     def end_process(self, process: int) -> None:
-        """Note that no more samples come from a process."""
+        """Record that a process sends no more samples."""
         self._present[process] = float("inf")
 
     def finish(self, ended_ns: int) -> None:
-        """Make rows of what is left, the last as long as the run went on, after all processes have ended."""
+        """Turn the remaining samples into rows after all processes have ended; the last row is as long as the run
+        went on.
+        """
         for interval in sorted(self._waiting):
             began_ns = self._window.opens_ns + interval * self._window.interval_ns
             self._row(interval, max(1, min(self._window.interval_ns, ended_ns - began_ns)))

@@ -8,14 +8,14 @@ import uvloop
 from aiohttp import WSMsgType, web
 
 MODE = sys.argv[2]
-everybody: set[web.WebSocketResponse] = set()
+connections: set[web.WebSocketResponse] = set()
 
 
 async def serve(request: web.Request) -> web.WebSocketResponse:
     """Serve one connection."""
     socket = web.WebSocketResponse(compress=False)
     await socket.prepare(request)
-    everybody.add(socket)
+    connections.add(socket)
     try:
         async for message in socket:
             if message.type == WSMsgType.TEXT:
@@ -23,14 +23,14 @@ async def serve(request: web.Request) -> web.WebSocketResponse:
             elif message.type == WSMsgType.BINARY:
                 await socket.send_bytes(message.data)
     finally:
-        everybody.discard(socket)
+        connections.discard(socket)
     return socket
 
 
 async def answer(socket: web.WebSocketResponse, text: str) -> None:
     """Do with a text what the mode says."""
     if MODE == "broadcast":
-        for one in list(everybody):
+        for one in list(connections):
             await one.send_str(text)
         return
     if MODE == "cpu":

@@ -7,7 +7,7 @@ from typing import Any
 
 MODE = os.environ.get("MODE", "echo")
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-everybody: set[Send] = set()
+connections: set[Send] = set()
 
 
 async def app(scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Send) -> None:
@@ -16,19 +16,19 @@ async def app(scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, A
         return
     await receive()
     await send({"type": "websocket.accept"})
-    everybody.add(send)
+    connections.add(send)
     try:
         while (event := await receive())["type"] == "websocket.receive":
             await answer(send, event)
     finally:
-        everybody.discard(send)
+        connections.discard(send)
 
 
 async def answer(send: Send, event: dict[str, Any]) -> None:
     """Do with a message what the mode says."""
     reply = {"type": "websocket.send", "text": event.get("text"), "bytes": event.get("bytes")}
     if MODE == "broadcast":
-        for one in list(everybody):
+        for one in list(connections):
             await one(reply)
         return
     if MODE == "cpu":

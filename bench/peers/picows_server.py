@@ -7,7 +7,7 @@ import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
 MODE = sys.argv[2]
-everybody: set[WSTransport] = set()
+connections: set[WSTransport] = set()
 
 
 class Listener(WSListener):
@@ -15,11 +15,11 @@ class Listener(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Join."""
-        everybody.add(transport)
+        connections.add(transport)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Leave."""
-        everybody.discard(transport)
+        connections.discard(transport)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Handle one frame."""
@@ -32,7 +32,7 @@ class Listener(WSListener):
     def _answer(self, transport: WSTransport, frame: WSFrame) -> None:
         payload = frame.get_payload_as_memoryview()
         if MODE == "broadcast":
-            for one in everybody:
+            for one in connections:
                 one.send(frame.msg_type, payload)
             return
         if MODE == "cpu":

@@ -8,7 +8,7 @@ from tornado.web import Application
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 MODE = sys.argv[2]
-everybody: set["Socket"] = set()
+connections: set["Socket"] = set()
 
 
 class Socket(WebSocketHandler):
@@ -16,18 +16,18 @@ class Socket(WebSocketHandler):
 
     def open(self) -> None:
         """Join."""
-        everybody.add(self)
+        connections.add(self)
 
     def on_close(self) -> None:
         """Leave."""
-        everybody.discard(self)
+        connections.discard(self)
 
     async def on_message(self, message: str | bytes) -> None:
         """Do with a message what the mode says."""
         binary = isinstance(message, bytes)
         try:
             if MODE == "broadcast":
-                for one in list(everybody):
+                for one in list(connections):
                     await one.write_message(message, binary)
                 return
             if MODE == "cpu":

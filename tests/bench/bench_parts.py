@@ -19,7 +19,7 @@ from websockets.utils import accept_key
 
 from zwoole.bench.loadtest.client import Clock, LoadClient, Window
 from zwoole.bench.loadtest.connection import clock_ns
-from zwoole.bench.loadtest.opener import Address, Door, Opened, open_connections
+from zwoole.bench.loadtest.opener import Address, Dialer, Opened, open_connections
 from zwoole.bench.loadtest.plan import Plan, Target
 from zwoole.bench.loadtest.tally import FOREVER_NS
 
@@ -183,7 +183,7 @@ def open_to(
 ) -> Opened:
     """Open the connections of a plan, without trying the server out before."""
     address = Address(socket.AF_INET, (plan.target.host, plan.target.port))
-    return open_connections(Door(plan, address, timeout_s), plan.connections, report=report)
+    return open_connections(Dialer(plan, address, timeout_s), plan.connections, report=report)
 
 
 def window(opens_in_s: float = 0.0, duration_s: float = 0.0) -> Window:

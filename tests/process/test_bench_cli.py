@@ -99,7 +99,7 @@ def test_why_there_is_no_result_is_one_line(command: Command) -> None:
         for url, reason in [
             (str(closed_port()), "Connection refused"),
             (str(refusing), "HTTP status 403 Forbidden: not with that token"),
-            (str(secure), "TLS: certificate not accepted: self-signed certificate (--insecure takes it on trust)"),
+            (str(secure), "TLS: certificate not accepted: self-signed certificate (--insecure does not verify it)"),
             (f"ws://no.such.host.invalid:{plain.port}/", ""),
         ]:
             code, out, err = command(url, "-c", "1")
@@ -117,7 +117,7 @@ def test_why_there_is_no_result_is_one_line(command: Command) -> None:
         (["h:1"], "bad URL 'h:1'"),
         (["ws://h/", "--size", "64:80,"], "neither a number of bytes nor a mix"),
         (["ws://h/", "--mode", "nonsense"], "nonsense"),
-        (["ws://h/", "--rate", "5", "--depth", "2"], "--depth belongs to the closed loop"),
+        (["ws://h/", "--rate", "5", "--depth", "2"], "--depth is for the closed loop"),
         (["ws://h/", "--rate", "0"], "--rate"),
         (["ws://h/", "--mode", "idle", "--rate", "5"], "mode idle sends no messages"),
         (["ws://h/", "--header", "no colon"], "'no colon' is not of the form 'Name: value'"),

@@ -20,13 +20,13 @@ from tests.bench.bench_parts import (
     websocket_server,
     window,
 )
-from zwoole.bench.loadtest import visits
+from zwoole.bench.loadtest import connect_mode
 from zwoole.bench.loadtest.client import LoadClient, Window
+from zwoole.bench.loadtest.connect_mode import ConnectClient, has_close_frame
 from zwoole.bench.loadtest.connection import clock_ns
-from zwoole.bench.loadtest.opener import Address, Door
+from zwoole.bench.loadtest.opener import Address, Dialer
 from zwoole.bench.loadtest.plan import Plan, Target
 from zwoole.bench.loadtest.tally import FOREVER_NS
-from zwoole.bench.loadtest.visits import VisitClient, has_close_frame
 
 CONNECTIONS = 5
 
@@ -81,7 +81,7 @@ def test_connections_that_the_server_ends_are_told() -> None:
 class Visits(Window):
     """A window that closes when there were so many visits, bad ones included."""
 
-    def __init__(self, client: VisitClient, count: int) -> None:
+    def __init__(self, client: ConnectClient, count: int) -> None:
         super().__init__(*astuple(window()))
         object.__setattr__(self, "_is_over", lambda: client.tally.messages + client.errors.total() >= count)
 
@@ -90,10 +90,10 @@ class Visits(Window):
         return 0 if self._is_over() else FOREVER_NS
 
 
-def visit(target: Target, count: int = 20, at_once: int = 3, **terms: bool) -> tuple[VisitClient, int]:
+def visit(target: Target, count: int = 20, at_once: int = 3, **terms: bool) -> tuple[ConnectClient, int]:
     """Return the client after so many visits, and how many it has counted."""
     plan = Plan(target, mode="connect", connections=at_once, **terms)  # type: ignore[arg-type]
-    client = VisitClient(Door(plan, Address(socket.AF_INET, (target.host, target.port)), DEADLINE_S), at_once, 0)
+    client = ConnectClient(Dialer(plan, Address(socket.AF_INET, (target.host, target.port)), DEADLINE_S), at_once, 0)
     client.run(Visits(client, count))
     client.close()
     return client, sum(messages for interval, messages, _, _ in client.tally.take_finished() if interval == 0)
@@ -117,7 +117,7 @@ def test_connections_come_and_go(secure: bool) -> None:
 
 
 def test_a_goodbye_that_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visits, "CLOSE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(connect_mode, "CLOSE_TIMEOUT_S", 0.1)
 
     with raw_server(upgrading_only()) as target:
         client, visits_counted = visit(target, count=3)

@@ -114,7 +114,7 @@ def test_a_refusal_is_shown_with_its_body(
         (
             b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=9\r\n",
             {"compress": True},
-            "client_max_window_bits=9', which is not asked for",
+            "client_max_window_bits=9', which was not offered",
         ),
         (b"", {"compress": True}, "the server does not agree to permessage-deflate"),
     ],

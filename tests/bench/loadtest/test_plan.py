@@ -55,7 +55,7 @@ def test_bad_sizes(text: str) -> None:
         ({"mode": "connect", "messages": 5}, "mode connect sends no messages"),
         ({"mode": "idle", "compress": True}, "mode idle sends no messages"),
         ({"rate": 5.0, "messages": 5}, "a rate goes with a duration"),
-        ({"mode": "fanout", "senders": 3, "connections": 2}, "3 senders need as many connections"),
+        ({"mode": "fanout", "senders": 3, "connections": 2}, "3 senders need at least as many connections"),
         ({"mode": "fanout", "size": 15}, "at least 16 bytes"),
         ({"mode": "fanout", "size": ((64, 1), (8, 1))}, "at least 16 bytes"),
     ],

@@ -122,10 +122,10 @@ def test_modes_show_what_they_have() -> None:
     ("terms", "result", "note"),
     [
         ({}, replace(RESULT, client_cpu_share=0.9), "The client was the bottleneck"),
-        ({}, FAILED, "The server ended all connections 1.20 s into the run."),
+        ({}, FAILED, "The server closed all connections 1.20 s into the run."),
         ({}, FAILED, "The first connection that failed: Connection refused."),
-        ({"rate": 2000.0}, RESULT, "The rate was not kept up: 1,000 of 2,000 messages/s were answered in time."),
-        ({"rate": 500.0, "mode": "fanout"}, RESULT, "The rate was not kept up: 100 of 500 messages/s"),
+        ({"rate": 2000.0}, RESULT, "The rate was not reached: 1,000 of 2,000 messages/s were answered in time."),
+        ({"rate": 500.0, "mode": "fanout"}, RESULT, "The rate was not reached: 100 of 500 messages/s"),
     ],
 )
 def test_notes(terms: dict[str, Any], result: LoadResult, note: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ def test_what_a_server_says_commands_no_terminal() -> None:
 def test_the_page_shows_errors_and_notes() -> None:
     text, _ = checked(PLAN, FAILED)
     assert "a message was never answered" in text
-    assert "The server ended all connections 1.20 s into the run." in text
+    assert "The server closed all connections 1.20 s into the run." in text
     assert '<div class="tile bad"><b>4</b><span>errors</span></div>' in text
 
 
