@@ -1,4 +1,4 @@
-"""The chart of a comparison as an SVG image: a panel for each scenario, a bar for each server."""
+"""The chart of a comparison as an SVG image: one panel per scenario, one bar per server."""
 
 from collections.abc import Sequence
 from html import escape
@@ -28,7 +28,7 @@ _STYLE = """
 
 
 def chart(runs: Sequence[Run], scenarios: Sequence[Scenario], peers: Sequence[str]) -> str:
-    """Return the image; a bar is the median of a server's figure, the longest of its panel is the greatest."""
+    """Return the image. A bar is the median of a server's results; the largest one fills its panel's width."""
     panels = [panel for scenario in scenarios if (panel := _panel(runs, scenario, peers))]
     parts: list[str] = []
     top = _GAP
@@ -45,13 +45,13 @@ def chart(runs: Sequence[Run], scenarios: Sequence[Scenario], peers: Sequence[st
 
 
 def _panel(runs: Sequence[Run], scenario: Scenario, peers: Sequence[str]) -> tuple[str, int] | None:
-    """Return the bars of a scenario and their height, or None where there are none."""
+    """Return the bars of a scenario and their height; None if there are no results."""
     found = {name: tables.of(runs, scenario, name) for name in peers if name in scenario.peers}
     figures = {name: median(run.figure for run, _ in good) for name, good in found.items() if good}
     longest = max(figures.values(), default=0)
     if longest <= 0:
         return None
-    unit = {IDLE: "bytes per connection: less is better", CONNECT: "connections/s"}.get(scenario.mode, "messages/s")
+    unit = {IDLE: "bytes per connection: lower is better", CONNECT: "connections/s"}.get(scenario.mode, "messages/s")
     lines = [
         f'<text class="title" y="0">{escape(scenario.title)}</text>',
         f'<text class="value" y="16">{unit}</text>',

@@ -1,8 +1,8 @@
 """Compares zwoole with other servers, side by side on one machine: python -m zwoole.bench.compare.
 
-Rounds are interleaved (A B C, A B C, ...), as the speed of a machine drifts, and each run gets a server of its own.
-What is worth quoting are the ratios: they are taken within a round, and the tables have their medians over the rounds.
-The exit code is 1 when any server did not start or any reply was wrong or missing.
+The speed of a machine drifts, so rounds are interleaved (A B C, A B C, ...). Each run starts its own server. Quote the
+ratios: they are computed within a round, and the tables show their medians over the rounds. The exit code is 1 if a
+server did not start, or if a reply was wrong or missing.
 """
 
 import json
@@ -26,18 +26,18 @@ from zwoole.bench.loadtest.plan import IDLE
 
 QUICK_DURATION_S = 0.4
 IDLE_CONNECTIONS = 15000
-_OTHER_DESCRIPTORS = 1000  # of a server or a load client, beside those of its connections
+_OTHER_DESCRIPTORS = 1000  # of a server or a load client, besides those of its connections
 
 Pair = tuple[Scenario, Peer]
 
 
 def pairs_of(scenarios: Sequence[Scenario], peers: Sequence[Peer]) -> list[Pair]:
-    """Return who is to be measured in what, in the order of a round."""
+    """Return each scenario with each of its servers, in the order of a round."""
     return [(scenario, peer) for scenario in scenarios for peer in peers if peer.name in scenario.peers]
 
 
 def quick_pairs(pairs: Sequence[Pair]) -> list[Pair]:
-    """Return so many of them that each scenario and each peer has its turn, and make the scenarios small."""
+    """Return a few small pairs that cover every scenario and every server."""
     chosen: list[Pair] = []
     seen: set[str] = set()
     for scenario, peer in pairs:
@@ -48,7 +48,7 @@ def quick_pairs(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def compare(pairs: Sequence[Pair], rounds: int, duration_s: float) -> Iterator[Run]:
-    """Measure one round after the other."""
+    """Measure the pairs, round by round."""
     for round_number in range(1, rounds + 1):
         for scenario, peer in pairs:
             if round_number == 1 or not scenario.once:
@@ -56,14 +56,14 @@ def compare(pairs: Sequence[Pair], rounds: int, duration_s: float) -> Iterator[R
 
 
 def allow_many_files() -> int:
-    """Raise the limit of file descriptors as far as it goes, for the servers as well, and return it."""
+    """Raise the limit of file descriptors to its maximum, for the servers too, and return it."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return most
 
 
 def with_idle(scenarios: Sequence[Scenario], connections: int) -> list[Scenario]:
-    """Return the scenarios with that number of idle connections, which their titles tell."""
+    """Return the scenarios with that number of idle connections, also in their titles."""
     return [
         replace(one, connections=connections, title=f"{connections:,} {one.title}") if one.mode == IDLE else one
         for one in scenarios
@@ -71,7 +71,7 @@ def with_idle(scenarios: Sequence[Scenario], connections: int) -> list[Scenario]
 
 
 def page(runs: Sequence[Run], scenarios: Sequence[Scenario], peers: Sequence[str], notes: Sequence[str]) -> str:
-    """Return what was measured as Markdown, with the notes at its end."""
+    """Return the measurements as Markdown, followed by the notes."""
     parts = []
     for scenario in scenarios:
         if any(run.scenario == scenario.name for run in runs):
@@ -96,7 +96,7 @@ def write_results(
 @click.command()
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--duration", type=click.FloatRange(0, min_open=True), default=2.0, show_default=True, help="Seconds.")
-@click.option("--quick", is_flag=True, help="One short round with few connections: are replies right? Not: how fast?")
+@click.option("--quick", is_flag=True, help="One short round with few connections, to check replies, not speed.")
 @click.option("--scenario", "scenario_names", multiple=True, type=click.Choice([one.name for one in SCENARIOS]))
 @click.option("--peer", "peer_names", multiple=True, type=click.Choice([peer.name for peer in PEERS]))
 @click.option("--idle", type=click.IntRange(100), default=IDLE_CONNECTIONS, show_default=True, help="Connections.")
@@ -112,7 +112,7 @@ def main(
 ) -> None:
     """Compare zwoole with other WebSocket servers on this machine."""
     if quick and results:
-        raise click.UsageError("--quick measures nothing worth keeping: it goes without --results")
+        raise click.UsageError("--quick gives no results worth keeping: use it without --results")
     began = datetime.now(timezone.utc)
     chosen = [peer for peer in PEERS if not peer_names or peer.name in peer_names]
     peers = [peer for peer in chosen if not peer.skip_reason()]
@@ -121,7 +121,7 @@ def main(
     scenarios = [one for one in with_idle(SCENARIOS, possible) if not scenario_names or one.name in scenario_names]
     notes = [f"{name}: {value}" for name, value in environment(peers).items()] + skipped
     if possible < idle:
-        notes.append(f"idle connections: {possible:,} in place of {idle:,}, as more descriptors are not allowed")
+        notes.append(f"idle connections: {possible:,} instead of {idle:,}, because of the limit of descriptors")
     click.echo("\n".join(notes))
 
     pairs = pairs_of(scenarios, peers)

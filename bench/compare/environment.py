@@ -1,4 +1,4 @@
-"""What the numbers of a comparison depend on: the machine, and the versions of all that takes part."""
+"""What the numbers of a comparison depend on: the machine, and the versions of all programs that take part."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def environment(peers: Sequence[Peer]) -> dict[str, str]:
 
 def _processor() -> str:
     found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return found[1] if found else "of no name"
+    return found[1] if found else "unknown model"
 
 
 def _npm_version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""One measurement of the comparison: a server of its own, warmed, loaded, and stopped."""
+"""One measurement of the comparison: a server is started, warmed up, loaded, and stopped."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +15,12 @@ from zwoole.bench.loadtest.plan import IDLE, Plan, Target
 from zwoole.bench.loadtest.run import ERROR_KINDS, LoadResult, run_load
 
 WARMUP_SHARE = 0.25  # of the duration
-_FEW_CONNECTIONS = 50  # what the server allocates once it has had these is no part of what idle ones cost
+_FEW_CONNECTIONS = 50  # memory that the server allocates for these does not count for the idle ones
 
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement: ``result`` is None when ``problem`` says why there is none."""
+    """One measurement. ``result`` is None if ``problem`` says why there is none."""
 
     round: int
     scenario: str
@@ -28,7 +28,7 @@ class Run:
     result: LoadResult | None
     problem: str = ""
     bytes_per_connection: float | None = None
-    """Idle connections: by how much the memory of all the server's processes grew for each."""
+    """Idle connections: growth of the memory of all the server's processes, per connection."""
 
     @property
     def cpu_s_per_million(self) -> float:
@@ -38,12 +38,12 @@ class Run:
 
     @property
     def figure(self) -> float:
-        """What the scenario is about: bytes for each idle connection, or messages per second."""
+        """The result that the scenario is about: bytes per idle connection, or messages per second."""
         assert self.result is not None
         return self.result.rate if self.bytes_per_connection is None else self.bytes_per_connection
 
     def record(self) -> dict[str, Any]:
-        """Return it for a file, without what its result has for charts of its own."""
+        """Return the run for a file, without the data for charts."""
         record = asdict(self)
         if self.result:
             del record["result"]["timeline"], record["result"]["curve_us"]
@@ -51,7 +51,7 @@ class Run:
 
 
 def measure(peer: Peer, scenario: Scenario, duration_s: float, round_number: int = 1) -> Run:
-    """Start the peer, warm it up, load it, and stop it."""
+    """Start the server, warm it up, load it, and stop it."""
     try:
         with PeerProcess(peer, scenario.serve) as server:
             plan = scenario.plan(Target(HOST, server.port, "/"), duration_s, duration_s * WARMUP_SHARE)
@@ -70,7 +70,9 @@ def measure(peer: Peer, scenario: Scenario, duration_s: float, round_number: int
 
 
 def _measure_memory(plan: Plan, server: PeerProcess) -> tuple[LoadResult, float]:
-    """Compare the memory with few connections and with all: both while a client runs that shares pages with it."""
+    """Compare the memory with few and with all connections, both while a client runs that shares pages with the
+    server.
+    """
     readings: list[float] = []
 
     def meter() -> float:
@@ -86,10 +88,10 @@ def _measure_memory(plan: Plan, server: PeerProcess) -> tuple[LoadResult, float]
 
 @contextmanager
 def _slow_readers(plan: Plan, count: int) -> Iterator[None]:
-    """Have connections open that never read.
+    """Keep connections open that never read.
 
     Raises:
-        LoadError: one could not be opened.
+        LoadError: one of them cannot be opened.
     """
     if not count:
         yield

@@ -1,4 +1,4 @@
-"""The servers of the comparison: the script of each in peers/, what it needs, and how to install that."""
+"""The servers of the comparison: their scripts in peers/, what these need, and how to install that."""
 
 import importlib.util
 import os
@@ -12,39 +12,39 @@ FOLDER = Path(__file__).parent.parent / "peers"
 NPM_FOLDER = Path(os.environ.get("PEER_MODULES") or Path.home() / ".cache" / "zwoole-bench" / "node_modules")
 
 ECHO = "echo"  # what a server does with a message: send it back,
-BROADCAST = "broadcast"  # send it to all,
-CPU = "cpu"  # compute for a millisecond, and send it back,
-DEFLATE = "deflate"  # send it back, with permessage-deflate agreed on
+BROADCAST = "broadcast"  # send it to all connections,
+CPU = "cpu"  # compute for a millisecond and send it back,
+DEFLATE = "deflate"  # send it back, with permessage-deflate
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A server of the comparison. Its script is given the port, what to do with messages, and ``arguments``."""
+    """A server of the comparison. Its script receives the port, what to do with messages, and ``arguments``."""
 
     name: str
     script: str
     runner: tuple[str, ...] = ()
-    """Program that runs the script, of the npm folder or the PATH, and its options; () is this Python."""
+    """The program that runs the script, from the npm folder or the PATH, and its options; () is this Python."""
     arguments: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
-    """Python distributions, named as their modules are."""
+    """Python distributions, which must have the names of their modules."""
     npm: tuple[str, ...] = ()
     """npm packages in NPM_FOLDER."""
     programs: tuple[str, ...] = ()
     folder: str = ""
-    """A folder that must be there."""
+    """A folder that must exist."""
     check: tuple[str, ...] = ()
     """A command that must succeed."""
     install: str = ""
-    """How to get programs and folder."""
+    """How to install the programs and the folder."""
 
     def command(self, port: int, mode: str) -> list[str]:
-        """Return the command that starts it."""
+        """Return the command that starts the server."""
         program, *options = self.runner or (sys.executable,)
         return [path_of(program), *options, str(FOLDER / self.script), str(port), mode, *self.arguments]
 
     def skip_reason(self) -> str:
-        """Return why this peer cannot run here and which commands would help, or an empty string."""
+        """Return why this server cannot run here, with the commands that would install it; "" if it can."""
         commands = []
         if any(importlib.util.find_spec(package) is None for package in self.packages):
             commands.append(f"{sys.executable} -m pip install {' '.join(self.packages)}")
@@ -63,7 +63,7 @@ class Peer:
 
 
 def path_of(program: str) -> str:
-    """Return where a program is, of the npm folder or the PATH; its name where it is in neither."""
+    """Return the path of a program in the npm folder or the PATH; its name if it is in neither."""
     return shutil.which(program, path=NPM_FOLDER / ".bin") or shutil.which(program) or program
 
 

@@ -1,4 +1,4 @@
-"""A server of the comparison as a process: started on a free port, watched, and stopped."""
+"""A server of the comparison as a process: started on a free port, measured, and stopped."""
 
 import os
 import random
@@ -20,17 +20,17 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 
 _PORTS = range(20000, 32768)
-_PSS = re.compile(rb"^Pss: +(\d+) kB$", re.MULTILINE)  # of proc_pid_smaps(5)
+_PSS = re.compile(rb"^Pss: +(\d+) kB$", re.MULTILINE)  # see proc_pid_smaps(5)
 
 
 class PeerError(Exception):
-    """A peer that did not start, for a reason the message tells in one line."""
+    """A server did not start; the message gives the reason in one line."""
 
 
 class PeerProcess:
-    """A running peer, as a context manager that stops it and all its processes in the end.
+    """A running server, as a context manager that stops it and all its processes at the end.
 
-    ``port`` is where it listens; ``killed`` says afterwards whether it had to be killed.
+    ``port`` is where it listens; ``killed`` tells afterwards whether it had to be killed.
     """
 
     def __init__(self, peer: Peer, mode: str = ECHO) -> None:
@@ -40,10 +40,10 @@ class PeerProcess:
         self.killed = False
 
     def __enter__(self) -> "PeerProcess":
-        """Start the peer and wait until its port accepts a connection.
+        """Start the server and wait until its port accepts a connection.
 
         Raises:
-            PeerError: it has ended before that or takes longer than START_TIMEOUT_S.
+            PeerError: it ended before that, or took longer than START_TIMEOUT_S.
         """
         self._log: IO[bytes] = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
@@ -52,7 +52,7 @@ class PeerProcess:
             stdout=self._log,
             stderr=self._log,
             env={**os.environ, "PEER_MODULES": str(NPM_FOLDER)},
-            start_new_session=True,  # Ctrl-C is this program's, which then stops the peer in an orderly way
+            start_new_session=True,  # Ctrl-C reaches only this program, which then stops the server in order
         )
         try:
             self._wait_until_listening()
@@ -64,11 +64,11 @@ class PeerProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop the peer: TERM to the process that was started, and KILL to what is left after STOP_TIMEOUT_S."""
+        """Stop the server: SIGTERM to the started process, then SIGKILL to all that are left after STOP_TIMEOUT_S."""
         self._stop()
 
     def processes(self) -> list[psutil.Process]:
-        """Return the process that was started and all its descendants, without those that are gone."""
+        """Return the started process and all its descendants that are alive."""
         try:
             first = psutil.Process(self._process.pid)
             return [first, *first.children(recursive=True)]
@@ -76,7 +76,7 @@ class PeerProcess:
             return []
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds that the processes of the peer have used so far."""
+        """Return the CPU seconds that the server's processes have used so far."""
         total = 0.0
         for process in self.processes():
             try:
@@ -87,7 +87,7 @@ class PeerProcess:
         return total
 
     def pss_bytes(self) -> int:
-        """Return the memory of the processes of the peer; what they share counts once (PSS)."""
+        """Return the memory of the server's processes; shared memory counts once (PSS)."""
         total = 0
         for process in self.processes():
             try:
@@ -112,10 +112,10 @@ class PeerProcess:
     def _last_words(self) -> str:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it has said nothing")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
 
     def _stop(self) -> None:
-        tree = self.processes()  # psutil tells these processes from later ones that have got the same pid
+        tree = self.processes()  # psutil distinguishes these processes from later ones with the same pid
         self._process.terminate()
         _, alive = psutil.wait_procs(tree, timeout=STOP_TIMEOUT_S)
         for process in alive:
@@ -128,9 +128,9 @@ class PeerProcess:
 
 
 def claim_port() -> tuple[int, socket.socket]:
-    """Return a port that nobody listens on, and what keeps it from other callers, in all processes, until it is closed.
+    """Return a free port, and a socket that reserves it from other callers, in all processes, until it is closed.
 
-    The kernel gives it to no client: it is below those that are meant for them.
+    The kernel assigns it to no client: it is below the range for those.
     """
     while True:
         port = random.choice(_PORTS)

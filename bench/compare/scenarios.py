@@ -1,4 +1,4 @@
-"""The scenarios of the comparison: what each asks of the servers, and which of them take part."""
+"""The scenarios of the comparison: the load of each, and the servers that take part in it."""
 
 from dataclasses import dataclass, replace
 
@@ -17,33 +17,33 @@ BROWSER_HEADERS = (
     ("Cookie", "session=0123456789abcdef0123456789abcdef; theme=dark"),
 )
 
-_CONNECT_SOURCES = 20  # a closed connection keeps its pair of addresses for a minute
+_CONNECT_SOURCES = 20  # a closed connection occupies its pair of addresses for a minute
 _SMALL_CONNECTIONS = 20
 _SMALL_IDLE_CONNECTIONS = 200
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One load, and the servers that take part in it."""
+    """One load, and the servers that take part."""
 
     name: str
     title: str
     peers: tuple[str, ...]
     serve: str = peer.ECHO
-    """What the servers do with a message: one of the constants of peer.py."""
+    """What the servers do with a message: a constant of peer.py."""
     mode: str = ECHO
     """What the load client does: a mode of plan.py."""
     connections: int = 100
     size: int = 64
     depth: int = 1
     slow_readers: int = 0
-    """Further connections that never read."""
+    """Additional connections that never read."""
     browser: bool = False
-    """Whether the client sends the header fields that browsers send."""
+    """Whether the client sends the header fields of a browser."""
     once: bool = False
     """Whether one round is enough."""
     ours: str = "zwoole"
-    """The server whose ratios to the others are taken."""
+    """The server whose result is divided by those of the others."""
 
     def plan(self, target: Target, duration_s: float, warmup_s: float) -> Plan:
         """Return the load for a server."""
@@ -62,7 +62,7 @@ class Scenario:
         )
 
     def small(self) -> "Scenario":
-        """Return the same with few connections, which shows whether replies are right."""
+        """Return the scenario with few connections, to check that replies are correct."""
         most = _SMALL_IDLE_CONNECTIONS if self.mode == IDLE else _SMALL_CONNECTIONS
         return replace(self, connections=min(self.connections, most), slow_readers=min(self.slow_readers, 1))
 

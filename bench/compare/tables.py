@@ -1,4 +1,4 @@
-"""What the runs of a comparison say together: medians, spreads, ratios within each round, and their tables."""
+"""Summaries of a comparison's runs: medians, spreads, ratios within each round, and their tables."""
 
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -13,23 +13,23 @@ LIMITED_NOTE = "¹ The load client had no CPU time to spare, so the server may b
 
 
 def of(runs: Sequence[Run], scenario: Scenario, peer: str) -> list[tuple[Run, LoadResult]]:
-    """Return the runs of a peer in a scenario that have a result."""
+    """Return the runs of a server in a scenario that have a result."""
     return [(run, run.result) for run in runs if (run.scenario, run.peer) == (scenario.name, peer) and run.result]
 
 
 def ratios(runs: Sequence[Run], scenario: Scenario, peer: str) -> list[float]:
-    """Return our figure over the peer's in each round where both have one."""
+    """Return our result divided by the other server's, for each round in which both have one."""
     ours = {run.round: run.figure for run, _ in of(runs, scenario, scenario.ours)}
     return [ours[run.round] / run.figure for run, _ in of(runs, scenario, peer) if run.round in ours and run.figure > 0]
 
 
 def table(runs: Sequence[Run], scenario: Scenario, peers: Sequence[str]) -> str:
-    """Return the Markdown table of one scenario: medians, and the lowest and the highest in brackets.
+    """Return the Markdown table of one scenario: medians, with minimum and maximum in brackets.
 
     Args:
-        runs: of all scenarios.
-        scenario: the one.
-        peers: the order of the rows; who has not been measured in this scenario has none.
+        runs: the runs of all scenarios.
+        scenario: the scenario.
+        peers: the order of the rows; servers that were not measured in this scenario have none.
     """
     measured = {run.peer for run in runs if run.scenario == scenario.name}
     rows = [_head(scenario), *(_row(runs, scenario, peer) for peer in peers if peer in measured)]

@@ -1,4 +1,4 @@
-# The types of loadcore.py. The compiler's module has another name here, as loadcore.py itself defines a "cython".
+# The types of connection.py. The compiler's module has another name here, as connection.py itself defines a "cython".
 cimport cython as cy
 
 from zwoole.bench.loadtest.content cimport Content, Contents

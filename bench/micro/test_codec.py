@@ -1,4 +1,4 @@
-"""Frames in and out: from bytes of a client to messages, and back."""
+"""Frames in both directions: from a client's bytes to messages, and back."""
 
 from __future__ import annotations
 

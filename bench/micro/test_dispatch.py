@@ -1,4 +1,4 @@
-"""A worker's dispatch: from a batch of a hundred messages to callbacks, answers and acknowledgements."""
+"""A worker's dispatch: from a batch of a hundred messages to callbacks, replies and acknowledgements."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from zwoole.workers.frame import Frame
 
 MESSAGES = 100
 SIZE = 64
-ENDLESS = 1 << 40  # bytes: no push waits for a master that takes nothing
+ENDLESS = 1 << 40  # bytes: no push ever waits for the master
 
 
 def test_callbacks(benchmark: BenchmarkFixture) -> None:
     """A callback that does nothing."""
     with Master({"message": lambda server, frame: None}, ENDLESS) as master:
-        assert benchmark(dispatching(master, 1)) < SIZE  # acknowledgements are all there is
+        assert benchmark(dispatching(master, 1)) < SIZE  # only acknowledgements
 
 
 def test_echo(benchmark: BenchmarkFixture) -> None:
-    """A callback that pushes back what came."""
+    """A callback that pushes each message back."""
 
     def on_message(_: object, frame: Frame) -> None:
         master.commands.push(frame.fd, frame.data)
@@ -31,7 +31,7 @@ def test_echo(benchmark: BenchmarkFixture) -> None:
 
 
 def dispatching(master: Master, fd: int) -> Callable[[], int]:
-    """Return what has the dispatcher take a batch, drops the answers, and returns their size in bytes."""
+    """Return a function that dispatches a batch, drops the output, and returns its size in bytes."""
     parts = master.batch(*[message(fd, "x" * SIZE)] * MESSAGES)
     link, dispatcher = master.link, master.dispatcher
 

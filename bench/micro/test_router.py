@@ -1,4 +1,4 @@
-"""The way down inside the master: from a whole message to its place in a worker's batch, and its acknowledgement."""
+"""The way down inside the master: from a complete message into a worker's batch, and its acknowledgement."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_accept_and_finish(benchmark: BenchmarkFixture, reactor: Reactor) -> Non
     for event in worker.take():
         reactor.router.finished(worker.link, event.sequence)
     router, link, payload = reactor.router, worker.link, b"x" * 64
-    sequence = 1  # after that of the open event
+    sequence = 1  # the open event has number 0
 
     def route() -> int:
         nonlocal sequence

@@ -1,4 +1,4 @@
-"""Batches between master and worker, a hundred messages each, without a socket between them."""
+"""Batches between master and worker, a hundred messages each, without a socket."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ async def serve(request: web.Request) -> web.WebSocketResponse:
 
 
 async def answer(socket: web.WebSocketResponse, text: str) -> None:
-    """Do with a text what the mode says."""
+    """Handle a text as the mode says."""
     if MODE == "broadcast":
         for one in list(connections):
             await one.send_str(text)
@@ -41,7 +41,7 @@ async def answer(socket: web.WebSocketResponse, text: str) -> None:
 
 
 async def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process ends."""
     app = web.Application()
     app.router.add_get("/", serve)
     runner = web.AppRunner(app, access_log=None)

@@ -1,4 +1,4 @@
-"""The same ASGI app for uvicorn and granian; MODE in the environment says what it does with a text."""
+"""The ASGI app for uvicorn and granian. MODE in the environment says what it does with a message."""
 
 import os
 import time
@@ -25,7 +25,7 @@ async def app(scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, A
 
 
 async def answer(send: Send, event: dict[str, Any]) -> None:
-    """Do with a message what the mode says."""
+    """Handle a message as the mode says."""
     reply = {"type": "websocket.send", "text": event.get("text"), "bytes": event.get("bytes")}
     if MODE == "broadcast":
         for one in list(connections):

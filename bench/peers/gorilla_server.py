@@ -1,4 +1,4 @@
-"""gorilla/websocket: compiles gorilla.go and becomes it. Usage: python gorilla_server.py PORT MODE."""
+"""gorilla/websocket: compiles gorilla.go and executes it. Usage: python gorilla_server.py PORT MODE."""
 
 import os
 import subprocess
@@ -10,8 +10,8 @@ SOURCE = Path(__file__).parent / "gorilla.go"
 
 
 def main() -> None:
-    """Compile to a temporary directory, which is gone before the program runs, and replace this process."""
-    # Debian's package of the library lies in a GOPATH; nothing is fetched.
+    """Compile into a temporary folder, which is removed before the program runs, and replace this process."""
+    # Debian's package of the library is in a GOPATH; nothing is downloaded.
     environment = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode"}
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "gorilla"

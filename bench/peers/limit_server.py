@@ -1,4 +1,4 @@
-"""The limit of this machine: compiles limit/echo.c and becomes it. Usage: python limit_server.py PORT [echo]."""
+"""The limit of this machine: compiles limit_echo.c and executes it. Usage: python limit_server.py PORT [echo]."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ SOURCE = Path(__file__).with_name("limit_echo.c")
 
 
 def main() -> None:
-    """Compile to a temporary directory, which is gone before the program runs, and replace this process."""
+    """Compile into a temporary folder, which is removed before the program runs, and replace this process."""
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "echo"
         subprocess.run(["cc", "-O3", "-o", program, SOURCE], check=True)

@@ -11,7 +11,7 @@ connections: set[WSTransport] = set()
 
 
 class Listener(WSListener):
-    """Does with every frame of a message what the mode says; pings are answered by picows."""
+    """Handles every frame of a message as the mode says; picows answers pings."""
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Join."""
@@ -48,7 +48,7 @@ def listen_to(request: WSUpgradeRequest) -> Listener:
 
 
 async def main(port: int) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process ends."""
     server = await ws_create_server(listen_to, "127.0.0.1", port)
     await server.serve_forever()
 

@@ -15,7 +15,7 @@ def on_open(socket: WebSocket) -> None:
 
 
 def on_message(socket: WebSocket, message: str | bytes, opcode: OpCode) -> None:
-    """Do with a message what the mode says."""
+    """Handle a message as the mode says."""
     if MODE == "broadcast":
         app.publish("all", message, opcode)
         return

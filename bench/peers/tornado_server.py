@@ -23,7 +23,7 @@ class Socket(WebSocketHandler):
         connections.discard(self)
 
     async def on_message(self, message: str | bytes) -> None:
-        """Do with a message what the mode says."""
+        """Handle a message as the mode says."""
         binary = isinstance(message, bytes)
         try:
             if MODE == "broadcast":
@@ -40,7 +40,7 @@ class Socket(WebSocketHandler):
 
 
 async def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process ends."""
     Application([("/", Socket)], websocket_max_message_size=16 << 20).listen(int(sys.argv[1]), "127.0.0.1")
     await asyncio.get_running_loop().create_future()
 

@@ -12,7 +12,7 @@ MODE = sys.argv[2]
 
 
 async def serve_one(connection: ServerConnection) -> None:
-    """Do with every message what the mode says."""
+    """Handle every message as the mode says."""
     try:
         async for message in connection:
             if MODE == "broadcast":
@@ -24,11 +24,11 @@ async def serve_one(connection: ServerConnection) -> None:
                     pass
             await connection.send(message)
     except ConnectionClosedError:
-        pass  # a client that leaves without a closing handshake is no matter for a traceback
+        pass  # a client that leaves without a closing handshake is not worth a traceback
 
 
 async def main(port: int) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process ends."""
     compression = "deflate" if MODE == "deflate" else None
     async with serve(serve_one, "127.0.0.1", port, compression=compression, ping_interval=None):
         await asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""zwoole. Usage: python zwoole_server.py PORT MODE [STYLE [WORKERS]], the style being def, async or handler."""
+"""zwoole. Usage: python zwoole_server.py PORT MODE [STYLE [WORKERS]]; STYLE is def, async or handler."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ server = Server("127.0.0.1", int(PORT), worker_num=WORKERS, websocket_compressio
 
 
 def on_message(server: Server, frame: Frame) -> None:
-    """Do with a message what the mode says."""
+    """Handle a message as the mode says."""
     if MODE == "broadcast":
         server.broadcast(frame.data)
         return

@@ -184,8 +184,8 @@ def test_a_wrong_reply_is_told_and_fails_the_command(tmp_path: Path, monkeypatch
     (tmp_path / ECHO.script).write_text(WRONG)
     outcome = invoke("--rounds", "1", "--results", str(tmp_path))
     assert outcome.exit_code == 1
-    assert "length: a reply had another length than its message" in outcome.output
-    assert "length: a reply had another length than its message" in (tmp_path / "latest.md").read_text()
+    assert "length: a reply's length differed from its message's" in outcome.output
+    assert "length: a reply's length differed from its message's" in (tmp_path / "latest.md").read_text()
 
 
 @pytest.mark.usefixtures("small")
