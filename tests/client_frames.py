@@ -1,6 +1,6 @@
-"""What a client sends: the head of its handshake, and frames, masked or broken on request; and frames as it reads them.
+"""The bytes of a client: its request head, and its frames, masked or broken on request. Also reads a server's frames.
 
-Slow and plain, to hold the codec against.
+Slow and simple: a reference for testing the codec.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BOUNDARY_SIZES = [0, 1, 125, 126, 127, 65535, 65536]
 
 
 def masked(data: bytes, key: bytes, phase: int = 0) -> bytes:
-    """Return `data` XORed with the key, as RFC 6455 section 5.3 words it."""
+    """Return `data` XORed with the key, as RFC 6455 section 5.3 describes it."""
     return bytes(byte ^ key[(phase + i) % 4] for i, byte in enumerate(data))
 
 
@@ -34,12 +34,12 @@ def client_frame(
 
     Args:
         opcode: its low four bits.
-        payload: what it carries, not yet masked.
+        payload: the payload before masking.
         fin: whether it ends its message.
-        reserved: the reserved bits, where they stand in the first byte.
+        reserved: the reserved bits, at their position in the first byte.
         key: the masking key; None leaves the frame unmasked.
-        length: the length it announces, where that is not the payload's.
-        length_bytes: how many bytes say so behind the first seven bits (0, 2, 8); None takes the fewest.
+        length: the announced length, if it differs from the payload's.
+        length_bytes: bytes of length after the first seven bits (0, 2, 8); None takes the fewest.
     """
     if length is None:
         length = len(payload)
@@ -53,7 +53,7 @@ def client_frame(
 
 
 def server_frames(received: bytes) -> list[tuple[int, bytes]]:
-    """Return the first byte and the payload of each frame in a server's stream, which must be whole and unmasked."""
+    """Return the first byte and the payload of each frame in a server's stream, which must be complete and unmasked."""
     frames = []
     while received:
         assert received[0] & 0x80, "our server does not split messages"

@@ -11,26 +11,25 @@ import zmq
 from hypothesis import settings
 
 # No deadline: shared cores are slow at times, which proves nothing. The same examples every time, so that a change is
-# blamed only for what it did; `pytest --hypothesis-profile=explore` looks for others.
+# blamed only for what it did; `pytest --hypothesis-profile=explore` tries others.
 settings.register_profile("zwoole", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("zwoole")
 
-# A shell lets what it runs in the background ignore the first two, nohup the third, and programs that tests start would
-# inherit that.
+# A shell makes background programs ignore the first two, nohup the third. Programs that tests start would inherit that.
 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_unconfigure() -> None:
-    """End the tests' process also if a test has failed, and so keeps sockets in which something waits to be sent."""
+    """End the tests' process even if a failed test has left sockets open with unsent data."""
     for context in [found for found in gc.get_objects() if issubclass(type(found), zmq.Context)]:
         context.destroy(linger=0)
 
 
 class Time:
-    """Monotonic time that goes when it is told to."""
+    """Monotonic time that advances only when the test says so."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -41,7 +40,7 @@ class Time:
 
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
-    """Return the time by which callbacks are timed."""
+    """Return the clock by which callbacks are timed."""
     time = Time()
     for module in ("dispatch", "scheduler"):
         monkeypatch.setattr(f"zwoole.workers.{module}.monotonic", time)
@@ -50,7 +49,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    """Return what zwoole logs, also where a test before has set logging up."""
+    """Return zwoole's log records, even if an earlier test has configured logging."""
     logger = logging.getLogger("zwoole")
     monkeypatch.setattr(logger, "propagate", True)
     monkeypatch.setattr(logger, "handlers", [])

@@ -1,4 +1,4 @@
-"""The fenced blocks of the documentation's pages, and commands that stand within its lines."""
+"""The fenced blocks of the documentation's pages, and the commands within its text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 
-MESSAGES = "troubleshooting.md"  # whose tables have messages in front, no commands
+MESSAGES = "troubleshooting.md"  # its tables start with messages, not commands
 
 FENCE = re.compile(r"(?:^<!-- not run: ([^>]+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`((?:zwoole|make) [^`]+)`")
@@ -21,11 +21,11 @@ class Snippet:
     """A fenced block.
 
     Attributes:
-        page: its page.
-        line: the line of its fence.
-        language: what the fence names.
-        text: what stands in it.
-        why_not: why it is not run, "" where it is: an HTML comment before it, `<!-- not run: why -->`.
+        page: the page that contains it.
+        line: the line number of its opening fence.
+        language: the language named at the fence.
+        text: the contents.
+        why_not: why it is not run, from an HTML comment before it, `<!-- not run: why -->`; "" if it is run.
     """
 
     page: Path
@@ -39,7 +39,7 @@ class Snippet:
 
 
 def snippets(*languages: str) -> list[Snippet]:
-    """Return the blocks of all pages, those in some languages only where any are named."""
+    """Return the blocks of all pages; only those in certain languages if any are named."""
     return [found for page in PAGES for found in of_page(page) if not languages or found.language in languages]
 
 
@@ -52,7 +52,7 @@ def of_page(page: Path) -> Iterator[Snippet]:
 
 
 def commands(snippet: Snippet) -> list[tuple[str, str]]:
-    """Return each command of a block and what it prints, which only a block with prompts shows."""
+    """Return each command of a block with its output, which only blocks with prompts show."""
     if snippet.language == "sh":
         return [(line, "") for line in snippet.text.splitlines() if line and not line.startswith("#")]
     found: list[tuple[str, str]] = []
@@ -65,7 +65,7 @@ def commands(snippet: Snippet) -> list[tuple[str, str]]:
 
 
 def spans() -> list[tuple[Path, str]]:
-    """Return the calls of zwoole and make that stand within lines, blocks left out."""
+    """Return the calls of zwoole and make within the text, outside of blocks."""
     texts = [(page, FENCE.sub("", page.read_text(encoding="utf-8"))) for page in PAGES if page.name != MESSAGES]
     messages = (ROOT / "docs" / MESSAGES).read_text(encoding="utf-8")
     texts.append((ROOT / "docs" / MESSAGES, re.sub(r"^\| `.*?` \|", "|", messages, flags=re.MULTILINE)))

@@ -1,4 +1,4 @@
-"""That the build is the one meant, and that its types were applied."""
+"""The build under test is the intended one, and its types were applied."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXPECTED = os.environ.get("ZWOOLE_EXPECT_BUILD")
 
 
 def compiled_modules() -> list[str]:
-    """Return the list of setup.py, without running it."""
+    """Return the list in setup.py without running it."""
     for statement in ast.parse((ROOT / "setup.py").read_text()).body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "COMPILED":
             names: list[str] = ast.literal_eval(statement.value)
@@ -44,7 +44,7 @@ MODULES = compiled_modules()
 
 
 def private_attributes() -> Iterator[tuple[str, str, list[str]]]:
-    """Yield (module, class, attributes that only C sees) as the .pxd files have them."""
+    """Yield (module, class, attributes that only C sees), as declared in the .pxd files."""
     for module in MODULES:
         declarations = source_of(module).with_suffix(".pxd").read_text()
         for name, body in re.findall(r"^cdef class (\w+).*:\n((?:[ ].*\n|\n)*)", declarations, re.MULTILINE):

@@ -1,4 +1,4 @@
-"""Which clock is read: the time of day jumps when somebody sets it, or when a machine first hears of the right one."""
+"""Which clocks are read: the time of day jumps when somebody sets it, or when a machine first learns the right time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""That README and docs say what the code says: names, tables, links, examples, commands."""
+"""README and docs agree with the code: names, tables, links, examples, commands."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def text_of(page: Path) -> str:
 
 
 def section(page: Path, title: str) -> str:
-    """Return what stands between a heading and the next one of its level or above."""
+    """Return the text between a heading and the next one of the same level or above."""
     level, found = title.split(" ")[0], text_of(page).split(f"\n{title}\n")
     assert len(found) == 2, f"{page.name} has no heading, or several: {title}"
     return re.split(rf"^#{{1,{len(level)}}} ", found[1], maxsplit=1, flags=re.MULTILINE)[0]
@@ -55,13 +55,13 @@ def rows(text: str) -> list[list[str]]:
 
 
 def table_cells(page: Path) -> list[list[str]]:
-    """Return the cells of every line of a page's tables, those under their heads left out."""
+    """Return the cells of every row in a page's tables, without their heads."""
     lines = re.findall(r"^\| .*\|$", text_of(page), re.MULTILINE)
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def names_in(source: Path) -> set[str]:
-    """Return what a module defines: functions, classes, constants, and methods as Class.method."""
+    """Return the names that a module defines: functions, classes, constants, and methods as Class.method."""
     names = set()
     for node in ast.parse(source.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef):
@@ -73,7 +73,14 @@ def names_in(source: Path) -> set[str]:
     return names
 
 
-TESTING = {"log", "output", "pids", "reload", "status", "url"}  # what `zwoole.testing.serve` gives is a server too
+TESTING = {
+    "log",
+    "output",
+    "pids",
+    "reload",
+    "status",
+    "url",
+}  # attributes of what `zwoole.testing.serve` yields
 PARTS = {
     "server": {*dir(Server), "py", *TESTING},
     "ws": {*dir(HandlerConnection), *HandlerConnection.__init__.__code__.co_names},
@@ -160,7 +167,7 @@ def test_the_table_of_scenarios_is_the_one_of_the_code() -> None:
 
 
 def test_the_ratios_in_the_readme_are_those_of_the_last_comparison() -> None:
-    """So that figures come from `make bench` and from nowhere else."""
+    """Numbers come from `make bench` only."""
     runs = json.loads(text_of(ROOT / "bench" / "results" / "latest.json"))["runs"]
     figures = {
         (run["scenario"], run["peer"], run["round"]): run["bytes_per_connection"] or run["result"]["rate"]
@@ -190,7 +197,7 @@ def test_the_page_of_settings_has_every_name_and_default() -> None:
 
 @pytest.mark.parametrize("page", snippets.PAGES, ids=lambda page: page.name)
 def test_a_line_has_at_most_120_columns(page: Path) -> None:
-    """But those of tables and code, which cannot be broken everywhere."""
+    """Except in tables and code, which cannot always be broken."""
     prose = re.sub(r"^```.*?^```$", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
     assert [line for line in prose.splitlines() if len(line) > 120 and not line.startswith("|")] == []
 

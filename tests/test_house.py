@@ -1,4 +1,4 @@
-"""That the folders are the architecture: which may import which, and that no module needs itself by way of others."""
+"""The folders are the architecture: which may import which. No module imports itself by way of others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 CIMPORT = re.compile(r"^from (zwoole[\w.]*) cimport", re.MULTILINE)
 
 SHARED = ("shared", "shared.websocket", "shared.wire", "shared.memory", "shared.process")
-# What each folder may import besides itself. The front door and the peers of the comparison may import all.
+# What each folder may import besides itself. The front door and the peers of the comparison may import everything.
 ARROWS: dict[str, tuple[str, ...]] = {
     "shared": (),
     "shared.process": ("shared",),
@@ -35,7 +35,9 @@ FREE = ("", "commands", "bench.peers")
 
 
 def sources() -> dict[str, list[Path]]:
-    """Return the files of every module by its name: the Python source, and the types beside it if it has some."""
+    """Return the files of every module by its name: the Python source, and the `.pxd` with its types if there is
+    one.
+    """
     found: dict[str, list[Path]] = {}
     for folder, package in (*((ROOT / top, top) for top in ("shared", "reactor", "workers", "supervisor", "bench")),):
         for file in sorted(folder.glob("**/*.p*")):
@@ -51,7 +53,7 @@ SOURCES = sources()
 
 
 def named_by(file: Path) -> Iterator[str]:
-    """Yield what a file imports or cimports anywhere in it, as dotted names without `zwoole.`"""
+    """Yield the names that a file imports or cimports anywhere, dotted and without `zwoole.`"""
     text = file.read_text(encoding="utf-8")
     if file.suffix == ".pxd":
         yield from (name.removeprefix("zwoole.") for name in CIMPORT.findall(text))
@@ -81,7 +83,7 @@ GRAPH = {module: imports_of(module) for module in SOURCES}
 
 
 def circle(graph: dict[str, set[str]]) -> list[str]:
-    """Return the nodes of one circle in a graph, in its order, or nothing."""
+    """Return the nodes of one circle in a graph, in order; empty if there is none."""
     done: set[str] = set()
 
     def walk(node: str, way: list[str]) -> list[str]:
@@ -101,7 +103,7 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
 
 
 def folder_of(module: str) -> str:
-    """Return the folder that a module lies in; a module of the front door that others use stands for itself."""
+    """Return the folder that contains a module; a front-door module that others use counts as its own folder."""
     if module == "version" or SOURCES[module][0].name == "__init__.py":
         return module
     return module.rpartition(".")[0]
@@ -125,7 +127,7 @@ def test_the_arrows_make_no_circle() -> None:
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    """Neither for its types only: what stands below `if TYPE_CHECKING` counts too."""
+    """Not even for types: imports below `if TYPE_CHECKING` count too."""
     assert circle(GRAPH) == []
 
 

@@ -1,4 +1,4 @@
-"""That docs/troubleshooting.md has every message that zwoole prints, and no other."""
+"""docs/troubleshooting.md lists every message that zwoole prints, and no others."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ EXPLAIN = {
     "_outside",
     "_why_not",
     "hint",
-}  # functions whose results stand in messages
-RAISED_BY = {"fail", "_failed", "boot_failure", "print_line"}  # functions that are given a message to say
+}  # functions whose results are parts of messages
+RAISED_BY = {"fail", "_failed", "boot_failure", "print_line"}  # functions that receive a message to print
 
-# Exceptions that end inside zwoole: as a close code, an HTTP answer, or in a message of the log.
+# Exceptions that never leave zwoole: they become a close code, an HTTP response, or part of a log message.
 INSIDE = {"WireError", "ControlError", "MalformedOffer", "Refused", "SystemExit"}
-# Modules whose other exceptions do: they decode what another process of the server has written.
+# Modules whose other exceptions never leave zwoole: they decode data that another process of the server has written.
 DECODERS = {
     "shared/memory/mapping.py",
     "shared/request.py",
@@ -43,7 +43,7 @@ SPAN = re.compile(r"``(.+?)``|`([^`]+)`")
 
 
 def template(node: ast.expr) -> str:
-    """Return a message as the source has it, with a NUL for what it puts in."""
+    """Return a message as in the source, with a NUL in the place of each inserted value."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
@@ -54,7 +54,7 @@ def template(node: ast.expr) -> str:
 
 
 def forms(node: ast.expr, names: dict[str, list[ast.expr]]) -> Iterator[ast.expr]:
-    """Yield what an expression may be: either branch of a condition, each value that its name is given."""
+    """Yield the possible values of an expression: both branches of a condition, each value assigned to its name."""
     if isinstance(node, ast.IfExp):
         yield from forms(node.body, names)
         yield from forms(node.orelse, names)
@@ -66,7 +66,7 @@ def forms(node: ast.expr, names: dict[str, list[ast.expr]]) -> Iterator[ast.expr
 
 
 def values(scope: ast.AST) -> dict[str, list[ast.expr]]:
-    """Return the texts that the names in a module or function are given."""
+    """Return the texts assigned to the names in a module or function."""
     found: dict[str, list[ast.expr]] = {}
     for node in ast.walk(scope):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and template(node.value) != "\0":
@@ -75,7 +75,7 @@ def values(scope: ast.AST) -> dict[str, list[ast.expr]]:
 
 
 def said_by(node: ast.AST, module: str) -> Iterator[ast.expr]:
-    """Yield the message of a statement or call that says one to whoever runs or programs a server."""
+    """Yield the message of a statement or call that reports one to the operator or programmer of a server."""
     if isinstance(node, ast.Call):
         name = ast.unparse(node.func)
         called = name.rpartition(".")[2]
@@ -97,7 +97,7 @@ def said_by(node: ast.AST, module: str) -> Iterator[ast.expr]:
 
 
 def messages() -> dict[str, str]:
-    """Return every message that says more than what it puts in, and the module it is in."""
+    """Return every message that has text of its own, and the module it is in."""
     found = {}
     for folder in FOLDERS:
         for source in sorted((ROOT / folder).glob("**/*.py")):
@@ -116,7 +116,7 @@ def messages() -> dict[str, str]:
 
 
 def pattern(message: str) -> re.Pattern[str]:
-    """Return what matches a message, whatever it puts in."""
+    """Return a pattern that matches a message with any inserted values."""
     return re.compile(".*".join(re.escape(part) for part in message.split("\0")), re.DOTALL)
 
 
@@ -131,7 +131,7 @@ SPANS = spans()
 
 
 def test_the_sources_have_messages() -> None:
-    """So that a search which finds nothing is not taken for a page that has everything."""
+    """A search that finds nothing must not make the other tests pass."""
     assert len(MESSAGES) > 100
     assert {"reactor", "workers", "supervisor", "src"} <= {module.partition("/")[0] for module in MESSAGES.values()}
 

@@ -1,4 +1,4 @@
-"""Servers for the tests of the load tester, each on an event loop in a thread of its own: right ones and wrong ones."""
+"""Servers for the tests of the load tester, correct ones and faulty ones, each on an event loop in its own thread."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def in_thread(server: Callable[[], AbstractAsyncContextManager[int]], secure: bo
 
 
 def websocket_server(handler: Handler, secure: bool = False, **options: Any) -> AbstractContextManager[Target]:
-    """Return a server of the websockets library; ``options`` are those of its serve()."""
+    """Return a server of the websockets library; ``options`` are passed to its serve()."""
     patience = {"open_timeout": DEADLINE_S, "close_timeout": DEADLINE_S}
     given = {"compression": None, "ping_interval": None, "max_size": 2**21, **patience, **options}
 
@@ -86,7 +86,7 @@ def server_context() -> ssl.SSLContext:
 
 
 def closed_port() -> Target:
-    """Return a port that refuses connections: this process has it, and does not listen."""
+    """Return a port that refuses connections: this process has bound it and does not listen."""
     return Target("127.0.0.1", _closed.getsockname()[1], "/")
 
 
@@ -99,7 +99,7 @@ async def echo(connection: ServerConnection) -> None:
 
 
 def echo_but(number: int, answer: Callable[[ServerConnection, str | bytes], Awaitable[None]]) -> Handler:
-    """Return a handler that echoes, but lets ``answer`` handle the message of that number."""
+    """Return a handler that echoes, except that ``answer`` handles the message of that number."""
 
     async def handler(connection: ServerConnection) -> None:
         seen = 0
@@ -117,9 +117,9 @@ def echo_but(number: int, answer: Callable[[ServerConnection, str | bytes], Awai
 
 
 class Room:
-    """A handler that sends every message to all connections, but for what ``spoil`` makes of it.
+    """A handler that sends every message to all connections, possibly changed by ``spoil``.
 
-    ``spoil`` is given the number of the copy and the message, and returns what is sent in its place.
+    ``spoil`` receives the number of the copy and the message, and returns what to send instead.
     """
 
     def __init__(self, spoil: Callable[[int, str | bytes], list[str | bytes]] = lambda _, message: [message]) -> None:
@@ -141,7 +141,7 @@ class Room:
 
 
 def answering(response: bytes, then_close: bool = False) -> RawHandler:
-    """Return a handler that gives every request this answer."""
+    """Return a handler that answers every request with these bytes."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -157,7 +157,7 @@ def answering(response: bytes, then_close: bool = False) -> RawHandler:
 def upgrading_only(
     greeting: bytes = b"", fields: bytes = b"", after: Callable[..., Awaitable[Any]] | None = None
 ) -> RawHandler:
-    """Return a handler that answers the upgrade, with a greeting in the same write, and nothing after it.
+    """Return a handler that answers the upgrade, with a greeting in the same write, and sends nothing else.
 
     It closes the connection after ``after(reader, writer)``, by default when the client has closed it.
     """
@@ -181,20 +181,20 @@ def upgrading_only(
 def open_to(
     plan: Plan, timeout_s: float = DEADLINE_S, report: Callable[[int, Counter[str]], None] | None = None
 ) -> Opened:
-    """Open the connections of a plan, without trying the server out before."""
+    """Open the connections of a plan without trying the server first."""
     address = Address(socket.AF_INET, (plan.target.host, plan.target.port))
     return open_connections(Dialer(plan, address, timeout_s), plan.connections, report=report)
 
 
 def window(opens_in_s: float = 0.0, duration_s: float = 0.0) -> Window:
-    """Return a window with one interval; without a duration it has no end."""
+    """Return a window with one interval; without a duration it does not end."""
     now_ns = clock_ns()
     length_ns = int(duration_s * 1e9) or FOREVER_NS - now_ns
     return Window(now_ns, now_ns + int(opens_in_s * 1e9), length_ns, 1)
 
 
 class Until(Clock):
-    """Real time until a condition holds; then all that is waited for is over."""
+    """Real time until a condition holds; then every wait is over."""
 
     def __init__(self, condition: Callable[[LoadClient], bool]) -> None:
         self.client: LoadClient
@@ -207,12 +207,12 @@ class Until(Clock):
 
 
 class Run:
-    """What a LoadClient has counted on a plan, in the window and, ``later``, behind it."""
+    """The counts of a LoadClient on a plan, in the window and, in ``later``, after it."""
 
     def __init__(
         self, plan: Plan, when: Window | None = None, until: Callable[[LoadClient], bool] = lambda _: False
     ) -> None:
-        """Run it; nothing more is waited for when ``until`` is true of the client."""
+        """Run the client; stop waiting when ``until`` is true of it."""
         opened = open_to(plan)
         assert not opened.errors, opened.first_error
         clock = Until(until)

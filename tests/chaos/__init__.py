@@ -1,1 +1,1 @@
-"""Real clients under load while the harness does mischief, with exact counts."""
+"""Real clients under load while a harness injects faults, with exact counts."""

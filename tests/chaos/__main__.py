@@ -1,4 +1,6 @@
-"""python -m tests.chaos: the chaos suite at length. Ends with 1 where an invariant did not hold, and says the seed."""
+"""python -m tests.chaos: a long run of the chaos suite. Exits with 1 if an invariant did not hold, and prints the
+seed.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,10 @@ RUNS: dict[str, dict[str, Any]] = {
 
 @click.command()
 @click.option("--seconds", type=float, default=140.0, help="How long the load lasts, all runs together.")
-@click.option("--seed", type=int, default=None, help="Repeats the mischief of an earlier run.")
-@click.option("--only", type=click.Choice(list(RUNS)), multiple=True, help="Which runs; all where none is named.")
+@click.option("--seed", type=int, default=None, help="Repeats the faults of an earlier run.")
+@click.option("--only", type=click.Choice(list(RUNS)), multiple=True, help="Which runs; all if none is named.")
 def main(seconds: float, seed: int | None, only: tuple[str, ...]) -> None:
-    """Serve each app in turn under load and mischief, and print the account."""
+    """Serve each app in turn under load and faults, and print the account."""
     seed = random.randrange(1 << 32) if seed is None else seed
     print(f"seed {seed}")
     total = Account()

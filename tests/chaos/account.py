@@ -1,4 +1,4 @@
-"""The account of a run: what was done, what came of it, and which invariants did not hold."""
+"""The account of a run: the injected faults, their effects, and the invariants that did not hold."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ DEATHS = ("KILL", "SEGV", "exit")
 
 @dataclass
 class Death:
-    """What one death of a worker, with nothing else going on, has closed.
+    """The connections that were closed by the death of one worker, without other faults at the same time.
 
     Attributes:
-        closed: connections closed by it.
-        ages: for each of those, how long before the death its last callback had ended, in seconds; 0 for one that ran.
+        closed: number of connections closed.
+        ages: for each of them, seconds between the end of its last callback and the death; 0 if a callback was running.
     """
 
     closed: int
@@ -26,25 +26,25 @@ class Death:
 
 @dataclass
 class Account:
-    """What was done and what came of it.
+    """The injected faults and their effects.
 
     Attributes:
-        deeds: pieces of mischief, by kind.
-        reloads: reloads that were completed.
+        faults: injected faults, by kind.
+        reloads: completed reloads.
         ledger: what the clients saw.
-        measured: the deaths that were measured, each on its own.
+        measured: deaths that were measured one at a time.
         broken: invariants that did not hold, in words.
     """
 
-    deeds: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
     reloads: int = 0
     ledger: Ledger = field(default_factory=Ledger)
     measured: list[Death] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
     def add(self, other: Account) -> None:
-        """Add another run's account."""
-        self.deeds += other.deeds
+        """Add the account of another run."""
+        self.faults += other.faults
         self.reloads += other.reloads
         self.ledger.add(other.ledger)
         self.measured += other.measured
@@ -52,28 +52,28 @@ class Account:
 
     @property
     def deaths(self) -> int:
-        """Workers that were made to die."""
-        return sum(self.deeds[kind] for kind in DEATHS)
+        """Number of workers that were killed or made to exit."""
+        return sum(self.faults[kind] for kind in DEATHS)
 
     @property
     def mean_closed(self) -> float:
-        """Connections closed by a measured death, on average."""
+        """Average number of connections closed by a measured death."""
         return sum(death.closed for death in self.measured) / max(len(self.measured), 1)
 
     def judge(self, handler: bool) -> None:
-        """Note every invariant that what the clients saw has broken.
+        """Record every invariant that is broken according to the clients.
 
         Args:
-            handler: whether the app was a coroutine handler, whose connections its worker's end may cost.
+            handler: whether the app is a coroutine handler, whose connections may end with their worker.
         """
-        ledger, deeds = self.ledger, self.deeds
+        ledger, faults = self.ledger, self.faults
         self.broken += [f"{count} {kind}" for kind, count in ledger.wrong.items()]
-        allowed = {1011} if self.deaths or deeds["raise"] else set()
+        allowed = {1011} if self.deaths or faults["raise"] else set()
         if handler:
             allowed.add(1012)
-        if deeds["stall"]:
+        if faults["stall"]:
             allowed.add(1013)
-        if deeds["master"]:
+        if faults["master"]:
             allowed.add(NO_CLOSE_FRAME)
         elif ledger.refused:
             self.broken.append(f"connections refused: {dict(ledger.refused)}")
@@ -83,14 +83,14 @@ class Account:
 
     def table(self) -> str:
         """Return the account as lines."""
-        deeds, ledger = self.deeds, self.ledger
-        others = [f"{count} {kind}" for kind, count in sorted(deeds.items()) if kind not in DEATHS]
+        faults, ledger = self.faults, self.ledger
+        others = [f"{count} {kind}" for kind, count in sorted(faults.items()) if kind not in DEATHS]
         ages = [age for death in self.measured for age in death.ages]
         rows = {
             "messages answered": f"{ledger.answered:,}",
-            "worker deaths": f"{self.deaths} ({', '.join(f'{deeds[kind]} {kind}' for kind in DEATHS)})",
+            "worker deaths": f"{self.deaths} ({', '.join(f'{faults[kind]} {kind}' for kind in DEATHS)})",
             "reloads completed": str(self.reloads),
-            "mischief beside deaths": ", ".join(others),
+            "faults besides deaths": ", ".join(others),
             "connections closed, by code": str(dict(sorted(ledger.closed.items()))),
             "connections refused": str(dict(ledger.refused) or 0),
             **{wrong: str(ledger.wrong[wrong]) for wrong in WRONGS},

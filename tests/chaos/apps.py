@@ -1,14 +1,15 @@
-"""The apps that the chaos suite serves. Each echoes; a message can carry an order for the callback beside it.
+"""The apps that the chaos suite serves. Each echoes; a message may also carry an order for the callback.
 
-A message is "client:number:order". Every connection is told its fd first. When the callbacks of a client's last
-messages began and ended, where, and on which connection, is written to a file that outlives the worker: the journal.
+A message is "client:number:order". Every connection first receives its fd. A file that outlives the worker, the
+journal, records when the callbacks of a client's last messages began and ended, in which process, and on which
+connection.
 """
 
 from __future__ import annotations
 
 JOURNAL_CLIENTS = 256
-JOURNAL_MESSAGES = 16  # of each client
-JOURNAL_WORDS = 4  # of each message: when it began and ended, the worker's pid, the fd
+JOURNAL_MESSAGES = 16  # per client
+JOURNAL_WORDS = 4  # per message: when its callback began and ended, the worker's pid, the fd
 
 _HEAD = f"""
 MESSAGES = {JOURNAL_MESSAGES}

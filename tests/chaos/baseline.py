@@ -1,4 +1,4 @@
-"""What must be again as it was when the load is over: processes, files, descriptors, memory, and nothing that waits."""
+"""What must return to its former state after the load: processes, files, descriptors, memory, and queues."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Baseline:
     """The state of a server without load."""
 
     def __init__(self, server: ServerProcess) -> None:
-        """Take the state of a server that serves, and has nothing to do."""
+        """Measure a server that serves and is idle."""
         self._server = server
         self._before = self._measure()
 
     def settle(self) -> list[str]:
-        """Wait for everything to be as it was, and return what is not, in words."""
+        """Wait until everything is as it was; return the differences that remain, in words."""
         try:
             wait_for(lambda: not self._differences(), "everything to be as before")
         except AssertionError:
@@ -28,7 +28,7 @@ class Baseline:
         return []
 
     def _measure(self) -> dict[str, int]:
-        """Return what is compared: for every role what the process with the most of it has."""
+        """Return what is compared: for each role, the largest values of its processes."""
         server = self._server
         server.wait_ready()
         pids = {"supervisor": [server.process.pid], "master": server.pids("master"), "worker": server.pids("worker")}
@@ -45,7 +45,7 @@ class Baseline:
     def _differences(self) -> list[str]:
         try:
             now = self._measure()
-        except psutil.NoSuchProcess:  # one that was replaced has ended in the meantime
+        except psutil.NoSuchProcess:  # a replaced process has ended meanwhile
             return ["processes are still being replaced"]
         found = []
         for name, value in now.items():

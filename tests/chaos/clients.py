@@ -1,4 +1,4 @@
-"""The clients: each keeps messages outstanding on one connection and checks every reply; when closed it comes again."""
+"""Clients that keep messages outstanding on one connection, check every reply, and reconnect when they are closed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.chaos.ledger import Closing, Ledger, Post
 
 OUTSTANDING = 8
 STUCK_S = 60.0
-NOTES = 0.05  # of all messages, those that have a note pushed to somebody else
-IDLE_S = (0.1, 1.0)  # what an idle client waits between two messages
+NOTES = 0.05  # share of messages whose callback pushes a note to another client
+IDLE_S = (0.1, 1.0)  # pauses of an idle client between two messages
 NO_CLOSE_FRAME = 1006
 
 
@@ -22,10 +22,10 @@ class Client:
     """One client that echoes through the app.
 
     Attributes:
-        number: its number, by which the journal knows it.
+        number: its number in the journal.
         order: carried by the next message, once.
-        connected: whether its connection is open and an answer has come on it.
-        troubled: whether it has given an order that will end its connection, and that has not happened yet.
+        connected: whether its connection is open and has received an answer.
+        troubled: whether it has sent an order that will end its connection, and the connection has not ended yet.
     """
 
     def __init__(
@@ -34,12 +34,12 @@ class Client:
         """Prepare.
 
         Args:
-            number: tells it from the others, and seeds its own chance.
-            port: the server's.
-            ledger: counts what it sees.
-            post: whom it has notes pushed to.
+            number: identifies the client and seeds its random numbers.
+            port: the server's port.
+            ledger: counts what the client sees.
+            post: chooses the recipients of notes.
             idle: whether it sends single messages with pauses between them.
-            flood: send so many messages of so many bytes each, all before the first answer is read, and leave.
+            flood: number and size of messages to send before it reads the first answer; then it leaves.
         """
         self.number = number
         self.order = ""
@@ -56,22 +56,22 @@ class Client:
         self._begin()
 
     def stop(self) -> None:
-        """Send nothing more; take what is still due, and leave."""
+        """Send nothing more, wait for outstanding answers, and leave."""
         self._stopping = True
 
     def mark(self) -> tuple[int, int]:
-        """Return where it stands, for `is_past`."""
+        """Return the current state for `is_past`."""
         return self._begun, self._sent
 
     def is_past(self, mark: tuple[int, int]) -> bool:
-        """Tell whether it has seen since then that its connection lives, by an answer to what it sent later, or has
-        seen the end of it.
+        """Return whether the client has seen, since `mark`, that its connection is alive (a later message was
+        answered) or has ended.
         """
         begun, sent = mark
         return self._begun != begun or self._sent - len(self._due) > sent
 
     async def run(self) -> None:
-        """Talk until told to stop, or until a flood is over."""
+        """Run until told to stop, or until a flood is over."""
         while not self._stopping:
             try:
                 url = f"ws://127.0.0.1:{self._port}/"
@@ -93,14 +93,14 @@ class Client:
                 self._begin()
 
     def _begin(self) -> None:
-        """Have a new connection, on which nothing has been said."""
+        """Start a new connection on which nothing was sent yet."""
         self._begun += 1
         self.connected = False
         self.troubled = False
         self._fd = 0
         self._sent = 0
         self._due: list[str] = []
-        self._skipped: set[str] = set()  # not answered though later ones were
+        self._skipped: set[str] = set()  # unanswered, though later ones were answered
         self._moved_at = time.monotonic()
 
     async def _talk(self, connection: ClientConnection) -> None:
@@ -142,7 +142,7 @@ class Client:
         return order or (self._post.order() if self._random.random() < NOTES else "")
 
     def _take(self, text: str) -> None:
-        """Check one text from the server: our fd, a note, or the answer that is due."""
+        """Check one text from the server: the fd, a note, or the expected answer."""
         if text.startswith("fd ") and not self._fd:
             self._fd = int(text[3:])
             self._post.introduce(self._fd)
@@ -157,7 +157,7 @@ class Client:
             self._take_wrong(text)
 
     def _take_wrong(self, text: str) -> None:
-        """Say what is wrong with an answer that is not the one due."""
+        """Record what is wrong with an unexpected answer."""
         number, _, rest = text.partition(":")
         if text in self._due:
             self._skipped |= set(self._due[: self._due.index(text)])

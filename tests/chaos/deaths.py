@@ -1,10 +1,9 @@
 """One death at a time: which connections it closes, and whether each of them had to be closed.
 
-A worker's death may cost the connections whose callback was running, and those whose callback had ended so shortly
-before that the word of it may not have left. That is judged by order: what a worker sends a master leaves in the order
-in which it came about. So if a later callback of the same worker was answered over the same master, the word of all
-that had ended before has arrived, and none of these connections may be closed. The apps keep a journal that outlives
-them.
+A worker's death may close connections whose callback was running, and those whose callback ended so shortly before that
+the acknowledgement may not have left. Order decides that: a worker's messages to a master leave in the order in which
+they were written. So if a later callback of the same worker was answered over the same master, all earlier
+acknowledgements have arrived, and none of those connections may be closed. The apps keep a journal that outlives them.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ os.kill(int(sys.argv[1]), 9)
 
 
 class Entry(NamedTuple):
-    """What the journal says of one message: when its callback began and ended, the worker's pid, the fd."""
+    """The journal's entry for one message: when its callback began and ended, the worker's pid, the fd."""
 
     began: float
     ended: float
@@ -44,7 +43,7 @@ class Entry(NamedTuple):
 
 
 class Deaths:
-    """Kills single workers while nothing else goes on, and judges what that closes."""
+    """Kills single workers without other faults at the same time, and checks which connections that closes."""
 
     def __init__(self, server: ServerProcess, clients: list[Client], account: Account, chance: random.Random) -> None:
         self._server = server
@@ -53,7 +52,7 @@ class Deaths:
         self._random = chance
 
     async def rest(self) -> bool:
-        """Wait until every process serves and every client is served: what was done before has come to its end."""
+        """Wait until every process serves and every client is served, so that earlier faults have no more effects."""
         deadline = time.monotonic() + REST_S
         while time.monotonic() < deadline:
             served = all(client.connected and not client.order and not client.troubled for client in self._clients)
@@ -72,7 +71,7 @@ class Deaths:
         return len(processes) == expected and all(process["ready"] for process in processes)
 
     async def _all_see(self) -> None:
-        """Wait until every client has seen whether its connection lives."""
+        """Wait until every client has seen whether its connection is alive."""
         deadline = time.monotonic() + REST_S
         marks = [client.mark() for client in self._clients]
         while not all(client.is_past(mark) for client, mark in zip(self._clients, marks, strict=True)):
@@ -85,7 +84,7 @@ class Deaths:
         """Kill one worker under load.
 
         Args:
-            judged: whether only connections with a cause may be closed; a handler's may all be.
+            judged: whether connections may be closed only for a reason; those of a handler may all be closed.
         """
         if not await self.rest():
             return
@@ -93,16 +92,17 @@ class Deaths:
         closings = self._account.ledger.closings
         before = len(closings)
         killed, journal = await self._kill(pid)
-        self._account.deeds["KILL"] += 1
+        self._account.faults["KILL"] += 1
         await self.rest()
         await self._all_see()
         if judged:
             self._judge(pid, closings[before:], journal, killed)
 
     async def _kill(self, pid: int) -> tuple[float, list[list[Entry]]]:
-        """Kill a worker; return when that was, and the journal at its end, before its clients have come back.
+        """Kill a worker; return the time, and the journal at its death, before its clients reconnect.
 
-        Another process does it: between two turns of the clients' loop a quick worker has always answered everything.
+        A separate process kills it: between two turns of the clients' loop, a fast worker has always answered
+        everything.
         """
         pidfd = os.pidfd_open(pid)
         ended = asyncio.Event()
@@ -119,12 +119,12 @@ class Deaths:
         return float(said), journal
 
     def _judge(self, pid: int, closed: list[Closing], journal: list[list[Entry]], killed: float) -> None:
-        """Compare what was closed with what may be.
+        """Compare the closed connections with those that may be closed.
 
         Args:
-            pid: the worker's.
-            closed: the connections that its death has closed.
-            journal: each client's entries, one for each of its last messages.
+            pid: the worker's pid.
+            closed: the connections that its death closed.
+            journal: each client's entries, one per recent message.
             killed: when the worker was killed.
         """
         heard = self._heard(pid, closed, journal)
@@ -137,14 +137,14 @@ class Deaths:
             if not ran and (last.pid != pid or last.ended < heard[self._master(last.fd)]):
                 without_cause.append(client)
         self._account.measured.append(Death(len(closed), ages))
-        # One callback may have been marked as begun and have died in front of its first instruction.
+        # One callback may be marked as begun although its worker died before its first instruction.
         if len(without_cause) > 1:
             self._account.broken.append(f"closed without a cause by one death: clients {without_cause}")
 
     def _heard(self, pid: int, closed: list[Closing], journal: list[list[Entry]]) -> list[float]:
-        """Return for each master when the last callback began of which it has certainly had word.
+        """Return for each master when the last callback began whose end it certainly knows of.
 
-        It has had word of all that ended on connections that live, and on the others of what was answered.
+        It knows of all callbacks that ended on live connections, and on other connections of those that were answered.
         """
         answered = {closing.client: closing.answered for closing in closed}
         heard = [0.0] * self._server.reactors

@@ -1,4 +1,4 @@
-"""The harness: one app under load, a seeded series of mischief, and the account at the end."""
+"""The harness: one app under load, a seeded series of faults, and the account at the end."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.process.server_process import ServerProcess
 
 BUSY = 30
 IDLE = 30
-PAUSE_S = (0.02, 0.1)  # between two pieces of mischief
-# Kinds of mischief and how often each is chosen.
+PAUSE_S = (0.02, 0.1)  # between two faults
+# Kinds of faults and how often each is chosen.
 KINDS = {
     "kill one": 6,
     "KILL": 16,
@@ -39,12 +39,12 @@ KINDS = {
     "stall": 1,
     "crowd": 1,
 }
-ALONE = ("flood", "stall", "crowd")  # begin only when what was done before is over
+ALONE = ("flood", "stall", "crowd")  # these start only when earlier faults have no more effects
 HANDLER = "handler"
 
 
 class Harness:
-    """One run: an app, a seed, a time."""
+    """One run: an app, a seed, a duration."""
 
     def __init__(
         self, app: str, seed: int, seconds: float, masters_too: bool = False, workers: int = 2, reactors: int = 1
@@ -53,11 +53,11 @@ class Harness:
 
         Args:
             app: one of APPS.
-            seed: makes the series of mischief, its kinds and its pauses.
-            seconds: how long it lasts.
-            masters_too: whether masters are killed, which costs their clients' connections.
-            workers: how many of them.
-            reactors: how many masters.
+            seed: determines the series of faults and the pauses between them.
+            seconds: duration of the run.
+            masters_too: whether masters are killed too, which closes their clients' connections.
+            workers: number of workers.
+            reactors: number of masters.
         """
         self._app = app
         self._random = random.Random(seed)
@@ -71,7 +71,7 @@ class Harness:
         (self._server.folder / "journal").write_bytes(bytes(JOURNAL.size))
 
     def run(self) -> Account:
-        """Do it all, and judge."""
+        """Run, check, and return the account."""
         account = self._account
         with self._server as server:
             server.serve()
@@ -93,12 +93,12 @@ class Harness:
         talking = asyncio.gather(*(client.run() for client in clients))
         end = time.monotonic() + self._seconds
         for number, kind in enumerate(self._series()):
-            if time.monotonic() > end and number >= len(KINDS) + self._masters_too:  # at least each once
+            if time.monotonic() > end and number >= len(KINDS) + self._masters_too:  # each at least once
                 break
             await asyncio.sleep(self._random.uniform(*PAUSE_S))
             if kind in ("exit", "raise"):
                 self._random.choice(clients[:BUSY]).order = kind
-                self._account.deeds[kind] += 1
+                self._account.faults[kind] += 1
             elif kind not in ALONE or await self._deaths.rest():
                 await self._do(kind)
         await self._deaths.rest()
@@ -107,14 +107,14 @@ class Harness:
         await talking
 
     def _series(self) -> Iterator[str]:
-        """Yield kinds of mischief: each once, then as often as it is given, by chance."""
+        """Yield kinds of faults: each once, then at random with their weights."""
         kinds = {**KINDS, "master": 2} if self._masters_too else KINDS
         yield from self._random.sample(list(kinds), len(kinds))
         while True:
             yield from self._random.choices(list(kinds), list(kinds.values()), k=100)
 
     async def _do(self, kind: str) -> None:
-        """Do one piece of mischief, as far as there is somebody to do it to."""
+        """Inject one fault, if it has a target now."""
         server = self._server.process
         if kind == "kill one":
             await self._deaths.kill_one(judged=self._app != HANDLER)
@@ -125,7 +125,7 @@ class Harness:
         elif kind == "KILL all":
             for pid in await asyncio.to_thread(self._processes, "worker"):
                 if _send(pid, signal.SIGKILL):
-                    self._account.deeds["KILL"] += 1
+                    self._account.faults["KILL"] += 1
         elif kind == "reload":
             server.send_signal(signal.SIGHUP)
         elif kind == "reloads":
@@ -154,22 +154,22 @@ class Harness:
                 "stall": self._intruders.stall,
                 "crowd": self._intruders.crowd,
             }[kind]()
-        self._account.deeds[kind] += 1
+        self._account.faults[kind] += 1
 
     async def _signal(self, role: str, number: signal.Signals) -> int:
-        """Send a signal to one process of the server; return its pid, 0 where there is none."""
-        found = await asyncio.to_thread(self._processes, role, True)  # it takes a while, in which the load goes on
+        """Send a signal to one process of the server; return its pid, 0 if there is none."""
+        found = await asyncio.to_thread(self._processes, role, True)  # takes a while; the load goes on
         pid = self._random.choice(found) if found else 0
         return pid if pid and _send(pid, number) else 0
 
     def _processes(self, role: str, serving: bool = False) -> list[int]:
-        """Return the pids of a role: of those that serve, or of all, those that boot included."""
+        """Return the pids of a role: of serving processes only, or also of those that boot."""
         processes = self._server.report()["processes"]
         return [p["pid"] for p in processes if p["role"] == role and (p["ready"] or not serving)]
 
 
 def _send(pid: int, number: signal.Signals) -> bool:
-    """Send a signal; tell whether the process was there to get it."""
+    """Send a signal; return whether the process was there to receive it."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Clients that are none: they send what makes no sense, do not read, push far ahead, or only take up descriptors."""
+"""Clients that misbehave: they send garbage, do not read, flood the server, or only use up descriptors."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from tests.chaos.ledger import Closing, Post
 from tests.process.server_process import ServerProcess
 
 GARBAGE = (b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00" * 64, b"GET / HT")
-NUMBERS = range(200, 256)  # those of clients that come for one deed
+NUMBERS = range(200, 256)  # numbers of clients that inject one fault
 FLOODING = 12
-FLOOD = (24, 64 * 1024)  # messages of each, and their bytes: less than may wait to be sent to one client
-WINDOW_BYTES = 1 << 20  # of the servers that are flooded; each message takes it twice
+FLOOD = (24, 64 * 1024)  # messages of each, and their bytes: less than may be queued for one client
+WINDOW_BYTES = 1 << 20  # of the flooded servers; each message takes twice its size
 STALLING = 2
-CROWD = 64  # of which, with two masters, far more than are spare come to either
-SPARE_DESCRIPTORS = 8  # what is left of a master's when the crowd comes
+CROWD = 64  # with two masters, far more than the spare descriptors come to either
+SPARE_DESCRIPTORS = 8  # that a master has left when the crowd connects
 PATIENCE_S = 60.0
 
 
 class Intruders:
-    """They come one kind at a time, and leave."""
+    """They run one kind at a time, and leave."""
 
     def __init__(self, server: ServerProcess, account: Account, post: Post, chance: random.Random) -> None:
         self._server = server
@@ -40,7 +40,7 @@ class Intruders:
         self._random = chance
 
     async def garbage(self) -> None:
-        """Send what is no handshake, and leave."""
+        """Send bytes that are no handshake, and leave."""
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", self._server.port)
             writer.write(self._random.choice(GARBAGE))
@@ -50,7 +50,7 @@ class Intruders:
             pass
 
     async def flood(self) -> None:
-        """Push far ahead of stopped workers until a window is full; when they go on, all is answered in order."""
+        """Fill a window while the workers are stopped; when they continue, everything is answered in order."""
         workers = [psutil.Process(pid) for pid in await asyncio.to_thread(self._server.pids, "worker")]
         ledger, port = self._account.ledger, self._server.port
         clients = [Client(number, port, ledger, self._post, flood=FLOOD) for number in NUMBERS[:FLOODING]]
@@ -70,17 +70,17 @@ class Intruders:
         return max(windows) > WINDOW_BYTES // 2 - 2 * FLOOD[1] and any(master["parked_bytes"] for master in masters)
 
     async def stall(self) -> None:
-        """Ask for a lot and do not read: closed with 1013, since it would take memory without end."""
+        """Request much output without reading: closed with 1013, since it would take unbounded memory."""
         await self._wait(self._all_answer, "all masters to tell how many they have closed")
-        kicked = await asyncio.to_thread(self._kicked)  # before the first of them comes: later it may be gone again
+        kicked = await asyncio.to_thread(self._kicked)  # before the first of them connects: later it may be gone again
         await asyncio.gather(*(self._stall(number, kicked + STALLING) for number in NUMBERS[:STALLING]))
 
     async def _stall(self, number: int, kicked: int) -> None:
-        """Be one that does not read.
+        """Act as one client that does not read.
 
         Args:
-            number: the client's.
-            kicked: how many the server will have closed when all are; only then may one read.
+            number: the client's number.
+            kicked: how many connections the server will have closed when all are; only then may one read.
         """
         code = 0
         try:
@@ -109,7 +109,9 @@ class Intruders:
         return sum(int(master["slow_readers_closed"]) for master in self._server.report()["masters"])
 
     async def crowd(self) -> None:
-        """Take all descriptors that a master has left: those over are dropped, the others are served on."""
+        """Use up all descriptors that a master has left: further connections are dropped, existing ones are still
+        served.
+        """
         master = psutil.Process(self._random.choice(await asyncio.to_thread(self._server.pids, "master")))
         soft, hard = master.rlimit(resource.RLIMIT_NOFILE)
         with ExitStack() as crowd:
@@ -140,7 +142,7 @@ class Intruders:
 
 
 async def _end(reader: asyncio.StreamReader) -> None:
-    """Return when the server, or we, have ended the connection."""
+    """Return when the server or the client has ended the connection."""
     try:
         await reader.read(1)
     except OSError:

@@ -1,4 +1,4 @@
-"""What the clients of a run have seen, counted exactly; and the notes that they send each other."""
+"""Exact counts of what the clients of a run have seen, and the notes that they send each other."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 WRONGS = ("lost", "duplicated", "reordered", "stuck", "strays")
-KNOWN_FDS = 80  # notes go to the last so many: some of them are gone, some belong to a dead master
+KNOWN_FDS = 80  # notes go to the latest ones: some are gone, some belong to a dead master
 
 
 @dataclass(frozen=True)
 class Closing:
-    """One connection that the server closed: whose, how, and how many messages had been answered on it."""
+    """One connection that the server closed: the client, how it ended, and how many messages had been answered on
+    it.
+    """
 
     client: int
     code: int
@@ -24,12 +26,12 @@ class Ledger:
     """Exact counts of what the clients saw.
 
     Attributes:
-        answered: messages answered, each once and in its turn.
-        wrong: replies by what was wrong with them, one of WRONGS.
+        answered: messages answered exactly once and in order.
+        wrong: wrong replies, by one of WRONGS.
         closings: connections closed by the server, in order.
         refused: connections that could not be opened, by kind of error.
-        notes_sent: pushes to other connections that were asked for.
-        notes_arrived: those that arrived, each once and where it was meant to.
+        notes_sent: requested pushes to other connections.
+        notes_arrived: those that arrived, once and at the right connection.
     """
 
     answered: int = 0
@@ -55,26 +57,26 @@ class Ledger:
 
 
 class Post:
-    """Notes: numbered texts that one client has the app push to another's fd, where each may arrive once at most."""
+    """Notes: numbered texts that one client has the app push to another's fd, where each may arrive at most once."""
 
     def __init__(self, chance: random.Random, ledger: Ledger) -> None:
-        """Prepare to address notes by `chance`, and to count them in `ledger`."""
+        """Choose recipients with `chance`, and count notes in `ledger`."""
         self._random = chance
         self._ledger = ledger
         self._fds: list[int] = []
         self._given: set[int] = set()
-        self._addressed: dict[str, int] = {}  # note, as it arrives: the fd that it is for
+        self._addressed: dict[str, int] = {}  # note -> the fd that it is for
         self._arrived: set[str] = set()
 
     def introduce(self, fd: int) -> None:
-        """Learn the fd of a new connection, which no connection has had before."""
+        """Add the fd of a new connection, which no earlier connection has had."""
         if fd in self._given:
             self._ledger.wrong["strays"] += 1
         self._given.add(fd)
         self._fds = [*self._fds[1 - KNOWN_FDS :], fd]
 
     def order(self) -> str:
-        """Return the order to push a new note to somebody."""
+        """Return an order to push a new note to some connection."""
         fd = self._random.choice(self._fds)
         self._ledger.notes_sent += 1
         address = f"{fd} {self._ledger.notes_sent}"
@@ -82,7 +84,7 @@ class Post:
         return f"push {address}"
 
     def deliver(self, note: str, fd: int) -> None:
-        """Take a note that has arrived at a connection."""
+        """Check a note that has arrived at a connection."""
         if self._addressed.get(note) != fd:
             self._ledger.wrong["strays"] += 1
         elif note in self._arrived:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.harness import Harness
 
-SECONDS = 1.0  # the first round of mischief, one of each kind, takes longer
+SECONDS = 1.0  # the first round of faults, one of each kind, takes longer
 RUNS: dict[str, dict[str, Any]] = {
     "awaiting": {"app": "awaiting"},
     "handler": {"app": "handler"},
@@ -27,4 +27,4 @@ def test_masters_die_too() -> None:
     account = Harness("instant", seed=3, seconds=SECONDS, masters_too=True).run()
     print(account.table())
     assert account.broken == []
-    assert account.deeds["master"] > 0
+    assert account.faults["master"] > 0

@@ -1,4 +1,4 @@
-"""The judge of deaths: it must find what was closed without a cause, and nothing else."""
+"""The check of deaths must find connections that were closed without a reason, and no others."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def judged(closed: dict[int, int], entries: dict[int, Entry], reactors: int) -> 
     """Return the account of a death.
 
     Args:
-        closed: the clients whose connections it has closed, and how many messages had been answered on each.
+        closed: the clients whose connections it closed, and how many messages had been answered on each.
         entries: the one message that each client has sent.
-        reactors: how many masters there are.
+        reactors: number of masters.
     """
     account = Account()
     deaths = Deaths(cast(Any, SimpleNamespace(reactors=reactors)), [], account, random.Random(0))
@@ -37,7 +37,7 @@ def judged(closed: dict[int, int], entries: dict[int, Entry], reactors: int) -> 
     return account
 
 
-# What else the journal says, beside two connections that were closed.
+# Further entries of the journal, besides two connections that were closed.
 WITHOUT_CAUSE = {
     "a later one lives": (ENDED, {3: Entry(7.0, 8.0, DEAD, 1)}, {}),
     "a later one was closed and answered": (ENDED, {3: Entry(7.0, 0.5, DEAD, 1), 4: Entry(7.0, 8.0, DEAD, 1)}, {4: 1}),

@@ -1,1 +1,1 @@
-"""What Autobahn|Testsuite says of an echo server."""
+"""The verdicts of Autobahn|Testsuite on an echo server."""

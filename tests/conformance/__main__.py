@@ -1,4 +1,4 @@
-"""python -m tests.conformance: Autobahn|Testsuite against an echo server. Ends with 1 where it finds any fault."""
+"""python -m tests.conformance: runs Autobahn|Testsuite against an echo server. Exits with 1 if it finds a fault."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SETTINGS = {
     "websocket_compression": "true",
 }
 TIME_LIMIT_S = 1200.0
-# The suite waits for each answer before it goes on, and takes most of the time itself: several of it side by side.
+# The suite waits for each answer before it continues, and takes most of the time itself: run several side by side.
 SHARES = ({1, 2, 3, 4, 5, 6, 7, 10}, {9}, {12}, {13})
 
 
 @click.command()
 @click.option("--chapter", "chosen", multiple=True, type=click.Choice(list(map(str, CHAPTERS))), help="These only.")
 def main(chosen: Sequence[str]) -> None:
-    """Run the suite's cases, all of them unless chapters are chosen, and print the verdicts."""
+    """Run the suite's cases, or only the given chapters, and print the verdicts."""
     if not COMPILED:
         raise click.ClickException("conformance is claimed for the compiled build, and this one is pure")
     wstest = find_wstest()
@@ -48,7 +48,7 @@ def main(chosen: Sequence[str]) -> None:
 
 
 def find_wstest() -> Path:
-    """Return the suite's program."""
+    """Return the path of the suite's program."""
     wstest = Path(os.environ.get("WSTEST", INSTALLED))
     if not wstest.is_file():
         raise click.ClickException(f"there is no {wstest}: tests/conformance/install_wstest.sh installs it")
@@ -65,7 +65,7 @@ def run_suite(wstest: Path, url: str, chapters: Sequence[int]) -> list[Case]:
 
 
 def run_share(wstest: Path, url: str, chapters: Sequence[int], folder: Path) -> list[Case]:
-    """Run some chapters one case after the other; the folder has the suite's own pages about them afterwards."""
+    """Run some chapters, one case after the other. The folder then contains the suite's own report."""
     folder.mkdir(parents=True)
     spec = {
         "outdir": str(folder),

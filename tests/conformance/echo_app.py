@@ -1,4 +1,4 @@
-"""What the conformance suite talks to: every message goes back as it came, text as text and binary as binary."""
+"""The server under conformance test: it sends every message back unchanged, text as text and binary as binary."""
 
 from zwoole import Server
 from zwoole.workers.frame import Frame

@@ -1,8 +1,8 @@
-"""What Autobahn|Testsuite's fuzzing client found: read from its report, judged, and told.
+"""Reads and judges the report of Autobahn|Testsuite's fuzzing client.
 
-The suite gives two verdicts for each case: how the server behaved, and how the connection ended. Both must be OK or,
-where RFC 6455 leaves the answer open, INFORMATIONAL. NON-STRICT and UNIMPLEMENTED are failures here, and so is a case
-that was not run: a suite that broke off halfway would look like a good one.
+The suite gives two verdicts per case: on the server's behaviour, and on how the connection ended. Both must be OK or,
+where RFC 6455 leaves the answer open, INFORMATIONAL. NON-STRICT and UNIMPLEMENTED count as failures, and so does a case
+that was not run: a suite that stopped halfway must not look successful.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ACCEPTED = ("OK", "INFORMATIONAL")
 
-# Title of each chapter, and how many cases version 0.8.2 has in it; there is no chapter 8 or 11.
+# Title of each chapter, and its number of cases in version 0.8.2; there is no chapter 8 or 11.
 CHAPTERS = {
     1: ("framing", 16),
     2: ("pings and pongs", 11),
@@ -39,11 +39,11 @@ class Case:
     """One case and its verdicts.
 
     Attributes:
-        number: as the suite has it, such as `6.4.3`.
-        behavior: the verdict on what the server answered.
+        number: the suite's number, such as `6.4.3`.
+        behavior: the verdict on the server's answer.
         behavior_close: the verdict on how the connection ended.
         seconds: how long it took.
-        details: for a case that failed, the suite's own wording of what it did, expected and saw.
+        details: for a failed case, the suite's description of what it did, expected and saw.
     """
 
     number: str
@@ -72,7 +72,7 @@ def read_report(folder: Path) -> list[Case]:
     """Return the cases of the only server in a report folder's index, in the suite's order.
 
     Raises:
-        OSError, ValueError, KeyError: the folder holds no report.
+        OSError, ValueError, KeyError: the folder contains no report.
     """
     (verdicts,) = json.loads((folder / "index.json").read_text()).values()
     cases = []
@@ -83,7 +83,7 @@ def read_report(folder: Path) -> list[Case]:
 
 
 def failures(cases: Sequence[Case], chapters: Iterable[int]) -> list[str]:
-    """Return all that speaks against conformance in the chapters that were asked for; empty where nothing does."""
+    """Return everything that contradicts conformance in the requested chapters; empty if there is nothing."""
     found = [case.failure() for case in cases if not case.passed]
     ran = Counter(case.chapter for case in cases)
     for chapter in chapters:
@@ -94,7 +94,7 @@ def failures(cases: Sequence[Case], chapters: Iterable[int]) -> list[str]:
 
 
 def table(cases: Sequence[Case]) -> str:
-    """Return a line for each chapter: how many cases, how long they took, how often each verdict was given."""
+    """Return a line per chapter: number of cases, duration, and count of each verdict."""
     row = "{:<38}{:>6}{:>9}  {:<26}{}".format
     lines = [row("chapter", "cases", "seconds", "behavior", "close")]
     for chapter, (title, _) in CHAPTERS.items():
@@ -107,12 +107,12 @@ def table(cases: Sequence[Case]) -> str:
 
 
 def _count(verdicts: Iterable[str]) -> str:
-    """Return how often each verdict was given; a dash where none was."""
+    """Return how often each verdict was given; a dash if none was."""
     return ", ".join(f"{count} {verdict}" for verdict, count in Counter(verdicts).most_common()) or "-"
 
 
 def _details(file: Path) -> tuple[str, ...]:
-    """Return the suite's wording out of the report of one case, without its markup."""
+    """Return the suite's description from the report of one case, without its markup."""
     report = json.loads(file.read_text())
     wording = {
         "case": report["description"],

@@ -1,1 +1,1 @@
-"""Arbitrary bytes for whatever reads bytes from outside its process."""
+"""Arbitrary bytes for all code that reads bytes from outside its process."""

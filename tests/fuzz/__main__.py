@@ -1,4 +1,4 @@
-"""python -m tests.fuzz: arbitrary bytes for every target. Ends with 1 where a contract broke or was not tried."""
+"""python -m tests.fuzz: arbitrary bytes for every target. Exits with 1 if a contract broke or was not tried."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 from tests.fuzz.targets import TARGETS
 
 CORPUS = Path(__file__).with_name("corpus")
-FOUND = Path(__file__).parents[2] / "build" / "fuzz"  # what reached new lines, and what broke a contract
+FOUND = Path(__file__).parents[2] / "build" / "fuzz"  # inputs that reached new lines, and inputs that broke a contract
 MAX_INPUT_BYTES = 8192
 ONE_INPUT_S = 60
 
@@ -29,7 +29,7 @@ def main(seconds: int, chosen: Sequence[str]) -> None:
 
 
 def fuzz(name: str, seconds: int) -> bool:
-    """Fuzz one target, say how it went, and return whether it was tried and kept its contract."""
+    """Fuzz one target, print the outcome, and return whether it was tried and kept its contract."""
     found = FOUND / name
     found.mkdir(parents=True, exist_ok=True)
     options = [

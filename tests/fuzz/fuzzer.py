@@ -1,6 +1,6 @@
-"""python -m tests.fuzz.fuzzer TARGET OPTION...: one target under atheris, whose options are libFuzzer's.
+"""python -m tests.fuzz.fuzzer TARGET OPTION...: one target under atheris, with libFuzzer's options.
 
-What steers it is the coverage of Python lines, which compiled modules do not have.
+Coverage of Python lines guides it, which compiled modules do not have.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What is fuzzed. A target takes any bytes, and raises where the code that it tries breaks its contract.
+"""The fuzz targets. A target takes any bytes, and raises if the code under test breaks its contract.
 
-One byte in front of the input says how it is given: in which chunks, with how many further parts.
+The first byte of the input says how the rest is given: in which chunks, with how many further parts.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ WINDOW_BITS = 9
 PAUSING = 0x80  # protocol: the buffer is taken back after every event and lent again
 COMPRESSED = 0x40  # protocol: permessage-deflate was agreed on
 TAKEOVER = 0x20  # protocol: with context takeover
-MAX_CHUNK_SIZES = 0x0F  # protocol: how many bytes behind the first one are the sizes of chunks
-ATTACHED = (b"", "é".encode(), b"\xff")  # wire: what may travel beside a batch
+MAX_CHUNK_SIZES = 0x0F  # protocol: number of bytes after the first one that are chunk sizes
+ATTACHED = (b"", "é".encode(), b"\xff")  # wire: parts that may travel with a batch
 
 POLICY = Policy(Settings(subprotocols=("chat", "superchat"), websocket_compression=True))
 
 
 def handshake(data: bytes) -> None:
-    """Take bytes through the opening handshake: only Refused may leave, and what is accepted can be answered."""
+    """Pass bytes through the opening handshake: it may raise only Refused, and an accepted request can be answered."""
     half = len(data) // 2
     end = find_head_end(data, 0)
     early = find_head_end(data[:half], 0)
@@ -71,7 +71,7 @@ def handshake(data: bytes) -> None:
 
 
 def protocol(data: bytes) -> None:
-    """Take bytes as frames: nothing may be raised, and chunks and pauses change nothing."""
+    """Read bytes as frames: nothing may be raised, and chunks and pauses change nothing."""
     way = data[0] if data else 0
     count = way & MAX_CHUNK_SIZES
     sizes, stream = data[1 : 1 + count], data[1 + count :]
@@ -82,7 +82,7 @@ def protocol(data: bytes) -> None:
 
 
 def outcome(events: list[Event], way: int) -> list[Event]:
-    """Return what must not depend on the chunks: of several faults in deflated data, zlib's output so far decides."""
+    """Return what must not depend on the chunks. If deflated data has several faults, zlib's output so far decides."""
     if way & COMPRESSED and events and events[-1][0] == FAILED:
         return [*events[:-1], (FAILED,)]
     return events
@@ -109,13 +109,13 @@ def received(chunks: Iterable[bytes], way: int) -> list[Event]:
 
 
 def lend(protocol: Protocol, data: bytes) -> None:
-    """Lend a buffer whose HEADROOM is just as large as it must be."""
+    """Lend a buffer whose HEADROOM is exactly as large as required."""
     buffer = bytearray(HEADROOM) + data
     protocol.receive_data(buffer, HEADROOM, len(buffer))
 
 
 def chunks_of(stream: bytes, sizes: bytes) -> Iterable[bytes]:
-    """Cut a stream into chunks of the given sizes, less one each, again and again."""
+    """Cut a stream into chunks of the given sizes, each reduced by one, repeatedly."""
     start = 0
     for size in cycle(sizes):
         if start >= len(stream):
@@ -125,7 +125,7 @@ def chunks_of(stream: bytes, sizes: bytes) -> Iterable[bytes]:
 
 
 def check_event(event: Event) -> None:
-    """Assert what every event promises."""
+    """Check what every event promises."""
     if event[0] == MESSAGE:
         _, opcode, payload = event
         assert len(payload) <= MAX_MESSAGE_BYTES
@@ -139,21 +139,21 @@ def check_event(event: Event) -> None:
 
 
 def wire(data: bytes) -> None:
-    """Read bytes as a batch: only WireError may leave, and what was read is the same when it is written again."""
+    """Read bytes as a batch: only WireError may be raised, and the events are the same after they are written again."""
     parts = [data[1:], *ATTACHED[: data[0] & 3 if data else 0]]
     try:
         reader = BatchReader(parts, PayloadRing(memoryview(bytearray(RING_BYTES))))
         events = list(events_of(reader))
     except WireError:
         return
-    if all(kind < 0x80 for kind, *_ in events):  # larger ones exist in no version, and are not written
+    if all(kind < 0x80 for kind, *_ in events):  # no version has larger ones, so they are not written
         again = BatchReader(written(events, reader.first, reader.credit))
         assert list(events_of(again)) == events
         assert (again.first, again.credit) == (reader.first, reader.credit)
 
 
 def events_of(reader: BatchReader) -> Iterable[Event]:
-    """Return kind, number, type and body of a batch's events, the body by each way there is to it."""
+    """Return kind, number, type and body of a batch's events; the body by each way to read it."""
     while reader.next():
         body: bytes | int = reader.body_integer
         if reader.body_type != BODY_INTEGER:
@@ -167,7 +167,7 @@ def events_of(reader: BatchReader) -> Iterable[Event]:
 
 
 def written(events: Iterable[Event], first: int, credit: int) -> list[bytes]:
-    """Return the batch of these events."""
+    """Return a batch of these events."""
     writer = BatchWriter()
     for kind, number, body_type, body in events:
         if body_type == BODY_NIL:
@@ -182,7 +182,7 @@ def written(events: Iterable[Event], first: int, credit: int) -> list[bytes]:
 
 
 def control(data: bytes) -> None:
-    """Read bytes as a control message: only ControlError may leave."""
+    """Read bytes as a control message: only ControlError may be raised."""
     try:
         message = unpack(data)
     except ControlError:

@@ -1,4 +1,4 @@
-"""The corpus through every target, on whichever build is under test; and that a target fails where it must."""
+"""The corpus through every target, on the build under test; and targets fail when they must."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_contract_holds_for_damaged_inputs(target: str, data: st.DataObject)
 
 
 def fail(*_: Any) -> Any:
-    """Stands in for code that raises what it does not promise."""
+    """Replaces code; raises an exception that it does not promise."""
     raise IndexError("not in the contract")
 
 

@@ -82,7 +82,7 @@ def test_where_the_affinity_is_secret_the_machine_counts(tmp_path: Path, monkeyp
 
 
 def test_a_server_has_as_many_workers_by_default() -> None:
-    """In a process of its own: the default is read when the settings are imported."""
+    """In a separate process: the default is read when the settings are imported."""
     program = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
         " from zwoole.shared.settings import Settings; print(Settings().worker_num)"

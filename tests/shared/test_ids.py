@@ -1,4 +1,4 @@
-"""The numbers that users see as fd."""
+"""The connection ids that users see as fd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Allowed origins: what means the same is one, and what no browser sends is refused."""
+"""Allowed origins: equivalent forms are normalised, and origins that no browser sends are refused."""
 
 from __future__ import annotations
 

@@ -314,12 +314,12 @@ class TestRecord:
         "record",
         [
             b"\xdd\xff\xff\xff\xff",  # an array of 2^32 - 1 items
-            b"\xdf\xff\xff\xff\xff",  # a map of as many
+            b"\xdf\xff\xff\xff\xff",  # a map of the same size
             b"\xc9\xff\xff\xff\xff\x01",  # an extension of 4 GiB
             b"\xdb\xff\xff\xff\xff",  # a text of 4 GiB
             b"\xc6\xff\xff\xff\xff",  # bytes of 4 GiB
             b"\x91" * 65536,  # nested arrays
-            b"\xdc\xff\xff" * 20000,  # nested arrays that are long too
+            b"\xdc\xff\xff" * 20000,  # nested arrays that are also long
             b"\x81" * 65536,  # nested maps
         ],
     )

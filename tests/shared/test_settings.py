@@ -1,4 +1,4 @@
-"""Every setting: what it may be, and what is said where it may not."""
+"""Every setting: its valid values, and the messages about invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of Swoole that are not here."""
+"""Names of Swoole that zwoole does not have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callbacks can ask for, and how much of it at a time."""
+"""The commands of callbacks, and their limits."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_a_connection_whose_master_died_is_gone(master: Master) -> None:
 
 
 def every_command(master: Master, fd: int) -> list[Callable[[], object]]:
-    """Return a call of each command that needs the link to a master."""
+    """Return a call of each command that needs a link to a master."""
     commands = master.commands
     return [
         *(lambda: commands.push(fd, "a"), lambda: commands.ping(fd), lambda: commands.broadcast("a")),
@@ -229,7 +229,7 @@ def every_command(master: Master, fd: int) -> list[Callable[[], object]]:
 
 
 def test_a_worker_that_is_not_connected_refuses_every_command(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is lost without a word. Another thread waits first."""
+    """Nothing is lost silently. Another thread waits first."""
     fd = master.connect()
     master.commands.links[0] = None
     for call in every_command(master, fd):
@@ -344,7 +344,7 @@ def test_commands_from_another_thread_are_handed_over(master: Master) -> None:
 
 
 def congest(master: Master) -> int:
-    """Push more than the window to a new connection, and then by another thread; return its fd."""
+    """Push more than the window to a new connection, then push from another thread; return the fd."""
     master.link.up_window = 100
     fd = master.connect()
     assert master.commands.push(fd, b"x" * 1000)
@@ -353,7 +353,9 @@ def congest(master: Master) -> int:
 
 
 def test_an_acknowledgement_does_not_overtake_the_pushes_of_threads(master: Master) -> None:
-    """A callback may have waited for its thread: the client is to have the push before the callback counts as ended."""
+    """A callback may have waited for its thread: the client must get the push before the callback counts as
+    finished.
+    """
     fd = congest(master)
     master.link.finished(0)
     master.commands.flush()

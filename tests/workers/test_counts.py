@@ -1,4 +1,4 @@
-"""What a worker counts: kinds, times, and what it says of them."""
+"""A worker's counters: kinds of events, times, and their presentation."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_callbacks_are_counted_with_their_failures(
         counts = master.dispatcher.counts
         events = counts.as_dict()["events"]
         assert (events["open"], events["message"], events["close"], counts.total) == (3, 3, 3, 9)
-        assert sum(counts.as_dict()["callback_times"]) == 6  # nobody waits for `open`
+        assert sum(counts.as_dict()["callback_times"]) == 6  # `open` events do not count: nobody waits for them
         assert counts.as_dict()["failures"] == failures
         assert master.dispatcher.events == 9
 

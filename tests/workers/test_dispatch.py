@@ -195,7 +195,7 @@ def test_what_is_no_batch_is_an_error(master: Master, batch: list[bytes]) -> Non
         master.dispatcher.take_batch(master.link, batch)
 
 
-# What a plain callback returns.
+# Return values of plain callbacks.
 
 
 def test_a_close_callback_that_fails_closes_nothing_more(log: pytest.LogCaptureFixture) -> None:

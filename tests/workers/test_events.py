@@ -1,4 +1,4 @@
-"""The names of events, and callbacks that leave off trailing arguments."""
+"""The names of events, and callbacks that omit trailing arguments."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_callback_that_calling_does_not_run_is_an_error(callback: Callable[...
 
 @pytest.mark.parametrize("callback", [Object, AsyncObject, functools.partial(Object), dict])
 def test_a_class_is_no_callback(callback: Any) -> None:
-    """Calling it makes an object and runs none of its methods."""
+    """Calling it creates an object and runs none of its methods."""
     with pytest.raises(SettingsError, match="the callback for 'open' must be a function, not the class "):
         fit("open", callback)
 

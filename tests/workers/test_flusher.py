@@ -1,4 +1,4 @@
-"""The thread that sends output while a callback runs: when output is due, who may use the links, and the parking."""
+"""The thread that sends output while a callback runs: when output is due, and which thread may use the links."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.process.waiting import wait_for
 from zwoole.shared.process.descriptors import is_open
 from zwoole.workers.flusher import DUE_S, IDLE_LOOKS, Flusher
 
-MOMENT_S = 1e-6  # what a sum of floats may be off, and more
+MOMENT_S = 1e-6  # more than the rounding error of a sum of floats
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def in_thread(function: Callable[[], object]) -> object:
 
 
 def note(flusher: Flusher) -> tuple[float, float]:
-    """Note output; return the times before and after."""
+    """Record output; return the times before and after."""
     before = monotonic()
     flusher.note()
     return before, monotonic()
@@ -164,7 +164,7 @@ def test_in_a_forked_child_no_thread_is_its_own(flusher: Flusher) -> None:
 
 
 def descriptors() -> set[int]:
-    """Return the descriptors that are open, but not the one by which they are listed."""
+    """Return the open descriptors, without the one that lists them."""
     found = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
     return {number for number in found if is_open(number)}
 
@@ -179,4 +179,4 @@ def test_a_child_that_is_forked_after_its_end_keeps_what_has_the_descriptor_by_t
         assert not is_open(own)
         os.dup2(file.fileno(), own)
         flusher.abandon()
-        os.close(own)  # which is an error if it was closed
+        os.close(own)  # raises an error if it was closed

@@ -1,4 +1,4 @@
-"""The connection of a coroutine handler, held against what the websockets library documents for its own."""
+"""The connection of a coroutine handler, compared with what the websockets library documents for its own."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_a_messages_credit_returns_when_the_next_is_asked_for() -> None:
         assert master.sent().acknowledged == [0]
         gate.set()
         await settle()
-        assert master.sent().acknowledged == [1, 2, 3]  # the handler returned: nothing of the rest will be read
+        assert master.sent().acknowledged == [1, 2, 3]  # the handler returned: it will not read the rest
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1005])
@@ -101,7 +101,7 @@ async def test_iteration_raises_when_the_connection_ends_otherwise(code: int, lo
         await end_connection(master, fd, code, "why")
         assert [(error.code, error.reason) for error in raised] == [(code, "why")]
         assert str(code) in str(raised[0])
-    assert log.records == []  # that a client went away is no failure of the handler
+    assert log.records == []  # a client that leaves is not a failure of the handler
 
 
 @in_loop
@@ -131,7 +131,7 @@ async def test_a_cancelled_recv_loses_no_message() -> None:
         for _ in range(2):
             waits = asyncio.ensure_future(ws.recv())
             await asyncio.sleep(0)
-            if not received:  # cancelled in the very turn in which the message comes
+            if not received:  # cancelled in the very turn in which the message arrives
                 master.deliver(message(fd, "a"))
             waits.cancel()
             received.append(await asyncio.gather(waits, return_exceptions=True))
@@ -277,7 +277,7 @@ async def test_send_suspends_while_too_much_is_on_its_way() -> None:
 
 @in_loop
 async def test_send_suspends_while_more_than_its_share_is_on_its_way() -> None:
-    """An eighth of what may wait for the client."""
+    """Its share is an eighth of what may be queued for the client."""
     sent: list[int] = []
 
     async def handler(ws: HandlerConnection) -> None:

@@ -1,4 +1,4 @@
-"""How a coroutine handler's end ends its connection."""
+"""How the end of a coroutine handler ends its connection."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_the_closed_connection_of_somebody_else_is_a_failure(log: pytest.L
 
 
 class Group(Exception):
-    """What ExceptionGroup is, which Python 3.10 lacks."""
+    """Replaces ExceptionGroup, which Python 3.10 lacks."""
 
     def __init__(self, *exceptions: BaseException) -> None:
         super().__init__(exceptions)
@@ -65,7 +65,7 @@ class Group(Exception):
 
 
 async def ending(ws: HandlerConnection) -> BaseException:
-    """Return what tells a handler of its connection's end: another object each time."""
+    """Return a way for a handler to learn of its connection's end; a different exception object each time."""
     try:
         await ws.recv()
     except ConnectionClosed as closed:
@@ -92,7 +92,7 @@ async def gather(ws: HandlerConnection) -> None:
 
 
 async def task_group(ws: HandlerConnection) -> None:
-    if sys.version_info < (3, 11):  # has none; then it is the same as `gather`
+    if sys.version_info < (3, 11):  # lacks TaskGroup; then it is the same as `gather`
         await gather(ws)
     else:
         async with asyncio.TaskGroup() as group:
@@ -101,7 +101,7 @@ async def task_group(ws: HandlerConnection) -> None:
 
 
 async def ending_raised(ws: HandlerConnection, after: int = 0) -> None:
-    """Wait for the end and raise what tells of it; not by two `recv` at a time, which is a mistake."""
+    """Wait for the end and raise it again; without two concurrent `recv`, which is a mistake."""
     if after:
         await ws.wait_closed()
     await ws.recv()

@@ -1,4 +1,4 @@
-"""The worker's end of the wire: acknowledgements, when a batch leaves, what is in flight."""
+"""The worker's end of the link: acknowledgements, when a batch is sent, and what is in flight."""
 
 from __future__ import annotations
 
@@ -68,16 +68,16 @@ def test_an_acknowledgement_never_leaves_before_the_pushes_of_its_callback(maste
 
 
 class Alarm(Exception):
-    """What an app's handler of a signal raises."""
+    """Raised by the app's signal handler."""
 
 
 class Ended(BaseException):
-    """Stands for the end of this process."""
+    """Stands for the exit of this process."""
 
 
 @pytest.fixture
 def ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the end of this process raise Ended."""
+    """Make the exit of this process raise Ended."""
 
     def end(code: int) -> None:
         assert code == link.INTERRUPTED
@@ -124,7 +124,7 @@ def test_progress_is_marked(master: Master) -> None:
 
 
 def test_the_end_of_an_event_is_a_turn_of_the_process(master: Master, tmp_path: Path) -> None:
-    """A batch of slow callbacks does not hang, also if the flusher has sent what each of them pushed."""
+    """A batch of slow callbacks is not a hang, even if the flusher has sent what each of them pushed."""
     memory = anonymous("turns", tmp_path)
     reserve(memory, 0, TURNS_BYTES)
     master.link.turns = TurnCounter(memory)
@@ -141,7 +141,9 @@ def test_nothing_to_send_is_no_batch(master: Master) -> None:
 
 
 def test_a_batch_is_due_when_its_oldest_content_is_old(master: Master) -> None:
-    """Its age counts from when the callback began that it is of: a slow one is not held back for the next one."""
+    """Its age counts from the start of the callback that wrote it: output of a slow one is not held back for the
+    next one.
+    """
     link = master.link
     for now in (100.0, 200.0):
         link.finished(0)

@@ -1,4 +1,4 @@
-"""Commands from other threads: in order, bounded, and never a trap."""
+"""Commands from other threads: in order, bounded, and without deadlocks."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_thread_waits_while_there_is_no_room() -> None:
 
 
 def test_a_thread_that_waits_in_vain_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the callback that runs waits for that very thread."""
+    """As when the running callback waits for that very thread."""
     monkeypatch.setattr(mailbox, "WAIT_S", 0.05)
     box = Mailbox(1000)
     box.put(lambda: None, 5000)

@@ -1,4 +1,4 @@
-"""Coroutines: the order of each connection, interleaving at await, failures, backpressure, the end."""
+"""Coroutines: the order on each connection, interleaving at await, failures, backpressure, the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 
 class Steps:
-    """A callback whose runs begin, wait until they are told to go on, and end."""
+    """A callback whose runs begin, wait until they are told to continue, and end."""
 
     def __init__(self) -> None:
         self.log: list[str] = []

@@ -1,4 +1,4 @@
-"""The object that users hold, before and outside of any server."""
+"""The `Server` object, before and outside of a running server."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_callbacks_are_registered_as_decorators_and_at_once(server: Server) -> N
 
 def test_a_second_callback_for_an_event_is_an_error_that_names_both(server: Server) -> None:
     server.on("message")(on_message)
-    server.on("message")(on_message)  # the same again changes nothing
+    server.on("message")(on_message)  # registering the same callback again changes nothing
     words = r"'message' has a callback already: on_message \(test_server.py:\d+\); call the second, handler \(test_"
     with pytest.raises(SettingsError, match=words):
         server.on("message")(handler)
@@ -91,7 +91,7 @@ def test_a_path_with_parameters_is_an_error(server: Server, path: str) -> None:
 
 
 def test_a_callback_of_none_is_no_missing_callback(server: Server) -> None:
-    """A name that is None by mistake must not make `on` a decorator that decorates nothing."""
+    """A callback that is None by mistake must not turn `on` into a decorator that decorates nothing."""
     with pytest.raises(SettingsError, match="the callback for 'message' must be a function, not None"):
         server.on("message", None)  # type: ignore[type-var]
     assert server.callbacks == {}
@@ -215,7 +215,7 @@ def test_start_in_a_running_loop_is_an_error(server: Server, monkeypatch: pytest
 
 
 def test_a_process_starts_one_server_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also another server, and also from inside, with and without an asyncio loop."""
+    """Also not another server, nor from inside, with and without an asyncio loop."""
     said: list[str] = []
     other = Server()
     other.on("message", on_message)
@@ -332,7 +332,7 @@ def test_start_in_a_process_that_multiprocessing_spawned_is_an_error(
 def test_an_app_may_import_multiprocessing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Server] = []
     monkeypatch.setattr(role, "_starter", started.append)
-    monkeypatch.setitem(sys.modules, "__mp_main__", ModuleType("__main__"))  # as that import does it
+    monkeypatch.setitem(sys.modules, "__mp_main__", ModuleType("__main__"))  # as that import does
     server.on("message", on_message)
     server.start()
     assert started == [server]

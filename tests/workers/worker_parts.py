@@ -1,4 +1,4 @@
-"""A worker's parts without its process: a real link to a master's end that the test holds, and an asyncio loop."""
+"""A worker's parts without a process: a real link whose master end belongs to the test, and an asyncio loop."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from zwoole.workers.scheduler import Scheduler
 Command = tuple[int, int, Any]  # kind, number, body
 SERVER = object()
 PATIENCE_MS = int(1000 * PATIENCE_S)
-SLOW_S = 3600.0  # no callback of a test is reported as slow, unless the test has the clock say so
+SLOW_S = 3600.0  # so no callback is reported as slow, unless the test advances the clock
 M = TypeVar("M", bound="Master")
 
 
@@ -51,12 +51,12 @@ class Sent(NamedTuple):
 
     @property
     def acknowledged(self) -> list[int]:
-        """Sequence numbers, in the order of their acknowledgement."""
+        """Sequence numbers in the order of their acknowledgements."""
         return [first + i for kind, first, count in self.commands if kind == ACK for i in range(count)]
 
     @property
     def others(self) -> list[Command]:
-        """All but the acknowledgements."""
+        """Everything except the acknowledgements."""
         return [command for command in self.commands if command[0] != ACK]
 
 
@@ -126,15 +126,15 @@ class Master:
         return parts
 
     def send(self, *events: Command, credit: int = 0) -> None:
-        """Send a batch over the wire."""
+        """Send a batch over the link."""
         self.socket.send_multipart(self.batch(*events, credit=credit))
 
     def deliver(self, *events: Command, credit: int = 0) -> None:
-        """Have the dispatcher take a batch."""
+        """Make the dispatcher take a batch."""
         self.dispatcher.take_batch(self.link, self.batch(*events, credit=credit))
 
     def sent(self) -> Sent:
-        """Return all that the worker sent since the last time, what it held back included."""
+        """Return everything that the worker has sent since the last call, including what it held back."""
         self.link.flush()
         commands: list[Command] = []
         batches = 0
@@ -155,7 +155,7 @@ class Master:
 
 
 class AsyncMaster(Master):
-    """The same for an app with coroutines; made in the running loop."""
+    """The same for an app with coroutines; created in the running loop."""
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 async def settle() -> None:
-    """Let everything run that can."""
+    """Let the loop run until nothing is left to do."""
     for _ in range(20):
         await asyncio.sleep(0)
 

@@ -47,7 +47,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """Have a server answer, and return what it was asked."""
+    """Make a server answer, and return the requests it received."""
     requests: list[tuple[Any, ...]] = []
     answers: dict[str, Any] = {
         "stop": {"pid": 100},
@@ -69,7 +69,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 class Ended:
-    """Stands in for the end of a server that has ended in good order."""
+    """Replaces the end of a server that has stopped gracefully."""
 
     def __init__(self, path: Path) -> None:
         pass
@@ -85,7 +85,7 @@ class Ended:
 
 
 def found(run_dir: str | None, port: int | None) -> servers.Running:
-    """Stand in for the search: a server at the path or port that was named, or the only one."""
+    """Replaces the search for a server: it returns the one at the given path or port, or the only one."""
     return servers.Running(Path(run_dir or "/the/only"), "app.py", [f"127.0.0.1:{port or 8080}"])
 
 
@@ -327,29 +327,29 @@ def test_a_client_that_is_not_there_is_an_error(
 
 
 class Stopping:
-    """A server that does one more thing each time the command has looked whether it has ended.
+    """A server that takes one more action each time the command checks whether it has ended.
 
     Attributes:
         directory: its run directory, which it holds.
-        deeds: what it is to do, each in its turn.
+        actions: what it does, in order.
     """
 
     def __init__(self, path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(run_directory, "LONGEST_NAME", "")
         monkeypatch.setattr(control, "End", run_directory.End)
-        monkeypatch.setattr(time, "sleep", lambda seconds: self.deeds.pop(0)())
+        monkeypatch.setattr(time, "sleep", lambda seconds: self.actions.pop(0)())
         self.directory = run_directory.RunDirectory(path)
-        self.deeds: list[Callable[[], object]] = []
+        self.actions: list[Callable[[], object]] = []
         self._command = command
         self._holds = True
 
     def ends(self, code: int) -> None:
-        """Leave the code and the directory, as a server does that has stopped."""
+        """Record the exit code and remove the directory, as a server does when it stops."""
         self.directory.note_end(code)
         self.end()
 
     def end(self) -> None:
-        """End as if it was killed: the lock goes, and another process removes the directory."""
+        """End as if killed: the lock is released, and another process removes the directory."""
         if self._holds:
             self.directory.remove()
         self._holds = False
@@ -358,11 +358,11 @@ class Stopping:
         """Write something else into the lock file."""
         (self.directory.path / LOCK).write_bytes(said)
 
-    def stop(self, *deeds: Callable[[], object]) -> tuple[int, str, str]:
+    def stop(self, *actions: Callable[[], object]) -> tuple[int, str, str]:
         """Run `zwoole stop`; return exit code, output, and errors without the line that names the server."""
-        self.deeds += deeds
+        self.actions += actions
         code, out, err = self._command("stop", "--run-dir", str(self.directory.path))
-        assert self.deeds == []
+        assert self.actions == []
         return code, out, err.removeprefix(NAMED.replace("/the/only", str(self.directory.path)))
 
 
@@ -457,7 +457,7 @@ def test_another_server_in_the_same_place_is_not_waited_for(stopping: Stopping) 
 
 
 def test_an_end_that_nothing_tells_of_is_not_called_a_failure(stopping: Stopping) -> None:
-    """The directory is made anew, and removed again, between two looks of the command."""
+    """The directory is created again and removed again between two checks of the command."""
 
     def vanishes() -> None:
         shutil.rmtree(stopping.directory.path)
@@ -484,7 +484,7 @@ def test_no_command_takes_a_lock_that_is_no_file_for_a_server(
 
 
 def put(path: Path, kind: str) -> None:
-    """Put something that is no file in a path."""
+    """Create something that is not a file at a path."""
     path.unlink(missing_ok=True)
     if kind == "pipe":
         os.mkfifo(path)
@@ -504,7 +504,7 @@ def test_a_stop_that_takes_too_long_is_said(stopping: Stopping, monkeypatch: pyt
     assert "has not ended" in err
 
 
-# Odd places to print to.
+# Unusual outputs.
 
 
 def run_in(place: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -551,7 +551,7 @@ def test_every_command_has_a_help_with_an_example_that_it_takes(command: Command
     assert words[0] == name
     found = zwoole.get_command(click.Context(zwoole), name)
     assert found is not None
-    found.make_context(name, words[1:])  # raises where an argument or option is none
+    found.make_context(name, words[1:])  # raises if an argument or option does not exist
 
 
 @pytest.mark.parametrize(
@@ -633,7 +633,7 @@ def test_bash_puts_no_blank_behind_the_name_of_a_setting(command: Command, tmp_p
     assert (run.stdout.split("\n"), run.stderr) == (["compopt -o nospace", "access_log=", ""], "")
 
 
-# The page about it.
+# The documentation of the command.
 
 
 def test_the_page_has_every_command() -> None:

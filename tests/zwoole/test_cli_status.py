@@ -1,4 +1,4 @@
-"""`zwoole status` for people, and the tables it is made of."""
+"""`zwoole status` for people, and its tables."""
 
 from __future__ import annotations
 

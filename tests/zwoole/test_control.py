@@ -1,4 +1,4 @@
-"""The messages between supervisor and everybody else."""
+"""Requests to the supervisor."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_what_is_no_message_is_an_error(data: bytes) -> None:
 
 
 class Supervisor:
-    """Answers one request, or does something else in the place of it."""
+    """Answers one request, or does something else instead."""
 
     def __init__(self, run_dir: Path, instead: Callable[[], None] | None = None, **answer: Any) -> None:
         self.asked: list[dict[str, Any]] = []
@@ -88,7 +88,7 @@ class Supervisor:
 
 @pytest.fixture
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunDirectory]:
-    """Hold a run directory as a server does that runs."""
+    """Hold a run directory as a running server does."""
     held = RunDirectory(tmp_path_factory.mktemp("r"))
     yield held
     if held.path.exists():
@@ -140,7 +140,7 @@ methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
 def ask(method: Callable[[Control], object], run_dir: Path) -> tuple[str, int]:
-    """Ask a server that does not do as asked; return what is said, and the exit code."""
+    """Ask a server that does not do as asked; return the message and the exit code."""
     server = Control(run_dir)
     with pytest.raises(ControlFailed) as caught:
         method(server)
@@ -161,7 +161,7 @@ def test_the_end_of_the_server_ends_the_wait_for_its_answer(
     said: str,
     exit_code: int,
 ) -> None:
-    """Or a reload would wait for two minutes."""
+    """Otherwise a reload would wait for two minutes."""
 
     def end() -> None:
         if left is not None:
@@ -175,10 +175,10 @@ def test_the_end_of_the_server_ends_the_wait_for_its_answer(
 
 
 def test_the_last_word_of_a_server_is_heard(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer to `stop` may come together with the end."""
+    """The answer to `stop` may arrive together with the end."""
 
     class End(control_client.End):
-        """The end, which has come when one looks after the request was sent."""
+        """The end, which has come by the time of the first check after the request."""
 
         looks = 0
 

@@ -26,7 +26,7 @@ def raised(script: Path, code: str) -> tuple[type[BaseException], BaseException,
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
-    """Return what the hook before ours is shown."""
+    """Return what the previous excepthook would be called with."""
     errors: list[BaseException] = []
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: errors.append(error))
     excepthook.install()

@@ -1,4 +1,4 @@
-"""The table of peers: commands, and what a peer that is not installed asks for."""
+"""The table of peers: commands, and the hints for a peer that is not installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zwoole.bench.compare.peer import FOLDER, PEERS, Peer
 
 @pytest.fixture
 def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder in place of the one that npm fills."""
+    """An empty folder that replaces npm's."""
     folder = tmp_path / "node_modules"
     monkeypatch.setattr(peers, "NPM_FOLDER", folder)
     return folder

@@ -1,4 +1,4 @@
-"""A peer as a process: started, told by its last words, measured, stopped with all its children."""
+"""A peer as a process: started, its last line of output reported, measured, stopped with all its children."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zwoole.bench.compare.peer_process import HOST, PeerError, PeerProcess
 
 @pytest.fixture
 def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder in place of peers/."""
+    """Return a folder that replaces peers/."""
     monkeypatch.setattr(peer, "FOLDER", tmp_path)
     return tmp_path
 

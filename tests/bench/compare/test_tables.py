@@ -1,4 +1,4 @@
-"""The arithmetic of the comparison: ratios within rounds, medians, spreads; tables and bars of them."""
+"""The arithmetic of the comparison: ratios within rounds, medians, spreads, and their tables and bars."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_table_has_medians_and_spreads() -> None:
     assert set(rule) == set("|-:")
     assert "2,000 (1,000-3,000)" in ours
     assert "2.00 (1.00-4.00)" in theirs
-    assert f"{2.0 / 2000 * 1e6:.2f}" in ours  # server CPU seconds for a million messages
+    assert f"{2.0 / 2000 * 1e6:.2f}" in ours  # server CPU seconds per million messages
     assert len({len(line) for line in (head, rule, ours, theirs)}) == 1
 
 

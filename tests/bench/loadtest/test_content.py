@@ -1,4 +1,4 @@
-"""What messages say: no two the same, masked on the way out, recognised on the way back."""
+"""Contents of messages: each is unique, masked when sent, and recognised when it returns."""
 
 from __future__ import annotations
 

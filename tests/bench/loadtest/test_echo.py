@@ -1,4 +1,4 @@
-"""Echo mode against real servers that answer rightly, and wrongly in one way each."""
+"""Echo mode against real servers that answer correctly, or wrongly in one way each."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
-from tests.bench import bench_world
+from tests.bench import bench_simulation
 from tests.bench.bench_parts import Run, echo, echo_but, open_to, raw_server, upgrading_only, websocket_server, window
-from tests.bench.bench_world import MS, NOWHERE, World
+from tests.bench.bench_simulation import MS, NOWHERE, Simulation
 from zwoole.bench.loadtest.client import LoadClient
 from zwoole.bench.loadtest.plan import Plan, Target
 
@@ -20,12 +20,12 @@ MESSAGES = 20
 
 
 def load(target: Target, right: int = 0, **terms: Any) -> Run:
-    """Run MESSAGES on each of CONNECTIONS connections; after ``right`` right replies nothing more is waited for."""
+    """Run MESSAGES on each of CONNECTIONS connections; stop waiting after ``right`` correct replies."""
     given = {"connections": CONNECTIONS, "messages": MESSAGES, "depth": 4, "patience_s": 60, **terms}
     return Run(Plan(target, **given), until=lambda client: bool(right) and client.tally.messages >= right)
 
 
-# Right replies.
+# Correct replies.
 
 
 @pytest.mark.parametrize("depth", [1, 4, 5, 100])
@@ -54,18 +54,18 @@ def test_binary_messages_longer_than_the_socket_buffers() -> None:
 
 
 def test_only_the_window_is_counted_and_timed() -> None:
-    world = World(2, work_ns=MS)
-    run = bench_world.Run(world, 100, opens_ms=50, depth=2)
+    simulation = Simulation(2, work_ns=MS)
+    run = bench_simulation.Run(simulation, 100, opens_ms=50, depth=2)
     assert run.errors == {}
     assert run.messages == 100
-    assert run.later == 1 + 2 * 2  # one that came at its very end, and those under way then
+    assert run.later == 1 + 2 * 2  # one that arrives at the very end, and those outstanding then
     assert (run.ended_ms, run.last_reply_ms) == (150, 154)
 
 
 def test_latency_is_the_time_from_write_to_read() -> None:
-    run = bench_world.Run(World(1, work_ns=50 * MS), 1000, depth=1)
+    run = bench_simulation.Run(Simulation(1, work_ns=50 * MS), 1000, depth=1)
     assert [run.percentile_ms(of) for of in (0, 50, 100)] == pytest.approx([50, 50, 50], rel=0.01)
-    run = bench_world.Run(World(3, work_ns=50 * MS), 1000, depth=1)
+    run = bench_simulation.Run(Simulation(3, work_ns=50 * MS), 1000, depth=1)
     assert [run.percentile_ms(of) for of in (0, 50, 100)] == pytest.approx([50, 150, 150], rel=0.01)
 
 
@@ -143,7 +143,7 @@ def test_compression_without_context() -> None:
     assert run.messages == CONNECTIONS * MESSAGES
 
 
-# Wrong replies: each server does one thing wrong, once on each connection.
+# Wrong replies: each server makes one mistake, once per connection.
 
 
 @pytest.mark.parametrize("size", [1, 64])
@@ -251,7 +251,7 @@ def test_another_opcode() -> None:
 
 
 def writing(frame: Callable[[bytes], bytes]) -> Callable[[ServerConnection, str | bytes], Any]:
-    """Return an answer in bytes of its own."""
+    """Return an answer of raw bytes."""
 
     async def answer(connection: ServerConnection, message: str | bytes) -> None:
         assert isinstance(message, str)
@@ -263,12 +263,12 @@ def writing(frame: Callable[[bytes], bytes]) -> Callable[[ServerConnection, str 
 @pytest.mark.parametrize(
     "header",
     [
-        b"\x01\x40",  # a fragment, and the next frame begins another message
-        b"\x80\x40",  # a fragment of no message
-        b"\xc1\x40",  # a reserved bit, where no compression was agreed on
+        b"\x01\x40",  # a fragment, and the next frame starts another message
+        b"\x80\x40",  # a continuation without a message
+        b"\xc1\x40",  # a reserved bit, without compression agreed on
         b"\xa1\x40",  # another reserved bit
-        b"\x83\x40",  # an opcode that there is not
-        b"\x81\x7e\x00\x40",  # a length in more bytes than it needs
+        b"\x83\x40",  # an unknown opcode
+        b"\x81\x7e\x00\x40",  # a length not in its shortest form
         b"\x81\xc0\x00\x00\x00\x00",  # masked
         b"\x89\x7e\x00\x40",  # a ping with a length of 16 bits
     ],
@@ -332,12 +332,12 @@ def test_a_closing_handshake_that_is_not_answered() -> None:
 
 
 def test_closing_takes_as_long_as_it_goes_on() -> None:
-    world = World(4, work_ns=300 * MS)
-    client = LoadClient(Plan(NOWHERE, connections=4), [end.attempt for end in world.ends], clock=world)
+    simulation = Simulation(4, work_ns=300 * MS)
+    client = LoadClient(Plan(NOWHERE, connections=4), [end.attempt for end in simulation.ends], clock=simulation)
     client.close(timeout_s=0.4)
-    world.close()
+    simulation.close()
     assert client.errors == {}
-    assert world.arrivals == [0, 300 * MS, 600 * MS, 900 * MS]
+    assert simulation.arrivals == [0, 300 * MS, 600 * MS, 900 * MS]
 
 
 def test_a_frame_that_comes_with_the_response() -> None:

@@ -1,4 +1,4 @@
-"""Fan-out: every connection gets every message, in order, and whoever does not is counted."""
+"""Fan-out: every connection receives every message in order, and missing copies are counted."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from zwoole.bench.loadtest.plan import Plan, Target
 
 CONNECTIONS = 5
 MESSAGES = 20
-SENDER = 6  # a message begins with so many digits that say which connection has sent it
+SENDER = 6  # digits at the start of a message that identify the sending connection
 
 
 def load(target: Target, right: int = 0, **terms: Any) -> Run:
-    """Have MESSAGES sent to CONNECTIONS connections; after ``right`` right copies nothing more is waited for."""
+    """Send MESSAGES to CONNECTIONS connections; stop waiting after ``right`` correct copies."""
     given = {"connections": CONNECTIONS, "messages": MESSAGES, "depth": 4, "patience_s": 60, **terms}
     plan = Plan(target, mode="fanout", **given)
     return Run(plan, until=lambda client: bool(right) and client.tally.messages >= right)
@@ -29,7 +29,7 @@ def test_all_copies_are_counted(senders: int, size: Any, depth: int) -> None:
         run = load(target, senders=senders, size=size, depth=depth)
     assert run.errors == {}
     assert run.messages == senders * MESSAGES * CONNECTIONS
-    assert sum(run.latencies) == senders * MESSAGES  # those of the senders' own copies
+    assert sum(run.latencies) == senders * MESSAGES  # of the senders' own copies
 
 
 @pytest.mark.parametrize("rate", [0.0, 200.0])

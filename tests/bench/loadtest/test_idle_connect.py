@@ -1,4 +1,4 @@
-"""Connections that say nothing, and connections that come and go."""
+"""Connections without messages, and connections that are opened and closed again."""
 
 from __future__ import annotations
 

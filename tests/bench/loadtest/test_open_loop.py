@@ -1,6 +1,6 @@
-"""The open loop: messages leave when it is their time, and what a stall makes wait is in the latencies.
+"""The open loop: messages leave on schedule, and the latencies include the time that messages wait during a stall.
 
-Time is part of these tests: it goes on when the client has nothing to do, and as long as the server works.
+Time is simulated: it advances when the client is idle, and while the server works.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from tests.bench.bench_parts import websocket_server
-from tests.bench.bench_world import MS, Run, World
+from tests.bench.bench_simulation import MS, Run, Simulation
 from zwoole.bench.loadtest.connection import Connection, Stream, clock_ns, wait_readable
 from zwoole.bench.loadtest.content import Contents
 from zwoole.bench.loadtest.pace import Pace
@@ -26,18 +26,18 @@ ALWAYS_MS = 10**9
 
 
 def test_the_rate_is_the_one_asked_for() -> None:
-    world = World(7)
-    run = Run(world, 500, rate=400.0)
+    simulation = Simulation(7)
+    run = Run(simulation, 500, rate=400.0)
     assert run.errors == {}
     assert (run.messages, run.later) == (200, 0)
-    assert world.arrivals[:200] == [2_500_000 * number for number in range(200)]
+    assert simulation.arrivals[:200] == [2_500_000 * number for number in range(200)]
 
 
 def test_a_stall_shows_in_the_percentiles() -> None:
-    run = Run(World(4, stall_ms=(200, 200 + STALL_MS)), 1000, rate=200.0)
+    run = Run(Simulation(4, stall_ms=(200, 200 + STALL_MS)), 1000, rate=200.0)
     assert run.errors == {}
     assert (run.messages, run.later) == (200, 0)
-    # 80 of the 200 messages were due in the stall, one every 5 ms: the first waited for all of it, the last 5 ms
+    # 80 of the 200 messages were due in the stall, one every 5 ms: the first waited for all of it, the last for 5 ms.
     assert run.percentile_ms(60) == 0
     assert run.percentile_ms(61) == pytest.approx(10, rel=0.01)
     assert run.percentile_ms(80) == pytest.approx(STALL_MS / 2, rel=0.01)
@@ -45,15 +45,15 @@ def test_a_stall_shows_in_the_percentiles() -> None:
 
 
 def test_a_closed_loop_hides_the_same_stall() -> None:
-    run = Run(World(4, stall_ms=(200, 200 + STALL_MS), work_ns=MS), 1000, depth=1)
+    run = Run(Simulation(4, stall_ms=(200, 200 + STALL_MS), work_ns=MS), 1000, depth=1)
     assert run.errors == {}
-    assert run.messages == pytest.approx(600, abs=4)  # one each ms that the server did not stand still
+    assert run.messages == pytest.approx(600, abs=4)  # one per ms in which the server did not stall
     assert run.percentile_ms(99) <= 4 * 1.01  # 4 slow messages of 600
     assert run.percentile_ms(100) >= STALL_MS
 
 
 def test_what_was_due_at_the_end_is_waited_for() -> None:
-    run = Run(World(4, stall_ms=(200, 200 + STALL_MS)), 400, rate=200.0)
+    run = Run(Simulation(4, stall_ms=(200, 200 + STALL_MS)), 400, rate=200.0)
     assert run.errors == {}
     assert run.ended_ms == 400
     assert run.last_reply_ms == 200 + STALL_MS
@@ -77,7 +77,7 @@ def test_what_was_due_at_the_end_is_in_the_percentiles() -> None:
         if seen == due:
             all_came.set()
         await all_came.wait()
-        await asyncio.sleep(0.1)  # the last was due 5 ms before the window closed
+        await asyncio.sleep(0.1)  # the last one was due 5 ms before the window closed
         for message in messages:
             await connection.send(message)
         await connection.wait_closed()
@@ -90,8 +90,8 @@ def test_what_was_due_at_the_end_is_in_the_percentiles() -> None:
 
 
 def test_what_could_not_be_sent_in_time_is_sent_later() -> None:
-    world = World(1, stall_ms=(0, 700))
-    run = Run(world, 500, rate=40.0, size=2**20)  # soon the buffers are full and nothing more can be sent
+    simulation = Simulation(1, stall_ms=(0, 700))
+    run = Run(simulation, 500, rate=40.0, size=2**20)  # soon the buffers are full and nothing more can be sent
     assert run.errors == {}
     assert run.ended_ms == 500
     assert run.last_reply_ms >= 700
@@ -99,7 +99,7 @@ def test_what_could_not_be_sent_in_time_is_sent_later() -> None:
 
 
 def test_what_never_comes_is_missing() -> None:
-    run = Run(World(3, stall_ms=(0, ALWAYS_MS)), 300, rate=100.0, patience_s=0.2)
+    run = Run(Simulation(3, stall_ms=(0, ALWAYS_MS)), 300, rate=100.0, patience_s=0.2)
     assert run.errors == {"missing": 30, "close": 3}
     assert (run.messages, run.later) == (0, 0)
     assert run.ended_ms == 300
@@ -107,7 +107,7 @@ def test_what_never_comes_is_missing() -> None:
 
 def test_a_server_that_takes_nothing_has_all_it_was_due_missing() -> None:
     run = Run(
-        World(1, stall_ms=(0, ALWAYS_MS)), 500, rate=100.0, size=2**20, patience_s=0.2
+        Simulation(1, stall_ms=(0, ALWAYS_MS)), 500, rate=100.0, size=2**20, patience_s=0.2
     )  # soon the buffers are full
     assert run.errors == {"missing": 50, "close": 1}
 

@@ -1,4 +1,4 @@
-"""Opening connections: what servers answer rightly and wrongly, and what is said about it."""
+"""Opening connections: correct and wrong answers of servers, and how they are reported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from zwoole.bench.loadtest.plan import Plan, Target
 
 
 def failure(target: Target, **terms: Any) -> HandshakeError:
-    """Return why a server cannot be loaded."""
+    """Return the reason why a server cannot be loaded."""
     with pytest.raises(HandshakeError) as raised:
         find_address(Plan(target, **terms))
     return raised.value
@@ -98,7 +98,7 @@ def test_a_bad_answer_to_the_upgrade(response: bytes, kind: str) -> None:
 def test_a_refusal_is_shown_with_its_body(
     response: bytes, words: str, then_close: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zwoole.bench.loadtest.opener.BODY_TIMEOUT_S", 0.1)  # where nothing says how long the body is
+    monkeypatch.setattr("zwoole.bench.loadtest.opener.BODY_TIMEOUT_S", 0.1)  # for bodies of unknown length
     with raw_server(answering(response, then_close)) as target:
         error = failure(target)
     assert error.kind == "status"

@@ -1,4 +1,4 @@
-"""What is shown of a run: table, notes, JSON, progress, and the page with its charts."""
+"""The presentation of a run: table, notes, JSON, progress, and the page with its charts."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_a_terminal_has_a_live_line_that_is_gone_in_the_end() -> None:
 
 
 class Checker(HTMLParser):
-    """Checks that every element is closed in its place."""
+    """Checks that elements are closed in the right order."""
 
     VOID = ("meta", "br")
 

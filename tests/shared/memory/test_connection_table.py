@@ -1,4 +1,4 @@
-"""The connection table, as its master writes it and as workers read it through mappings of their own."""
+"""The connection table, written by its master and read by workers through separate mappings."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_a_file_that_is_no_table_cannot_be_opened(memory: int, content: bytes) -
 
 
 def test_a_table_that_is_not_whole_cannot_be_opened(tmp_path: Path) -> None:
-    """Else its end could not be touched, and who did would be ended by SIGBUS."""
+    """Otherwise a reader of its missing end would be killed by SIGBUS."""
     with (tmp_path / "table").open("w+b") as file:
         ConnectionTable.create(file.fileno(), 1000, 1)
         file.truncate(20_000)

@@ -1,4 +1,4 @@
-"""Shared memory whose blocks are there before anybody touches it."""
+"""Shared memory whose blocks are allocated before anybody touches it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_lack_of_room_is_an_error_at_once(descriptor: int, monkeypatch: pytest
 
 
 def test_a_limit_of_file_sizes_is_an_error_and_no_signal(tmp_path: Path) -> None:
-    """RLIMIT_FSIZE sends SIGXFSZ too, which Python ignores."""
+    """RLIMIT_FSIZE also sends SIGXFSZ, which Python ignores."""
     script = f"""
 import os, resource
 from pathlib import Path

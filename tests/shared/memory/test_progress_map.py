@@ -1,4 +1,4 @@
-"""The progress map, as a worker writes it and as the master reads it."""
+"""The progress map, written by a worker and read by the master."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots: whole or not at all, whatever their writer does meanwhile."""
+"""Snapshots: complete or absent, whatever their writer is doing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_file_is_for_this_user_only(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def torn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Snapshot, Path]:
-    """Return one snapshot for all examples of a test, and its file."""
+    """Return one snapshot and its file, shared by all examples of a test."""
     path = tmp_path_factory.mktemp("torn") / "s"
     return Snapshot(path), path
 

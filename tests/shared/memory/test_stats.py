@@ -1,4 +1,4 @@
-"""Putting the snapshots of a server together: sums, gauges, processes that ended."""
+"""Combining the snapshots of a server: sums, gauges, processes that ended."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_file_of_a_process_that_has_been_counted_as_ended_is_not_counted_aga
 def test_a_server_of_which_no_process_has_written_anything_has_all_totals(tmp_path: Path) -> None:
     total = stats.gather(tmp_path)["total"]
     assert total == NOTHING
-    total["closed"]["1000"] = 1  # what is given away is the caller's
+    total["closed"]["1000"] = 1  # the result belongs to the caller, who may change it
     assert stats.gather(tmp_path)["total"] == NOTHING
 
 

@@ -1,4 +1,4 @@
-"""Freed memory: what the next large block is made of."""
+"""The next large block reuses freed memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print(faults() - before)
 
 
 def faults(kept: bool) -> int:
-    """Return how many pages a process of its own had to ask the kernel for."""
+    """Return the number of page faults of a separate process."""
     script = FAULTS_OF_TWENTY_BLOCKS.format(kept=kept)
     return int(subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True).stdout)
 

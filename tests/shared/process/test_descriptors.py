@@ -1,4 +1,4 @@
-"""Standard descriptors that are closed when a process begins."""
+"""Standard descriptors that are closed when a process starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ with open({path!r}, "w") as file:
 
 
 def look(closed: tuple[int, ...], path: Path, before: str = "") -> tuple[int, dict[str, str], list[bool], list[int]]:
-    """Return what a script sees that was started with some descriptors closed."""
+    """Return what a script sees that is started with some descriptors closed."""
     shut = " ".join(f"{number}>&-" for number in closed)
     script = LOOK.format(path=str(path), before=before)
     command = ["sh", "-c", f'exec "$@" {shut}', "sh", sys.executable, "-c", script]

@@ -1,4 +1,4 @@
-"""What a forked child does not keep. What forks are programs of their own: a child of pytest would run its tests."""
+"""What a forked child gives up. Separate programs do the forking: a child of pytest would run its tests."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ fork(lambda: print("unflushed"))
 
 
 def test_a_signal_to_a_new_child_finds_the_handlers_that_it_is_to_have() -> None:
-    """Sent while the fork is not even done."""
+    """The signal is sent while the fork is still in progress."""
     lines, _ = run("""
 def restore():
     os.kill(os.getpid(), signal.SIGTERM)
@@ -95,7 +95,7 @@ print(signal.pthread_sigmask(signal.SIG_BLOCK, []))
 
 
 def test_commands_are_refused() -> None:
-    forks.refuse_if_forked("push")  # this process is no child
+    forks.refuse_if_forked("push")  # this process is not a forked child
     with pytest.raises(WrongProcess, match=r"^push\(\) does not work in a process that a callback has forked"):
         forks.refuse("push", 1, "text", opcode=2)
 

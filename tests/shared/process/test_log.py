@@ -1,4 +1,4 @@
-"""Logging: the form of a line, levels, lines that repeat, and apps that configure logging themselves."""
+"""Logging: the form of a line, levels, repeated lines, and apps that configure logging themselves."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def restored() -> Iterator[None]:
 
 
 class Lines:
-    """A place that lines are written to; while `full`, they are lost."""
+    """A sink for lines, which are lost while it is `full`."""
 
     def __init__(self) -> None:
         self.unreported = 0
@@ -268,14 +268,16 @@ def test_a_level_that_the_app_sets_for_zwoole_counts() -> None:
 
 
 def take_away_pytests_handlers() -> None:
-    """Leave the root logger as Python makes it; in the test itself, since pytest adds its handlers after fixtures."""
+    """Leave the root logger as Python makes it; called in the test itself, because pytest adds its handlers after
+    fixtures.
+    """
     logging.root.handlers[:] = []
     logging.root.setLevel(logging.WARNING)
 
 
 @contextmanager
 def app_logging() -> Iterator[Lines]:
-    """Give where the app's records go."""
+    """Yield the list that receives the app's records."""
     take_away_pytests_handlers()
     lines = Lines()
     logging_of_the_app = AppLogging(LineHandler(LineFormatter("worker 3"), lines), "info")

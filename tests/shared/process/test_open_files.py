@@ -11,7 +11,7 @@ from zwoole.shared.process import open_files
 
 
 class Limits:
-    """Stands in for the limits of this process."""
+    """Replaces the limits of this process."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = (1024, 4096)

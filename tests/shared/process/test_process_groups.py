@@ -10,7 +10,7 @@ import sys
 from tests.process.waiting import wait_for
 from zwoole.shared.process import process_groups
 
-# Starts a program in its own group, one in another, and ends its own.
+# Starts a program in its own group and one in another, and ends the processes of its own.
 ENDS_ITS_OWN = """
 import signal, subprocess, sys
 from zwoole.shared.process import process_groups
@@ -28,14 +28,14 @@ POLITE = "import time; print('waits'); time.sleep(1000)"
 
 
 def run(*programs: str, timeout: float, session: bool = True) -> tuple[int, list[str]]:
-    """Run it; return its code and what it has printed."""
+    """Run it; return its code and what it printed."""
     commands = [[sys.executable, "-u", "-c", program] for program in programs]
     source = ENDS_ITS_OWN.format(commands=commands, timeout=timeout)
     process = subprocess.run(
         [sys.executable, "-u", "-c", source], capture_output=True, text=True, start_new_session=session, check=False
     )
     stays, *lines = process.stdout.splitlines()
-    os.kill(int(stays), signal.SIGKILL)  # an error if it has ended
+    os.kill(int(stays), signal.SIGKILL)  # raises an error if it has ended
     assert process.stderr == ""
     return process.returncode, lines
 
@@ -48,7 +48,7 @@ def test_members_that_have_ended_count_no_more() -> None:
     wait_for(lambda: process_groups.members(shell.pid) == found[1:], "the other one alone")
     shell.kill()
     wait_for(lambda: process_groups.is_member(shell.pid, shell.pid) is False, "the leader's end")
-    assert process_groups.members(shell.pid) == found[1:]  # while the leader is not reaped its number is nobody else's
+    assert process_groups.members(shell.pid) == found[1:]  # while the leader is not reaped, its pid is not reused
     process_groups.send(shell.pid, signal.SIGKILL)
     wait_for(lambda: not process_groups.members(shell.pid), "all to end")
     shell.wait()

@@ -1,4 +1,4 @@
-"""What processes leave for each other in the run directory."""
+"""Files that processes leave for each other in the run directory."""
 
 from __future__ import annotations
 

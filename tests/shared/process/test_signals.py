@@ -1,4 +1,4 @@
-"""Signals while a server starts, and handlers that are installed and given back. In programs of their own."""
+"""Signals while a server starts, and handlers that are installed and restored. Tested in separate programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# A process that believes to be process 1: it waits with an app half imported, so to say.
+# A process that believes that it is process 1 waits in the middle of importing an app.
 PROGRAM = """
 import os, signal, sys
 {before}
@@ -41,7 +41,7 @@ def test_a_handler_that_is_there_stays() -> None:
 
 
 def ended(program: str, number: signal.Signals) -> int:
-    """Send a program a signal when it waits, and return its exit code, negative for a signal."""
+    """Send a program a signal once it waits, and return its exit code, negative for a signal."""
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"waits\n"

@@ -1,4 +1,4 @@
-"""The one line that says what is wrong."""
+"""The line on stderr."""
 
 from __future__ import annotations
 

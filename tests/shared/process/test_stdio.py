@@ -23,7 +23,7 @@ LINE = b"0123456789abcde\n"
 
 
 class Pipe:
-    """A pipe with as little room as can be; `write_end` is what a writer writes to."""
+    """A pipe with as little room as possible; `write_end` is what a writer writes to."""
 
     def __init__(self) -> None:
         self.read_end, self.write_end = os.pipe()
@@ -31,13 +31,13 @@ class Pipe:
         self._writers: list[StdioWriter] = []
 
     def writer(self, at_once: bool = True) -> StdioWriter:
-        """Return a writer that writes to it."""
+        """Return a writer to the pipe."""
         writer = StdioWriter(self.write_end, at_once)
         self._writers.append(writer)
         return writer
 
     def fill(self) -> int:
-        """Write until nothing more fits, and return how much that was."""
+        """Write until nothing more fits, and return the number of bytes."""
         poll = select.poll()
         poll.register(self.write_end, select.POLLOUT)
         filled = 0
@@ -46,7 +46,7 @@ class Pipe:
         return filled
 
     def read(self, count: int) -> bytes:
-        """Read so many bytes."""
+        """Read that many bytes."""
         data = b""
         while len(data) < count:
             data += os.read(self.read_end, count - len(data))
@@ -57,7 +57,9 @@ class Pipe:
         self.read_end = -1
 
     def close(self) -> None:
-        """Close it; what waits is lost first, so that no thread writes it to a later descriptor of this number."""
+        """Close the pipe. Queued data is dropped first, so that no thread writes it to a later descriptor of this
+        number.
+        """
         if self.read_end >= 0:
             self.close_read_end()
         for writer in self._writers:
@@ -75,7 +77,7 @@ def pipe() -> Iterator[Pipe]:
 
 @pytest.fixture(params=["opened again", "polled"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Let the descriptor be opened again, or not."""
+    """Allow that the descriptor is opened a second time, or not."""
     if request.param == "polled":
         monkeypatch.setattr(stdio, "reopen_nonblocking", lambda descriptor, mode: None)
     return str(request.param)
@@ -211,7 +213,7 @@ def test_a_descriptor_that_leads_elsewhere_ends_the_wait_for_a_pipe_that_nobody_
 
 
 def test_a_descriptor_that_was_told_not_to_wait(pipe: Pipe, way: str) -> None:
-    """As a program does that shares a terminal with the server."""
+    """As after another program made a shared terminal non-blocking."""
     os.set_blocking(pipe.write_end, False)
     writer = pipe.writer()
     data = os.urandom(10 * PIPE_BYTES)

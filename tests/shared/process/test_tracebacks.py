@@ -1,4 +1,4 @@
-"""Tracebacks, and what they say of a name that was mistyped."""
+"""Tracebacks, and their suggestions for a misspelt name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zwoole.shared.process.tracebacks import print_users_part, text_of, users_pa
 
 
 def raised_by(source: str, server: object) -> BaseException:
-    """Return what a line of the app raises."""
+    """Return the exception that a line of the app raises."""
     try:
         exec(source, {"server": server})
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Which close codes may stand on the wire."""
+"""Which close codes may be sent."""
 
 from __future__ import annotations
 

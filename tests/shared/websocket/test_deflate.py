@@ -1,4 +1,4 @@
-"""permessage-deflate: what is agreed on, and both directions held against the `websockets` library and zlib."""
+"""permessage-deflate: negotiation, and both directions compared with the `websockets` library and zlib."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BOTH = "permessage-deflate; server_no_context_takeover; client_no_context_takeov
 PAYLOADS = st.one_of(st.binary(max_size=200), st.sampled_from([b"", b"Hello", b"a" * 70_000, bytes(range(256)) * 300]))
 
 
-# What is agreed on.
+# Negotiation.
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ PAYLOADS = st.one_of(st.binary(max_size=200), st.sampled_from([b"", b"Hello", b"
             KEEPING,
             "permessage-deflate; client_no_context_takeover",
         ),
-        # Declined, so that the next is looked at.
+        # Declined, so that the next offer is considered.
         (["permessage-deflate; server_max_window_bits=8"], KEEPING, None),
         (["permessage-deflate; server_max_window_bits=8, permessage-deflate"], KEEPING, "permessage-deflate"),
         (["permessage-deflate; server_max_window_bits=8", "permessage-deflate"], KEEPING, "permessage-deflate"),
@@ -155,7 +155,7 @@ def test_what_a_client_deflates_is_inflated(agreement: Agreement, payloads: list
 @pytest.mark.parametrize("agreement", AGREEMENTS)
 @given(messages=st.lists(st.tuples(PAYLOADS, st.booleans()), max_size=6))
 def test_what_we_deflate_is_inflated_by_a_client(agreement: Agreement, messages: list[tuple[bytes, bool]]) -> None:
-    """Isolated messages and the connection's own in any order."""
+    """Isolated messages and the connection's own messages in any order."""
     client = their_end(agreement)
     deflater = Deflater(agreement.server_bits, agreement.server_takeover, 1)
     for payload, isolated in messages:
@@ -244,7 +244,7 @@ def test_a_job_without_a_compressor_is_ready() -> None:
 
 
 def test_the_other_implementation_reads_fragments_too() -> None:
-    """So that the references above mean what they seem to: a continuation is inflated as well."""
+    """Verifies the reference above: the other implementation inflates continuations too."""
     client = their_end(AGREEMENTS[0])
     compressor = new_compressor(15, 1)
     deflated = compressor.compress(b"Hello" * 100) + finish(compressor)

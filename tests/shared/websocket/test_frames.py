@@ -30,7 +30,7 @@ DATA_OPCODES = [OP_CONTINUATION, OP_TEXT, OP_BINARY]
 CONTROL_OPCODES = [OP_CLOSE, OP_PING, OP_PONG]
 RESERVED_OPCODES = [0x3, 0x4, 0x5, 0x6, 0x7, 0xB, 0xC, 0xD, 0xE, 0xF]
 
-# (rule, header, close code, after how many bytes it is refused)
+# (rule, header, close code, number of bytes after which it is refused)
 VIOLATIONS = [
     *((f"reserved bit {bit:#x}", client_frame(OP_TEXT, reserved=bit), 1002, 1) for bit in (0x10, 0x20, 0x40)),
     *((f"opcode {opcode:#x}", client_frame(opcode), 1002, 1) for opcode in RESERVED_OPCODES),
@@ -44,7 +44,7 @@ VIOLATIONS = [
     *((f"{n:#x} bytes", client_frame(OP_BINARY, length=n), 1009, 10) for n in (LIMIT + 1, 1 << 32, (1 << 63) - 1)),
 ]
 
-# Each header breaks the rule it is named for, and as many of the later ones as one header can.
+# Each header breaks the rule it is named for, and as many later rules as one header can.
 IN_ORDER = [
     ("reserved bit", bytes([0x3F, 0x7F])),
     ("unknown opcode", bytes([0x0F, 0x7F])),

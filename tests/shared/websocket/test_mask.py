@@ -1,4 +1,4 @@
-"""The masking kernel against two lines of plain Python, and the tests for ASCII and UTF-8."""
+"""The masking kernel compared with two lines of plain Python, and the checks for ASCII and UTF-8."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from zwoole.shared.websocket.mask import is_ascii, is_utf8, unmask
 PATTERN = bytes(range(256))
 
 BAD_UTF8 = [
-    b"\x80",  # a continuation byte without a first
+    b"\x80",  # a continuation byte without a first byte
     b"\xc0\x80",  # overlong
     b"\xc1\xbf",
     b"\xe0\x9f\xbf",
     b"\xf0\x8f\xbf\xbf",
     b"\xed\xa0\x80",  # the first and the last surrogate
     b"\xed\xbf\xbf",
-    b"\xf4\x90\x80\x80",  # past U+10FFFF
+    b"\xf4\x90\x80\x80",  # above U+10FFFF
     b"\xf5\x80\x80\x80",
     b"\xff",
-    b"\xc3",  # cut short
+    b"\xc3",  # incomplete
     b"\xe2\x82",
     b"\xf0\x9f\x98",
 ]

@@ -1,4 +1,4 @@
-"""A message's parts come back as one, whatever their sizes."""
+"""The parts of a message are joined correctly, whatever their sizes."""
 
 from __future__ import annotations
 

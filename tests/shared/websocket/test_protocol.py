@@ -1,4 +1,4 @@
-"""One connection after its handshake, bytes in and events out, against the RFC and two other libraries."""
+"""One connection after its handshake, bytes in and events out, compared with the RFC and two other libraries."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def new_protocol(max_message: int = MIB, max_fragments: int = 1024) -> Protocol:
 
 
 def events_of(protocol: Protocol) -> Iterator[Event]:
-    """Pull the events out of the buffer that was lent."""
+    """Take the events from the lent buffer."""
     while kind := protocol.next_event():
         if kind == MESSAGE:
             yield kind, protocol.opcode, protocol.data
@@ -65,14 +65,14 @@ def events_of(protocol: Protocol) -> Iterator[Event]:
 
 
 def lend(protocol: Protocol, data: bytes) -> bytearray:
-    """Lend a buffer whose HEADROOM is just as large as it must be."""
+    """Lend a buffer whose HEADROOM is exactly as large as required."""
     buffer = bytearray(HEADROOM) + data
     protocol.receive_data(buffer, HEADROOM, len(buffer))
     return buffer
 
 
 def receive(protocol: Protocol, *chunks: bytes) -> list[Event]:
-    """Return the events of bytes that arrive chunk by chunk; each buffer is spoiled once it is used up."""
+    """Return the events of bytes that arrive chunk by chunk; each buffer is overwritten once it is used up."""
     events: list[Event] = []
     for chunk in chunks:
         buffer = lend(protocol, chunk)
@@ -86,7 +86,7 @@ def byte_by_byte(data: bytes) -> list[bytes]:
 
 
 def violation(events: list[Event]) -> int | None:
-    """Return the close code of the violation that the last event is, or None."""
+    """Return the close code if the last event is a violation, else None."""
     return events[-1][1] if events and events[-1][0] == FAILED else None
 
 
@@ -113,7 +113,7 @@ TEXT = st.one_of(st.text(max_size=30), SIZES.map(lambda size: "é" * size))
 
 @st.composite
 def conversations(draw: st.DrawFn) -> list[Sent]:
-    """Messages in random fragments, control frames in between."""
+    """Messages in random fragments, with control frames in between."""
     frames: list[Sent] = []
     for opcode in draw(st.lists(st.sampled_from([OP_TEXT, OP_BINARY]), max_size=4)):
         fragment: st.SearchStrategy[str | bytes] = TEXT if opcode == OP_TEXT else BINARY
@@ -186,7 +186,7 @@ def as_our_server(frames: Iterable[Sent]) -> bytes:
 
 
 def read_by_websockets(data: bytes) -> tuple[list[Event], int | None]:
-    """Return the events before the end, and the close code that it came with."""
+    """Return the events before the end, and the close code of the end."""
     client = WebsocketsProtocol(Side.CLIENT, max_size=None)
     client.receive_data(data)
     frames = [frame for frame in client.events_received() if isinstance(frame, Frame)]
@@ -195,7 +195,7 @@ def read_by_websockets(data: bytes) -> tuple[list[Event], int | None]:
 
 
 def read_by_wsproto(data: bytes, side: ConnectionType = ConnectionType.CLIENT) -> tuple[list[Event], int | None]:
-    """Return the events before the end, and the close code that it came with."""
+    """Return the events before the end, and the close code of the end."""
     peer = wsproto.connection.Connection(side)
     peer.receive_data(data)
     frames = []
@@ -244,7 +244,7 @@ def test_what_we_send_is_understood_by_other_clients(read: Reader, frames: list[
     assert read(as_our_server(frames)) == (expected_events(frames), None)
 
 
-# Every kind of frame, in a stream that can be cut at every position.
+# Every kind of frame, in a stream that can be split at every position.
 SAMPLE = [
     Sent(OP_TEXT, "whole é€😀"),
     Sent(OP_BINARY, bytes(range(256)), False),
@@ -422,7 +422,7 @@ def test_a_message_at_the_limit_arrives_however_it_is_fragmented(sizes: list[int
     protocol = new_protocol(max_message=100)
     expected = [(MESSAGE, OP_BINARY, bytes(100))]
     assert receive(protocol, as_plain_client(frames)) == expected
-    assert receive(protocol, *byte_by_byte(as_plain_client(frames))) == expected  # the count begins anew
+    assert receive(protocol, *byte_by_byte(as_plain_client(frames))) == expected  # the count starts again
 
 
 @pytest.mark.parametrize("payload", [b"", b"x"])
@@ -446,7 +446,7 @@ def test_a_message_in_as_many_fragments_as_allowed_arrives_and_control_frames_ar
     assert receive(protocol, message + message) == expected * 2
 
 
-# UTF-8: (bytes, index of the byte that proves them wrong).
+# UTF-8: (bytes, index of the first byte that is invalid).
 
 BAD_TEXT = [
     (b"\x80", 0),
@@ -685,4 +685,4 @@ def test_an_idle_connection_holds_nothing_of_what_it_received(fragments: int) ->
             receive(protocol, stream[: len(stream) // 2], stream[len(stream) // 2 :])
         held.append(tracemalloc.get_traced_memory()[0] - before)
     tracemalloc.stop()
-    assert min(held) < 20 * 100  # in one round or the other, caches are filled, and other threads of the tests allocate
+    assert min(held) < 20 * 100  # in one of the rounds caches are filled, and other threads of the tests allocate

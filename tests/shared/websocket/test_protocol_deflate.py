@@ -1,4 +1,4 @@
-"""Compressed messages in the protocol: reassembled, checked and limited as if they had come plain."""
+"""Compressed messages in the protocol: reassembled, checked and limited like uncompressed ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def deflated(payload: bytes, level: int = 6) -> bytes:
 
 
 def frames(opcode: int, payload: bytes, cuts: list[int]) -> bytes:
-    """Return a compressed message in fragments cut at these places."""
+    """Return a compressed message in fragments split at these positions."""
     data = deflated(payload)
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     pieces = [data[start:end] for start, end in itertools.pairwise(edges)]
@@ -47,7 +47,7 @@ def frames(opcode: int, payload: bytes, cuts: list[int]) -> bytes:
 
 
 class Receiver:
-    """Feeds a protocol and notes what comes of it."""
+    """Feeds a protocol and records the events."""
 
     def __init__(self, max_message: int = MAX_MESSAGE, takeover: bool = False) -> None:
         self.protocol = Protocol(max_message, 1000, Inflater(15, takeover))
@@ -113,12 +113,12 @@ def test_context_takeover(payloads: list[bytes], cuts: list[int]) -> None:
 
 
 def last_block(payload: bytes) -> bytes:
-    """Return a deflated payload whose last block says so (BFINAL), to the end of its byte."""
+    """Return a deflated payload whose last block is marked as such (BFINAL), up to the end of its byte."""
     compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
     return compressor.compress(payload) + compressor.flush(zlib.Z_FINISH)
 
 
-FORMS = {  # of a message that says "Hello" (RFC 7692 section 7.2.3), in frames
+FORMS = {  # of a message "Hello" (RFC 7692 section 7.2.3), in frames
     "no last block": [deflated(b"Hello")],
     "a last block with the octet that section 7.2.3.4 appends": [last_block(b"Hello") + b"\0"],
     "a last block and nothing behind it": [last_block(b"Hello")],
@@ -224,7 +224,7 @@ def test_without_an_agreement_the_bit_is_a_violation() -> None:
 
 
 def test_a_bomb_costs_no_more_than_the_limit_and_never_holds_the_loop() -> None:
-    """A megabyte that would be a gigabyte."""
+    """A megabyte that would inflate to a gigabyte."""
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     bomb = b"".join(compressor.compress(bytes(1 << 20)) for _ in range(1024)) + compressor.flush(zlib.Z_SYNC_FLUSH)
     assert len(bomb) < 1 << 21

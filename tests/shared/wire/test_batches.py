@@ -1,4 +1,4 @@
-"""The wire between master and workers, held against the msgpack library and against bytes that lie."""
+"""The wire between master and workers, compared with the msgpack library and fed with invalid bytes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def written(events: list[Event], first: int = 0, credit: int = 0) -> list[bytes]
 
 
 def flat(events: list[Event], first: int = 0, credit: int = 0) -> tuple[list[Any], list[bytes]]:
-    """Return the array and the attached parts that the page's head describes."""
+    """Return the array and the attached parts that the batch's head describes."""
     values: list[Any] = [first, credit]
     attached = []
     for kind, number, body in events:
@@ -81,7 +81,7 @@ def flat(events: list[Event], first: int = 0, credit: int = 0) -> tuple[list[Any
 
 
 def body_of(reader: BatchReader) -> Body:
-    """Return the current event's body, which its three ways out must agree on."""
+    """Return the current event's body, on which all three ways to read it must agree."""
     if reader.body_type == BODY_INTEGER:
         return reader.body_integer
     data = reader.data()
@@ -111,7 +111,7 @@ def read(parts: list[bytes]) -> list[Event]:
 
 
 def batch(*values: Any, count: int | None = None) -> bytes:
-    """Return a batch's first part as msgpack has it, its length as a batch has it."""
+    """Return a batch's first part as msgpack encodes it, with its length in the batch's form."""
     body = b"".join(value if isinstance(value, bytearray) else msgpack.packb(value) for value in values)
     return b"\xdd" + struct.pack(">I", len(values) if count is None else count) + body
 
@@ -205,7 +205,7 @@ def test_every_kind_has_a_number_of_its_own_that_fits_in_a_byte() -> None:
     assert all(0 < kind < 128 for kind in DOWN + UP)
 
 
-# The reader, on what no writer writes.
+# The reader, on bytes that no writer writes.
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_a_kind_that_is_not_known_is_read_like_any_other() -> None:
 
 
 def walk(parts: list[bytes]) -> list[Event] | None:
-    """Return the events of a batch, or None of what is refused; nothing but WireError may come out of it."""
+    """Return the events of a batch, or None if it is refused; only WireError may be raised."""
     try:
         return read(parts)
     except WireError:

@@ -1,4 +1,4 @@
-"""Growing a bytearray: the same bytes on both builds."""
+"""Appending to a bytearray: the same bytes on both builds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The payload ring: nothing is overwritten that has not been given back, and all room comes back."""
+"""The payload ring: nothing is overwritten before it is released, and all room is released in the end."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_what_lies_behind_the_end_is_no_payload(position: int, size: int) -> Non
 def test_no_live_payload_is_ever_overwritten(steps: list[tuple[str, int]]) -> None:
     payloads = ring(100)
     unsealed: list[tuple[int, bytes]] = []
-    sealed: list[list[tuple[int, bytes]]] = []  # of each mark that was not given back
+    sealed: list[list[tuple[int, bytes]]] = []  # for each mark that was not released
     mark = 0
     for number, (step, size) in enumerate(steps):
         if step == "put":
@@ -125,7 +125,7 @@ def blocks(memory: SharedMemory) -> int:
 
 
 def test_memory_is_taken_in_steps_as_payloads_need_it() -> None:
-    """Each end reserves for its own way; what the other end wrote it finds there."""
+    """Each end reserves memory for its own direction, and finds there what the other end has written."""
     ours = SharedMemory.create(4 * STEP_BYTES)
     theirs = SharedMemory.open(os.getpid(), ours.descriptor)
     assert blocks(ours) == 0

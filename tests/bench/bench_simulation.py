@@ -1,6 +1,6 @@
-"""A server, its clients' connections and time, all in the hands of a test: a run of the load tester without luck.
+"""A simulated server with its clients' connections and its clock: deterministic runs of the load tester.
 
-Time goes on when the client has nothing to do, and as long as the server works.
+Time advances when the client is idle, and while the server works.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ START_NS = 10**12
 
 
 class Opened:
-    """What a LoadClient wants to know of a connection that is open."""
+    """What a LoadClient needs of an open connection."""
 
     def __init__(self, number: int, sock: socket.socket) -> None:
         self.number = number
@@ -29,11 +29,11 @@ class Opened:
         self.deflate = None
 
 
-class FarEnd:
+class ServerEnd:
     """The server's end of a connection: it echoes, and answers a close frame."""
 
     def __init__(self, number: int) -> None:
-        """Connect it as the client's connection of that number."""
+        """Connect it to the client's connection of that number."""
         self.sock, self._near = socket.socketpair()
         self.sock.setblocking(False)
         self._near.setblocking(False)
@@ -42,7 +42,7 @@ class FarEnd:
         self.attempt = cast(Attempt, Opened(number, self._near))
 
     def take(self) -> None:
-        """Read all there is."""
+        """Read everything available."""
         try:
             while data := self.sock.recv(1 << 20):
                 self._received += data
@@ -50,7 +50,7 @@ class FarEnd:
             pass
 
     def echo(self) -> bool:
-        """Answer one frame; tell whether there was a whole one."""
+        """Answer one frame; return whether there was a complete one."""
         if len(self._received) < 2:
             return False
         size, head = self._received[1] & 0x7F, 2
@@ -72,7 +72,7 @@ class FarEnd:
         return True
 
     def flush(self) -> None:
-        """Write what the kernel takes."""
+        """Write as much as the kernel accepts."""
         try:
             while self._outgoing:
                 del self._outgoing[: self.sock.send(self._outgoing)]
@@ -80,15 +80,15 @@ class FarEnd:
             pass
 
 
-class World(Clock):
-    """Time, and a server in it that stands still from one moment to another, in ms, and works as long on each message.
+class Simulation(Clock):
+    """A clock, and a server that stalls between two times (in ms) and works for a fixed time on each message.
 
     Attributes:
-        arrivals: when the server has begun with each message, in ns since the start.
+        arrivals: when the server started with each message, in ns since the start.
     """
 
     def __init__(self, connections: int, *, stall_ms: tuple[int, int] = (0, 0), work_ns: int = 0) -> None:
-        self.ends = [FarEnd(number) for number in range(connections)]
+        self.ends = [ServerEnd(number) for number in range(connections)]
         self.arrivals: list[int] = []
         self._now_ns = START_NS
         self._stall_ns = [START_NS + moment * MS for moment in stall_ms]
@@ -99,7 +99,7 @@ class World(Clock):
         return self._now_ns
 
     def close(self) -> None:
-        """Let go of its connections."""
+        """Release its connections."""
         for end in self.ends:
             end.sock.close()
 
@@ -117,7 +117,7 @@ class World(Clock):
     poll_exactly = poll
 
     def _serve(self) -> None:
-        """Answer one message, and pass on as many bytes as the sockets hold."""
+        """Answer one message, and write as many bytes as the sockets accept."""
         if self._stall_ns[0] <= self._now_ns < self._stall_ns[1]:
             return
         for end in self.ends:
@@ -132,16 +132,16 @@ class World(Clock):
 
 
 class Run:
-    """What a LoadClient has counted, in a window and, ``later``, behind it; times in ms."""
+    """The counts of a LoadClient, in a window and, in ``later``, after it; times in ms."""
 
-    def __init__(self, world: World, duration_ms: int, opens_ms: int = 0, **terms: Any) -> None:
-        plan = Plan(NOWHERE, connections=len(world.ends), **terms)
-        client = LoadClient(plan, [end.attempt for end in world.ends], clock=world)
+    def __init__(self, simulation: Simulation, duration_ms: int, opens_ms: int = 0, **terms: Any) -> None:
+        plan = Plan(NOWHERE, connections=len(simulation.ends), **terms)
+        client = LoadClient(plan, [end.attempt for end in simulation.ends], clock=simulation)
         client.run(Window(START_NS, START_NS + opens_ms * MS, duration_ms * MS, 1))
         self.ended_ms = (client.ended_ns - START_NS) / MS
         self.last_reply_ms = (client.tally.last_reply_ns - START_NS) / MS
         client.close()
-        world.close()
+        simulation.close()
         self.errors = dict(client.errors)
         parts = client.tally.take_finished()
         self.messages = sum(part[1] for part in parts if part[0] == 0)
