@@ -36,6 +36,7 @@ COMPILED = [
     "zwoole.workers.link",
     "zwoole.workers.commands",
     "zwoole.workers.counts",
+    "zwoole.workers.invocation",
     "zwoole.workers.dispatch",
     "zwoole.bench.loadtest.content",
     "zwoole.bench.loadtest.tally",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from zwoole.shared.memory.stats import TIME_BOUNDS
@@ -36,16 +37,32 @@ class Counts:
 
     Attributes:
         total: events taken from the wire.
+        finished: events whose callbacks have ended, or that needed none.
         seconds: the sum of the times that callbacks took.
         failures: callbacks that raised, by event.
+        record_at: when the counters are to be written where other processes can read them, in monotonic seconds.
+        on_record: writes them, and sets `record_at` to the next time.
     """
 
-    __slots__ = ("_bounds", "_events", "_times", "failures", "seconds", "total")
+    __slots__ = (
+        "_bounds",
+        "_events",
+        "_times",
+        "failures",
+        "finished",
+        "on_record",
+        "record_at",
+        "seconds",
+        "total",
+    )
 
     def __init__(self) -> None:
         self.total = 0
+        self.finished = 0
         self.seconds = 0.0
         self.failures: Counter[str] = Counter()
+        self.record_at = float("inf")
+        self.on_record: Callable[[], None]
         self._bounds = memoryview(array("d", (*TIME_BOUNDS, float("inf"))))
         self._times = memoryview(array("Q", [0] * len(self._bounds)))
         self._events = memoryview(array("Q", [0] * KINDS))
@@ -57,10 +74,10 @@ class Counts:
 
     def ran(self, seconds: float) -> None:
         """Count a callback that has ended, by the time it took."""
-        place = 0
-        while seconds > self._bounds[place]:
-            place += 1
-        self._times[place] += 1
+        bucket = 0
+        while seconds > self._bounds[bucket]:
+            bucket += 1
+        self._times[bucket] += 1
         self.seconds += seconds
 
     def as_dict(self) -> dict[str, Any]:

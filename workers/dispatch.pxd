@@ -4,36 +4,31 @@ from zwoole.shared.wire.batches cimport BatchReader
 from zwoole.workers.commands cimport Commands
 from zwoole.workers.counts cimport Counts
 from zwoole.workers.frame cimport Frame
+from zwoole.workers.invocation cimport Invoker
 from zwoole.workers.link cimport MasterLink
+
+# Imported from modules whose Python names they are; as C integers they compare without an object.
+cdef int MESSAGE
+cdef int BODY_BYTES, BODY_TEXT
+cdef int _OPCODE_OFFSET
 
 
 cdef class Dispatcher:
     cdef public object scheduler
-    cdef readonly Counts counts
-    cdef public unsigned long long events
     cdef readonly unsigned long long unknown
-    cdef public bint exit_requested
-    cdef public bint forked
-    cdef public double record_at
-    cdef public object on_record
     cdef public object on_command
-    cdef object _server
+    cdef readonly Invoker invoker
     cdef Commands _commands
-    cdef dict _callbacks
+    cdef object _server
     cdef object _on_message
-    cdef set _never_awaited
-    cdef readonly double slow_s
 
     @cython.locals(
         event=BatchReader, sequence="unsigned long long", before=double, now=double, kind=int,
-        fd="unsigned long long", frame=Frame,
+        fd="unsigned long long", frame=Frame, invoker=Invoker, counts=Counts,
     )
     cpdef void take_batch(self, MasterLink link, list parts) except *
 
-    @cython.locals(before=double)
+    @cython.locals(before=double, counts=Counts)
     cdef void _take_rare(self, MasterLink link, unsigned long long sequence, int kind, BatchReader event) except *
-
-    @cython.locals(before=double, seconds=double)
-    cdef void _run(self, int kind, long long fd, object body) except *
 
     cdef void _take_command(self, MasterLink link, unsigned long long sequence, int kind, BatchReader event) except *

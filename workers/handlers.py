@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zwoole.shared.errors import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from zwoole.shared.request import Request
 from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL, CLOSE_NO_STATUS, CLOSE_NORMAL
 from zwoole.workers.commands import Commands, check_close, refuse_message
+from zwoole.workers.counts import Counts
+from zwoole.workers.flow_control import FlowControl
 from zwoole.workers.link import MasterLink
-
-if TYPE_CHECKING:
-    from zwoole.workers.scheduler import Scheduler
 
 Data = str | bytes
 Sendable = str | bytes | bytearray | memoryview  # made here once: to make a union is dearer than to ask for it
@@ -40,7 +39,15 @@ class HandlerConnection:
     close_reason: str | None
     """The reason that it was closed with; None while it is open."""
 
-    def __init__(self, fd: int, request: Request, link: MasterLink, commands: Commands, scheduler: Scheduler) -> None:
+    def __init__(
+        self,
+        fd: int,
+        request: Request,
+        link: MasterLink,
+        commands: Commands,
+        flow_control: FlowControl,
+        counts: Counts,
+    ) -> None:
         self.fd = fd
         self.request = request
         self.close_code = None
@@ -48,7 +55,8 @@ class HandlerConnection:
         self.link = link
         self.task: asyncio.Task[None] | None = None
         self._commands = commands
-        self._scheduler = scheduler
+        self._flow_control = flow_control
+        self._counts = counts
         self._messages: deque[tuple[int, Data]] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._unfinished: int | None = None  # sequence number of the message that was handed out last
@@ -127,11 +135,11 @@ class HandlerConnection:
                 return
             message = pieces
         opcode = None if text is None else (1 if text else 2)
-        await self._scheduler.drain()
+        await self._flow_control.drain()
         link = self.link
         if self._on_way > self._share:  # the word that its client's buffer is full comes before the credit for it
             self._on_way = 0
-            await self._scheduler.sync(link)
+            await self._flow_control.sync(link)
         while self._room is not None and self.close_code is None:
             await asyncio.shield(self._room)
         before = link.sent + link.writer.size
@@ -160,7 +168,7 @@ class HandlerConnection:
     def _deliver(self, sequence: int, data: Data) -> None:
         """Take a message; one that comes after the handler's end is acknowledged and dropped."""
         if self._ended:
-            self._scheduler.acknowledge(self.link, sequence)
+            self._acknowledge(sequence)
             return
         self._messages.append((sequence, data))
         self._wake()
@@ -195,7 +203,14 @@ class HandlerConnection:
             self._commands.disconnect(self.fd, code, reason)
         self._finish_last()
         while self._messages:
-            self._scheduler.acknowledge(self.link, self._messages.popleft()[0])
+            self._acknowledge(self._messages.popleft()[0])
+
+    def _acknowledge(self, sequence: int) -> None:
+        """Acknowledge an event of this connection."""
+        self.link.finished(sequence)
+        self._counts.finished += 1
+        if self._commands.on_output is not None:
+            self._commands.on_output()
 
     def _ended_by(self, error: BaseException) -> bool:
         """Tell whether `error` only says that this connection was closed, which is no failure of the handler."""
@@ -210,7 +225,7 @@ class HandlerConnection:
     def _finish_last(self) -> None:
         if self._unfinished is not None:
             sequence, self._unfinished = self._unfinished, None
-            self._scheduler.acknowledge(self.link, sequence)
+            self._acknowledge(sequence)
 
     def _exception(self) -> ConnectionClosed:
         """Return what to raise on a closed connection."""

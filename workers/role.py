@@ -8,20 +8,20 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import Any, NoReturn
 
 from zwoole.shared.errors import StartError, WrongProcess, ZwooleError
 from zwoole.shared.process import forks
 
-if TYPE_CHECKING:
-    from zwoole.workers.server import Server
-
 NEEDED = ("os", "select", "signal", "subprocess", "thread", "time")  # modules that our loops cannot do without
 
-_starter: Callable[[Server], None] | None = None  # `_serves` while it runs, `_has_served` behind it
+Server = Any  # the object whose `start()` was called: it is only passed on, so that server.py can import this module
+Starter = Callable[[Server], None]
+
+_starter: Starter | None = None  # `_serves` while it runs, `_has_served` behind it
 
 
-def set_starter(starter: Callable[[Server], None]) -> None:
+def set_starter(starter: Starter) -> None:
     """Have `start()` call `starter` in this process."""
     global _starter
     _starter = starter
@@ -66,7 +66,7 @@ def start(server: Server) -> None:
     if _starter is None:
         raise WrongProcess("zwoole was not imported as a whole: `import zwoole` first")
     starter, _starter = _starter, _serves
-    after: Callable[[Server], None] = _has_served
+    after: Starter = _has_served
     try:
         starter(server)
     except ZwooleError:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgpack
 import zmq
@@ -27,13 +27,13 @@ from zwoole.shared.settings import Settings
 from zwoole.shared.wire.batches import BYE, DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, WELCOME
 from zwoole.workers.background import Tasks, end_executor, name_threads, waited_for, watch_threads
 from zwoole.workers.commands import Commands
-from zwoole.workers.dispatch import Dispatcher, check_result, hint
+from zwoole.workers.dispatch import Dispatcher
+from zwoole.workers.flow_control import FlowControl
+from zwoole.workers.invocation import Invoker, check_result, hint
 from zwoole.workers.link import MasterLink
+from zwoole.workers.scheduler import Scheduler
 from zwoole.workers.server import Server, bind, forbid
 from zwoole.workers.stats_writer import RECORD_S, Recorder
-
-if TYPE_CHECKING:
-    from zwoole.workers.scheduler import Scheduler
 
 CANNOT_START = 1  # exit code of a worker that finds the run directory, or a part of it, gone
 BOOT_FAILED = 3  # exit code of a worker whose app or `worker_start` failed
@@ -43,7 +43,6 @@ NEVER = float("inf")
 IDLE_LOOK_S = 0.02  # how often a worker that is to end looks whether its callbacks have finished
 GOODBYE_S = 1.0  # how long the last batch has to leave
 LOOP_FAILED = 1  # exit code of a worker whose loop an exception has ended
-NO_CONNECTION = -1
 
 log = get_logger("worker")
 
@@ -96,6 +95,7 @@ class Runtime:
         self._commands.on_wait = self.obey
         self._commands.on_welcome = self._welcomed
         self._turns = turns
+        self._invoker: Invoker
         self._dispatcher: Dispatcher
         self.recorder: Recorder
         self._server: Server
@@ -115,9 +115,10 @@ class Runtime:
         """Be the worker that `server` describes; ends the process."""
         self._end_if_descriptors_are_gone()
         self._server = server
-        self._dispatcher = Dispatcher(server, server.callbacks, self._commands, self._settings.slow_callback_s)
+        self._invoker = Invoker(server, server.callbacks, self._commands, self._settings.slow_callback_s)
+        self._dispatcher = Dispatcher(self._invoker, self._commands)
         self._dispatcher.on_command = self._take_command
-        self.recorder = Recorder(self._run_dir, self._slot, self._incarnation, self._dispatcher, self._commands)
+        self.recorder = Recorder(self._run_dir, self._slot, self._incarnation, self._invoker.counts, self._commands)
         names = (
             *("push", "ping", "broadcast", "disconnect", "set_state", "send_message"),
             *("exists", "is_established", "buffered_amount"),
@@ -172,7 +173,7 @@ class Runtime:
     # The loop of an app without coroutines.
 
     def _serve(self) -> None:
-        self.boot(lambda: check_result(self.run_callback("worker_start")))
+        self.boot(lambda: check_result(self._invoker.call_for_worker("worker_start", self._slot)))
         poller = select.epoll()
         for descriptor in (*(link.descriptor for link in self._links), self.wake_descriptor, self.control_descriptor):
             poller.register(descriptor, select.EPOLLIN)
@@ -198,9 +199,9 @@ class Runtime:
     def _tell(self, event: str) -> None:
         """Run a callback about the worker's own end."""
         try:
-            check_result(self.run_callback(event))
+            check_result(self._invoker.call_for_worker(event, self._slot))
         except BaseException as error:
-            self.callback_failed(event, error)
+            self._invoker.failed_for_worker(event, error)
 
     def _take_batches(self) -> None:
         for link in self._links:
@@ -231,6 +232,16 @@ class Runtime:
     def dispatcher(self) -> Dispatcher:
         """Who runs the callbacks."""
         return self._dispatcher
+
+    @property
+    def invoker(self) -> Invoker:
+        """Calls the callbacks."""
+        return self._invoker
+
+    @property
+    def worker_id(self) -> int:
+        """The worker's number."""
+        return self._slot
 
     @property
     def commands(self) -> Commands:
@@ -283,17 +294,6 @@ class Runtime:
         self._commands.links[reactor] = link
         return link
 
-    def run_callback(self, event: str) -> Any:
-        """Run a callback that is about the worker itself, and return what it returns."""
-        callback = self._server.callbacks.get(event)
-        with forks.child_ends_here():
-            return None if callback is None else callback(self._server, self._slot)
-
-    def callback_failed(self, event: str, error: BaseException) -> None:
-        """Log the failure of a callback about the worker's own end, which nothing else comes of."""
-        if not isinstance(error, SystemExit):
-            self._dispatcher.callback_failed(event, NO_CONNECTION, error)
-
     def is_to_retire(self) -> bool:
         """Tell, once, whether the `retire` callback is to run."""
         due, self._retire_due = self._retire_due, False
@@ -341,10 +341,10 @@ class Runtime:
         """Ask for a successor, where there is a reason; until it is there this worker goes on."""
         if self._recycle_told:
             return
-        if self._dispatcher.exit_requested:
+        if self._invoker.exit_requested:
             self._recycle = "SystemExit", "a callback raised SystemExit"
-        elif self._max_events and self._dispatcher.events >= self._max_events:
-            self._recycle = "max_request", f"it has run {self._dispatcher.events} events"
+        elif self._max_events and self._invoker.counts.finished >= self._max_events:
+            self._recycle = "max_request", f"it has run {self._invoker.counts.finished} events"
         if self._recycle is not None:
             self._recycle_told = True
             reason, why = self._recycle
@@ -417,7 +417,7 @@ class Runtime:
 
     def _leave_child(self) -> None:
         """In a child that the app has forked: it is no worker, and the masters must see when this one has ended."""
-        self._dispatcher.forked = True
+        self._invoker.forked = True
         forbid(self._server)
         self._commands.flusher.abandon()
         self._mailbox.abandon()
@@ -496,15 +496,14 @@ class AsyncLoop:
 
     async def serve(self) -> None:
         """Serve until told to stop."""
-        from zwoole.workers.scheduler import Scheduler
-
         runtime = self._runtime
         server = runtime.server
-        self._scheduler = Scheduler(runtime.dispatcher, runtime.commands, server.handlers)
+        flow_control = FlowControl(runtime.commands)
+        self._scheduler = Scheduler(runtime.invoker, runtime.commands, flow_control, server.handlers)
         runtime.dispatcher.scheduler = self._scheduler
         runtime.commands.may_block = False
         runtime.commands.on_output = self._flush_soon
-        bind(server, {"drain": self._scheduler.drain})
+        bind(server, {"drain": flow_control.drain})
         forks.in_child(self._leave_child)
         try:
             await self._callback("worker_start")
@@ -540,7 +539,7 @@ class AsyncLoop:
         self._loop.call_soon(end_child, asyncio.current_task(self._loop))
 
     async def _callback(self, event: str) -> None:
-        result = self._runtime.run_callback(event)
+        result = self._runtime.invoker.call_for_worker(event, self._runtime.worker_id)
         if result is not None and hasattr(result, "__await__"):
             with forks.child_ends_here():
                 await result
@@ -550,7 +549,7 @@ class AsyncLoop:
         try:
             await self._callback(event)
         except BaseException as error:
-            self._runtime.callback_failed(event, error)
+            self._runtime.invoker.failed_for_worker(event, error)
 
     def _beat(self) -> None:
         """Turn at least once a second, also where all coroutines wait."""

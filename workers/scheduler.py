@@ -18,9 +18,7 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import Any
 
-from zwoole.shared.answers import Accept
 from zwoole.shared.process.forks import leave
-from zwoole.shared.process.log import get_logger
 from zwoole.shared.websocket.close_codes import (
     CLOSE_ABNORMAL,
     CLOSE_INTERNAL_ERROR,
@@ -29,13 +27,12 @@ from zwoole.shared.websocket.close_codes import (
 )
 from zwoole.shared.wire.batches import BUFFER_EMPTY, BUFFER_FULL, CLOSE, HANDSHAKE, MESSAGE, OPEN
 from zwoole.workers.commands import Commands
-from zwoole.workers.dispatch import Dispatcher
+from zwoole.workers.flow_control import FlowControl
 from zwoole.workers.handlers import Handler, HandlerConnection
+from zwoole.workers.invocation import Invoker
 from zwoole.workers.link import MasterLink
 
 MAX_IDLE_RUNNERS = 32
-
-log = get_logger("callbacks")
 
 Job = tuple[MasterLink, int, int, int, Any]  # link, sequence, kind, fd, body
 
@@ -47,10 +44,14 @@ class Scheduler:
         connections: the handler connections by fd.
     """
 
-    def __init__(self, dispatcher: Dispatcher, commands: Commands, handlers: dict[str, Handler]) -> None:
+    def __init__(
+        self, invoker: Invoker, commands: Commands, flow_control: FlowControl, handlers: dict[str, Handler]
+    ) -> None:
         self.connections: dict[int, HandlerConnection] = {}
-        self._dispatcher = dispatcher
+        self._invoker = invoker
+        self._counts = invoker.counts
         self._commands = commands
+        self._flow_control = flow_control
         self._handlers = handlers
         self._loop = asyncio.get_running_loop()
         self._lanes: dict[int, deque[Job] | None] = {}  # fds with an event in the line or running; what waits behind
@@ -59,8 +60,6 @@ class Scheduler:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pumping = False
         self._stopping = False
-        self._drained: list[asyncio.Future[None]] = []
-        self._syncing: dict[MasterLink, deque[tuple[int, asyncio.Future[None]]]] = {}  # what is to be taken, in order
 
     # In.
 
@@ -68,7 +67,7 @@ class Scheduler:
         """Take one event: for its handler connection, or for the line."""
         connection = self.connections.get(fd)
         if connection is not None:
-            self._add_to_handler(connection, link, sequence, kind, body)
+            self._add_to_handler(connection, sequence, kind, body)
             return
         if kind == OPEN and body.path in self._handlers:
             self._start_handler(link, sequence, fd, body)
@@ -90,39 +89,13 @@ class Scheduler:
 
     def resume(self) -> None:
         """Go on after a master took what was too much."""
-        for link, line in self._syncing.items():
-            while line and (line[0][0] <= link.credit or link.closed):
-                waiter = line.popleft()[1]
-                if not waiter.done():
-                    waiter.set_result(None)
-        if not self._commands.congested():
-            for waiter in self._drained:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._drained.clear()
+        if self._flow_control.resume():
             self._kick()
-
-    async def drain(self) -> None:
-        """Wait until pushes may go on, and until the worker is connected."""
-        while self._commands.links[0] is None or self._commands.congested():
-            waiter = self._loop.create_future()
-            self._drained.append(waiter)
-            await waiter
-
-    async def sync(self, link: MasterLink) -> None:
-        """Wait until a master has dealt with all that it was sent, or is gone."""
-        sent = link.sync()
-        if self._commands.on_output is not None:  # sending may have used up the descriptor's edge
-            self._commands.on_output()
-        while link.credit < sent and not link.closed:
-            waiter = self._loop.create_future()
-            self._syncing.setdefault(link, deque()).append((sent, waiter))
-            await waiter
 
     def master_died(self, link: MasterLink) -> None:
         """End the handlers whose connections went with their master."""
+        self._flow_control.master_died(link)
         self.resume()
-        self._syncing.pop(link, None)
         for connection in [c for c in self.connections.values() if c.link is link]:
             del self.connections[connection.fd]
             link.owned.discard(connection.fd)
@@ -182,8 +155,8 @@ class Scheduler:
     async def _run(self, job: Job) -> None:
         """Run one event's callback to its end."""
         link, sequence, kind, fd, body = job
-        dispatcher = self._dispatcher
-        name, callback, arguments = dispatcher.arguments(kind, fd, body)
+        invoker = self._invoker
+        name, callback, arguments = invoker.arguments(kind, fd, body)
         gone = link.closed and kind != CLOSE  # with its master
         if callback is not None and not gone and (kind != MESSAGE or not self._commands.has_ended(fd)):
             link.started(sequence)
@@ -192,28 +165,28 @@ class Scheduler:
                 self._commands.may_block = True
                 result = callback(*arguments)
                 self._commands.may_block = False
-                if monotonic() - before > dispatcher.slow_s:
-                    dispatcher.report_slow(name, fd, monotonic() - before)
+                if monotonic() - before > invoker.slow_s:
+                    invoker.report_slow(name, fd, monotonic() - before)
                 if result is not None and hasattr(result, "__await__"):
                     result = await result
-                if dispatcher.forked:
+                if invoker.forked:
                     leave()
                 if kind == HANDSHAKE:
-                    dispatcher.answer_handshake(body, result)
+                    invoker.answer_handshake(body, result)
             except BaseException as error:
                 self._commands.may_block = False
                 if self._stopping and isinstance(error, asyncio.CancelledError):
                     raise
-                dispatcher.callback_failed(name, fd, error)
-            dispatcher.counts.ran(monotonic() - before)
+                invoker.failed(name, fd, error)
+            self._counts.ran(monotonic() - before)
         elif kind == HANDSHAKE:
-            self._commands.answer_handshake(fd, Accept())
+            invoker.accept_unasked(fd)
         self._finish(link, sequence, kind, fd)
 
     def _finish(self, link: MasterLink, sequence: int, kind: int, fd: int) -> None:
         """An event is done with: acknowledge it, and let the connection's next one into the line."""
         link.finished(sequence)
-        self._dispatcher.events += 1
+        self._counts.finished += 1
         if kind == CLOSE:
             self._commands.ended.discard(fd)
         waiting = self._lanes[fd]
@@ -223,8 +196,8 @@ class Scheduler:
         else:
             del self._lanes[fd]
         now = monotonic()
-        if now >= self._dispatcher.record_at:
-            self._dispatcher.on_record()
+        if now >= self._counts.record_at:
+            self._counts.on_record()
         if link.flush_due(now, now):
             self._commands.flush()
         if self._commands.on_output is not None:
@@ -233,32 +206,23 @@ class Scheduler:
     # Handlers.
 
     def _start_handler(self, link: MasterLink, sequence: int, fd: int, request: Any) -> None:
-        connection = HandlerConnection(fd, request, link, self._commands, self)
+        connection = HandlerConnection(fd, request, link, self._commands, self._flow_control, self._counts)
         self.connections[fd] = connection
         link.started(sequence)
         connection.task = self._start(self._run_handler(connection, self._handlers[request.path]))
-        self.acknowledge(link, sequence)
+        connection._acknowledge(sequence)
 
-    def _add_to_handler(
-        self, connection: HandlerConnection, link: MasterLink, sequence: int, kind: int, body: Any
-    ) -> None:
+    def _add_to_handler(self, connection: HandlerConnection, sequence: int, kind: int, body: Any) -> None:
         if kind == MESSAGE:
             connection._deliver(sequence, body.data)
         elif kind == CLOSE:
             del self.connections[connection.fd]
             connection._take_end(body[0], body[1])
             self._commands.ended.discard(connection.fd)
-            self.acknowledge(link, sequence)
+            connection._acknowledge(sequence)
         elif kind in (BUFFER_FULL, BUFFER_EMPTY):
             connection._buffer_changed(kind == BUFFER_FULL)
-            self.acknowledge(link, sequence)
-
-    def acknowledge(self, link: MasterLink, sequence: int) -> None:
-        """Acknowledge an event of a handler connection."""
-        link.finished(sequence)
-        self._dispatcher.events += 1
-        if self._commands.on_output is not None:
-            self._commands.on_output()
+            connection._acknowledge(sequence)
 
     async def _run_handler(self, connection: HandlerConnection, handler: Handler) -> None:
         """Run a handler to its end, and close its connection with the code that tells how it went."""
@@ -267,15 +231,14 @@ class Scheduler:
             await handler(connection)
             leave()
         except SystemExit as error:
-            self._dispatcher.callback_failed("handler", connection.fd, error)
+            self._invoker.failed("handler", connection.fd, error)
         except BaseException as error:
             leave(error)
             if self._stopping and isinstance(error, asyncio.CancelledError):
                 code, reason = CLOSE_SERVICE_RESTART, "the server process is restarted"
                 raise
             if not connection._ended_by(error):
-                self._dispatcher.counts.failures["handler"] += 1
-                log.error("the handler failed for fd %d, closed with 1011", connection.fd, exc_info=error)
+                self._invoker.handler_failed(connection.fd, error)
             code, reason = CLOSE_INTERNAL_ERROR, "handler failed"
         finally:
             connection._end(code, reason)

@@ -13,7 +13,7 @@ from zwoole.shared.memory.snapshot import Snapshot
 from zwoole.shared.process import stdio
 from zwoole.shared.process.run_files import snapshot_path
 from zwoole.workers.commands import Commands
-from zwoole.workers.dispatch import Dispatcher
+from zwoole.workers.counts import Counts
 
 RECORD_S = 0.5
 
@@ -21,40 +21,39 @@ RECORD_S = 0.5
 class Recorder:
     """One worker's snapshot."""
 
-    def __init__(self, run_dir: Path, slot: int, incarnation: int, dispatcher: Dispatcher, commands: Commands) -> None:
+    def __init__(self, run_dir: Path, worker_id: int, incarnation: int, counts: Counts, commands: Commands) -> None:
         """Make the snapshot, and write it for the first time. Belongs to the thread that makes it."""
         self._run_dir = run_dir
         self._snapshot = Snapshot(snapshot_path(run_dir, stats.WORKER, incarnation))
-        self._named = {"role": stats.WORKER, "index": slot, "pid": os.getpid(), "incarnation": incarnation}
+        self._named = {"role": stats.WORKER, "index": worker_id, "pid": os.getpid(), "incarnation": incarnation}
         self._started = time.monotonic()
-        self._dispatcher = dispatcher
+        self._counts = counts
         self._commands = commands
         self._thread = get_ident()
         self._written = 0  # events taken and events finished, when it was written last
-        dispatcher.on_record = self.write
+        counts.on_record = self.write
         self.write()
 
     def write(self) -> None:
         """Write all of it now."""
-        dispatcher = self._dispatcher
-        counts = dispatcher.counts
+        counts = self._counts
         links = [link for link in self._commands.links if link is not None and not link.closed]
         gauges = {
-            "unfinished": counts.total - dispatcher.events,
+            "unfinished": counts.total - counts.finished,
             "in_flight_bytes": sum(link.in_flight() for link in links),
         }
         times = {"started": self._started, "written": time.monotonic()}
         counters = {**counts.as_dict(), "log_lines_lost": stdio.lost_lines()}
         self._snapshot.write({**self._named, **times, "counters": counters, "gauges": gauges})
-        self._written = counts.total + dispatcher.events
-        dispatcher.record_at = time.monotonic() + RECORD_S
+        self._written = counts.total + counts.finished
+        counts.record_at = time.monotonic() + RECORD_S
 
     def turn(self, sleep_s: float) -> float:
         """Write where something is new and it is time to; return how long the loop may sleep, `sleep_s` at most."""
-        dispatcher = self._dispatcher
-        if dispatcher.counts.total + dispatcher.events == self._written:
+        counts = self._counts
+        if counts.total + counts.finished == self._written:
             return sleep_s
-        wait = dispatcher.record_at - time.monotonic()
+        wait = counts.record_at - time.monotonic()
         if wait > 0:
             return min(wait, sleep_s)
         self.write()

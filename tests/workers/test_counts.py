@@ -52,12 +52,12 @@ def test_callbacks_are_counted_with_their_failures(
         for _ in range(3):
             fd = master.connect()
             master.deliver(opening(fd), message(fd, "x"), closing(fd))
-        counts = master.dispatcher.counts
+        counts = master.counts
         events = counts.as_dict()["events"]
         assert (events["open"], events["message"], events["close"], counts.total) == (3, 3, 3, 9)
         assert sum(counts.as_dict()["callback_times"]) == 6  # `open` events do not count: nobody waits for them
         assert counts.as_dict()["failures"] == failures
-        assert master.dispatcher.events == 9
+        assert master.counts.finished == 9
 
 
 @in_loop
@@ -71,12 +71,12 @@ async def test_a_coroutine_is_counted_from_its_start_to_its_end(time: Time) -> N
         fd = master.connect()
         master.deliver(opening(fd), message(fd, "x"))
         await settle()
-        counts = master.dispatcher.counts
-        assert (counts.total, master.dispatcher.events, sum(counts.as_dict()["callback_times"])) == (2, 1, 0)
+        counts = master.counts
+        assert (counts.total, master.counts.finished, sum(counts.as_dict()["callback_times"])) == (2, 1, 0)
         time.now += 0.03
         gate.set()
         await settle()
-        assert (counts.total, master.dispatcher.events) == (2, 2)
+        assert (counts.total, master.counts.finished) == (2, 2)
         times = counts.as_dict()["callback_times"]
         assert sum(times) == times[TIME_BOUNDS.index(0.05)] == 1
 
@@ -88,12 +88,12 @@ def test_a_batch_that_takes_long_is_recorded_while_it_runs(time: Time) -> None:
     with Master({"message": slow}) as master:
         fd = master.connect()
         recorded: list[int] = []
-        master.dispatcher.on_record = lambda: recorded.append(master.dispatcher.events)
-        master.dispatcher.record_at = 0.0
+        master.counts.on_record = lambda: recorded.append(master.counts.finished)
+        master.counts.record_at = 0.0
         master.deliver(*[message(fd, "x")] * 5)
         assert recorded
         assert recorded[0] < 5
-        master.dispatcher.record_at = float("inf")
+        master.counts.record_at = float("inf")
         recorded.clear()
         master.deliver(*[message(fd, "x")] * 5)
         assert recorded == []

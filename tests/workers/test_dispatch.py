@@ -40,7 +40,7 @@ def test_callbacks_run_in_the_order_of_the_batch(master: Master, calls: Calls) -
     frames: list[Frame] = [call[2] for call in calls[1:3]]
     assert [(frame.fd, frame.data, frame.opcode) for frame in frames] == [(1, "text", 1), (2, b"bytes", 2)]
     assert calls[3][2:] == (1, 1001, "why", "server")
-    assert master.dispatcher.events == 4
+    assert master.counts.finished == 4
 
 
 @pytest.mark.parametrize("data", ["", b"", "é" * 40_000, b"\0" * 32768, "x" * 300])
@@ -105,7 +105,7 @@ def test_an_exception_ends_its_connection_with_1011_and_nothing_else(
         assert sent.others == [(FAIL, 1, end(1011, "callback failed"))]
         assert sent.acknowledged == [0, 1, 2]
         assert messages == [2]
-        assert not master.dispatcher.exit_requested
+        assert not master.invoker.exit_requested
     (record,) = log.records
     assert record.exc_info is not None
     assert record.exc_info[1] is error
@@ -137,7 +137,7 @@ def test_system_exit_asks_for_the_end_of_the_worker_and_closes_nobody(log: pytes
     with Master({"message": leave}) as master:
         fd = master.connect()
         master.deliver(message(fd, "a"))
-        assert master.dispatcher.exit_requested
+        assert master.invoker.exit_requested
         sent = master.sent()
         assert sent.acknowledged == [0]
         assert sent.others == []
@@ -219,7 +219,7 @@ def test_a_callback_that_returns_a_coroutine_fails_and_says_once_what_to_do(
         fd = master.connect()
         for _ in range(3):
             master.deliver(opening(fd), message(fd, "a"), closing(fd))
-        assert master.dispatcher.counts.failures == {event: 3}
+        assert master.counts.failures == {event: 3}
         failed = [(FAIL, fd, end(1011, "callback failed"))] * 3
         assert master.sent().others == ([] if event == "close" else failed)
     (record,) = log.records
@@ -232,7 +232,7 @@ def test_other_results_mean_nothing(result: object, log: pytest.LogCaptureFixtur
     with Master({name: lambda *_: result for name in ("open", "message", "close")}) as master:
         fd = master.connect()
         master.deliver(opening(fd), message(fd, "a"), closing(fd))
-        assert master.dispatcher.counts.failures == {}
+        assert master.counts.failures == {}
     assert log.records == []
 
 

@@ -117,7 +117,7 @@ async def test_the_end_of_the_connection_is_no_failure_in_whatever_dress(
     with master:
         await end_connection(master, fd, code)
         assert master.scheduler.connections == {}
-        assert master.dispatcher.counts.failures == {}
+        assert master.counts.failures == {}
     assert log.records == []
 
 
@@ -138,7 +138,7 @@ async def test_what_only_goes_along_with_the_end_is_a_failure(log: pytest.LogCap
     master, fd = await begin(handler)
     with master:
         await end_connection(master, fd)
-        assert master.dispatcher.counts.failures == {"handler": 1}
+        assert master.counts.failures == {"handler": 1}
     assert len(log.records) == 1
 
 
@@ -151,7 +151,7 @@ async def test_a_handler_whose_master_died_has_not_failed(log: pytest.LogCapture
     with master:
         master.scheduler.master_died(master.link)
         await settle()
-        assert master.dispatcher.counts.failures == {}
+        assert master.counts.failures == {}
     assert log.records == []
 
 

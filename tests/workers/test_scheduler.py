@@ -230,7 +230,7 @@ async def test_system_exit_asks_for_the_end_of_the_worker(log: pytest.LogCapture
     with AsyncMaster({"message": callback}) as master:
         master.deliver(message(master.connect(), "a"))
         await settle()
-        assert master.dispatcher.exit_requested
+        assert master.invoker.exit_requested
         assert master.sent().others == []
 
 
@@ -264,7 +264,7 @@ async def test_drain_waits_until_the_master_has_taken_enough() -> None:
     async def callback(_: object, frame: Frame) -> None:
         for i in range(6):
             master.commands.push(frame.fd, b"x" * 1000)
-            await master.scheduler.drain()
+            await master.flow_control.drain()
             done.append(i)
 
     with AsyncMaster({"message": callback}, up_window=2500) as master:
@@ -287,7 +287,7 @@ async def test_drain_waits_until_the_master_has_taken_enough() -> None:
 async def test_a_cancelled_drain_does_no_harm() -> None:
     with AsyncMaster(up_window=100) as master:
         master.commands.push(master.connect(), b"x" * 200)
-        waits = [asyncio.ensure_future(master.scheduler.drain()) for _ in range(2)]
+        waits = [asyncio.ensure_future(master.flow_control.drain()) for _ in range(2)]
         await settle()
         waits[0].cancel()
         master.sent()

@@ -33,6 +33,8 @@ from zwoole.shared.wire.batches import (
 )
 from zwoole.workers.commands import Commands
 from zwoole.workers.dispatch import Dispatcher
+from zwoole.workers.flow_control import FlowControl
+from zwoole.workers.invocation import Invoker
 from zwoole.workers.link import MasterLink
 from zwoole.workers.scheduler import Scheduler
 
@@ -82,7 +84,9 @@ class Master:
         os.close(table)
         self.commands.links[0] = self.link
         self.commands.on_wait = lambda: None
-        self.dispatcher = Dispatcher(SERVER, callbacks or {}, self.commands, SLOW_S)
+        self.invoker = Invoker(SERVER, callbacks or {}, self.commands, SLOW_S)
+        self.counts = self.invoker.counts
+        self.dispatcher = Dispatcher(self.invoker, self.commands)
         self.rare: list[Command] = []
         self.dispatcher.on_command = self._take_command
         self.sequence = 0
@@ -165,7 +169,8 @@ class AsyncMaster(Master):
     ) -> None:
         super().__init__(callbacks, up_window)
         self.commands.may_block = False
-        self.scheduler = Scheduler(self.dispatcher, self.commands, handlers or {})
+        self.flow_control = FlowControl(self.commands)
+        self.scheduler = Scheduler(self.invoker, self.commands, self.flow_control, handlers or {})
         self.dispatcher.scheduler = self.scheduler
 
 
