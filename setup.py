@@ -34,6 +34,8 @@ COMPILED = [
     "zwoole.workers.frame",
     "zwoole.workers.flusher",
     "zwoole.workers.link",
+    "zwoole.workers.arguments",
+    "zwoole.workers.masters",
     "zwoole.workers.commands",
     "zwoole.workers.counts",
     "zwoole.workers.invocation",

@@ -6,6 +6,7 @@ from zwoole.workers.counts cimport Counts
 from zwoole.workers.frame cimport Frame
 from zwoole.workers.invocation cimport Invoker
 from zwoole.workers.link cimport MasterLink
+from zwoole.workers.masters cimport Masters
 
 # Imported from modules whose Python names they are; as C integers they compare without an object.
 cdef int MESSAGE
@@ -19,6 +20,7 @@ cdef class Dispatcher:
     cdef public object on_command
     cdef readonly Invoker invoker
     cdef Commands _commands
+    cdef Masters _masters
     cdef object _server
     cdef object _on_message
 

@@ -56,7 +56,7 @@ class Dispatcher:
             knew the kind.
     """
 
-    __slots__ = ("_commands", "_on_message", "_server", "invoker", "on_command", "scheduler", "unknown")
+    __slots__ = ("_commands", "_masters", "_on_message", "_server", "invoker", "on_command", "scheduler", "unknown")
 
     def __init__(self, invoker: Invoker, commands: Commands) -> None:
         self.scheduler: Scheduler | None = None
@@ -64,6 +64,7 @@ class Dispatcher:
         self.invoker = invoker
         self.on_command: Callable[[MasterLink, int, int, bytes], bool]
         self._commands = commands
+        self._masters = commands.masters
         self._server = invoker.server
         self._on_message = invoker.callbacks.get("message")
 
@@ -107,7 +108,7 @@ class Dispatcher:
                     if now - before > invoker.slow_s:
                         invoker.report_slow("message", fd, now - before)
                     if link.flush_due(before, now):
-                        self._commands.flush()
+                        self._masters.flush()
                         if now >= counts.record_at:
                             counts.on_record()
                         now = monotonic()
@@ -155,7 +156,7 @@ class Dispatcher:
         link.finished(sequence)
         counts.finished += 1
         if link.flush_due(before, monotonic()):
-            self._commands.flush()
+            self._masters.flush()
 
     def _body(self, link: MasterLink, kind: int, fd: int, event: BatchReader) -> Any:
         """Return what an event carries, and keep account of the connections that this worker has on the link."""

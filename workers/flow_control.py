@@ -1,26 +1,37 @@
-"""How coroutines wait until masters have taken output. A `def` callback waits inside `push` instead (commands.py)."""
+"""How coroutines wait until masters have taken output. A `def` callback waits inside `push` instead (masters.py)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 
-from zwoole.workers.commands import Commands
 from zwoole.workers.link import MasterLink
+from zwoole.workers.masters import Masters
 
 
 class FlowControl:
-    """The coroutines of a worker that wait for masters to take output; belongs to the running asyncio loop."""
+    """The coroutines of a worker that wait for masters to take output; belongs to the running asyncio loop.
 
-    def __init__(self, commands: Commands) -> None:
-        self._commands = commands
+    Attributes:
+        share: bytes that a handler sends to its client before it waits until the master has dealt with them.
+    """
+
+    def __init__(self, masters: Masters, output_limit: int) -> None:
+        """Prepare to wait.
+
+        Args:
+            masters: the links that output goes over.
+            output_limit: bytes that may wait to be sent to one client.
+        """
+        self.share = output_limit // 8
+        self._masters = masters
         self._loop = asyncio.get_running_loop()
         self._drained: list[asyncio.Future[None]] = []
         self._syncing: dict[MasterLink, deque[tuple[int, asyncio.Future[None]]]] = {}  # bytes to be taken, in order
 
     async def drain(self) -> None:
         """Wait until pushes may go on, and until the worker is connected."""
-        while self._commands.links[0] is None or self._commands.congested():
+        while self._masters.links[0] is None or self._masters.congested():
             waiter = self._loop.create_future()
             self._drained.append(waiter)
             await waiter
@@ -28,8 +39,8 @@ class FlowControl:
     async def sync(self, link: MasterLink) -> None:
         """Wait until a master has dealt with everything that it was sent, or is gone."""
         sent = link.sync()
-        if self._commands.on_output is not None:  # sending may have used up the descriptor's edge
-            self._commands.on_output()
+        if self._masters.on_output is not None:  # sending may have used up the descriptor's edge
+            self._masters.on_output()
         while link.credit < sent and not link.closed:
             waiter = self._loop.create_future()
             self._syncing.setdefault(link, deque()).append((sent, waiter))
@@ -40,7 +51,7 @@ class FlowControl:
         for link, line in self._syncing.items():
             while line and (line[0][0] <= link.credit or link.closed):
                 _wake(line.popleft()[1])
-        if self._commands.congested():
+        if self._masters.congested():
             return False
         for waiter in self._drained:
             _wake(waiter)

@@ -15,7 +15,8 @@ from typing import Any
 from zwoole.shared.errors import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from zwoole.shared.request import Request
 from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL, CLOSE_NO_STATUS, CLOSE_NORMAL
-from zwoole.workers.commands import Commands, check_close, refuse_message
+from zwoole.workers.arguments import check_close, refuse_message
+from zwoole.workers.commands import Commands
 from zwoole.workers.counts import Counts
 from zwoole.workers.flow_control import FlowControl
 from zwoole.workers.link import MasterLink
@@ -64,7 +65,6 @@ class HandlerConnection:
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._room: asyncio.Future[None] | None = None  # pending while too much waits to be sent to the client
         self._on_way = 0  # bytes of this connection that the master may not have taken
-        self._share = commands.output_limit // 8
 
     def __repr__(self) -> str:
         return f"<HandlerConnection fd={self.fd} path={self.request.path!r} close_code={self.close_code}>"
@@ -137,7 +137,9 @@ class HandlerConnection:
         opcode = None if text is None else (1 if text else 2)
         await self._flow_control.drain()
         link = self.link
-        if self._on_way > self._share:  # the word that its client's buffer is full comes before the credit for it
+        if (
+            self._on_way > self._flow_control.share
+        ):  # the word that its client's buffer is full comes before the credit for it
             self._on_way = 0
             await self._flow_control.sync(link)
         while self._room is not None and self.close_code is None:
@@ -209,8 +211,9 @@ class HandlerConnection:
         """Acknowledge an event of this connection."""
         self.link.finished(sequence)
         self._counts.finished += 1
-        if self._commands.on_output is not None:
-            self._commands.on_output()
+        on_output = self._commands.masters.on_output
+        if on_output is not None:
+            on_output()
 
     def _ended_by(self, error: BaseException) -> bool:
         """Tell whether `error` only says that this connection was closed, which is no failure of the handler."""

@@ -31,6 +31,7 @@ from zwoole.workers.dispatch import Dispatcher
 from zwoole.workers.flow_control import FlowControl
 from zwoole.workers.invocation import Invoker, check_result, hint
 from zwoole.workers.link import MasterLink
+from zwoole.workers.masters import Masters
 from zwoole.workers.scheduler import Scheduler
 from zwoole.workers.server import Server, bind, forbid
 from zwoole.workers.stats_writer import RECORD_S, Recorder
@@ -88,12 +89,11 @@ class Runtime:
         self._tables = tables
         self._inherited = [file_identity(table) for table in tables]
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._commands = Commands(settings.reactor_num, settings.up_window_bytes)
-        self._mailbox = self._commands.mailbox
-        self._commands.output_limit = settings.output_limit
-        self._commands.pipe_queue_bytes = settings.pipe_queue_bytes
-        self._commands.on_wait = self.obey
-        self._commands.on_welcome = self._welcomed
+        self._masters = Masters(settings.reactor_num, settings.up_window_bytes)
+        self._masters.on_wait = self.obey
+        self._masters.on_welcome = self._welcomed
+        self._commands = Commands(self._masters, settings.pipe_queue_bytes)
+        self._mailbox = self._masters.mailbox
         self._turns = turns
         self._invoker: Invoker
         self._dispatcher: Dispatcher
@@ -118,7 +118,7 @@ class Runtime:
         self._invoker = Invoker(server, server.callbacks, self._commands, self._settings.slow_callback_s)
         self._dispatcher = Dispatcher(self._invoker, self._commands)
         self._dispatcher.on_command = self._take_command
-        self.recorder = Recorder(self._run_dir, self._slot, self._incarnation, self._invoker.counts, self._commands)
+        self.recorder = Recorder(self._run_dir, self._slot, self._incarnation, self._invoker.counts, self._masters)
         names = (
             *("push", "ping", "broadcast", "disconnect", "set_state", "send_message"),
             *("exists", "is_established", "buffered_amount"),
@@ -179,7 +179,7 @@ class Runtime:
             poller.register(descriptor, select.EPOLLIN)
         while not self.stopping:
             self._take_batches()
-            self._commands.flush()
+            self._masters.flush()
             self.obey()
             if self.is_to_retire():
                 self._tell("retire")
@@ -244,6 +244,16 @@ class Runtime:
         return self._slot
 
     @property
+    def masters(self) -> Masters:
+        """The links to all masters."""
+        return self._masters
+
+    @property
+    def output_limit(self) -> int:
+        """Bytes that may wait to be sent to one client."""
+        return self._settings.output_limit
+
+    @property
     def commands(self) -> Commands:
         """What callbacks can do."""
         return self._commands
@@ -274,7 +284,7 @@ class Runtime:
         gc.freeze()
         self._links = [self._connect(reactor, epoch) for reactor, epoch in enumerate(self._epochs)]
         try:
-            self._commands.start_flusher()
+            self._masters.start_flusher()
         except RuntimeError as error:
             log.error("no thread can be started: %s; `ulimit -u` or a container's limit of processes is too low", error)
             flush()
@@ -287,11 +297,11 @@ class Runtime:
             "handshake": "handshake" in self._server.callbacks,
             "handlers": sorted(self._server.handlers),
         }
-        link = MasterLink(self._context, self._run_dir, self._incarnation, epoch, self._commands.flusher)
+        link = MasterLink(self._context, self._run_dir, self._incarnation, epoch, self._masters.flusher)
         link.turns = self._turns
         link.writer.add_bytes(HELLO, PROTOCOL_VERSION, msgpack.packb(hello))
         link.flush()
-        self._commands.links[reactor] = link
+        self._masters.links[reactor] = link
         return link
 
     def is_to_retire(self) -> bool:
@@ -324,7 +334,7 @@ class Runtime:
                 self._begin_to_retire()
                 self._stopping = True
                 self._linger_s = 0.0  # the masters have ended: nobody is there to hear the rest
-                self._commands.masters_ended = True
+                self._masters.have_ended = True
             elif message["type"] == "retire":
                 self._begin_to_retire()
             elif message["type"] == "end":
@@ -404,22 +414,22 @@ class Runtime:
     def goodbye(self) -> None:
         """Send what waits, and the word that nothing follows, to masters that are still there to read it."""
         self.recorder.write()
-        self._commands.flusher.stop()
-        self._commands.flush_all()
+        self._masters.flusher.stop()
+        self._masters.flush_all()
         self._mailbox.close()
         for link in self._links:
             link.writer.add(BYE, 0)
             link.flush()
             if not link.closed:
                 link.close(self._linger_s)
-        self._commands.said_goodbye = True
-        self._commands.links[:] = [None] * len(self._commands.links)
+        self._masters.said_goodbye = True
+        self._masters.links[:] = [None] * len(self._masters.links)
 
     def _leave_child(self) -> None:
         """In a child that the app has forked: it is no worker, and the masters must see when this one has ended."""
         self._invoker.forked = True
         forbid(self._server)
-        self._commands.flusher.abandon()
+        self._masters.flusher.abandon()
         self._mailbox.abandon()
         forks.close_connections(self._run_dir)
 
@@ -442,7 +452,7 @@ class Runtime:
         if link.ready:
             return
         welcome = msgpack.unpackb(body)
-        table = self._tables[self._commands.links.index(link)]
+        table = self._tables[self._masters.links.index(link)]
         try:
             link.welcome(welcome["up_window"], table, welcome["memory"])
         except (OSError, ValueError) as error:
@@ -498,11 +508,11 @@ class AsyncLoop:
         """Serve until told to stop."""
         runtime = self._runtime
         server = runtime.server
-        flow_control = FlowControl(runtime.commands)
+        flow_control = FlowControl(runtime.masters, runtime.output_limit)
         self._scheduler = Scheduler(runtime.invoker, runtime.commands, flow_control, server.handlers)
         runtime.dispatcher.scheduler = self._scheduler
-        runtime.commands.may_block = False
-        runtime.commands.on_output = self._flush_soon
+        runtime.masters.may_block = False
+        runtime.masters.on_output = self._flush_soon
         bind(server, {"drain": flow_control.drain})
         forks.in_child(self._leave_child)
         try:
@@ -622,7 +632,7 @@ class AsyncLoop:
     def _flush(self) -> None:
         """Send what waits; then look once more, since sending can use up the descriptor's edge."""
         self._flushing = False
-        self._runtime.commands.flush()
+        self._runtime.masters.flush()
         if any(link.readable() for link in self._runtime.links):
             self._loop.call_soon(self._read)
 

@@ -51,6 +51,7 @@ class Scheduler:
         self._invoker = invoker
         self._counts = invoker.counts
         self._commands = commands
+        self._masters = commands.masters
         self._flow_control = flow_control
         self._handlers = handlers
         self._loop = asyncio.get_running_loop()
@@ -121,7 +122,7 @@ class Scheduler:
     def _pump(self) -> None:
         """Give the line to a runner, and look again when that one has had its turn."""
         self._pumping = False
-        if not self._line or self._stopping or self._commands.congested():
+        if not self._line or self._stopping or self._masters.congested():
             return
         while self._idle:
             waiter = self._idle.pop()
@@ -142,7 +143,7 @@ class Scheduler:
         """A runner: serve the line, sleep, serve it again."""
         clean = contextvars.copy_context()
         while not self._stopping:
-            while self._line and not self._commands.congested():
+            while self._line and not self._masters.congested():
                 await self._run(self._line.popleft())
                 if self._stopping or contextvars.copy_context() != clean:
                     return
@@ -162,9 +163,9 @@ class Scheduler:
             link.started(sequence)
             before = monotonic()
             try:
-                self._commands.may_block = True
+                self._masters.may_block = True
                 result = callback(*arguments)
-                self._commands.may_block = False
+                self._masters.may_block = False
                 if monotonic() - before > invoker.slow_s:
                     invoker.report_slow(name, fd, monotonic() - before)
                 if result is not None and hasattr(result, "__await__"):
@@ -174,7 +175,7 @@ class Scheduler:
                 if kind == HANDSHAKE:
                     invoker.answer_handshake(body, result)
             except BaseException as error:
-                self._commands.may_block = False
+                self._masters.may_block = False
                 if self._stopping and isinstance(error, asyncio.CancelledError):
                     raise
                 invoker.failed(name, fd, error)
@@ -199,9 +200,9 @@ class Scheduler:
         if now >= self._counts.record_at:
             self._counts.on_record()
         if link.flush_due(now, now):
-            self._commands.flush()
-        if self._commands.on_output is not None:
-            self._commands.on_output()
+            self._masters.flush()
+        if self._masters.on_output is not None:
+            self._masters.on_output()
 
     # Handlers.
 

@@ -12,8 +12,8 @@ from zwoole.shared.memory import stats
 from zwoole.shared.memory.snapshot import Snapshot
 from zwoole.shared.process import stdio
 from zwoole.shared.process.run_files import snapshot_path
-from zwoole.workers.commands import Commands
 from zwoole.workers.counts import Counts
+from zwoole.workers.masters import Masters
 
 RECORD_S = 0.5
 
@@ -21,14 +21,14 @@ RECORD_S = 0.5
 class Recorder:
     """One worker's snapshot."""
 
-    def __init__(self, run_dir: Path, worker_id: int, incarnation: int, counts: Counts, commands: Commands) -> None:
+    def __init__(self, run_dir: Path, worker_id: int, incarnation: int, counts: Counts, masters: Masters) -> None:
         """Make the snapshot, and write it for the first time. Belongs to the thread that makes it."""
         self._run_dir = run_dir
         self._snapshot = Snapshot(snapshot_path(run_dir, stats.WORKER, incarnation))
         self._named = {"role": stats.WORKER, "index": worker_id, "pid": os.getpid(), "incarnation": incarnation}
         self._started = time.monotonic()
         self._counts = counts
-        self._commands = commands
+        self._masters = masters
         self._thread = get_ident()
         self._written = 0  # events taken and events finished, when it was written last
         counts.on_record = self.write
@@ -37,7 +37,7 @@ class Recorder:
     def write(self) -> None:
         """Write all of it now."""
         counts = self._counts
-        links = [link for link in self._commands.links if link is not None and not link.closed]
+        links = [link for link in self._masters.links if link is not None and not link.closed]
         gauges = {
             "unfinished": counts.total - counts.finished,
             "in_flight_bytes": sum(link.in_flight() for link in links),

@@ -16,7 +16,8 @@ from zwoole.shared.ids import MAX_FD
 from zwoole.shared.memory.connection_table import CLOSING, FREE, HANDSHAKE
 from zwoole.shared.websocket.close_codes import MAX_REASON_BYTES
 from zwoole.shared.wire.batches import ACK, BROADCAST, DISCONNECT, FAIL, PING, PUSH, WELCOME
-from zwoole.workers.commands import PRUNE_ENDED, encode
+from zwoole.workers.arguments import encode
+from zwoole.workers.commands import PRUNE_ENDED
 
 BAD_DATA: list[tuple[Any, int | None, type[Exception]]] = [
     (None, None, TypeError),
@@ -113,7 +114,7 @@ def test_data_that_is_no_message_is_said_to_the_caller(
     assert isinstance(in_thread(lambda: master.commands.push(fd, data, opcode)), error)
     assert isinstance(in_thread(lambda: master.commands.broadcast(data, opcode)), error)
     assert master.sent().commands == []
-    assert not master.commands.mailbox.waits()
+    assert not master.masters.mailbox.waits()
 
 
 @pytest.mark.parametrize("data", ["p" * 125, b"", bytearray(b"p"), memoryview(b"p")])
@@ -132,7 +133,7 @@ def test_what_a_ping_cannot_carry_is_said_to_the_caller(master: Master, data: An
         master.commands.ping(fd, data)
     assert isinstance(in_thread(lambda: master.commands.ping(fd, data)), error)
     assert master.sent().commands == []
-    assert not master.commands.mailbox.waits()
+    assert not master.masters.mailbox.waits()
 
 
 @pytest.mark.parametrize("fd", ["5", b"5", None, 5.0])
@@ -154,7 +155,7 @@ def test_an_fd_of_a_wrong_type_is_said_to_the_caller(
         call()
     assert str(in_thread(call)) == words
     assert master.sent().commands == []
-    assert not master.commands.mailbox.waits()
+    assert not master.masters.mailbox.waits()
 
 
 @pytest.mark.parametrize("worker_id", ["1", None, 1.0])
@@ -213,8 +214,8 @@ def test_a_connection_whose_master_died_is_gone(master: Master) -> None:
     master.commands.broadcast("a")
     with pytest.raises(QueueFull, match="no master is there"):
         master.commands.send_message("a", 0)
-    assert not master.commands.congested()
-    master.commands.flush()
+    assert not master.masters.congested()
+    master.masters.flush()
 
 
 def every_command(master: Master, fd: int) -> list[Callable[[], object]]:
@@ -231,13 +232,13 @@ def every_command(master: Master, fd: int) -> list[Callable[[], object]]:
 def test_a_worker_that_is_not_connected_refuses_every_command(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is lost silently. Another thread waits first."""
     fd = master.connect()
-    master.commands.links[0] = None
+    master.masters.links[0] = None
     for call in every_command(master, fd):
         with pytest.raises(NotServing, match="does not serve yet"):
             call()
-    monkeypatch.setattr("zwoole.workers.commands.THREAD_WAIT_S", 0.01)
+    monkeypatch.setattr("zwoole.workers.masters.THREAD_WAIT_S", 0.01)
     assert isinstance(in_thread(lambda: master.commands.push(fd, "a")), NotServing)
-    master.commands.said_goodbye = True
+    master.masters.said_goodbye = True
     for call in every_command(master, fd):
         with pytest.raises(NotServing, match="said goodbye"):
             call()
@@ -254,8 +255,8 @@ def test_a_command_waits_for_the_welcome_and_loses_nothing_that_came_with_it(mas
         master.link.ready = True
 
     master.table.set_waiting(0, 0)
-    master.commands.on_welcome = welcome
-    master.commands.on_wait = lambda: master.send((WELCOME, 1, b"words"), message(fd, "behind it"))
+    master.masters.on_welcome = welcome
+    master.masters.on_wait = lambda: master.send((WELCOME, 1, b"words"), message(fd, "behind it"))
     every_command(master, fd)[number]()
     assert welcomed == [b"words"]
     assert master.link.receive() is not None, "the loop takes the batch again, for what else is in it"
@@ -273,7 +274,7 @@ def test_another_thread_waits_for_the_welcome(master: Master) -> None:
 
 
 def test_messages_are_carried_by_nobody_when_the_masters_have_ended(master: Master) -> None:
-    master.commands.masters_ended = True
+    master.masters.have_ended = True
     with pytest.raises(QueueFull, match="no master is there"):
         master.commands.send_message("a", 0)
 
@@ -334,7 +335,7 @@ def test_commands_from_another_thread_are_handed_over(master: Master) -> None:
     assert in_thread(lambda: master.commands.disconnect(fd, 4000))
     assert master.sent().commands == []
     data[:] = b"behind"
-    master.commands.flush()
+    master.masters.flush()
     assert master.sent().others == [
         (PUSH, fd, b"before"),
         (PING, fd, b"before"),
@@ -358,13 +359,13 @@ def test_an_acknowledgement_does_not_overtake_the_pushes_of_threads(master: Mast
     """
     fd = congest(master)
     master.link.finished(0)
-    master.commands.flush()
+    master.masters.flush()
     assert master.sent().commands == [(PUSH, fd, b"x" * 1000)]
     master.send(credit=10_000)
     assert master.link.socket.poll(PATIENCE_MS)
     while parts := master.link.receive():
         master.dispatcher.take_batch(master.link, parts)
-    master.commands.flush()
+    master.masters.flush()
     master.link.finished(1)
     assert master.sent().commands == [(PUSH, fd, b"of the thread"), (ACK, 0, 1), (ACK, 1, 1)]
 
@@ -372,13 +373,13 @@ def test_an_acknowledgement_does_not_overtake_the_pushes_of_threads(master: Mast
 def test_the_end_of_a_worker_loses_nothing_that_threads_have_pushed(master: Master) -> None:
     fd = congest(master)
     master.link.finished(0)
-    master.commands.flush_all()
+    master.masters.flush_all()
     assert master.sent().commands == [(PUSH, fd, b"x" * 1000), (PUSH, fd, b"of the thread"), (ACK, 0, 1)]
 
 
 def test_output_is_announced(master: Master) -> None:
     announced: list[int] = []
-    master.commands.on_output = lambda: announced.append(1)
+    master.masters.on_output = lambda: announced.append(1)
     fd = master.connect()
     master.commands.push(fd, "a")
     master.commands.ping(fd)
@@ -421,18 +422,18 @@ def test_a_push_that_waits_for_one_master_holds_up_nothing_for_another(master: M
     def give_credit() -> None:
         assert other.socket.poll(PATIENCE_MS)
         arrived.append(other.socket.recv_multipart())
-        master.commands.on_wait = lambda: None
+        master.masters.on_wait = lambda: None
         master.send(credit=10_000)
 
     with Master() as other:
-        master.commands.links.append(other.link)
+        master.masters.links.append(other.link)
         other.link.writer.add_bytes(PUSH, 2, b"pushed before")
         master.link.up_window = 100
         fd = master.connect()
         assert master.commands.push(fd, b"x" * 1000)
-        master.commands.on_wait = give_credit
+        master.masters.on_wait = give_credit
         assert master.commands.push(fd, "waits")
-        master.commands.links.pop()
+        master.masters.links.pop()
     assert b"pushed before" in b"".join(arrived[0])
 
 
@@ -448,22 +449,22 @@ def test_a_push_that_waited_says_whether_the_connection_is_still_there(master: M
 
 def test_a_coroutine_never_waits_in_push_and_is_refused_past_four_times_the_mark(master: Master) -> None:
     commands = master.commands
-    commands.may_block = False
+    master.masters.may_block = False
     master.link.up_window = 10_000
     fd = master.connect()
-    assert not commands.congested()
+    assert not master.masters.congested()
     count = 0
     with pytest.raises(BackpressureError, match="drain"):
         while commands.push(fd, b"x" * 1000):
             count += 1
     assert 38 <= count <= 42
-    assert commands.congested()
+    assert master.masters.congested()
     with pytest.raises(BackpressureError):
         commands.broadcast("a")
     with pytest.raises(BackpressureError):
         commands.ping(fd)
     assert master.sent().others == [(PUSH, fd, b"x" * 1000)] * count
-    assert commands.congested()
+    assert master.masters.congested()
     master.deliver(closing(fd), credit=master.link.sent)
-    assert not commands.congested()
+    assert not master.masters.congested()
     assert commands.push(fd, "a")

@@ -285,9 +285,8 @@ async def test_send_suspends_while_more_than_its_share_is_on_its_way() -> None:
             await ws.send(b"x" * 1000)
             sent.append(i)
 
-    master = AsyncMaster(handlers={"/ws": handler})
+    master = AsyncMaster(handlers={"/ws": handler}, output_limit=80_000)
     with master:
-        master.commands.output_limit = 80_000
         fd = master.connect()
         await say(master, opening(fd, "/ws"))
         for count in (10, 20):

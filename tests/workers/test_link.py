@@ -152,7 +152,7 @@ def test_a_batch_is_due_when_its_oldest_content_is_old(master: Master) -> None:
         link.writer.add_text(PUSH, 1, b"a")
         assert not link.flush_due(now + AGED_S / 2, now + AGED_S * 0.9)
         assert link.flush_due(now + AGED_S * 0.9, now + AGED_S * 1.1)
-        master.commands.flush()
+        master.masters.flush()
         assert not link.has_output()
         assert not link.flush_due(now + 1, now + 2)
     link.finished(1)

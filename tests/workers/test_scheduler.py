@@ -145,16 +145,16 @@ async def test_def_callbacks_run_in_the_same_order_and_may_block() -> None:
 
     async def on_open(_: object, request: Any) -> None:
         await asyncio.sleep(0)
-        log.append(("open", master.commands.may_block))
+        log.append(("open", master.masters.may_block))
 
     def on_message(_: object, frame: Frame) -> None:
-        log.append((frame.data, master.commands.may_block))
+        log.append((frame.data, master.masters.may_block))
 
     with AsyncMaster({"open": on_open, "message": on_message}) as master:
         master.deliver(opening(1), message(1, "a"), message(1, "b"))
         await settle()
         assert log == [("open", False), ("a", True), ("b", True)]
-        assert not master.commands.may_block
+        assert not master.masters.may_block
 
 
 @in_loop

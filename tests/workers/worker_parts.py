@@ -36,10 +36,12 @@ from zwoole.workers.dispatch import Dispatcher
 from zwoole.workers.flow_control import FlowControl
 from zwoole.workers.invocation import Invoker
 from zwoole.workers.link import MasterLink
+from zwoole.workers.masters import Masters
 from zwoole.workers.scheduler import Scheduler
 
 Command = tuple[int, int, Any]  # kind, number, body
 SERVER = object()
+PIPE_QUEUE_BYTES = 4 << 20
 PATIENCE_MS = int(1000 * PATIENCE_S)
 SLOW_S = 3600.0  # so no callback is reported as slow, unless the test advances the clock
 M = TypeVar("M", bound="Master")
@@ -77,13 +79,14 @@ class Master:
         self.progress = ProgressMap(progress_path(run_dir, 1, 1), RING, create=True)
         table = mapping.anonymous("table", run_dir)
         self.table = ConnectionTable.create(table, 4096, 1)
-        self.commands = Commands(1, up_window)
-        self.link = MasterLink(self.context, run_dir, 1, 1, self.commands.flusher)
+        self.masters = Masters(1, up_window)
+        self.commands = Commands(self.masters, PIPE_QUEUE_BYTES)
+        self.link = MasterLink(self.context, run_dir, 1, 1, self.masters.flusher)
         self.up_window = up_window
         self.link.welcome(up_window, table)
         os.close(table)
-        self.commands.links[0] = self.link
-        self.commands.on_wait = lambda: None
+        self.masters.links[0] = self.link
+        self.masters.on_wait = lambda: None
         self.invoker = Invoker(SERVER, callbacks or {}, self.commands, SLOW_S)
         self.counts = self.invoker.counts
         self.dispatcher = Dispatcher(self.invoker, self.commands)
@@ -101,7 +104,7 @@ class Master:
         self.link.close(0)
         self.socket.close()
         self.context.term()
-        self.commands.mailbox.abandon()
+        self.masters.mailbox.abandon()
         self.progress.close()
         self._directory.cleanup()
 
@@ -166,10 +169,11 @@ class AsyncMaster(Master):
         callbacks: dict[str, Callable[..., Any]] | None = None,
         handlers: dict[str, Callable[..., Awaitable[Any]]] | None = None,
         up_window: int = 1 << 20,
+        output_limit: int = 2 << 20,
     ) -> None:
         super().__init__(callbacks, up_window)
-        self.commands.may_block = False
-        self.flow_control = FlowControl(self.commands)
+        self.masters.may_block = False
+        self.flow_control = FlowControl(self.masters, output_limit)
         self.scheduler = Scheduler(self.invoker, self.commands, self.flow_control, handlers or {})
         self.dispatcher.scheduler = self.scheduler
 

@@ -1,0 +1,83 @@
+"""The checks of what the app gives to a command. They run in the caller's thread, so that the caller gets the error."""
+
+from __future__ import annotations
+
+import inspect
+from typing import NoReturn
+
+import msgpack
+
+from zwoole.shared.websocket.close_codes import MAX_REASON_BYTES, is_sendable
+from zwoole.shared.websocket.frames import OP_BINARY, OP_TEXT
+from zwoole.shared.websocket.mask import is_utf8
+
+
+def check_int(name: str, value: object) -> None:
+    """Check an argument that must be an integer. `push` does without: compiled, it has the fd converted for it.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+
+
+def check_close(code: int, reason: str) -> None:
+    """Check a close code and reason before they are sent.
+
+    Raises:
+        ValueError: a close frame cannot carry them (RFC 6455 sections 5.5 and 7.4).
+        TypeError: the reason is no text.
+    """
+    if not isinstance(code, int) or not is_sendable(code):
+        raise ValueError(f"{code!r} is no close code that may be sent: take 1000, 1001, 1008, 1011 or 3000-4999")
+    if not isinstance(reason, str):
+        raise TypeError(f"reason must be a str, not {type(reason).__name__}")
+    if len(reason.encode()) > MAX_REASON_BYTES:
+        raise ValueError(f"a close reason has at most {MAX_REASON_BYTES} bytes")
+
+
+def encode(data: object, opcode: int | None) -> tuple[bytes, int]:
+    """Return a message's bytes and opcode: text for `str`, binary for anything else, unless `opcode` says.
+
+    Raises:
+        TypeError: the data is neither `str` nor bytes.
+        ValueError: the opcode is neither text nor binary, or bytes to be sent as text are not UTF-8.
+    """
+    if isinstance(data, str):
+        body, natural = data.encode(), OP_TEXT
+    elif isinstance(data, bytes | bytearray | memoryview):
+        body, natural = bytes(data), OP_BINARY
+    else:
+        refuse_message(data)
+    opcode = natural if opcode is None else opcode
+    if opcode not in (OP_TEXT, OP_BINARY):
+        raise ValueError(f"a message's opcode is OP_TEXT (1) or OP_BINARY (2), not {opcode!r}")
+    if opcode == OP_TEXT and natural == OP_BINARY and not is_utf8(body):
+        raise ValueError("bytes sent as text must be UTF-8")
+    return body, opcode
+
+
+def refuse_message(data: object) -> NoReturn:
+    """Say why something is no message.
+
+    Raises:
+        TypeError: always.
+    """
+    if inspect.iscoroutine(data):
+        data.close()  # or Python warns, later, that it was never awaited
+        raise TypeError("a message is str or bytes, not a coroutine: await it first")
+    raise TypeError(f"a message is str or bytes, not {type(data).__name__}: encode it first, with json.dumps or so")
+
+
+def pack(what: str, value: object) -> bytes:
+    """Return a value of the app's as msgpack packs it.
+
+    Raises:
+        TypeError: it cannot be packed; the error says `what` it was to be.
+    """
+    try:
+        packed: bytes = msgpack.packb(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"{what} is made of None, numbers, str, bytes, lists and dicts: {error}") from None
+    return packed
