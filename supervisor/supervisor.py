@@ -37,7 +37,7 @@ from zwoole.supervisor.shutdown import Stop
 from zwoole.supervisor.status import Status
 from zwoole.supervisor.upkeep import Upkeep
 from zwoole.supervisor.watching import Watcher
-from zwoole.workers.server import Server, bind, forbid, unbind
+from zwoole.workers.server import Server, install_commands, refuse_commands, remove_commands
 
 MAX_SLEEP_S = 1.0
 # Processes of a supervisor that was killed live on for seconds. A server that is started at once in the same run
@@ -108,7 +108,7 @@ class Supervisor:
         self._upkeep.furnish(1 + masters + workers, masters * workers)
         self._crew = self._make_crew()
         self._stop = self._make_stop()
-        bind(self._server, {"stats": lambda: stats.gather(self._directory.path)})
+        install_commands(self._server, {"stats": lambda: stats.gather(self._directory.path)})
         self._status = Status(self._crew, str(self._directory.path), self._plan.target, self._plan.listening)
         queries = Queries(self._crew, self._control.tell, self._later)
         self._control.serve(self._crew, self._stop, queries, self._status)
@@ -130,7 +130,7 @@ class Supervisor:
             self._clean_up()
         if self._crew.complete:
             self._run_callback("shutdown")
-        unbind(self._server)
+        remove_commands(self._server)
         return self._stop.exit_code
 
     def _make_crew(self) -> Crew:
@@ -323,7 +323,7 @@ class Supervisor:
         self._stop.close_listeners()
         if self._admin is not None:
             self._admin.abandon()
-        forbid(self._server)
+        refuse_commands(self._server)
 
     # Timers and callbacks.
 

@@ -25,7 +25,7 @@ EXPLAIN = {
     "_why_not",
     "hint",
 }  # functions whose results are parts of messages
-RAISED_BY = {"fail", "_failed", "boot_failure", "print_line"}  # functions that receive a message to print
+RAISED_BY = {"fail", "_failed", "boot_failure", "end_worker", "print_line"}  # functions that receive a message to print
 
 # Exceptions that never leave zwoole: they become a close code, an HTTP response, or part of a log message.
 INSIDE = {"WireError", "ControlError", "MalformedOffer", "Refused", "SystemExit"}

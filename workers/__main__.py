@@ -16,7 +16,9 @@ from zwoole.shared.memory.turn_counter import TurnCounter
 from zwoole.shared.process import allocator, forks, lifeline, log, process_groups, signals, stdio, titles
 from zwoole.shared.process import plan as plans
 from zwoole.workers import role
-from zwoole.workers.runtime import BOOT_FAILED, Runtime
+from zwoole.workers.exits import BOOT_FAILED, end_worker
+from zwoole.workers.loops import serve
+from zwoole.workers.runtime import Runtime
 from zwoole.workers.server import Server
 
 ORPHAN_GRACE_S = 4.0
@@ -26,7 +28,7 @@ def main() -> None:
     """Read the command line, take the place of the first process, run the app up to its start()."""
     parser = argparse.ArgumentParser(prog="zwoole.workers", description=__doc__)
     parser.add_argument("--run-dir", type=Path, required=True)
-    parser.add_argument("--slot", type=int, required=True)
+    parser.add_argument("--worker-id", "--slot", type=int, required=True)
     parser.add_argument("--incarnation", type=int, required=True)
     parser.add_argument("--lifeline", type=int, required=True)
     parser.add_argument("--turns", type=int, required=True)
@@ -41,8 +43,8 @@ def main() -> None:
     faulthandler.enable(stdio.writer(2).descriptor)
     allocator.keep_freed_memory()
     plan = plans.read_or_end(options.run_dir)
-    titles.set_name(f"zwoole worker {options.slot}")
-    log.start(f"worker {options.slot}", plan.settings.log_level, as_json=plan.settings.log_format == "json")
+    titles.set_name(f"zwoole worker {options.worker_id}")
+    log.start(f"worker {options.worker_id}", plan.settings.log_level, as_json=plan.settings.log_format == "json")
     for descriptor in (options.lifeline, *options.tables):
         os.set_inheritable(descriptor, False)
     turns = TurnCounter(options.turns)
@@ -52,7 +54,7 @@ def main() -> None:
 
     runtime = Runtime(
         options.run_dir,
-        options.slot,
+        options.worker_id,
         options.incarnation,
         options.masters,
         options.tables,
@@ -60,7 +62,7 @@ def main() -> None:
         plan.settings,
         plan.given,
     )
-    role.set_starter(runtime.run)
+    role.set_starter(partial(serve, runtime))
     sys.argv[:] = plan.argv
     sys.path[:] = plan.path
     try:
@@ -115,9 +117,7 @@ def run_app(plan: plans.Plan) -> None:
 def boot_failure(why: str, run_dir: Path, error: BaseException | None = None) -> None:
     """End a worker that will never serve, since the app has raised that error if there is one."""
     again, trace = ("", None) if error is None else log.boot_trace_of(error, run_dir)
-    log.get_logger("worker").error("%s%s", why, again, exc_info=trace)
-    log.flush()
-    os._exit(BOOT_FAILED)
+    end_worker("%s%s", why, again, code=BOOT_FAILED, exc_info=trace)
 
 
 if __name__ == "__main__":

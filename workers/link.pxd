@@ -11,7 +11,6 @@ cdef double _AGED_S
 
 
 cdef class MasterLink:
-    cdef readonly int epoch
     cdef readonly unsigned long long incarnation
     cdef readonly object socket
     cdef readonly int descriptor
@@ -31,6 +30,7 @@ cdef class MasterLink:
     cdef Flusher _flusher
     cdef object _run_dir
     cdef double _unsent_since
+    cdef unsigned long long _worker_incarnation
     cdef unsigned long long _batches
     cdef unsigned long long _ack_first
     cdef unsigned long long _ack_count

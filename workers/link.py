@@ -12,7 +12,6 @@ that touches the socket or the writer takes the links first; `send_waiting` is f
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -22,13 +21,13 @@ import zmq
 from zwoole.shared.memory.connection_table import ConnectionTable
 from zwoole.shared.memory.progress_map import FINISHED, RING, STARTED, ProgressMap
 from zwoole.shared.memory.turn_counter import TurnCounter
-from zwoole.shared.process.log import flush, get_logger
+from zwoole.shared.process.log import get_logger
 from zwoole.shared.process.run_files import endpoint, progress_path
 from zwoole.shared.wire.batches import ACK, RINGS, SYNC, BatchWriter
 from zwoole.shared.wire.payload_ring import SharedMemory
+from zwoole.workers.exits import INTERRUPTED, end_worker
 from zwoole.workers.flusher import AGED_S, Flusher, check_signals
 
-INTERRUPTED = 1  # exit code of a worker that a signal's handler has interrupted in the middle of a batch
 FLUSH_BYTES = 65536  # output of this size does not wait for more
 _FLUSH_BYTES = FLUSH_BYTES  # C numbers in the compiled module
 _AGED_S = AGED_S
@@ -45,16 +44,14 @@ def end_interrupted(error: BaseException) -> NoReturn:
     Whether the part of the batch has left, or what has come in, nobody knows then. After a death the master does.
     """
     words = "this worker ends: a signal's handler of the app raised while a batch was sent or taken; let it set a flag"
-    log.error(words, exc_info=error)
-    flush()
-    os._exit(INTERRUPTED)
+    end_worker(words, code=INTERRUPTED, exc_info=error)
 
 
 class MasterLink:
     """The wire to one master incarnation.
 
     Attributes:
-        epoch: the master's incarnation.
+        incarnation: the master's incarnation.
         descriptor: ZeroMQ's descriptor, for polling.
         writer: what the next batch gathers.
         table: the master's connection table, from its welcome on.
@@ -81,10 +78,10 @@ class MasterLink:
         "_progress",
         "_run_dir",
         "_unsent_since",
+        "_worker_incarnation",
         "closed",
         "credit",
         "descriptor",
-        "epoch",
         "inbox",
         "incarnation",
         "memory",
@@ -100,16 +97,29 @@ class MasterLink:
     )
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], run_dir: Path, incarnation: int, epoch: int, flusher: Flusher
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        run_dir: Path,
+        worker_incarnation: int,
+        incarnation: int,
+        flusher: Flusher,
     ) -> None:
-        self.epoch = epoch
+        """Connect to a master.
+
+        Args:
+            context: makes the socket.
+            run_dir: the run directory.
+            worker_incarnation: this process's incarnation.
+            incarnation: the master's.
+            flusher: says who may use the link.
+        """
         self.incarnation = incarnation
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.SNDHWM, 0)
         self.socket.setsockopt(zmq.RCVHWM, 0)
         self.socket.setsockopt(zmq.RECONNECT_IVL, 10)  # ms; the endpoint may not be bound yet when we start
-        self.socket.connect(endpoint(run_dir, incarnation, epoch))
+        self.socket.connect(endpoint(run_dir, worker_incarnation, incarnation))
         self.descriptor = int(self.socket.getsockopt(zmq.FD))
         self.writer = BatchWriter()
         self.table: ConnectionTable  # from `welcome` on
@@ -126,6 +136,7 @@ class MasterLink:
         self._progress: ProgressMap | None = None
         self._flusher = flusher
         self._run_dir = run_dir
+        self._worker_incarnation = worker_incarnation
         self._unsent_since = 0.0
         self._batches = 0
         self._ack_first = 0
@@ -145,7 +156,7 @@ class MasterLink:
             OSError, ValueError: the progress map or the table cannot be opened.
         """
         self.up_window = up_window
-        self._progress = ProgressMap(progress_path(self._run_dir, self.incarnation, self.epoch), RING)
+        self._progress = ProgressMap(progress_path(self._run_dir, self._worker_incarnation, self.incarnation), RING)
         self.table = ConnectionTable(table)
         self.ready = True
         if memory is not None:

@@ -186,7 +186,7 @@ class Server:
         if self._started:
             raise SettingsError(f"{method}() was called after start(): the server runs with what it was given before")
 
-    # Commands. In a worker, `bind` puts compiled ones in their place.
+    # Commands. In a worker, `install_commands` replaces them by compiled ones.
 
     def push(self, fd: int, data: Data, opcode: int | None = None) -> bool:
         """Send one message to a connection.
@@ -335,21 +335,21 @@ def asyncio_runs() -> bool:
     return True
 
 
-def bind(server: Server, commands: Mapping[str, Callable[..., Any]]) -> None:
-    """Put a process's own commands in the place of a server's methods: one call less on the hot path."""
+def install_commands(server: Server, commands: Mapping[str, Callable[..., Any]]) -> None:
+    """Replace a server's methods by this process's own commands: one call less on the hot path."""
     for name, command in commands.items():
         setattr(server, name, command)
 
 
-def unbind(server: Server) -> None:
-    """Undo `bind`: the server has stopped, and its methods say so again."""
+def remove_commands(server: Server) -> None:
+    """Undo `install_commands`: the server has stopped, and its methods raise WrongProcess again."""
     for name in COMMANDS:
         vars(server).pop(name, None)
 
 
-def forbid(server: Server) -> None:
+def refuse_commands(server: Server) -> None:
     """Have every command raise WrongProcess: this is a child that the app has forked."""
-    bind(server, {name: partial(refuse, name) for name in COMMANDS})
+    install_commands(server, {name: partial(refuse, name) for name in COMMANDS})
 
 
 class _Absent:

@@ -15,7 +15,7 @@ import pytest
 from zwoole import Frame, Server
 from zwoole.shared.errors import SettingsError, StartError, WrongProcess
 from zwoole.workers import role
-from zwoole.workers.server import bind
+from zwoole.workers.server import install_commands
 
 
 @pytest.fixture
@@ -355,7 +355,7 @@ def test_commands_outside_of_workers_say_where_they_work(server: Server) -> None
 
 
 def test_a_process_binds_its_own_commands(server: Server) -> None:
-    bind(server, {"push": lambda fd, data: (fd, data)})
+    install_commands(server, {"push": lambda fd, data: (fd, data)})
     assert server.push(5, "a") == (5, "a")  # type: ignore[comparison-overlap]
 
 

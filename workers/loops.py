@@ -1,0 +1,279 @@
+"""The two loops of a worker: without asyncio for an app of `def` callbacks only, with asyncio for any other.
+
+Both do the same again and again: take what the masters and the supervisor have sent, run callbacks, send their output,
+and sleep until something comes. The steps are the runtime's (runtime.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from threading import get_ident
+from typing import Any, NoReturn
+
+from zwoole.shared.errors import WrongProcess
+from zwoole.shared.process import forks
+from zwoole.shared.process.log import get_logger
+from zwoole.workers.background import Tasks, end_executor
+from zwoole.workers.exits import LOOP_FAILED, end_worker
+from zwoole.workers.flow_control import FlowControl
+from zwoole.workers.invocation import check_result
+from zwoole.workers.runtime import Runtime
+from zwoole.workers.scheduler import Scheduler
+from zwoole.workers.server import Server, install_commands
+from zwoole.workers.stats_writer import RECORD_S
+
+SLEEP_S = 1.0  # the longest sleep: the supervisor sees by it that the loop turns
+NEVER = float("inf")
+IDLE_LOOK_S = 0.02  # how often a worker that is to end looks whether its callbacks have finished
+
+log = get_logger("worker")
+
+
+def serve(runtime: Runtime, server: Server) -> NoReturn:
+    """Be the worker that `server` describes, until it is to end.
+
+    Raises:
+        SystemExit: always; it ends the process.
+    """
+    runtime.begin(server)
+    loop = AsyncLoop(runtime) if server.has_coroutines else PlainLoop(runtime)
+    try:
+        loop.run()
+    except SystemExit:
+        raise
+    except BaseException as error:
+        loop_failed(error)
+    runtime.end()
+    raise SystemExit(0)
+
+
+def loop_failed(error: BaseException) -> NoReturn:
+    """End a worker whose loop was left by an exception: what it had begun cannot be trusted any more."""
+    words = "an exception ended this worker's loop, such as one that a signal handler raises"
+    end_worker(words, code=LOOP_FAILED, exc_info=error)
+
+
+class PlainLoop:
+    """The loop of an app without coroutines."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        runtime = self._runtime
+        try:
+            check_result(runtime.invoker.call_for_worker("worker_start", runtime.worker_id))
+        except BaseException as error:
+            runtime.boot_failed(error)
+        runtime.connect()
+        poller = select.epoll()
+        for descriptor in (*runtime.descriptors, *(link.descriptor for link in runtime.links.values())):
+            poller.register(descriptor, select.EPOLLIN)
+        while not runtime.stopping:
+            runtime.take_batches()
+            runtime.masters.flush()
+            runtime.obey()
+            if runtime.is_to_retire():
+                self._call_for_worker("retire")
+            if runtime.masters_changed:
+                for link in runtime.follow_masters():  # the kernel forgets the descriptors of closed links
+                    poller.register(link.descriptor, select.EPOLLIN)
+            if runtime.is_drained():
+                runtime.stopping = True
+            if not runtime.stopping and not runtime.has_batches():
+                poller.poll(runtime.recorder.turn(SLEEP_S))
+        runtime.take_batches()
+        if runtime.is_to_retire():
+            self._call_for_worker("retire")
+        self._call_for_worker("worker_stop")
+        runtime.goodbye()
+
+    def _call_for_worker(self, event: str) -> None:
+        """Run a callback about the worker's own end."""
+        runtime = self._runtime
+        try:
+            check_result(runtime.invoker.call_for_worker(event, runtime.worker_id))
+        except BaseException as error:
+            runtime.invoker.failed_for_worker(event, error)
+
+
+class AsyncLoop:
+    """The loop of an app with coroutines: asyncio calls the steps when a descriptor tells of something."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._flushing = False
+        self._recording = False
+        self._stop = asyncio.Event()
+        self._ending = False
+        self._retired: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._scheduler: Scheduler
+        self._tasks: Tasks
+        self._thread = get_ident()
+
+    def run(self) -> None:
+        """Serve until told to stop.
+
+        If a task raises SystemExit or KeyboardInterrupt, that leaves asyncio's loop, which is intact then and goes on.
+        """
+        self._loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        main = self._loop.create_task(self.serve(), name="zwoole")
+        self._tasks = Tasks(self._loop)
+        while not main.done():
+            try:
+                self._loop.run_until_complete(main)
+            except SystemExit as error:
+                forks.leave(error)
+                self._runtime.ask_for_successor("SystemExit", "a task raised SystemExit")
+            except KeyboardInterrupt as error:
+                forks.leave(error)
+                log.error("a task raised KeyboardInterrupt", exc_info=error)
+        main.result()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.run_until_complete(end_executor())
+        self._loop.close()
+
+    async def serve(self) -> None:
+        """Serve until told to stop."""
+        runtime = self._runtime
+        masters = runtime.masters
+        flow_control = FlowControl(masters, runtime.settings.output_limit)
+        self._scheduler = Scheduler(runtime.invoker, runtime.commands, flow_control, runtime.server.handlers)
+        runtime.dispatcher.scheduler = self._scheduler
+        masters.may_block = False
+        masters.on_output = self._flush_soon
+        install_commands(runtime.server, {"drain": flow_control.drain})
+        forks.in_child(self._leave_child)
+        try:
+            await self._call("worker_start")
+        except BaseException as error:
+            runtime.boot_failed(error)
+        runtime.connect()
+        for descriptor in self._descriptors():
+            self._loop.add_reader(descriptor, self._read)
+        self._beat()
+        await self._stop.wait()
+        await self._scheduler.stop()
+        if runtime.is_to_retire():
+            await self._call_for_worker("retire")
+        if self._retired is not None:
+            await self._retired
+        await self._call_for_worker("worker_stop")
+        await self._tasks.end()
+        for descriptor in self._descriptors():
+            self._loop.remove_reader(descriptor)
+        runtime.goodbye()
+
+    def _descriptors(self) -> list[int]:
+        runtime = self._runtime
+        return [*runtime.descriptors, *(link.descriptor for link in runtime.links.values())]
+
+    def _leave_child(self) -> None:
+        """In a child that the app has forked in this loop's thread: nothing that the loop has may run there."""
+        if get_ident() != self._thread or self._loop.is_closed():
+            return
+        ready = getattr(self._loop, "_ready", None)  # asyncio's own loop has it
+        if ready is not None:
+            ready.clear()
+        self._loop.call_soon(end_child, asyncio.current_task(self._loop))
+
+    async def _call(self, event: str) -> None:
+        """Run a callback about the worker itself to its end."""
+        result = self._runtime.invoker.call_for_worker(event, self._runtime.worker_id)
+        if result is not None and hasattr(result, "__await__"):
+            with forks.child_ends_here():
+                await result
+
+    async def _call_for_worker(self, event: str) -> None:
+        """Run a callback about the worker's own end."""
+        try:
+            await self._call(event)
+        except BaseException as error:
+            self._runtime.invoker.failed_for_worker(event, error)
+
+    def _beat(self) -> None:
+        """Turn at least once a second, also while all coroutines wait."""
+        self._read()
+        self._loop.call_later(SLEEP_S, self._beat)
+
+    def _read(self) -> None:
+        """Take what has come on any descriptor: ZeroMQ's descriptors do not tell twice, so all links are asked."""
+        try:
+            self._take()
+        except BaseException as error:
+            loop_failed(error)
+
+    def _take(self) -> None:
+        runtime = self._runtime
+        runtime.obey()
+        again = runtime.take_batches()
+        self._scheduler.resume()
+        if runtime.masters_changed:
+            self._follow_masters()
+        if runtime.is_to_retire():
+            self._retired = self._loop.create_task(self._call_for_worker("retire"), name="retire")
+        if runtime.stopping:
+            self._stop.set()
+        elif not self._ending and runtime.is_drained():
+            self._ending = True
+            self._end_when_idle()
+        if again:
+            self._loop.call_soon(self._read)
+        self._flush_soon()
+        if not self._recording:
+            self._recording = True
+            self._loop.call_later(RECORD_S, self._record)
+
+    def _end_when_idle(self) -> None:
+        """Stop when every callback has finished; handlers that still run are cancelled then."""
+        if self._scheduler.busy():
+            self._loop.call_later(IDLE_LOOK_S, self._end_when_idle)
+        else:
+            self._stop.set()
+
+    def _record(self) -> None:
+        """Write the counters, and again later as long as callbacks go on."""
+        wait = self._runtime.recorder.turn(NEVER)
+        self._recording = wait < NEVER or self._scheduler.busy()
+        if self._recording:
+            self._loop.call_later(min(wait, RECORD_S), self._record)
+
+    def _follow_masters(self) -> None:
+        runtime = self._runtime
+        for link in runtime.links.values():
+            if link.closed:  # first: a new link may get the same descriptor
+                self._loop.remove_reader(link.descriptor)
+        for link in runtime.follow_masters():
+            self._loop.add_reader(link.descriptor, self._read)
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Send the output; then look once more, since sending can use up the descriptor's edge."""
+        self._flushing = False
+        self._runtime.masters.flush()
+        if self._runtime.has_batches():
+            self._loop.call_soon(self._read)
+
+
+def end_child(task: asyncio.Task[Any] | None) -> None:
+    """End a forked child that has come back to its parent's event loop.
+
+    Args:
+        task: the task that forked, None if no task did.
+    """
+    with forks.child_ends_here():
+        if task is not None and not task.done():
+            raise WrongProcess(
+                "a process that a coroutine has forked cannot await anything: the event loop is its parent's; fork with"
+                " multiprocessing or concurrent.futures"
+            )
+        if task is not None:
+            task.result()
