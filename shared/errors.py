@@ -69,3 +69,20 @@ class ConnectionClosedOK(ConnectionClosed):
 
 class ConnectionClosedError(ConnectionClosed):
     """Closed with any other code, or without a close frame."""
+
+
+def only_says_closed(error: BaseException | None, fd: int | None = None) -> bool:
+    """Tell whether an error says that a connection was closed, and nothing else.
+
+    That is a ConnectionClosed, an error that was raised from one, or a group of such errors.
+
+    Args:
+        error: the error.
+        fd: the connection; None for any.
+    """
+    if isinstance(error, ConnectionClosed):
+        return fd is None or error.fd == fd
+    parts = getattr(error, "exceptions", None)  # of an ExceptionGroup, which Python 3.10 has from a package only
+    if isinstance(parts, tuple) and parts:
+        return all(isinstance(part, BaseException) and only_says_closed(part, fd) for part in parts)
+    return error is not None and error.__cause__ is not None and only_says_closed(error.__cause__, fd)

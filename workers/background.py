@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from zwoole.shared.errors import ConnectionClosed
+from zwoole.shared.errors import only_says_closed
 from zwoole.shared.process.log import get_logger
 
 if TYPE_CHECKING:
@@ -145,19 +145,11 @@ async def _wait(tasks: Collection[asyncio.Task[Any]]) -> None:
         await asyncio.wait(tasks, timeout=END_S)
 
 
-def is_end_of_some_connection(error: BaseException | None) -> bool:
-    """Tell whether an error only says that a client has left, which is no failure of a task that talked to it."""
-    parts = getattr(error, "exceptions", None)
-    if isinstance(parts, tuple) and parts:
-        return all(map(is_end_of_some_connection, parts))
-    return isinstance(error, ConnectionClosed)
-
-
 def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log what asyncio tells of: a task that failed, a callback of its loop that raised."""
     error = context.get("exception")
     task = context.get("task") or context.get("future")
-    if isinstance(error, SystemExit) or is_end_of_some_connection(error):
+    if isinstance(error, SystemExit) or only_says_closed(error):
         return
     if isinstance(task, asyncio.Task) and error is not None:
         log.error("the task %s failed", _describe(task), exc_info=error)
@@ -166,7 +158,7 @@ def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> No
 
 
 def _thread_failed(arguments: threading.ExceptHookArgs) -> None:
-    if not isinstance(arguments.exc_value, SystemExit) and not is_end_of_some_connection(arguments.exc_value):
+    if not isinstance(arguments.exc_value, SystemExit) and not only_says_closed(arguments.exc_value):
         name = arguments.thread.name if arguments.thread is not None else "that has ended"
         log.error("the thread %s failed", name, exc_info=arguments.exc_value)
 

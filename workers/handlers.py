@@ -12,7 +12,13 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
-from zwoole.shared.errors import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
+from zwoole.shared.errors import (
+    ConcurrencyError,
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    only_says_closed,
+)
 from zwoole.shared.request import Request
 from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL, CLOSE_NO_STATUS, CLOSE_NORMAL
 from zwoole.workers.arguments import check_close, refuse_message
@@ -219,7 +225,7 @@ class HandlerConnection:
         """Tell whether `error` only says that this connection was closed, which is no failure of the handler."""
         if isinstance(error, asyncio.CancelledError):
             return self.close_code == CLOSE_ABNORMAL  # the scheduler cancels a handler whose connection's master died
-        return is_end_of(self.fd, error)
+        return only_says_closed(error, self.fd)
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -235,18 +241,6 @@ class HandlerConnection:
         code = 1006 if self.close_code is None else self.close_code
         kind = ConnectionClosedOK if code in OK_CODES else ConnectionClosedError
         return kind(code, self.close_reason or "", self.fd)
-
-
-def is_end_of(fd: int, error: BaseException) -> bool:
-    """Tell whether an error says that a connection was closed, and nothing else: it is its ConnectionClosed, it was
-    raised from one, or it is a group of such errors.
-    """
-    if isinstance(error, ConnectionClosed):
-        return error.fd == fd
-    parts = getattr(error, "exceptions", None)  # of an ExceptionGroup, which Python 3.10 has from a package only
-    if isinstance(parts, tuple) and parts:
-        return all(isinstance(part, BaseException) and is_end_of(fd, part) for part in parts)
-    return error.__cause__ is not None and is_end_of(fd, error.__cause__)
 
 
 async def _join(pieces: Iterable[Data] | AsyncIterable[Data]) -> Data | None:

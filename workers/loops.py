@@ -141,7 +141,7 @@ class AsyncLoop:
         """Serve until told to stop."""
         runtime = self._runtime
         masters = runtime.masters
-        flow_control = FlowControl(masters, runtime.settings.output_limit)
+        flow_control = FlowControl(masters, runtime.output_limit)
         self._scheduler = Scheduler(runtime.invoker, runtime.commands, flow_control, runtime.server.handlers)
         runtime.dispatcher.scheduler = self._scheduler
         masters.may_block = False

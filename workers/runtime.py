@@ -47,7 +47,7 @@ class Runtime:
 
     Attributes:
         worker_id: the worker's number, from 0.
-        settings: the effective settings.
+        output_limit: bytes that may wait to be sent to one client.
         masters: the links that commands go over.
         commands: what callbacks can ask the masters to do.
         links: the links that batches may come from, by reactor: all but those of masters that are gone for good.
@@ -84,7 +84,7 @@ class Runtime:
             given: names of the settings that the command line gave; for these the app's values do not count.
         """
         self.worker_id = worker_id
-        self.settings = settings
+        self.output_limit = settings.output_limit
         self.masters = Masters(settings.reactor_num, settings.up_window_bytes)
         self.masters.on_wait = self.obey
         self.masters.on_welcome = self._welcomed
@@ -97,6 +97,7 @@ class Runtime:
         self.supervisor: SupervisorLink
         self.stopping = False
         self.ended = False
+        self._settings = settings
         self._run_dir = run_dir
         self._incarnation = incarnation
         self._master_incarnations = master_incarnations
@@ -120,7 +121,7 @@ class Runtime:
         """Take over from the app's script, whose `start()` was reached: build the parts, and tell the supervisor."""
         self._end_if_descriptors_are_gone()
         self.server = server
-        self.invoker = Invoker(server, server.callbacks, self.commands, self.settings.slow_callback_s)
+        self.invoker = Invoker(server, server.callbacks, self.commands, self._settings.slow_callback_s)
         self.dispatcher = Dispatcher(self.invoker, self.commands)
         self.dispatcher.on_command = self._take_command
         self.recorder = Recorder(self._run_dir, self.worker_id, self._incarnation, self.invoker.counts, self.masters)
@@ -135,7 +136,7 @@ class Runtime:
         signals.leave_to_supervisor()  # again: the script may have installed its own handlers
         signals.install(signal.SIGTERM, self._terminated)
         forks.in_child(self._leave_child)
-        changed = self.settings.changes(server.settings, self._given)
+        changed = self._settings.changes(server.settings, self._given)
         self.supervisor.say_hello(sys.gettrace() is not None, changed)
         watch_threads()
 
@@ -244,7 +245,7 @@ class Runtime:
             elif message["type"] == "masters":
                 self._masters_changed(message["epochs"])
             elif message["type"] == "reopen_log":
-                reopen(self.settings.log_file)
+                reopen(self._settings.log_file)
             else:
                 log.warning("the supervisor said %r, which this worker does not know", message["type"])
 
