@@ -1,4 +1,4 @@
-"""The worker's program: `python -m zwoole.workers`, started by the supervisor only. It runs the user's script."""
+"""The worker's program, `python -m zwoole.workers`: it runs the user's script. Only the supervisor starts it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ORPHAN_GRACE_S = 4.0
 
 
 def main() -> None:
-    """Read the command line, take the place of the first process, run the app up to its start()."""
+    """Read the command line, set this process up as the first one was, and run the app up to its start()."""
     parser = argparse.ArgumentParser(prog="zwoole.workers", description=__doc__)
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--worker-id", "--slot", type=int, required=True)
@@ -68,7 +68,7 @@ def main() -> None:
     try:
         os.chdir(plan.cwd)
     except OSError as error:
-        why = f"the folder {plan.cwd!a}, in which the server was started, cannot be entered: {error.strerror}"
+        why = f"cannot enter the folder {plan.cwd!a}, in which the server was started: {error.strerror}"
         boot_failure(why, options.run_dir)
     try:
         with forks.child_ends_here():
@@ -78,23 +78,23 @@ def main() -> None:
             raise
         boot_failure(f"the app exited before it reached start(): SystemExit({error.code!r})", options.run_dir)
     except BaseException as error:
-        when = "in what follows start()" if runtime.ended else "before it reached start()"
+        when = "after start()" if runtime.ended else "before it reached start()"
         boot_failure(f"the app failed {when}", options.run_dir, error)
     boot_failure("the app ended without reaching start()", options.run_dir)
 
 
 def watch_lifeline(descriptor: int, orphan_timeout: float) -> None:
-    """End this worker when the supervisor is gone, and what it has started too: nobody else would."""
+    """End this worker, and the processes that it has started, if the supervisor dies: nobody else would."""
     end = partial(process_groups.end_own, orphan_timeout)
 
     def orphaned() -> None:
-        atexit.register(end)  # where the worker ends by itself
+        atexit.register(end)  # in case the worker ends by itself
 
     lifeline.watch(descriptor, orphaned, ORPHAN_GRACE_S, last=end)
 
 
 def leave_child(lifeline_descriptor: int) -> None:
-    """In a child that the app has forked: it is none of the server's processes."""
+    """Set up a child that the app has forked: it is not one of the server's processes."""
     signals.restore()
     titles.restore()
     forks.close_descriptors(lifeline_descriptor)
@@ -115,7 +115,13 @@ def run_app(plan: plans.Plan) -> None:
 
 
 def boot_failure(why: str, run_dir: Path, error: BaseException | None = None) -> None:
-    """End a worker that will never serve, since the app has raised that error if there is one."""
+    """End a worker that will never serve.
+
+    Args:
+        why: the reason.
+        run_dir: the run directory.
+        error: the exception that the app has raised, if it has.
+    """
     again, trace = ("", None) if error is None else log.boot_trace_of(error, run_dir)
     end_worker("%s%s", why, again, code=BOOT_FAILED, exc_info=trace)
 

@@ -1,4 +1,4 @@
-"""The checks of what the app gives to a command. They run in the caller's thread, so that the caller gets the error."""
+"""Checks of the arguments of commands. They run in the caller's thread, so that the caller gets the error."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from zwoole.shared.websocket.mask import is_utf8
 
 
 def check_int(name: str, value: object) -> None:
-    """Check an argument that must be an integer. `push` does without: compiled, it has the fd converted for it.
+    """Check an argument that must be an integer. `push` does not need it: compiled, the conversion to C checks the fd.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: it is not one.
     """
     if not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
@@ -27,7 +27,7 @@ def check_close(code: int, reason: str) -> None:
 
     Raises:
         ValueError: a close frame cannot carry them (RFC 6455 sections 5.5 and 7.4).
-        TypeError: the reason is no text.
+        TypeError: the reason is not a `str`.
     """
     if not isinstance(code, int) or not is_sendable(code):
         raise ValueError(f"{code!r} is no close code that may be sent: take 1000, 1001, 1008, 1011 or 3000-4999")
@@ -38,7 +38,7 @@ def check_close(code: int, reason: str) -> None:
 
 
 def encode(data: object, opcode: int | None) -> tuple[bytes, int]:
-    """Return a message's bytes and opcode: text for `str`, binary for anything else, unless `opcode` says.
+    """Return a message's bytes and opcode: text for `str`, binary for anything else, unless `opcode` is given.
 
     Raises:
         TypeError: the data is neither `str` nor bytes.
@@ -52,32 +52,34 @@ def encode(data: object, opcode: int | None) -> tuple[bytes, int]:
         refuse_message(data)
     opcode = natural if opcode is None else opcode
     if opcode not in (OP_TEXT, OP_BINARY):
-        raise ValueError(f"a message's opcode is OP_TEXT (1) or OP_BINARY (2), not {opcode!r}")
+        raise ValueError(f"a message's opcode must be OP_TEXT (1) or OP_BINARY (2), not {opcode!r}")
     if opcode == OP_TEXT and natural == OP_BINARY and not is_utf8(body):
         raise ValueError("bytes sent as text must be UTF-8")
     return body, opcode
 
 
 def refuse_message(data: object) -> NoReturn:
-    """Say why something is no message.
+    """Raise the error that says why something is not a message.
 
     Raises:
         TypeError: always.
     """
     if inspect.iscoroutine(data):
         data.close()  # or Python warns, later, that it was never awaited
-        raise TypeError("a message is str or bytes, not a coroutine: await it first")
-    raise TypeError(f"a message is str or bytes, not {type(data).__name__}: encode it first, with json.dumps or so")
+        raise TypeError("a message must be str or bytes, not a coroutine: await it first")
+    raise TypeError(
+        f"a message must be str or bytes, not {type(data).__name__}: encode it first, for example with json.dumps"
+    )
 
 
 def pack(what: str, value: object) -> bytes:
-    """Return a value of the app's as msgpack packs it.
+    """Return a value of the app, packed by msgpack.
 
     Raises:
-        TypeError: it cannot be packed; the error says `what` it was to be.
+        TypeError: it cannot be packed; the message begins with `what`.
     """
     try:
         packed: bytes = msgpack.packb(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise TypeError(f"{what} is made of None, numbers, str, bytes, lists and dicts: {error}") from None
+        raise TypeError(f"{what} must consist of None, numbers, str, bytes, lists and dicts: {error}") from None
     return packed

@@ -1,9 +1,10 @@
-"""What the app runs beside its callbacks: tasks and threads.
+"""The tasks and threads that the app runs beside its callbacks: their failures are logged, and none ends unnoticed.
 
-Python tells of a task that failed when the task is collected, which is never while something refers to it; and of a
-thread that failed in several lines without time and process. Here both are logged as the failure of a callback is. A
-task that is left when the worker ends is cancelled, and named, so that no job disappears without a word. The app knows
-of a task that it has cancelled itself: that one may clean up and is not named.
+Python reports a failed task when the task is garbage-collected, so never while something refers to it. It reports a
+failed thread in several lines without time and process. Here both are logged as the failure of a callback is.
+
+A task that still runs when the worker ends is cancelled and named in the log, so that no job disappears silently. A
+task that the app has cancelled itself may clean up, and is not named.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from zwoole.shared.process.log import get_logger
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-RETRIEVE_S = 1.0  # for which a failed task may wait for someone to ask for its result
-END_S = 1.0  # for which a cancelled task may clean up, and a thread's job may go on unnamed
-NAMED = 10  # tasks and threads that a line of the log names
+RETRIEVE_S = 1.0  # a failed task is logged if nothing has asked for its result in this time
+END_S = 1.0  # how long a cancelled task may clean up, and how long a thread may go on before it is named
+NAMED = 10  # tasks or threads that one line of the log names
 
 log = get_logger("callbacks")
 
 
 def watch_threads() -> None:
-    """Log what fails in threads, and where Python can raise nothing, unless the app has hooks of its own for that."""
+    """Log failures of threads, and exceptions that Python cannot raise, unless the app has its own hooks for them."""
     if threading.excepthook is threading.__excepthook__:
         threading.excepthook = _thread_failed
     if sys.unraisablehook is sys.__unraisablehook__:
@@ -43,15 +44,15 @@ def waited_for() -> list[threading.Thread]:
 
 
 def name_threads(threads: Iterable[threading.Thread]) -> None:
-    """Say which threads this process waits for, if some of them have not ended."""
+    """Log which of the threads this process still waits for, if there are any."""
     left = [thread.name for thread in threads if thread.is_alive()]
     if left:
-        log.info("this worker has ended but for %d thread(s), which are waited for: %s", len(left), _list(left))
+        log.info("this worker has ended, but waits for %d thread(s): %s", len(left), _list(left))
 
 
 async def end_executor() -> None:
     """Wait until the threads of `asyncio.to_thread` and the like have finished, and name them if that takes long."""
-    threads = waited_for()  # without the one that asyncio waits in
+    threads = waited_for()  # before asyncio starts a thread to wait in
     ending = asyncio.ensure_future(asyncio.get_running_loop().shutdown_default_executor())
     await asyncio.wait({ending}, timeout=END_S)
     if not ending.done():
@@ -69,12 +70,12 @@ if sys.version_info >= (3, 11):
 else:
 
     class _Task(asyncio.Task[Any]):
-        """A task that knows whether it was cancelled, as those of later Pythons do."""
+        """A task that knows whether it was cancelled, as tasks of later Pythons do."""
 
         asked_to_end = False
 
         def cancel(self, msg: Any = None) -> bool:
-            """Cancel it, and keep that in mind."""
+            """Cancel it, and remember that."""
             self.asked_to_end = True
             return super().cancel(msg)
 
@@ -87,7 +88,7 @@ class Tasks:
     """The tasks of one asyncio loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Watch the tasks that are made from now on."""
+        """Watch the tasks that this loop makes from now on."""
         self._loop = loop
         loop.set_task_factory(self._make)
         loop.set_exception_handler(_loop_failed)
@@ -98,7 +99,7 @@ class Tasks:
         return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
-        """Look at a failed task again, when those that await it have had the time to."""
+        """Look at a failed task again a little later: something may await it until then."""
         if task._log_traceback:  # failed, and nothing has asked for its result
             self._loop.call_later(RETRIEVE_S, self._look, weakref.ref(task))
 
@@ -114,13 +115,13 @@ class Tasks:
         self._loop.call_exception_handler(context)
 
     async def end(self) -> None:
-        """Wait for the tasks that the app has cancelled, then cancel and name the others; END_S at most for either.
+        """Wait for the tasks that the app has cancelled, then cancel and name the others; END_S at most for each step.
 
-        A task that the app has cancelled and that still runs after END_S is one of the others.
+        A task that the app has cancelled, and that still runs after END_S, counts as one of the others.
         """
         own = {asyncio.current_task()}
         watched = asyncio.all_tasks() - own
-        await asyncio.sleep(0)  # what a callback has cancelled a moment ago has had no turn since
+        await asyncio.sleep(0)  # a task that was cancelled a moment ago has not run since
         await _wait([task for task in watched if not task.done() and was_cancelled(task)])
         running = asyncio.all_tasks() - own
         for task in running:
@@ -140,13 +141,13 @@ class Tasks:
 
 
 async def _wait(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Wait for the end of tasks, END_S at most."""
+    """Wait until tasks have ended, END_S at most."""
     if tasks:
         await asyncio.wait(tasks, timeout=END_S)
 
 
 def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what asyncio tells of: a task that failed, a callback of its loop that raised."""
+    """Log what asyncio reports: a task that failed, or a callback of its loop that raised."""
     error = context.get("exception")
     task = context.get("task") or context.get("future")
     if isinstance(error, SystemExit) or only_says_closed(error):

@@ -79,12 +79,16 @@ class Commands:
             self.masters.relieve(link)
             if not link.ready or link.table.state(fd) != ESTABLISHED:
                 return False
-        if link.writer.size >= FLUSH_BYTES:  # on its way while the callback runs, and never there twice as a whole
+        if (
+            link.writer.size >= FLUSH_BYTES
+        ):  # so it leaves while the callback runs, and little is copied when the batch grows
             link.send_waiting()
         if opcode is None:
             if type(data) is str:
                 text = data
-                link.writer.add_text(PUSH, fd, text.encode("utf-8"))  # named, for compiled it is one C call then
+                link.writer.add_text(
+                    PUSH, fd, text.encode("utf-8")
+                )  # a variable of its own, so that the compiled call is one C call
             elif type(data) is bytes:
                 link.writer.add_bytes(PUSH, fd, data)
             else:
@@ -119,7 +123,7 @@ class Commands:
 
     def broadcast(self, data: str | bytes | bytearray | memoryview, opcode: int | None = None) -> None:
         """See Server.broadcast."""
-        body, kind = encode(data, opcode)  # here: what is wrong is said to the caller, and a buffer may change
+        body, kind = encode(data, opcode)  # here: the caller gets the error, and a buffer may change later
         if not self._flusher.is_own_thread():
             self.masters.hand_over(lambda: self._broadcast(body, kind), len(body))
         else:
@@ -148,7 +152,7 @@ class Commands:
         return bool(self.masters.run(lambda: self._end(DISCONNECT, fd, code, reason)))
 
     def fail(self, fd: int, code: int, reason: str) -> None:
-        """Have a connection closed because its callback failed."""
+        """Close a connection because its callback failed."""
         self.masters.run(lambda: self._end(FAIL, fd, code, reason))
 
     def answer_handshake(self, fd: int, answer: Answer) -> None:
@@ -190,12 +194,12 @@ class Commands:
             )
         link = self.masters.any_link()
         if link is None:
-            raise QueueFull("no master is there to carry a message")
+            raise QueueFull("there is no master that could pass the message on")
         waiting = link.table.waiting(worker_id)
         if waiting < 0:
             raise ValueError(f"there is no worker {worker_id!r}")
         if waiting + len(packed) > self._pipe_queue_bytes or link.in_flight() > link.up_window:
-            raise QueueFull(f"{waiting} bytes wait for worker {worker_id}")
+            raise QueueFull(f"{waiting} bytes are queued for worker {worker_id}")
         if not self._flusher.is_own_thread():
             self.masters.hand_over(lambda: link.writer.add_bytes(SEND_MESSAGE, worker_id, packed), len(packed))
         else:
@@ -203,7 +207,7 @@ class Commands:
 
     def has_ended(self, fd: int) -> bool:
         """Tell whether a callback of this worker has closed a connection: its further messages are not run."""
-        return bool(self.ended) and fd in self.ended  # mostly there is none, and no object is made of the fd
+        return bool(self.ended) and fd in self.ended  # mostly the set is empty, and then no object is made of the fd
 
     def exists(self, fd: int) -> bool:
         """See Server.exists."""
@@ -237,7 +241,7 @@ class Commands:
         if self.has_ended(fd):
             return False
         self.ended.add(fd)
-        if len(self.ended) >= self._prune_at:  # those of other workers: nobody tells this one when they are gone
+        if len(self.ended) >= self._prune_at:  # no event tells this worker when connections of other workers are gone
             self.ended = {fd for fd in self.ended if self.exists(fd)}
             self._prune_at = 2 * len(self.ended) + PRUNE_ENDED
         link.writer.add_bytes(kind, fd, msgpack.packb([code, reason]))

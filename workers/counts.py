@@ -1,4 +1,4 @@
-"""What a worker counts: events, their callbacks' times, failures. A few nanoseconds for each event."""
+"""The counters of a worker: events, the times of their callbacks, failures. They cost a few nanoseconds per event."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = {
     CLOSE: "close",
     PIPE_MESSAGE: "pipe_message",
 }
-KINDS = 16  # all of them are below
+KINDS = 16  # every kind of event is below this
 
 
 class Counts:
@@ -73,7 +73,11 @@ class Counts:
         self._events[kind] += 1
 
     def ran(self, seconds: float) -> None:
-        """Count a callback that has ended, by the time it took."""
+        """Count a callback that has ended.
+
+        Args:
+            seconds: the time that it took.
+        """
         bucket = 0
         while seconds > self._bounds[bucket]:
             bucket += 1
@@ -81,7 +85,7 @@ class Counts:
         self.seconds += seconds
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it, as it stands in a snapshot."""
+        """Return all counters, as they stand in a snapshot."""
         return {
             "events": {name: self._events[kind] for kind, name in NAMES.items()},
             "callback_times": list(self._times),

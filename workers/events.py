@@ -1,4 +1,4 @@
-"""The events a user can register for: their names, and callbacks that leave off trailing arguments."""
+"""The events that an app can register callbacks for, and what such a callback may look like."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from zwoole.shared import swoole_names
 from zwoole.shared.errors import SettingsError
 
-# Event and the arguments its callback may take; IN_WORKERS and IN_SUPERVISOR say where each runs.
+# Each event, and the arguments that its callback may take. IN_WORKERS and IN_SUPERVISOR say where the callback runs.
 EVENTS: dict[str, tuple[str, ...]] = {
     "handshake": ("server", "request"),
     "open": ("server", "request"),
@@ -38,12 +38,12 @@ IN_SUPERVISOR = ("worker_error", "start", "before_shutdown", "shutdown")
 
 Callback = Callable[..., Any]
 
-TYPES = {"server": "Server", "request": "Request", "frame": "Frame"}  # of the arguments that are objects of ours
-MAX_LAYERS = 32  # of decorators around a function
+TYPES = {"server": "Server", "request": "Request", "frame": "Frame"}  # the classes of arguments that are zwoole's
+MAX_LAYERS = 32  # decorators around a function that are looked through
 
 
 def event_name(name: str) -> str:
-    """Return the event that `name` means: ours, or Swoole's own spelling of it (workerStart).
+    """Return the event that `name` means, in zwoole's spelling (worker_start) or in Swoole's (workerStart).
 
     Raises:
         SettingsError: there is no such event.
@@ -60,17 +60,17 @@ def event_name(name: str) -> str:
 
 
 def fit(event: str, callback: Callback) -> Callback:
-    """Return `callback` made to take all arguments of its event, whatever trailing ones it leaves off.
+    """Return a function that takes all arguments of an event, and calls `callback` with as many as that takes.
 
     Raises:
-        SettingsError: it is no function, could never run, or wants other arguments than the event has.
+        SettingsError: the callback is not a function, could never run, or takes other arguments than the event has.
     """
     if not callable(callback):
         raise SettingsError(f"the callback for {event!r} must be a function, not {callback!r}")
     check_kind(f"the callback for {event!r}", callback)
     arguments = EVENTS[event]
     parameters = _parameters(callback)
-    if parameters is None:  # a builtin without a signature takes what it is given
+    if parameters is None:  # a builtin without a signature: it is called with all arguments
         return callback
     count = _positional(parameters, len(arguments))
     if count < 0:
@@ -85,7 +85,7 @@ def check_handler(path: str, function: Callback) -> None:
     """Check that a handler is a coroutine function that can be called with the connection alone.
 
     Raises:
-        SettingsError: it is not.
+        SettingsError: it is not one.
     """
     what = f"the handler for {path!r}"
     check_kind(what, function)
@@ -95,7 +95,7 @@ def check_handler(path: str, function: Callback) -> None:
     if parameters is None:
         return
     first = parameters[0] if parameters else None
-    # A callback's first argument, which would be the connection here; its name may also stand in its annotation.
+    # A callback's first parameter would be given the connection here. Its name or its annotation gives it away.
     is_callbacks = first is not None and (first.name in TYPES or _name_of(first.annotation) in TYPES.values())
     if _positional(parameters, 1) < 1 or is_callbacks:
         raise SettingsError(
@@ -104,8 +104,7 @@ def check_handler(path: str, function: Callback) -> None:
 
 
 def check_kind(what: str, function: Callback) -> None:
-    """Check that calling a function runs it, which a generator function only does when it is iterated, and a class not
-    at all.
+    """Check that calling a function runs it. A generator function runs only when it is iterated, and a class never.
 
     Raises:
         SettingsError: it has a `yield`, or is a class; the message begins with `what`.
@@ -129,7 +128,7 @@ def is_coroutine(callback: Callback) -> bool:
 
 
 def where(function: Callback) -> str:
-    """Return a function's name, and its file and line where they are known."""
+    """Return a function's name, with its file and line if they are known."""
     for layer in reversed(list(_layers(function))):
         code = getattr(layer, "__code__", None)
         if code is not None:
@@ -138,20 +137,20 @@ def where(function: Callback) -> str:
 
 
 def _layers(function: Callback) -> Iterator[Callback]:
-    """Yield a function and those that it calls: what a partial, a decorator, or an object with __call__ holds."""
+    """Yield a function and those inside it: what a partial, a decorator, or an object with __call__ calls."""
     layer: Any = function
     for _ in range(MAX_LAYERS):
         yield layer
         inner = getattr(layer, "func", None) or getattr(layer, "__wrapped__", None)
         if inner is None and not inspect.isroutine(layer):
-            inner = getattr(layer, "__call__", None)  # noqa: B004 - asked for its kind, not whether it is there
+            inner = getattr(layer, "__call__", None)  # noqa: B004 - its kind is wanted, not whether it is there
         if inner is None:
             return
         layer = inner
 
 
 def _parameters(callback: Callback) -> list[inspect.Parameter] | None:
-    """Return the parameters of a callback; None for a builtin that does not tell."""
+    """Return the parameters of a callback; None for a builtin without a signature."""
     try:
         return list(inspect.signature(callback).parameters.values())
     except (TypeError, ValueError):
@@ -159,7 +158,7 @@ def _parameters(callback: Callback) -> list[inspect.Parameter] | None:
 
 
 def _positional(parameters: list[inspect.Parameter], offered: int) -> int:
-    """Return how many of the offered arguments the callback takes, or -1 where it needs more."""
+    """Return how many of the offered arguments the callback takes, or -1 if it needs more."""
     count = required = 0
     for parameter in parameters:
         if parameter.kind is parameter.VAR_POSITIONAL:
@@ -173,10 +172,10 @@ def _positional(parameters: list[inspect.Parameter], offered: int) -> int:
 
 
 def _check_order(event: str, parameters: list[inspect.Parameter]) -> None:
-    """Check that no parameter has the name or the type of an argument that stands elsewhere.
+    """Check that no parameter has the name or the type of an argument in another position.
 
     Raises:
-        SettingsError: one has.
+        SettingsError: a parameter has.
     """
     arguments = EVENTS[event]
     for given, parameter in zip(arguments, parameters, strict=False):
@@ -193,6 +192,6 @@ def _check_order(event: str, parameters: list[inspect.Parameter]) -> None:
 
 
 def _name_of(annotation: Any) -> str:
-    """Return the name of a class in an annotation, which may be a string; "" where it is more than one name."""
+    """Return the name of the class in an annotation, which may be a string; "" if it is more than a name."""
     name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
     return name.strip("'\"").rpartition(".")[2]

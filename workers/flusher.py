@@ -1,18 +1,19 @@
 """The flusher: a thread that sends what callbacks have pushed while the worker's own thread is busy.
 
-The worker's own thread sends its output at the end of a turn, and between two events if the output is old. A callback
-that goes on for long after a push, in Python, in C or asleep, does neither. So a thread of its own looks whether output
-waits: every DUE_S seconds, or when the output that it saw is that old. If it waits still, the thread sends it.
+The worker's own thread sends its output at the end of a turn, and between two events if the output is old. It does
+neither while a callback goes on for long after a push, whether it computes or sleeps. So a second thread checks whether
+output waits: every DUE_S seconds, or when the output that it saw is that old. If that output still waits, it sends it.
 
 Operations: note that output waits; enter and leave the links (the ZeroMQ sockets and the batches that are gathered for
-them), which one thread may use at a time; look.
+them), which only one thread at a time may use; look whether output waits.
 
-Goals: nothing on the hot path but a few instructions, no system call above all: setting a timer for each batch costs
-more than the thread's looks. Looking takes no interpreter lock: compiled, the thread takes that only to send or to
-park. It parks when nothing has waited for a while, so that an idle worker sleeps.
+Goals: the hot path gets only a few instructions and no system call. Setting a timer for each batch would cost more than
+the thread's looks. In a compiled build, looking does not take the interpreter lock; only sending and parking do. The
+thread parks when no output has waited for a while, so that an idle worker sleeps.
 
-Compiled, `enter` needs no mutex: the interpreter lock already lets one thread at a time run it, and nothing in it lets
-go of that lock between looking and taking. Uncompiled there is no such guarantee, so a mutex does it.
+In a compiled build, `enter` needs no mutex: only the thread that has the interpreter lock can run it, and it does not
+release the lock between looking at the holder and setting it. Uncompiled there is no such guarantee, so a mutex does
+the same.
 """
 
 from __future__ import annotations
@@ -43,19 +44,21 @@ if cython.compiled:
     )
     from cython.cimports.posix.unistd import usleep  # type: ignore[import-not-found, unused-ignore]
 
-# Output leaves within 2 ms: the own thread sends it if it is AGED_S old when an event ends; if none ends, the flusher
-# sends it when it is DUE_S old, and waits for the interpreter lock before.
+# Output leaves within 2 ms. The own thread sends output that is AGED_S old when an event ends. If no event ends, the
+# flusher sends it when it is DUE_S old; before that it may have to wait for the interpreter lock.
 AGED_S = 0.001
 DUE_S = 0.0016
-RETRY_S = 0.0008  # until the next look, if the own thread was using the links when output was due
-SWITCH_INTERVAL_S = 0.0003  # how long Python lets a thread compute while another waits for the interpreter lock
+RETRY_S = 0.0008  # time until the next look, if the own thread was using the links when output was due
+SWITCH_INTERVAL_S = 0.0003  # how long a thread may compute while another waits for the interpreter lock
 IDLE_LOOKS = 8  # looks without output after which the flusher parks
-PAUSE_S = 0.00002  # between two looks at links that the flusher is using, which takes it some microseconds
+PAUSE_S = (
+    0.00002  # time between two looks at whether the flusher still uses the links, which it does for some microseconds
+)
 
-_DUE_S = DUE_S  # C numbers in the compiled module, like those below
+_DUE_S = DUE_S  # C numbers in the compiled module, like the ones below
 _IDLE_LOOKS = IDLE_LOOKS
 
-# Who has the links.
+# Which thread uses the links.
 _NOBODY = 0
 _OWN_THREAD = 1
 _FLUSHER = 2
@@ -64,12 +67,12 @@ log = get_logger("wire")
 
 
 class Flusher:
-    """Sends a worker's output in time. It belongs to the thread that makes it.
+    """Sends a worker's output in time. The thread that makes it is the worker's own thread.
 
     Attributes:
         waiting: whether output waits that was noted since the last `sent`.
         has_commands: whether commands of other threads wait.
-        behind_commands: called with what the own thread wants done behind those commands; set by the builder.
+        behind_commands: called with a function that is to run after those commands; set by the builder.
     """
 
     __slots__ = (
@@ -116,7 +119,7 @@ class Flusher:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; what waits now is for the own thread to send. Nothing if it was never started."""
+        """End the thread, if it was started; the own thread sends what waits now."""
         if self._thread is None:
             return
         self._stopped = True
@@ -126,21 +129,21 @@ class Flusher:
         self._thread = None
 
     def abandon(self) -> None:
-        """In a forked child: no thread is the own one there, since the links are its parent's."""
+        """Set up a forked child: none of its threads is the own one, because the links are its parent's."""
         self._own_thread = 0
-        if self._thread is not None:  # else the number may be another file's by now
+        if self._thread is not None:  # else the descriptor may be another file by now
             close_descriptors(self._wake)
 
     # The own thread.
 
     def is_own_thread(self) -> bool:
-        """Tell whether the worker's own thread asks."""
+        """Tell whether the caller is the worker's own thread."""
         if cython.compiled:
             return PyThread_get_thread_ident() == self._own_thread  # type: ignore[no-any-return, unused-ignore]
         return threading.get_ident() == self._own_thread
 
     def enter(self) -> int:
-        """Take the links for the own thread, which may have them already; returns what `leave` is to be given."""
+        """Take the links for the own thread, which may have them already; return the argument for `leave`."""
         if cython.compiled:
             if self._holder == _FLUSHER:
                 self._wait()
@@ -153,7 +156,7 @@ class Flusher:
         return before
 
     def leave(self, before: int) -> None:
-        """Give the links back, unless the own thread had them already before that `enter`."""
+        """Give the links back, unless the own thread had them before that `enter`."""
         self._holder = before
         if not cython.compiled:
             self._mutex.release()
@@ -168,11 +171,11 @@ class Flusher:
             os.eventfd_write(self._wake, 1)
 
     def sent(self) -> None:
-        """Note that all output is being sent. Output that is noted from now on is new."""
+        """Note that all output is being sent; what is noted from now on is new output."""
         self.waiting = False
 
     def is_here(self) -> bool:
-        """Tell whether the flusher's thread asks."""
+        """Tell whether the caller is the flusher's thread."""
         return threading.current_thread() is self._thread
 
     def is_sending(self) -> bool:
@@ -190,7 +193,7 @@ class Flusher:
     # The thread.
 
     def look(self, now: float) -> float:
-        """Look whether output waits.
+        """Check whether output waits.
 
         Args:
             now: the time, in monotonic seconds.
@@ -209,7 +212,7 @@ class Flusher:
         return left if left > 0.0 else 0.0
 
     def act(self) -> None:
-        """Send the output that waits, unless the own thread is using the links: then the next look tries again."""
+        """Send the output that waits. If the own thread is using the links, try again at the next look."""
         if self.waiting and not self._sent_it():
             time.sleep(RETRY_S)
 
@@ -251,7 +254,7 @@ class Flusher:
             left = self._look(_now())
 
     def _park(self) -> None:
-        """Sleep until output is noted or the end is near."""
+        """Sleep until output is noted or the thread is stopped."""
         self._idle = 0
         self._parked = True
         if not self.waiting and not self._stopped:
@@ -260,9 +263,9 @@ class Flusher:
 
 
 def check_signals() -> int:
-    """Run the app's handlers of signals that have come, here and not in the middle of a batch; they may raise.
+    """Run the app's handlers of signals that have arrived, here and not in the middle of a batch. They may raise.
 
-    Compiled code runs none otherwise until it calls ZeroMQ. Uncompiled, Python has run them just now.
+    Compiled code would run them no sooner than it calls ZeroMQ. Uncompiled, Python has just run them.
     """
     if cython.compiled:
         PyErr_CheckSignals()

@@ -1,8 +1,7 @@
-"""The connection that a coroutine handler is given. Where a name equals one of the `websockets` library's, it
-behaves as that one does.
+"""The connection that a coroutine handler is given. Names that the `websockets` library has too behave as there.
 
-A message's credit returns when the coroutine asks for the next one, so a handler that is slow to read slows down its
-own client and nobody else.
+A message is acknowledged when the coroutine asks for the next one. So a handler that reads slowly slows down its own
+client and no other.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from zwoole.workers.flow_control import FlowControl
 from zwoole.workers.link import MasterLink
 
 Data = str | bytes
-Sendable = str | bytes | bytearray | memoryview  # made here once: to make a union is dearer than to ask for it
+Sendable = str | bytes | bytearray | memoryview  # made once, because making a union takes longer than using it
 Handler = Callable[["HandlerConnection"], Awaitable[Any]]
 
 OK_CODES = (CLOSE_NORMAL, 1001, CLOSE_NO_STATUS)
@@ -66,10 +65,10 @@ class HandlerConnection:
         self._counts = counts
         self._messages: deque[tuple[int, Data]] = deque()
         self._reader: asyncio.Future[None] | None = None
-        self._unfinished: int | None = None  # sequence number of the message that was handed out last
+        self._unfinished: int | None = None  # sequence number of the message that `recv` returned last
         self._ended = False
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._room: asyncio.Future[None] | None = None  # pending while too much waits to be sent to the client
+        self._room: asyncio.Future[None] | None = None  # pending while too much is queued for the client
         self._on_way = 0  # bytes of this connection that the master may not have taken
 
     def __repr__(self) -> str:
@@ -77,7 +76,7 @@ class HandlerConnection:
 
     @property
     def subprotocol(self) -> str | None:
-        """The subprotocol agreed on, None where there is none."""
+        """The subprotocol that was agreed on, None if there is none."""
         return self.request.subprotocol
 
     @property
@@ -95,7 +94,7 @@ class HandlerConnection:
         Raises:
             ConnectionClosedOK: the connection was closed with 1000, 1001 or without a code.
             ConnectionClosedError: it was closed otherwise.
-            ConcurrencyError: another `recv` waits already.
+            ConcurrencyError: another coroutine waits in `recv` already.
         """
         self._finish_last()
         if self._reader is not None:
@@ -114,7 +113,11 @@ class HandlerConnection:
         return data
 
     async def __aiter__(self) -> AsyncIterator[Data]:
-        """Iterate over the messages; ends quietly when the connection is closed with 1000, 1001 or without a code."""
+        """Iterate over the messages, until the connection is closed with 1000, 1001 or without a code.
+
+        Raises:
+            ConnectionClosedError: it was closed otherwise.
+        """
         try:
             while True:
                 yield await self.recv()
@@ -124,11 +127,11 @@ class HandlerConnection:
     # Sending.
 
     async def send(self, message: Sendable | Iterable[Data] | AsyncIterable[Data], text: bool | None = None) -> None:
-        """Send a message; suspends while too much is on its way to the master, or waits for the client to read.
+        """Send a message; suspends while too much is on its way to the master or queued for the client.
 
         Args:
-            message: `str` is sent as text, bytes as binary; the pieces of an iterable are joined to one message, of
-                an empty one nothing is sent.
+            message: `str` is sent as text, bytes as binary. The pieces of an iterable are joined to one message; if
+                there are no pieces, nothing is sent.
             text: True sends bytes as text, False text as binary.
 
         Raises:
@@ -152,16 +155,16 @@ class HandlerConnection:
             await asyncio.shield(self._room)
         before = link.sent + link.writer.size
         if self._ended or not self._commands.push(self.fd, message, opcode):
-            await self.wait_closed()  # its end is on the way to us, and says with which code
+            await self.wait_closed()  # the event of its end is on its way, and has the code
             raise self._exception()
         self._on_way += link.sent + link.writer.size - before
 
     async def close(self, code: int = CLOSE_NORMAL, reason: str = "") -> None:
-        """Close the connection and wait for the end of the close handshake; nothing where it is closed already.
+        """Close the connection and wait for the end of the close handshake; nothing if it is closed already.
 
         Raises:
             ValueError: a close frame cannot carry that code or reason.
-            TypeError: the reason is no `str`.
+            TypeError: the reason is not a `str`.
         """
         check_close(code, reason)
         self._end(code, reason)
@@ -171,10 +174,10 @@ class HandlerConnection:
         """Wait until the connection is closed."""
         await asyncio.shield(self._closed)
 
-    # What the scheduler calls, and nobody else: hence the underscores.
+    # Only the scheduler calls these: hence the underscores.
 
     def _deliver(self, sequence: int, data: Data) -> None:
-        """Take a message; one that comes after the handler's end is acknowledged and dropped."""
+        """Take a message; after the handler's end it is acknowledged and dropped."""
         if self._ended:
             self._acknowledge(sequence)
             return
@@ -191,7 +194,7 @@ class HandlerConnection:
         self._wake()
 
     def _buffer_changed(self, full: bool) -> None:
-        """Take word of how much waits for the client: `send` suspends until most of it has left."""
+        """Take the event that much is queued for the client, so that `send` suspends, or that most of it has left."""
         if full and self._room is None:
             self._room = asyncio.get_running_loop().create_future()
         elif not full:
@@ -203,7 +206,7 @@ class HandlerConnection:
             self._room = None
 
     def _end(self, code: int, reason: str) -> None:
-        """Have the connection closed, and let go of what was not read."""
+        """Have the connection closed, and acknowledge the messages that were not read."""
         if self._ended:
             return
         self._ended = True
@@ -237,15 +240,15 @@ class HandlerConnection:
             self._acknowledge(sequence)
 
     def _exception(self) -> ConnectionClosed:
-        """Return what to raise on a closed connection."""
+        """Return the exception to raise on a closed connection."""
         code = 1006 if self.close_code is None else self.close_code
         kind = ConnectionClosedOK if code in OK_CODES else ConnectionClosedError
         return kind(code, self.close_reason or "", self.fd)
 
 
 async def _join(pieces: Iterable[Data] | AsyncIterable[Data]) -> Data | None:
-    """Return one message of the pieces of an iterable, None where there are none."""
-    if not isinstance(pieces, Iterable | AsyncIterable) or isinstance(pieces, dict):  # a dict is surely a mistake
+    """Return the pieces of an iterable joined to one message, None if there are none."""
+    if not isinstance(pieces, Iterable | AsyncIterable) or isinstance(pieces, dict):  # a dict must be a mistake
         refuse_message(pieces)
     if isinstance(pieces, AsyncIterable):
         parts = [piece async for piece in pieces]

@@ -55,7 +55,7 @@ def check_result(result: object) -> None:
     if inspect.iscoroutine(result):
         result.close()  # or Python warns, later, that it was never awaited
     raise NeverAwaited(
-        "returned a coroutine, but the worker has no asyncio loop: it has one if some callback or handler is"
+        "returned a coroutine, but the worker has no asyncio loop: it has one only if some callback or handler is"
         " `async def`, so write this one as `async def`"
     )
 

@@ -1,13 +1,13 @@
-"""The worker's end of the wire to one master.
+"""A worker's link to one master.
 
-Operations: take batches; gather pushes and acknowledgements; send them as one batch, soon; know how much the master
-has not taken yet.
+Operations: receive batches; gather pushes and acknowledgements and send them as one batch; know how many bytes the
+master has not taken yet.
 
-An acknowledgement is held back while the next event may extend its range. It leaves in the batch that has the last
-pushes of its callback, behind them, or in a later one; never in an earlier one.
+An acknowledgement is held back while the next event may extend its range. It leaves behind the last pushes of its
+callback, in the same batch or in a later one, never in an earlier one.
 
 The worker's own thread uses a link, and so does the flusher (flusher.py) while a callback goes on for long. A method
-that touches the socket or the writer takes the links first; `send_waiting` is for callers that have them already.
+that touches the socket or the writer takes the links first; `send_waiting` is for callers that have taken them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from zwoole.shared.wire.payload_ring import SharedMemory
 from zwoole.workers.exits import INTERRUPTED, end_worker
 from zwoole.workers.flusher import AGED_S, Flusher, check_signals
 
-FLUSH_BYTES = 65536  # output of this size does not wait for more
+FLUSH_BYTES = 65536  # a batch of this size is sent at once
 _FLUSH_BYTES = FLUSH_BYTES  # C numbers in the compiled module
 _AGED_S = AGED_S
 
@@ -39,33 +39,33 @@ _POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
 
 
 def end_interrupted(error: BaseException) -> NoReturn:
-    """End this worker: a handler of a signal that the app has installed raised in the middle of a batch.
+    """End this worker: a signal handler of the app raised in the middle of a batch.
 
-    Whether the part of the batch has left, or what has come in, nobody knows then. After a death the master does.
+    Then nobody knows how much of the batch was sent or received. After the worker's death the master knows.
     """
-    words = "this worker ends: a signal's handler of the app raised while a batch was sent or taken; let it set a flag"
+    words = "this worker ends: a signal handler of the app raised while a batch was sent or received; let it set a flag"
     end_worker(words, code=INTERRUPTED, exc_info=error)
 
 
 class MasterLink:
-    """The wire to one master incarnation.
+    """The link to one master incarnation.
 
     Attributes:
         incarnation: the master's incarnation.
         descriptor: ZeroMQ's descriptor, for polling.
-        writer: what the next batch gathers.
+        writer: gathers the next batch.
         table: the master's connection table, from its welcome on.
-        credit: bytes of our batches that the master has taken.
+        credit: bytes of this worker's batches that the master has taken.
         sent: bytes of batches sent.
-        received: bytes of batches taken from the master.
-        up_window: bytes that may be sent and not taken, before a callback must wait.
-        ready: whether the master welcomed us.
+        received: bytes of batches received from the master.
+        up_window: bytes that may be on their way before a callback must wait.
+        ready: whether the master has welcomed this worker.
         closed: whether the socket is closed; nothing comes or goes any more.
-        owned: fds of the connections that this worker was told of, and not of their end.
-        inbox: batches that were read while a push waited for credit.
-        memory: the payload rings, None where there are none.
-        turns: counts this process's turns, None if nobody looks. The end of an event counts as one: a batch of slow
-            callbacks does not hang.
+        owned: fds of the connections that this worker knows and whose end it has not heard of.
+        inbox: batches that were received while a push waited for credit.
+        memory: the payload rings, None if there are none.
+        turns: counts this process's turns, None if nobody looks at them. The end of an event counts as a turn: a batch
+            of slow callbacks does not hang.
     """
 
     __slots__ = (
@@ -145,10 +145,10 @@ class MasterLink:
         self._more = int(zmq.DONTWAIT | zmq.SNDMORE)
 
     def welcome(self, up_window: int, table: int, memory: list[int] | None = None) -> None:
-        """Open what the master shares with us; it said that it knows us.
+        """Open what the master shares with this worker; the master has answered its hello.
 
         Args:
-            up_window: bytes that may be sent and not taken, before a callback must wait.
+            up_window: bytes that may be on their way before a callback must wait.
             table: the descriptor of the reactor's connection table.
             memory: the master's process id and its descriptor of the payload rings, None where it has none.
 
@@ -166,19 +166,21 @@ class MasterLink:
         try:
             self.memory = SharedMemory.open(*memory)
         except (OSError, ValueError) as error:
-            log.warning("the payload rings cannot be reached (%s): payloads travel through sockets, slower", error)
+            log.warning(
+                "the payload rings cannot be opened (%s): payloads go through the socket, which is slower", error
+            )
             return
         self.writer.add(RINGS, 0)
         self.writer.ring = self.memory.up
 
     def receive(self) -> list[bytes] | None:
-        """Take one batch; None where there is none."""
+        """Return one batch, None if there is none: first those in the inbox, then those in the socket."""
         if self.inbox:
             return self.inbox.pop(0)
         return self.receive_new()
 
     def receive_new(self) -> list[bytes] | None:
-        """Take one batch from the socket, past what lies in the inbox."""
+        """Return one batch from the socket, None if there is none; the inbox is left alone."""
         if self.closed:
             return None
         before = self._flusher.enter()
@@ -209,18 +211,18 @@ class MasterLink:
         return parts
 
     def started(self, sequence: int) -> None:
-        """Note that an event's callback is about to run."""
+        """Mark that an event's callback is about to run."""
         if self._progress is not None:
             self._progress.mark(sequence, STARTED)
 
     def finished(self, sequence: int) -> None:
-        """Note that an event is done with: its acknowledgement leaves with the next batch."""
+        """Mark that an event has finished; its acknowledgement leaves with the next batch."""
         if self._progress is not None:
             self._progress.mark(sequence, FINISHED)
         if self.turns is not None:
             self.turns.tick()
         flusher = self._flusher
-        if flusher.has_commands:  # of threads for which the callback may have waited: they leave before
+        if flusher.has_commands:  # of threads for which the callback may have waited: they leave first
             flusher.behind_commands(partial(self._acknowledge, sequence))
         else:
             before = flusher.enter()
@@ -237,21 +239,22 @@ class MasterLink:
             self._ack_count = 1
 
     def in_flight(self) -> int:
-        """Return how many bytes the master has not taken yet, those not yet sent included."""
+        """Return how many bytes the master has not taken yet, including those that are not sent yet."""
         return self.sent + self.writer.size - self.credit
 
     def has_output(self) -> bool:
-        """Tell whether something waits to be sent."""
+        """Tell whether output waits."""
         return self._ack_count > 0 or self.writer.events > 0
 
     def flush_due(self, begun: float, now: float) -> bool:
-        """Tell, when an event has ended, whether what waits has become much, or old.
+        """Tell, when an event has ended, whether the output has become much or old.
 
-        Its age counts from when the callback began that it is of: what a slow one pushed does not wait for the next.
+        Its age counts from the begin of its callback, so that the output of a slow callback does not wait for the next
+        one.
 
         Args:
             begun: when the event's callback began, in monotonic seconds.
-            now: the time, as the same clock tells it.
+            now: the time, by the same clock.
         """
         if not self._ack_count and not self.writer.events:
             return False
@@ -262,7 +265,7 @@ class MasterLink:
         return now - self._unsent_since >= _AGED_S
 
     def flush(self) -> None:
-        """Send what waits as one ZeroMQ message. Never blocks."""
+        """Send the output as one ZeroMQ message. Never blocks."""
         before = self._flusher.enter()
         try:
             self.send_waiting()
@@ -270,7 +273,7 @@ class MasterLink:
             self._flusher.leave(before)
 
     def send_waiting(self) -> None:
-        """Do what `flush` does, in a thread that has the links."""
+        """Do what `flush` does, in a thread that has taken the links."""
         check_signals()
         self._write_ack()
         self._unsent_since = 0.0
@@ -294,7 +297,7 @@ class MasterLink:
             end_interrupted(error)
 
     def sync(self) -> int:
-        """Send what waits and ask for the credit for it; return how much will have been sent when that is given."""
+        """Send the output and ask for the credit for it; return the credit that the answer will bring at least."""
         before = self._flusher.enter()
         try:
             self.writer.add(SYNC, 0)
@@ -304,7 +307,7 @@ class MasterLink:
         return self.sent
 
     def readable(self) -> bool:
-        """Tell whether a batch lies ready: to be asked before sleeping, since the descriptor tells only once."""
+        """Tell whether a batch lies ready. Ask before sleeping, because the descriptor tells only once."""
         if self.inbox:
             return True
         if self.closed:
@@ -316,14 +319,14 @@ class MasterLink:
             self._flusher.leave(before)
 
     def close(self, linger_s: float) -> None:
-        """Close the socket; what was sent has `linger_s` seconds to leave."""
+        """Close the socket; what was sent has `linger_s` seconds to reach the master."""
         self.closed = True
         self.ready = False
         before = self._flusher.enter()
         try:
             self.writer.ring = None
             if self.memory is not None:
-                self.memory.close_descriptor()  # the memory stays: batches that were read before may lie in it
+                self.memory.close_descriptor()  # the memory stays: batches that were received before may lie in it
             self.socket.close(linger=int(linger_s * 1000))
         finally:
             self._flusher.leave(before)

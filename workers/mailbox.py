@@ -1,7 +1,7 @@
-"""What other threads of a worker want done: commands, in order, for the thread that runs its callbacks or the flusher.
+"""Commands of a worker's other threads, in order, for the thread that runs its callbacks or for the flusher.
 
-A thread that is too fast waits in `put`, so that what lies here is bounded. It cannot wait for ever: where the worker's
-own thread waits for that one in a callback, neither would go on.
+A thread that is too fast waits in `put`, so the mailbox is bounded. It does not wait for ever: if a callback in the
+worker's own thread waits for that thread, neither would go on.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from zwoole.shared.errors import BackpressureError
 from zwoole.shared.process.forks import close_descriptors, refuse_if_forked
 from zwoole.shared.process.log import get_logger
 
-COMMAND_COST = 256  # bytes of memory that a command takes beside its payload
+COMMAND_COST = 256  # bytes of memory that a command takes besides its payload
 WAIT_S = 30.0
 
 log = get_logger("callbacks")
 
 
 class Mailbox:
-    """Commands on their way from other threads.
+    """The commands that wait.
 
     Attributes:
-        descriptor: readable when there may be one.
+        descriptor: readable when there may be a command.
     """
 
     def __init__(self, limit: int) -> None:
-        """Make an empty one.
+        """Make an empty mailbox.
 
         Args:
-            limit: bytes of commands past which a thread waits.
+            limit: bytes of commands above which a thread waits.
         """
         self._limit = limit
         self._commands: deque[tuple[int, Callable[[], object]]] = deque()
@@ -43,15 +43,15 @@ class Mailbox:
         self.descriptor, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def put(self, command: Callable[[], object], size: int) -> None:
-        """Have the worker's own thread run a command; waits while there is no room.
+        """Have a command run by the worker's own thread or the flusher; wait while there is no room.
 
         Args:
             command: what to run.
             size: bytes that it carries.
 
         Raises:
-            BackpressureError: the worker's own thread has made no room for long.
-            WrongProcess: this is a forked child, which has no such thread.
+            BackpressureError: there was no room for WAIT_S.
+            WrongProcess: this is a forked child, where nothing runs commands.
         """
         refuse_if_forked("push")
         with self._room:
@@ -61,7 +61,7 @@ class Mailbox:
         self.wake()
 
     def append(self, command: Callable[[], object], size: int = 0) -> None:
-        """Have a command run behind those that wait; never waits, so it is for the own thread."""
+        """Have a command run behind those that wait. Never waits, so the own thread may call it."""
         with self._room:
             self._size += size + COMMAND_COST
             self._commands.append((size + COMMAND_COST, command))
@@ -71,19 +71,19 @@ class Mailbox:
         return bool(self._commands)
 
     def wake(self) -> None:
-        """Have the worker's own thread look round; may be called by a signal handler."""
+        """Wake the worker's own thread; may be called by a signal handler."""
         try:
             os.write(self._write_end, b"\0")
-        except BlockingIOError:  # it is awake, with a pipe full of reasons
+        except BlockingIOError:  # the pipe is full, so the thread will wake anyway
             pass
-        self._woken = True  # behind the write: a look at the pipe before it would find nothing, and not look again
+        self._woken = True  # after the write: else `run` could find the pipe empty, and not look again
 
     def waits(self) -> bool:
         """Tell whether `run` has something to do."""
         return self._woken or bool(self._commands)
 
     def run(self, may_go_on: Callable[[], bool]) -> None:
-        """Run the commands, as long as `may_go_on` says so."""
+        """Run the commands, as long as `may_go_on` returns True."""
         if self._woken:
             self._woken = False
             try:
@@ -101,13 +101,13 @@ class Mailbox:
                 log.exception("a command from another thread failed")
 
     def close(self) -> None:
-        """Let the threads that wait go: nothing is run any more."""
+        """Let go of the threads that wait: no command runs any more."""
         with self._room:
             self._closed = True
             self._room.notify_all()
 
     def abandon(self) -> None:
-        """Close the pipe in a forked child, which would wake its parent by it."""
+        """Close the pipe in a forked child, which would otherwise wake its parent through it."""
         close_descriptors(self.descriptor, self._write_end)
 
     def _has_room(self) -> bool:

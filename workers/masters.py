@@ -169,9 +169,9 @@ class Masters:
 
     def _why_not(self) -> str:
         if self.said_goodbye:
-            return "this worker does not serve any more: it has said goodbye to the masters"
+            return "this worker no longer serves: it has said goodbye to the masters"
         return (
-            "this worker does not serve yet: it is connected to the masters when worker_start has ended. Do this in a"
+            "this worker does not serve yet: it connects to the masters when worker_start has ended. Do this in a"
             " callback such as `open`, in a thread, or in a task that begins with `await server.drain()`"
         )
 

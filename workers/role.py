@@ -1,6 +1,6 @@
 """What `start()` does in this process: by default it becomes the supervisor, in a worker it serves events.
 
-A role is given by the program that runs, never by the environment, which programs started from a callback inherit.
+The program that runs decides, never the environment, because programs that a callback starts would inherit that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from zwoole.shared.errors import StartError, WrongProcess, ZwooleError
 from zwoole.shared.process import forks
 
-NEEDED = ("os", "select", "signal", "subprocess", "thread", "time")  # modules that our loops cannot do without
+NEEDED = ("os", "select", "signal", "subprocess", "thread", "time")  # modules that zwoole needs unpatched
 
 Server = Any  # the object whose `start()` was called: it is only passed on, so that server.py can import this module
 Starter = Callable[[Server], None]
@@ -28,11 +28,11 @@ def set_starter(starter: Starter) -> None:
 
 
 def check_first(server: Server) -> None:
-    """Check that nothing was started in this process yet: workers run the script up to its first `start()`, so that
-    no other call of it could ever be served.
+    """Check that no server was started in this process yet. Workers run the script up to its first `start()`, so no
+    later call could ever be served.
 
     Raises:
-        WrongProcess: something was, or this is a forked child.
+        WrongProcess: a server was started, or this is a forked child.
     """
     if forks.forked:
         raise WrongProcess("start() was reached in a process that a worker or the supervisor has forked: end it before")
@@ -41,13 +41,13 @@ def check_first(server: Server) -> None:
 
 
 def start(server: Server) -> None:
-    """Do what `start()` does here, once. It may be tried again if it has raised an error of ours, such as that the
-    port is in use.
+    """Do what `start()` does in this process, once. It may be called again after it has raised a ZwooleError, for
+    example because the port is in use.
 
     Raises:
         StartError: gevent or eventlet has replaced modules that zwoole needs.
-        WrongProcess: a multiprocessing pool runs the script again to import it, this is no first call, a forked child,
-            or a thread.
+        WrongProcess: a multiprocessing pool runs the script again to import it, or this is a second call, a forked
+            child or a thread.
     """
     global _starter
     check_first(server)
@@ -85,7 +85,7 @@ def _serves(_: Server) -> NoReturn:
 
 
 def _has_served(_: Server) -> NoReturn:
-    """Stand in for the starter when the server has stopped."""
+    """Stand in for the starter after the server has stopped."""
     raise WrongProcess(
         "start() was called a second time: a script starts one server once, and workers run it up to the first start();"
         " give another server a script of its own"
@@ -93,10 +93,10 @@ def _has_served(_: Server) -> NoReturn:
 
 
 def check_modules() -> None:
-    """Check that Python's own modules are in place.
+    """Check that nothing has replaced the modules that zwoole needs.
 
     Raises:
-        StartError: gevent or eventlet has replaced some.
+        StartError: gevent or eventlet has.
     """
     gevent = getattr(sys.modules.get("gevent.monkey"), "is_module_patched", None)
     eventlet = getattr(sys.modules.get("eventlet.patcher"), "is_monkey_patched", None)

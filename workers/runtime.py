@@ -200,7 +200,7 @@ class Runtime:
         try:
             link.welcome(welcome["up_window"], table, welcome["memory"])
         except (OSError, ValueError) as error:
-            words = "this worker ends, it cannot open what the master shares with it: %s"
+            words = "this worker ends: it cannot open what the master shares with it: %s"
             end_worker(words, error, code=CANNOT_START)
 
     # Serve.
@@ -247,7 +247,7 @@ class Runtime:
             elif message["type"] == "reopen_log":
                 reopen(self._settings.log_file)
             else:
-                log.warning("the supervisor said %r, which this worker does not know", message["type"])
+                log.warning("the supervisor sent a message of unknown type %r", message["type"])
 
     def _take_command(self, link: MasterLink, kind: int, number: int, body: bytes) -> bool:
         """Take an event that no callback is for; return False if its kind is unknown."""

@@ -1,12 +1,12 @@
-"""Running coroutines: each connection's events in order, one at a time; different connections interleave at await.
+"""Runs coroutines: the events of one connection in order, one at a time; different connections interleave at await.
 
-A task per event would cost more than the event (4 microseconds against 0.2 for a step of a coroutine). So events wait
-in one line, and a few runner tasks serve it: a runner awaits one callback after the other without going back to the
-loop, and only one that really suspends leaves the line to the next runner. `_pump` notices that: it stands in the
-loop's line behind the runner it woke, and finds events left only if that runner is suspended.
+A task per event would cost more than the event (4 microseconds, against 0.2 for a step of a coroutine). So events wait
+in one queue, and a few runner tasks serve it. A runner awaits one callback after the other without going back to the
+loop. Only if a callback really suspends does the next runner take over the queue. `_pump` notices that: asyncio calls
+it after the runner that it woke, so it finds events left only if that runner is suspended.
 
-A runner's context variables are its own. One whose callback changed them ends after it, so that no connection sees
-what another has set.
+Each runner has its own context variables. If a callback has changed them, its runner ends after that callback, so that
+no connection sees what another has set.
 """
 
 from __future__ import annotations
@@ -55,17 +55,27 @@ class Scheduler:
         self._flow_control = flow_control
         self._handlers = handlers
         self._loop = asyncio.get_running_loop()
-        self._lanes: dict[int, deque[Job] | None] = {}  # fds with an event in the line or running; what waits behind
-        self._line: deque[Job] = deque()
+        self._lanes: dict[
+            int, deque[Job] | None
+        ] = {}  # fds with an event that is queued or runs; the events behind that
+        self._queue: deque[Job] = deque()
         self._idle: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._pumping = False
         self._stopping = False
 
-    # In.
+    # Events come in.
 
     def add(self, link: MasterLink, sequence: int, kind: int, fd: int, body: Any) -> None:
-        """Take one event: for its handler connection, or for the line."""
+        """Take one event, for its handler or for the queue.
+
+        Args:
+            link: the link that it came by.
+            sequence: its sequence number.
+            kind: which event.
+            fd: the connection; for a message of another worker, -1 - the sender's id.
+            body: what it carries, decoded.
+        """
         connection = self.connections.get(fd)
         if connection is not None:
             self._add_to_handler(connection, sequence, kind, body)
@@ -81,7 +91,7 @@ class Scheduler:
             waiting.append(job)
             return
         self._lanes[fd] = None
-        self._line.append(job)
+        self._queue.append(job)
         self._kick()
 
     def busy(self) -> bool:
@@ -89,12 +99,12 @@ class Scheduler:
         return bool(self._lanes)
 
     def resume(self) -> None:
-        """Go on after a master took what was too much."""
+        """Go on, if masters have taken enough of the output."""
         if self._flow_control.resume():
             self._kick()
 
     def master_died(self, link: MasterLink) -> None:
-        """End the handlers whose connections went with their master."""
+        """End the handlers whose connections died with their master."""
         self._flow_control.master_died(link)
         self.resume()
         for connection in [c for c in self.connections.values() if c.link is link]:
@@ -105,7 +115,7 @@ class Scheduler:
                 connection.task.cancel()
 
     async def stop(self) -> None:
-        """Cancel what still runs, and wait for its end."""
+        """Cancel the callbacks and handlers that still run, and wait until they have ended."""
         self._stopping = True
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
@@ -115,14 +125,14 @@ class Scheduler:
     # Callbacks.
 
     def _kick(self) -> None:
-        if self._line and not self._pumping:
+        if self._queue and not self._pumping:
             self._pumping = True
             self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
-        """Give the line to a runner, and look again when that one has had its turn."""
+        """Wake a runner for the queue, and look again when that runner has had its turn."""
         self._pumping = False
-        if not self._line or self._stopping or self._masters.congested():
+        if not self._queue or self._stopping or self._masters.congested():
             return
         while self._idle:
             waiter = self._idle.pop()
@@ -130,7 +140,7 @@ class Scheduler:
                 waiter.set_result(None)
                 break
         else:
-            self._start(self._run_line())
+            self._start(self._run_queue())
         self._kick()
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -139,12 +149,12 @@ class Scheduler:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _run_line(self) -> None:
-        """A runner: serve the line, sleep, serve it again."""
+    async def _run_queue(self) -> None:
+        """Be a runner: serve the queue, sleep, serve it again."""
         clean = contextvars.copy_context()
         while not self._stopping:
-            while self._line and not self._masters.congested():
-                await self._run(self._line.popleft())
+            while self._queue and not self._masters.congested():
+                await self._run(self._queue.popleft())
                 if self._stopping or contextvars.copy_context() != clean:
                     return
             if len(self._idle) >= MAX_IDLE_RUNNERS:
@@ -154,11 +164,11 @@ class Scheduler:
             await waiter
 
     async def _run(self, job: Job) -> None:
-        """Run one event's callback to its end."""
+        """Run one event's callback to its end, as the contract in invocation.py says."""
         link, sequence, kind, fd, body = job
         invoker = self._invoker
         name, callback, arguments = invoker.arguments(kind, fd, body)
-        gone = link.closed and kind != CLOSE  # with its master
+        gone = link.closed and kind != CLOSE  # its connection died with its master
         if callback is not None and not gone and (kind != MESSAGE or not self._commands.has_ended(fd)):
             link.started(sequence)
             before = monotonic()
@@ -185,14 +195,14 @@ class Scheduler:
         self._finish(link, sequence, kind, fd)
 
     def _finish(self, link: MasterLink, sequence: int, kind: int, fd: int) -> None:
-        """An event is done with: acknowledge it, and let the connection's next one into the line."""
+        """Acknowledge a finished event, and queue the connection's next one."""
         link.finished(sequence)
         self._counts.finished += 1
         if kind == CLOSE:
             self._commands.ended.discard(fd)
         waiting = self._lanes[fd]
         if waiting:
-            self._line.append(waiting.popleft())
+            self._queue.append(waiting.popleft())
             self._kick()
         else:
             del self._lanes[fd]
@@ -226,7 +236,7 @@ class Scheduler:
             connection._acknowledge(sequence)
 
     async def _run_handler(self, connection: HandlerConnection, handler: Handler) -> None:
-        """Run a handler to its end, and close its connection with the code that tells how it went."""
+        """Run a handler to its end, and close its connection with the code that says how it ended."""
         code, reason = CLOSE_NORMAL, ""
         try:
             await handler(connection)

@@ -1,4 +1,4 @@
-"""Writes what a worker counts where every process of the server can read it: seldom, and never for one message."""
+"""Writes a worker's counters where every process of the server can read them: seldom, and never per message."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from zwoole.shared.process.run_files import snapshot_path
 from zwoole.workers.counts import Counts
 from zwoole.workers.masters import Masters
 
-RECORD_S = 0.5
+RECORD_S = 0.5  # least time between two writes
 
 
 class Recorder:
     """One worker's snapshot."""
 
     def __init__(self, run_dir: Path, worker_id: int, incarnation: int, counts: Counts, masters: Masters) -> None:
-        """Make the snapshot, and write it for the first time. Belongs to the thread that makes it."""
+        """Make the snapshot and write it for the first time. It belongs to the thread that makes it."""
         self._run_dir = run_dir
         self._snapshot = Snapshot(snapshot_path(run_dir, stats.WORKER, incarnation))
         self._named = {"role": stats.WORKER, "index": worker_id, "pid": os.getpid(), "incarnation": incarnation}
@@ -30,12 +30,12 @@ class Recorder:
         self._counts = counts
         self._masters = masters
         self._thread = get_ident()
-        self._written = 0  # events taken and events finished, when it was written last
+        self._written = 0  # events taken plus events finished, when the snapshot was last written
         counts.on_record = self.write
         self.write()
 
     def write(self) -> None:
-        """Write all of it now."""
+        """Write the snapshot now."""
         counts = self._counts
         links = [link for link in self._masters.links if link is not None and not link.closed]
         gauges = {
@@ -49,7 +49,7 @@ class Recorder:
         counts.record_at = time.monotonic() + RECORD_S
 
     def turn(self, sleep_s: float) -> float:
-        """Write where something is new and it is time to; return how long the loop may sleep, `sleep_s` at most."""
+        """Write if something is new and it is time; return how long the loop may sleep, `sleep_s` at most."""
         counts = self._counts
         if counts.total + counts.finished == self._written:
             return sleep_s
@@ -60,7 +60,7 @@ class Recorder:
         return sleep_s
 
     def stats(self) -> dict[str, Any]:
-        """See Server.stats; what this worker itself counts is up to date, unless another thread asks."""
+        """See Server.stats. This worker's own counters are up to date, unless another thread asks."""
         if get_ident() == self._thread:
             self.write()
         return stats.gather(self._run_dir)

@@ -191,7 +191,9 @@ def test_push_of_every_kind_of_bytes(client: ClientConnection) -> None:
 def test_push_of_what_is_no_message(client: ClientConnection) -> None:
     client.send("push_wrong")
     errors = [str(client.recv(PATIENCE_S)) for _ in range(5)]
-    assert errors[0] == "TypeError: a message is str or bytes, not dict: encode it first, with json.dumps or so"
+    assert (
+        errors[0] == "TypeError: a message must be str or bytes, not dict: encode it first, for example with json.dumps"
+    )
     assert [error.partition(":")[0] for error in errors] == ["TypeError"] * 3 + ["ValueError"] * 2
 
 

@@ -257,7 +257,7 @@ def test_what_works_in_worker_stop(serve: Serve) -> None:
         assert client.recv(PATIENCE_S) == "the old worker goes"
         server.wait_line("from the old worker")
     assert server.stop() == 0
-    assert server.lines()[-2:] == ["push False", "no master is there to carry a message"]
+    assert server.lines()[-2:] == ["push False", "there is no master that could pass the message on"]
 
 
 # Failures that are no callback's.
@@ -518,7 +518,7 @@ def test_a_thread_that_the_end_waits_for_is_named(serve: Serve) -> None:
         client.send("waits")
         client.recv(PATIENCE_S)
     server.send_signal(signal.SIGTERM)
-    server.wait_log("this worker has ended but for 1 thread(s), which are waited for: patient")
+    server.wait_log("this worker has ended, but waits for 1 thread(s): patient")
     server.write("go", "")
     assert server.wait() == 0
 
@@ -550,7 +550,7 @@ def test_a_job_in_a_thread_of_the_loop_that_the_end_waits_for_is_named(serve: Se
         client.send("start")
         client.recv(PATIENCE_S)
     server.send_signal(signal.SIGTERM)
-    server.wait_log("this worker has ended but for 1 thread(s), which are waited for: asyncio_0")
+    server.wait_log("this worker has ended, but waits for 1 thread(s): asyncio_0")
     server.write("go", "")
     assert server.wait() == 0
 

@@ -60,13 +60,13 @@ def test_a_coroutine_is_no_message() -> None:
     with Master() as master:
         fd = master.connect()
         for send in (lambda data: master.commands.push(fd, data), master.commands.broadcast):
-            with pytest.raises(TypeError, match="a message is str or bytes, not a coroutine: await it first"):
+            with pytest.raises(TypeError, match="a message must be str or bytes, not a coroutine: await it first"):
                 send(forgotten())
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object(), 1 << 64, "\ud800"], ids=["set", "object", "2**64", "surrogate"])
 def test_what_cannot_travel_is_refused_with_the_name_of_what_it_was_to_be(value: object) -> None:
-    rule = "is made of None, numbers, str, bytes, lists and dicts: "
+    rule = "must consist of None, numbers, str, bytes, lists and dicts: "
     with Master() as master:
         fd = master.connect()
         with pytest.raises(TypeError, match=f"a connection's state {rule}"):
@@ -212,7 +212,7 @@ def test_a_connection_whose_master_died_is_gone(master: Master) -> None:
     assert not master.commands.push(fd, "a")
     assert not master.commands.exists(fd)
     master.commands.broadcast("a")
-    with pytest.raises(QueueFull, match="no master is there"):
+    with pytest.raises(QueueFull, match="there is no master"):
         master.commands.send_message("a", 0)
     assert not master.masters.congested()
     master.masters.flush()
@@ -275,7 +275,7 @@ def test_another_thread_waits_for_the_welcome(master: Master) -> None:
 
 def test_messages_are_carried_by_nobody_when_the_masters_have_ended(master: Master) -> None:
     master.masters.have_ended = True
-    with pytest.raises(QueueFull, match="no master is there"):
+    with pytest.raises(QueueFull, match="there is no master"):
         master.commands.send_message("a", 0)
 
 

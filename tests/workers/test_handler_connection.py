@@ -230,10 +230,10 @@ async def forgotten() -> str:
 
 
 NO_MESSAGES = {
-    "int": (lambda: 5, "a message is str or bytes, not int: encode it first"),
-    "None": (lambda: None, "a message is str or bytes, not NoneType: encode it first"),
-    "dict": (lambda: {"a": 1}, "a message is str or bytes, not dict: encode it first"),
-    "coroutine": (forgotten, "a message is str or bytes, not a coroutine: await it first"),
+    "int": (lambda: 5, "a message must be str or bytes, not int: encode it first"),
+    "None": (lambda: None, "a message must be str or bytes, not NoneType: encode it first"),
+    "dict": (lambda: {"a": 1}, "a message must be str or bytes, not dict: encode it first"),
+    "coroutine": (forgotten, "a message must be str or bytes, not a coroutine: await it first"),
     "text, bytes": (lambda: ["a", b"b"], "the pieces of a message must be all str or all bytes"),
     "bytes, text": (lambda: [b"a", "b"], "the pieces of a message must be all str or all bytes"),
     "numbers": (lambda: [1], "the pieces of a message must be all str or all bytes"),

@@ -103,7 +103,7 @@ def test_a_worker_ends_if_a_signals_handler_raises_while_it_sends(
     with pytest.raises(Ended):
         master.link.flush()
     assert len(sent) == at
-    assert "this worker ends: a signal's handler of the app raised" in log.text
+    assert "this worker ends: a signal handler of the app raised" in log.text
 
 
 def test_what_zeromq_says_ends_no_worker(master: Master, ends: None, monkeypatch: pytest.MonkeyPatch) -> None:
