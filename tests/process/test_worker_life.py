@@ -206,7 +206,7 @@ def test_nothing_is_lost_in_worker_start(serve: Serve, kind: str, begin: str, wa
     looks = ("exists", "is_established", "buffered_amount")
     lines = server.lines()
     for name in (*commands, *looks):
-        assert f"{name} raises: this worker does not serve yet: it i" in lines
+        assert f"{name} raises: this worker does not serve yet: it c" in lines
     assert "connections 0" in lines
     (old,) = server.pids("worker")
     with server.connect() as client:
