@@ -42,7 +42,7 @@ LEAST_CALLS = 10  # of a session, whatever comes in one piece
 IDLE_S = 0.5
 
 
-class House:
+class Rig:
     """A server, and the plan of what goes wrong with one of its clients."""
 
     def __init__(self, server: ServerProcess, plan: FaultPlan) -> None:
@@ -93,24 +93,24 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     folder: Path = tmp_path_factory.mktemp("faults")
     plan = FaultPlan(folder)
     with ServerProcess(APP) as server:
         server.start(plan.environment)
         server.wait_ready()
-        yield House(server, plan)
+        yield Rig(server, plan)
         assert server.stop() == 0
         assert "Traceback" not in server.log()
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(house: House) -> Iterator[None]:
+def nothing_is_left(rig: Rig) -> Iterator[None]:
     """Every test leaves the master with the descriptors that it had, asleep, and serving."""
     yield
-    house.session()
-    wait_for(lambda: house.master.num_fds() == house.descriptors, "no more descriptors than without a client")
-    assert house.is_calm()
+    rig.session()
+    wait_for(lambda: rig.master.num_fds() == rig.descriptors, "no more descriptors than without a client")
+    assert rig.is_calm()
 
 
 @pytest.mark.parametrize(
@@ -118,42 +118,42 @@ def nothing_is_left(house: House) -> Iterator[None]:
     [(SHORT, 0), (ERRNO, errno.EAGAIN), (ERRNO, errno.EINTR)],
     ids=["short", "EAGAIN", "EINTR"],
 )
-def test_what_passes_is_not_noticed(house: House, fault: int, number: int) -> None:
-    calls = house.calls_of_a_session()
+def test_what_passes_is_not_noticed(rig: Rig, fault: int, number: int) -> None:
+    calls = rig.calls_of_a_session()
     assert calls >= LEAST_CALLS
     for at in range(1, calls + 1):
-        house.plan.arm(fault, at, number)
-        house.session()
-        house.settle()
-        assert house.plan.fired == (at <= house.plan.calls), "how many calls a session takes is the kernels' choice"
+        rig.plan.arm(fault, at, number)
+        rig.session()
+        rig.settle()
+        assert rig.plan.fired == (at <= rig.plan.calls), "how many calls a session takes is the kernels' choice"
 
 
-def test_a_socket_that_trickles(house: House) -> None:
-    house.plan.arm(TRICKLE)
-    house.session()
-    house.settle()
-    assert house.plan.fired > 100
+def test_a_socket_that_trickles(rig: Rig) -> None:
+    rig.plan.arm(TRICKLE)
+    rig.session()
+    rig.settle()
+    assert rig.plan.fired > 100
 
 
 @pytest.mark.parametrize(
     "number", [errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT], ids=["ECONNRESET", "EPIPE", "ETIMEDOUT"]
 )
-def test_what_breaks_a_connection_ends_it_and_nothing_else(house: House, number: int) -> None:
-    calls = house.calls_of_a_session()
+def test_what_breaks_a_connection_ends_it_and_nothing_else(rig: Rig, number: int) -> None:
+    calls = rig.calls_of_a_session()
     for at in range(1, calls + 1):
-        with RawClient(house.server.port).upgrade() as other:
-            house.plan.arm(ERRNO, at, number)
+        with RawClient(rig.server.port).upgrade() as other:
+            rig.plan.arm(ERRNO, at, number)
             try:
-                house.session()
+                rig.session()
                 completed = True
             except (OSError, AssertionError):
                 completed = False
-            wait_for(lambda: house.plan.is_closed, "the broken socket to be closed")
-            assert house.plan.fired == (at <= house.plan.calls)
-            assert not completed or not house.plan.fired or at > LEAST_CALLS, "it cannot have got all that it is due"
+            wait_for(lambda: rig.plan.is_closed, "the broken socket to be closed")
+            assert rig.plan.fired == (at <= rig.plan.calls)
+            assert not completed or not rig.plan.fired or at > LEAST_CALLS, "it cannot have got all that it is due"
             other.send_frame(TEXT, b"still here")
             assert other.read_frame().payload == b"still here"
-        house.settle()
+        rig.settle()
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_what_breaks_a_connection_ends_it_and_nothing_else(house: House, number:
     [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ECONNABORTED, errno.EINTR],
     ids=["EMFILE", "ENFILE", "ENOBUFS", "ECONNABORTED", "EINTR"],
 )
-def test_accepting_goes_on_by_itself(house: House, number: int) -> None:
-    house.plan.fail_accepting(number, 4)
-    house.session()
-    assert house.plan.accepting_fails == 0
+def test_accepting_goes_on_by_itself(rig: Rig, number: int) -> None:
+    rig.plan.fail_accepting(number, 4)
+    rig.session()
+    assert rig.plan.accepting_fails == 0

@@ -1,4 +1,4 @@
-"""What the tests of a connection's end ask again and again."""
+"""Assertions shared by the tests of a connection's end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 
 def told(worker: Worker) -> list[Any]:
-    """Return the one close that the worker was told of, the last of all events, and fail where it is not that."""
+    """Return the only close that the worker was told of, which must be the last event."""
     worker.take()
     assert [event.kind for event in worker.received].count(CLOSE) == 1
     assert worker.received[-1].kind == CLOSE

@@ -1,4 +1,4 @@
-"""The contract's model, and workers that do what they are told, one step at a time, until they die."""
+"""The model of the delivery contract, and workers that take one step at a time when told to, until they die."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from zwoole.shared.memory.progress_map import FINISHED, STARTED
 from zwoole.shared.wire.batches import ACK, ADOPT, CLOSE, FAIL, MESSAGE, OPEN, PUSH
 
 
-class Story:
-    """What the contract says of one connection: the model. Every `run_` is the beginning of a callback.
+class ConnectionModel:
+    """What the contract promises for one connection: the model. Every `run_` is the start of a callback.
 
     Attributes:
         accepted: messages that the master has parsed, by number.
-        ran: those whose callback has begun, in order; never one twice, never one out of turn.
+        ran: those whose callback has started, in order; none twice, none out of order.
         answers: what finished callbacks pushed and their worker sent.
-        causes: what happened that may end it with a code of the server's.
+        causes: events that may end the connection with a code of the server's.
     """
 
     def __init__(self, handler: bool) -> None:
@@ -65,26 +65,26 @@ class Story:
 
 
 class Actor:
-    """A worker process: its events wait in a lane for each connection, and go on when a test says so."""
+    """A worker process: its events wait in a queue per connection, and run when a test says so."""
 
-    def __init__(self, reactor: Reactor, slot: WorkerSlot, stories: dict[int, Story]) -> None:
+    def __init__(self, reactor: Reactor, slot: WorkerSlot, models: dict[int, ConnectionModel]) -> None:
         self.worker = reactor.worker(slot.index, ready=False)
-        self.ended: set[int] = set()  # fds that a callback of it has closed: their further messages are not run
+        self.ended: set[int] = set()  # fds that one of its callbacks has closed: their further messages do not run
         self.link = self.worker.link
         self.lanes: dict[int, deque[Event]] = defaultdict(deque)
         self.begun: dict[int, Event] = {}
         self.heard: set[int] = set()  # fds it was told to open or adopt
         self.alive = True
         self.drained = False
-        self._unsent: list[tuple[Story, str]] = []
+        self._unsent: list[tuple[ConnectionModel, str]] = []
         self._reactor = reactor
-        self._stories = stories
+        self._stories = models
 
     def hello(self) -> None:
         self.link.ready = True
 
     def take(self) -> None:
-        """Take what was sent down."""
+        """Receive what was sent down."""
         for event in self.worker.take():
             if event.fd == 0:
                 self.drained = True
@@ -102,49 +102,49 @@ class Actor:
         return sorted(fd for fd, lane in self.lanes.items() if lane and fd not in self.begun)
 
     def begin(self, fd: int) -> None:
-        """Begin the callback of a lane's next event."""
+        """Start the callback of a queue's next event."""
         event = self.begun[fd] = self.lanes[fd].popleft()
         self.link.progress.mark(event.sequence, STARTED)
-        story = self._stories[fd]
+        model = self._stories[fd]
         if event.kind == OPEN:
-            story.run_open()
+            model.run_open()
         elif event.kind == ADOPT:
-            story.run_adopt()
+            model.run_adopt()
         elif event.kind == CLOSE:
-            story.run_close()
+            model.run_close()
             self.heard.discard(fd)
             self.ended.discard(fd)
         elif fd not in self.ended:
-            story.run_message(event.body)
+            model.run_message(event.body)
 
     def finish(self, fd: int, fails: bool = False) -> None:
-        """Finish the callback that runs in a lane; what it sends waits for `flush`."""
+        """Finish the running callback of a queue; its output waits for `flush`."""
         event = self.begun.pop(fd)
-        story = self._stories[fd]
+        model = self._stories[fd]
         if fails:
-            story.causes.add("failed")
+            model.causes.add("failed")
             self.disconnect(fd, FAIL, 1011)
         elif event.kind == MESSAGE and fd not in self.ended:
             self.worker.writer.add_text(PUSH, fd, event.body.encode())
-            self._unsent.append((story, event.body))
+            self._unsent.append((model, event.body))
         self.link.progress.mark(event.sequence, FINISHED)
         self._write_ack(event)
 
     def disconnect(self, fd: int, kind: int, code: int) -> None:
-        """Have a connection closed by a callback."""
+        """Let a callback close a connection."""
         self.ended.add(fd)
         self.worker.writer.add_bytes(kind, fd, msgpack.packb([code, ""]))
 
     def flush(self) -> None:
         """Send the batch."""
         if self.worker.writer.events:
-            for story, text in self._unsent:
-                story.answers.append(text)
+            for model, text in self._unsent:
+                model.answers.append(text)
             self._unsent.clear()
             self.worker.send()
 
     def die(self) -> None:
-        """End at once, and have the master find out and act as it does."""
+        """End at once, and let the master notice and react."""
         self.alive = False
         for connection in self._reactor.registry.all():
             if connection.owner is self.link or connection.fd in self.begun:
@@ -173,11 +173,11 @@ class Peer:
         self._data = b""
 
     def leave(self) -> None:
-        """Answer the server's close frame, and go."""
+        """Answer the server's close frame, and leave."""
         self.gone = True
         try:
             self.client.send_close(1000)
-        except BrokenPipeError:  # the server has gone before
+        except BrokenPipeError:  # the server has already left
             pass
         self.client.leave()
 

@@ -1,4 +1,4 @@
-"""A whole reactor without a process around it: real parts, a clock that stands still, clients and workers in reach.
+"""A whole reactor without a process: real parts, a clock that the test advances, and clients and workers within reach.
 
 Clients are the other ends of socket pairs; workers are the other ends of inproc ZeroMQ sockets, which deliver at once.
 """
@@ -47,17 +47,17 @@ from zwoole.shared.settings import Settings
 from zwoole.shared.websocket.protocol import Protocol
 from zwoole.shared.wire.batches import ACK, BODY_TEXT, BatchReader, BatchWriter
 
-STEP_S = 0.5  # of the clock at a time: more than a second at once would count as a pause of the whole process
+STEP_S = 0.5  # step of the clock: more than a second at once would count as a pause of the whole process
 SLEEP_S = 0.01  # the longest sleep, in real seconds
 
 _names = itertools.count()
 
 
 class Epoll:
-    """An epoll that keeps what it was asked last.
+    """An epoll that records its last poll.
 
     Attributes:
-        timeout: how long it was to wait.
+        timeout: how long it was asked to wait.
         found: what was ready.
     """
 
@@ -74,7 +74,7 @@ class Epoll:
 
 
 class Event(NamedTuple):
-    """What a worker was sent."""
+    """An event that a worker was sent."""
 
     sequence: int
     kind: int
@@ -83,7 +83,7 @@ class Event(NamedTuple):
 
 
 class Reactor:
-    """The parts of a master, built as it builds them."""
+    """The parts of a master, built as the master builds them."""
 
     def __init__(self, places: int = 256, **settings: Any) -> None:
         self.directory = tempfile.TemporaryDirectory(prefix="zwoole-test-")
@@ -124,7 +124,7 @@ class Reactor:
         self.clients: list[Client] = []
         self._ready_read, self._ready_write = os.pipe()
         os.write(self._ready_write, b"x")
-        self.loop.add_source(self._ready_read, lambda: None)  # readable for ever: no turn sleeps
+        self.loop.add_source(self._ready_read, lambda: None)  # always readable, so no turn sleeps
 
     def new_table(self, connections: int) -> ConnectionTable:
         """Return an empty connection table."""
@@ -156,12 +156,12 @@ class Reactor:
         return kind < 100
 
     def turn(self, times: int = 2) -> None:
-        """Turn the loop; twice, so that what one turn causes has happened too."""
+        """Turn the loop twice, so that the consequences of one turn have happened too."""
         for _ in range(times):
             self.loop.turn()
 
     def pass_time(self, seconds: float) -> None:
-        """Turn the loop while so much time passes."""
+        """Turn the loop while that much time passes."""
         end = self.time.now + seconds
         while self.time.now < end:
             self.time.now = min(end, self.time.now + STEP_S)
@@ -169,14 +169,14 @@ class Reactor:
         self.turn(1)
 
     def sleeps(self) -> bool:
-        """Tell whether the next turn finds nothing to do."""
+        """Return whether the next turn finds nothing to do."""
         self.loop.remove_source(self._ready_read)
         self.loop.turn()
         self.loop.add_source(self._ready_read, lambda: None)
         return self.epoll.timeout > 0 and not self.epoll.found
 
     def worker(self, slot: int = 0, ready: bool = True) -> Worker:
-        """Return a new worker, at home in the slot where it is ready."""
+        """Return a new worker that is ready in its slot."""
         worker = Worker(self, slot, len(self.workers) + 1)
         self.workers.append(worker)
         self.loop.add_link(worker.link)
@@ -185,14 +185,14 @@ class Reactor:
         return worker
 
     def client(self, tcp: bool = False) -> Client:
-        """Return a new client whose handshake is to come."""
+        """Return a new client before its handshake."""
         client = Client(self, tcp=tcp)
         self.clients.append(client)
         self.opening.begin(client.connection)
         return client
 
     def open_client(self, descriptor: int = 0, tcp: bool = False) -> Client:
-        """Return a new client whose handshake is done, as its worker was told; see Client for the arguments."""
+        """Return a new client after its handshake, of which its worker was told; see Client for the arguments."""
         client = Client(self, descriptor, tcp)
         self.clients.append(client)
         self.loop.join(client.connection)
@@ -200,7 +200,7 @@ class Reactor:
         return client
 
     def bare_connection(self) -> Connection:
-        """Return an open connection that has no socket."""
+        """Return an open connection without a socket."""
         connection = self.registry.add(-1, "127.0.0.1", 40000)
         self.registry.forget_socket(connection)
         establish(self, connection)
@@ -247,7 +247,7 @@ class Worker:
         self._reactor.loop.serve_later(self.link)
 
     def die(self) -> None:
-        """Be gone, with everything finished: what the master does then, without a verdict."""
+        """End with everything finished; the master reacts, without a verdict."""
         self.link.active = self.link.ready = False
         self.link.slot.link = None
         self._reactor.router.forget_line(self.link)
@@ -262,7 +262,7 @@ class Worker:
         self.link.close()
 
     def take(self) -> list[Event]:
-        """Return what has come since the last time, at the end of the turn."""
+        """Return what has arrived since the last call, at the end of the turn."""
         self._reactor.loop.turn()
         events: list[Event] = []
         while self.socket.poll(0):
@@ -283,7 +283,7 @@ class Worker:
         self.batches += 1
 
     def finish(self, *events: Event) -> None:
-        """Acknowledge events, in a batch of their own."""
+        """Acknowledge events in a separate batch."""
         for event in events:
             self.writer.add_integer(ACK, event.sequence, 1)
         self.send()
@@ -296,14 +296,14 @@ class Worker:
 
 
 class Client:
-    """The far end of a connection."""
+    """The client's end of a connection."""
 
     def __init__(self, reactor: Reactor, descriptor: int = 0, tcp: bool = False) -> None:
         """Connect it.
 
         Args:
-            reactor: the one it connects to.
-            descriptor: the master's end gets this one, or the next above that is free.
+            reactor: the reactor to connect to.
+            descriptor: number for the master's end, or the next higher free one.
             tcp: whether it is a TCP connection, which can be reset.
         """
         ours, self.socket = tcp_pair() if tcp else socket.socketpair()
@@ -337,25 +337,25 @@ class Client:
         self._reactor.turn()
 
     def leave(self) -> None:
-        """Be gone."""
+        """Close the connection."""
         self.socket.close()
         self._end_comes()
         self._reactor.turn()
 
     def _end_comes(self) -> None:
-        """Wait until the master's end knows of ours; TCP may bring it later where the kernel is busy."""
+        """Wait until the master's end has noticed; with TCP that may take longer if the kernel is busy."""
         if self._tcp and self.connection.descriptor >= 0:
             poll = select.poll()
             poll.register(self.connection.descriptor, select.POLLRDHUP)
             assert poll.poll(1000 * PATIENCE_S)
 
     def reset(self) -> None:
-        """Be gone with a RST, as a TCP client can."""
+        """Close the connection with a RST, as a TCP client can."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.leave()
 
     def read(self) -> bytes:
-        """Return what has come."""
+        """Return what has arrived."""
         received = b""
         try:
             while data := self.socket.recv(1 << 20):
@@ -366,7 +366,7 @@ class Client:
         return received
 
     def at_end(self) -> bool:
-        """Tell whether FIN has come, and nothing before it."""
+        """Return whether FIN has arrived, and nothing before it."""
         try:
             return self.socket.recv(1) == b""
         except BlockingIOError:
@@ -374,13 +374,13 @@ class Client:
 
 
 def unacknowledged(sock: socket.socket) -> int:
-    """Return how many bytes, FIN included, the far end of a TCP connection has not acknowledged."""
+    """Return how many bytes, including the FIN, the other end of a TCP connection has not acknowledged."""
     found = fcntl.ioctl(sock, termios.TIOCOUTQ, struct.pack("i", 0))  # SIOCOUTQ of tcp(7)
     return int(struct.unpack("i", found)[0])
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """Return the two ends, the server's first, of a TCP connection on the loopback, whose buffers are small."""
+    """Return the two ends, the server's first, of a TCP connection over loopback with small buffers."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)

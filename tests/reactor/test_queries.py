@@ -1,4 +1,4 @@
-"""What the zwoole command asks of a master about its clients."""
+"""Requests of the zwoole command to a master about its clients."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from zwoole.shared.request import pack_request
 from zwoole.shared.websocket.frames import build_frame
 
 
-class House:
-    """A reactor whose clients are asked about; each turn sees to two of them."""
+class Rig:
+    """A reactor that is queried about its clients; each turn handles two of them."""
 
     def __init__(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(slices, "SLICE", 2)
@@ -31,7 +31,7 @@ class House:
         return clients
 
     def ask(self, what: str, **fields: Any) -> dict[str, Any]:
-        """Return the answer, which is given once, when all is done."""
+        """Return the answer, which must be given once, after everything is done."""
         self.answers.clear()
         self.admin.answer({"what": what, **fields}, self.answers.append)
         self.reactor.turn(10)
@@ -40,52 +40,52 @@ class House:
 
 
 @pytest.fixture
-def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     with Reactor() as reactor:
         reactor.worker()
-        yield House(reactor, monkeypatch)
+        yield Rig(reactor, monkeypatch)
 
 
-def test_its_own_report(house: House) -> None:
-    assert house.ask("status") == {"index": 0}
+def test_its_own_report(rig: Rig) -> None:
+    assert rig.ask("status") == {"index": 0}
 
 
 @pytest.mark.parametrize("limit", [0, 3, 100])
-def test_the_oldest_connections_are_listed(house: House, limit: int) -> None:
-    clients = house.clients(7)
+def test_the_oldest_connections_are_listed(rig: Rig, limit: int) -> None:
+    clients = rig.clients(7)
     fds = [client.connection.fd for client in clients]
     clients[1].send_close()
     clients[1].leave()
-    house.clients(1)
+    rig.clients(1)
     fds = [fd for fd in fds if fd != clients[1].connection.fd] + [fds[-1] + 1]
-    answer = house.ask("connections", limit=limit)
+    answer = rig.ask("connections", limit=limit)
     assert answer["total"] == 7
     assert [listed["fd"] for listed in answer["connections"]] == fds[:limit]
     assert all((it["path"], it["state"], it["worker"]) == ("/a", "open", 0) for it in answer["connections"])
 
 
-def test_all_are_sent_a_message_slice_by_slice(house: House) -> None:
-    clients = house.clients(7)
-    house.admin.answer({"what": "push", "fd": None, "data": "hello"}, house.answers.append)
-    house.reactor.turn(1)
-    assert house.answers == [], "not before all is done"
-    house.reactor.turn(5)
-    assert house.answers == [{"clients": 7}]
+def test_all_are_sent_a_message_slice_by_slice(rig: Rig) -> None:
+    clients = rig.clients(7)
+    rig.admin.answer({"what": "push", "fd": None, "data": "hello"}, rig.answers.append)
+    rig.reactor.turn(1)
+    assert rig.answers == [], "not before all is done"
+    rig.reactor.turn(5)
+    assert rig.answers == [{"clients": 7}]
     assert [client.read() for client in clients] == [build_frame(1, b"hello")] * 7
 
 
-def test_one_is_sent_a_message(house: House) -> None:
-    clients = house.clients(2)
-    assert house.ask("push", fd=clients[1].connection.fd, data=b"hello") == {"clients": 1}
+def test_one_is_sent_a_message(rig: Rig) -> None:
+    clients = rig.clients(2)
+    assert rig.ask("push", fd=clients[1].connection.fd, data=b"hello") == {"clients": 1}
     assert [client.read() for client in clients] == [b"", build_frame(2, b"hello")]
-    assert house.ask("push", fd=12345, data="hello") == {"clients": 0}
+    assert rig.ask("push", fd=12345, data="hello") == {"clients": 0}
 
 
-def test_all_are_closed_slice_by_slice(house: House) -> None:
-    clients = house.clients(7)
-    assert house.ask("kick", fd=None, code=4000, reason="enough") == {"clients": 7}
+def test_all_are_closed_slice_by_slice(rig: Rig) -> None:
+    clients = rig.clients(7)
+    assert rig.ask("kick", fd=None, code=4000, reason="enough") == {"clients": 7}
     assert {client.connection.stage for client in clients} == {CLOSING}
-    assert house.ask("kick", fd=None, code=4000, reason="enough") == {"clients": 0}
+    assert rig.ask("kick", fd=None, code=4000, reason="enough") == {"clients": 0}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_all_are_closed_slice_by_slice(house: House) -> None:
         ({"what": "dance"}, "knows no query 'dance'"),
     ],
 )
-def test_what_cannot_be_done_is_answered_with_an_error(house: House, query: dict[str, Any], why: str) -> None:
-    (client,) = house.clients(1)
-    assert why in house.ask(**query)["error"]
+def test_what_cannot_be_done_is_answered_with_an_error(rig: Rig, query: dict[str, Any], why: str) -> None:
+    (client,) = rig.clients(1)
+    assert why in rig.ask(**query)["error"]
     assert client.connection.stage == OPEN

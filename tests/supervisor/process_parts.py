@@ -1,4 +1,4 @@
-"""A crew without processes: what a supervisor's parts decide can be seen without starting anything."""
+"""The parts of a supervisor without processes: their decisions, without starting anything."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zwoole.supervisor.shutdown import Stop
 
 
 class Process:
-    """Stands in for a process of the system."""
+    """Replaces a process of the system."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -27,7 +27,7 @@ class Process:
 
 
 class Turns:
-    """Stands in for a turn counter."""
+    """Replaces a turn counter."""
 
     count = 0
 
@@ -39,7 +39,7 @@ class Turns:
 
 
 class StandIn(Child):
-    """Stands in for a child: nothing is sent to it, and it ends when the test says so."""
+    """Replaces a child: nothing is sent to it, and it ends when the test says so."""
 
     def _send(self, number: int) -> None:
         pass
@@ -57,14 +57,14 @@ class StandIn(Child):
 
 
 class Parts:
-    """A crew and its stop, with what they had done.
+    """The processes of a server and their stop, with a record of what they did.
 
     Attributes:
         told: the control messages that were sent: (identity, kind, fields).
-        due: what is to be called later: (seconds, function).
+        due: delayed calls: (seconds, function).
         events: the app's callbacks that were run, with their arguments.
-        exit_codes: with which the server was given up.
-        announced: how often it was said that the server serves.
+        exit_codes: the exit codes with which the server was given up.
+        announced: how often the server was announced as serving.
         lack: what the run directory lacks for another process.
     """
 
@@ -99,11 +99,11 @@ class Parts:
         )
 
     def _spawn(self, role: str, index: int, incarnation: int, *_: object, **__: object) -> Child:
-        descriptor = os.open(os.devnull, os.O_RDONLY)  # in the place of a pidfd
+        descriptor = os.open(os.devnull, os.O_RDONLY)  # instead of a pidfd
         return StandIn(role, index, incarnation, cast(Any, Process(next(self._pids))), descriptor, cast(Any, Turns()))
 
     def close(self) -> None:
-        """Let go of what is left."""
+        """Release what is left."""
         for descriptor in self.crew.children:
             os.close(descriptor)
 
@@ -116,7 +116,7 @@ class Parts:
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         self.due.append((seconds, call))
 
-    # What happens to it.
+    # Events.
 
     def start(self) -> None:
         """Start all processes; the masters say hello."""
@@ -125,11 +125,11 @@ class Parts:
             self.crew.greeted_by(master, False)
 
     def worker(self, slot: int) -> Child:
-        """Return the newest process of a worker's place."""
+        """Return the newest process of a worker id."""
         return [child for child in self.crew.of("worker") if child.index == slot][-1]
 
     def ready(self, child: Child) -> None:
-        """Let a worker say hello, and the masters say that it is ready."""
+        """Let a worker say hello, and the masters report it as ready."""
         self.crew.greeted_by(child, False)
         for epoch in list(self.crew.epochs):
             self.crew.worker_ready(child.incarnation, epoch)
@@ -140,7 +140,7 @@ class Parts:
         self.crew.ended(self.crew.children.pop(child.pidfd))
 
     def run_due(self) -> list[float]:
-        """Do what is to be done later, and return the waits."""
+        """Make the delayed calls, and return their delays."""
         due, self.due = self.due, []
         for _, call in due:
             call()

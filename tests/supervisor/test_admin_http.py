@@ -1,4 +1,4 @@
-"""The admin listener's HTTP, without a server around it."""
+"""The admin listener's HTTP, without a server."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_clients_that_send_nothing_keep_nobody_out(port: int, sent: bytes) -> No
 
 
 def is_closed(client: socket.socket) -> bool:
-    """Tell whether the other side has closed."""
+    """Return whether the other side has closed."""
     client.setblocking(False)
     try:
         return client.recv(1) == b""

@@ -1,4 +1,4 @@
-"""The supervisor's control socket: whatever is sent to it, it goes on, and says once what is wrong."""
+"""The supervisor's control socket: it survives any message, and reports once what is wrong."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EITHER = "give a number of workers, or a change of it as `by`, not both"
 
 
 class Recorded(ControlServer):
-    """Keeps what it says to the one that asks."""
+    """Records the answers to requests."""
 
     def __init__(self, run_dir: Path) -> None:
         super().__init__(run_dir)
@@ -39,7 +39,7 @@ class Recorded(ControlServer):
 
 
 class Served(Parts):
-    """A crew that obeys a control socket."""
+    """Processes that a control socket commands."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, run_dir: Path) -> None:
         super().__init__(monkeypatch, run_dir)
@@ -53,7 +53,7 @@ class Served(Parts):
             self.ready(self.worker(slot))
 
     def state(self) -> Any:
-        """Return what a message could have changed."""
+        """Return everything that a message could have changed."""
         children = [(str(child), child.retiring, child.killed) for child in self.crew.children.values()]
         return children, self.crew.worker_num, self.crew.stopping, self.crew.reloading
 
@@ -121,7 +121,7 @@ def test_whatever_a_stranger_sends_is_done_or_answered_with_one_error(served: Se
 
 
 def end_changes(served: Served) -> None:
-    """Let the successors of a reload be ready, and those that they replace end; no more workers than there were."""
+    """Let the successors of a reload be ready and the replaced workers end; the number of workers stays."""
     for child in served.crew.of("worker"):
         if child.ready_at is None:
             served.ready(child)

@@ -1,4 +1,4 @@
-"""What a supervisor makes of settings that its workers find changed in the app's file."""
+"""How a supervisor reacts to settings that its workers find changed in the app's file."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ Started = list[tuple[Server, dict[str, Any], str | None]]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return the current folder, with everything that a launch changes put back afterwards."""
+    """Return the current folder; everything that a launch changes is restored afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["zwoole"])
     monkeypatch.setattr(sys, "path", ["/usr/bin", *sys.path])
@@ -184,7 +184,7 @@ def test_the_current_folder_has_the_name_that_the_shell_has_for_it(
 
 
 class Supervisor:
-    """Notes what it was to run."""
+    """Records what it was asked to run."""
 
     exit_code = 0
     noted: list[Any]

@@ -1,4 +1,4 @@
-"""The listening sockets: which addresses, shared by whom, and what is said when one cannot be had."""
+"""The listening sockets: their addresses, sharing them, and the error if one cannot be opened."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_what_can_be_no_name_is_said(host: str) -> None:
 
 
 def test_an_address_of_one_interface_is_bound_there(opened: list[socket.socket]) -> None:
-    """Link-local addresses: without the interface the kernel says that the address is invalid."""
+    """Link-local addresses: without the interface, the kernel reports an invalid address."""
     address = (socket.AF_INET6, ("fe80::1", 80, 0, socket.if_nametoindex("lo")))
     assert resolve("fe80::1%lo", 80) == [address]
     with pytest.raises(StartError, match="cannot listen on fe80::1:80: this machine does not have that address"):

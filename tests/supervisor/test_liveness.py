@@ -1,4 +1,4 @@
-"""What a standing turn counter means, by the clock of whoever looks."""
+"""What it means if a turn counter stands still, by the clock of the observer."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def each_second(begin: int, end: int) -> list[float]:
 def test_a_process_that_turns_is_alive(turns: Turns) -> None:
     liveness = Liveness(os.getpid(), turns, 0.0)  # type: ignore[arg-type]
     for now in range(1, 100):
-        turns.count += now % 2  # some looks come between two turns
+        turns.count += now % 2  # some checks fall between two turns
         assert verdicts(liveness, [float(now)]) == [""]
 
 

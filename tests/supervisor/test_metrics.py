@@ -1,4 +1,4 @@
-"""The metrics page, read back by the parser of prometheus-client."""
+"""The metrics page, read by the parser of prometheus-client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of processes that start, fail, and are missing, without starting any."""
+"""Processes that start, fail, and are missing, without starting any."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> py
 
 
 def boot_fails(parts: Parts, slot: int, status: int = 3) -> None:
-    """Let the process of a place end before it is ready, and the next one start."""
+    """Let the process of a worker id end before it is ready, and start the next one."""
     parts.end(parts.worker(slot), status)
     parts.run_due()
 
@@ -99,7 +99,7 @@ def test_after_the_start_a_worker_that_does_not_boot_is_tried_for_ever_later_eac
 
 
 def test_what_ends_well_before_it_is_ready_is_a_failed_boot_too(make: Make) -> None:
-    """Or a script that ends itself would be started in a loop without a pause."""
+    """Otherwise a script that exits would be restarted in a loop without a pause."""
     parts = make()
     for slot in (0, 1):
         parts.ready(parts.worker(slot))
@@ -109,7 +109,7 @@ def test_what_ends_well_before_it_is_ready_is_a_failed_boot_too(make: Make) -> N
     assert [seconds for seconds, _ in parts.due] == pytest.approx([0.2])
 
 
-# Who is missing.
+# Missing processes.
 
 
 def test_a_worker_that_is_missing_is_described(make: Make) -> None:
@@ -161,7 +161,7 @@ def test_one_line_names_some_of_many() -> None:
     assert describe([]) == ""
 
 
-# Those that we end ourselves are no crashes.
+# Processes that the supervisor ends itself are not crashes.
 
 
 def test_a_worker_that_we_end_is_no_crash(make: Make, log: pytest.LogCaptureFixture) -> None:
@@ -204,7 +204,7 @@ def test_a_boot_that_takes_too_long_says_so_wherever_it_is_reported(make: Make) 
     assert "was ended by zwoole with SIGABRT: it does not come to serve: no hello after 60 s" in answer["error"]
 
 
-# Slow starts are spoken of.
+# Slow starts are logged.
 
 
 def look(parts: Parts, child: Child, seconds: float) -> None:
@@ -268,7 +268,7 @@ def test_a_stop_does_not_wait_for_workers_that_have_never_been_ready(make: Make)
     parts.stop.begin()
     (master,) = parts.crew.of("master")
     parts.stop.go_on()
-    assert not in_worker_start.killed  # there may be a message for the one that it replaces
+    assert not in_worker_start.killed  # there may be a message for the worker that it replaces
     parts.stop.master_stopped(master.incarnation)
     parts.stop.go_on()
     assert in_worker_start.killed == "the server stops"
@@ -277,11 +277,11 @@ def test_a_stop_does_not_wait_for_workers_that_have_never_been_ready(make: Make)
     assert parts.stop.exit_code == 0
 
 
-# Starts that come to nothing are ended.
+# Starts that never finish are ended.
 
 
 def go_round(parts: Parts, child: Child, times: int) -> None:
-    """Look as often at a child whose silence does not count."""
+    """Check repeatedly a child whose silence does not count."""
     for _ in range(times):
         parts.crew._rounds._look_whether_it_hangs(child, child.started)
 

@@ -1,4 +1,4 @@
-"""What becomes of the processes that a dead worker has left, with real processes and a clock of the test's own."""
+"""Processes that a dead worker has left, with real processes and a clock that the test advances."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zwoole.supervisor.process import Child
 
 
 class Turns:
-    """Stands in for a turn counter."""
+    """Replaces a turn counter."""
 
     closed = False
 
@@ -30,7 +30,7 @@ class Turns:
 
 
 class Later:
-    """What was put off, until the test says that it is due."""
+    """Delayed calls, until the test says that they are due."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], None]] = []
@@ -79,13 +79,13 @@ def test_a_worker_that_left_nothing_is_reaped_at_once(later: Later) -> None:
 
 def test_what_is_left_is_asked_to_end_and_then_the_worker_is_reaped(later: Later) -> None:
     child, left = dead_worker("exec sleep 1000 >/dev/null")
-    os.kill(left, signal.SIGSTOP)  # it hears SIGTERM when it is let go on, and not before
+    os.kill(left, signal.SIGSTOP)  # it receives SIGTERM only when it continues
     wait_for(lambda: state(left) == "T", "it to stand still")
     orphans = Orphans(600, later)
     orphans.end_group(child)
     later.run()
     assert list(orphans.leaders) == [child.process.pid]
-    assert state(child.process.pid) == "Z"  # its number is nobody else's
+    assert state(child.process.pid) == "Z"  # its pid is not reused
     os.kill(left, signal.SIGCONT)
     wait_for(lambda: not lives(left), "it to end")
     later.run()
@@ -113,7 +113,7 @@ def test_what_does_not_end_in_time_is_killed(later: Later, monkeypatch: pytest.M
 
 
 def test_at_once_means_at_once(later: Later) -> None:
-    """For what is there, and for what comes after."""
+    """For existing processes, and for later ones."""
     first, left = dead_worker("trap '' TERM; exec sleep 1000 >/dev/null")
     orphans = Orphans(600, later)
     orphans.end_group(first)

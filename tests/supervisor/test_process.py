@@ -1,4 +1,4 @@
-"""The processes as the supervisor knows them, without starting any."""
+"""Processes as the supervisor sees them, without starting any."""
 
 from __future__ import annotations
 
@@ -63,16 +63,16 @@ def test_a_child_that_we_have_killed_is_not_said_to_have_crashed(monkeypatch: py
     monkeypatch.setattr(Child, "has_ended", lambda _: False)
     worker = child()
     worker.abort("it hangs")
-    assert worker.describe_end(-9) == "was ended by SIGKILL (9): out of memory?"  # which we have not sent yet
+    assert worker.describe_end(-9) == "was ended by SIGKILL (9): out of memory?"  # the supervisor has not sent it yet
     worker.kill("it is killed, at last")
     assert sent == [signal.SIGABRT, signal.SIGKILL]
     assert worker.describe_end(-9) == "was ended by zwoole with SIGKILL: it hangs"
-    assert worker.describe_end(3) == "exited with code 3"  # before the signal came
+    assert worker.describe_end(3) == "exited with code 3"  # before the signal arrived
     assert worker.describe_end(-signal.SIGSEGV) == "was ended by SIGSEGV (11)"  # the same
 
 
 def test_a_child_that_has_ended_by_itself_was_not_ended_by_us(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is told of a death may come behind it."""
+    """A request to end it may come after its death."""
     with subprocess.Popen(["sleep", "600"]) as process:
         worker = Child("worker", 3, 17, process, os.pidfd_open(process.pid), Turns())  # type: ignore[arg-type]
         assert not worker.has_ended()

@@ -1,4 +1,4 @@
-"""The processes of a server, without processes: what each is told, and when."""
+"""The processes of a server, without processes: which messages each receives, and when."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_worker_that_serves_after_a_death_is_said_once(parts: Parts, log: pyte
     parts.end(parts.worker(1), -9)
     parts.run_due()
     successor = parts.worker(1)
-    for _ in range(2):  # a master that was replaced says it again
+    for _ in range(2):  # a replaced master says it again
         parts.ready(successor)
     said = [record.getMessage() for record in log.records if "serves" in record.getMessage()]
     assert said == [f"{successor} serves in the place of the one that has ended (SIGKILL)"]
@@ -163,7 +163,7 @@ def test_a_system_that_starts_no_process_is_an_error_that_is_logged(
 
 
 def levels(log: pytest.LogCaptureFixture, child: Child) -> list[int]:
-    """Return how grave what was logged of a process is."""
+    """Return the log levels of the records about a process."""
     return [record.levelno for record in log.records if str(child) in record.getMessage()]
 
 
@@ -172,7 +172,7 @@ def levels(log: pytest.LogCaptureFixture, child: Child) -> list[int]:
 def test_a_worker_that_is_to_end_and_does_by_one_more_signal_is_no_failure(
     parts: Parts, log: pytest.LogCaptureFixture, told: str, number: int
 ) -> None:
-    """While Python ends, a signal that a function handled until then has its default action."""
+    """While Python exits, a signal that a function handled before has its default action."""
     worker = parts.worker(1)
     if told == "to retire":
         parts.crew.scale(to=1)

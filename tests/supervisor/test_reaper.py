@@ -1,4 +1,4 @@
-"""Reaping children that somebody else has started."""
+"""Reaping children that other processes have started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where run directories are, whose they are, and which are alive."""
+"""Run directories: where they are, who owns them, and which are in use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from zwoole.supervisor.run_directory import RunDirectory, choose, homes, is_runn
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an own home for run directories, whose path is short enough for sockets."""
+    """Return a separate home for run directories, with a path short enough for sockets."""
     monkeypatch.setattr(run_directory, "homes", lambda: [tmp_path / "h"])
     monkeypatch.setattr(run_directory, "LONGEST_NAME", "")
     return tmp_path / "h"
@@ -32,7 +32,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder in which the folders of a machine are, short enough for sockets; root runs the server."""
+    """Return a folder that contains the folders of a machine, short enough for sockets; root runs the server."""
     monkeypatch.setattr(run_directory, "LONGEST_NAME", "")
     monkeypatch.setattr(run_directory, "LONGEST_OF_OURS", "")
     for name in ("RUN", "SESSIONS", "LINGERING"):
@@ -49,14 +49,14 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(machine: Path) -> list[str]:
-    """Return which of the machine's folders run directories may be in."""
+    """Return the machine's folders that run directories may be in."""
     found = homes()
     assert {home.name for home in found} <= {f"zwoole-{os.getuid()}"}
     return [str(home.parent.relative_to(machine)) for home in found]
 
 
 def as_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody be root, and what root has made be this user's."""
+    """Let nobody be root; files made by root belong to this user."""
     monkeypatch.setattr(run_directory, "is_private", lambda path: path.is_dir() and not path.stat().st_mode & 0o077)
     monkeypatch.setattr(os, "getuid", lambda: 1234)
 
@@ -266,12 +266,12 @@ def test_what_is_not_there_is_not_running(place: Path) -> None:
     assert not is_running(place / "nothing")
 
 
-# What others do to a directory that is held.
+# What others do to a directory that is in use.
 
 
 @pytest.fixture
 def held(place: Path) -> Iterator[RunDirectory]:
-    """Return a run directory with all that it must have."""
+    """Return a complete run directory that is in use."""
     make_private(place)
     directory = RunDirectory(place / "a")
     furnish(directory)
@@ -367,7 +367,7 @@ def test_other_things_in_the_same_place_are_left_alone(place: Path) -> None:
 
 
 def test_cleaners_that_heed_locks_find_the_directory_locked(held: RunDirectory) -> None:
-    """As systemd-tmpfiles looks, before it goes into a folder."""
+    """systemd-tmpfiles checks the lock before it enters a folder."""
     folder = os.open(held.path, os.O_RDONLY | os.O_DIRECTORY)
     with pytest.raises(BlockingIOError):
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -418,7 +418,7 @@ def test_a_lock_that_cannot_be_made_is_one_line(place: Path, monkeypatch: pytest
 
 def test_what_a_killed_server_left_is_removed_unless_another_has_taken_it_over(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    remove_abandoned(path)  # somebody else was faster
+    remove_abandoned(path)  # another process was faster
     held = RunDirectory(path)
     remove_abandoned(path)
     assert path.exists()

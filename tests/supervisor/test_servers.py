@@ -21,7 +21,7 @@ Start = Callable[..., Path]
 
 @pytest.fixture
 def usual(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the usual folder of run directories, which is another one than that of this user's own servers."""
+    """Return the usual folder of run directories, which differs from that of this user's own servers."""
     folder = tmp_path_factory.mktemp("t")
     monkeypatch.setattr(servers, "homes", lambda: [folder / "zwoole"])
     monkeypatch.setattr("zwoole.supervisor.run_directory.homes", lambda: [folder / "zwoole"])
@@ -30,7 +30,7 @@ def usual(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def start(usual: Path) -> Iterator[Start]:
-    """Return a function that takes a run directory as a server does: (path, app, addresses)."""
+    """Return a function that holds a run directory as a server does: (path, app, addresses)."""
     with ExitStack() as running:
 
         def server(path: Path, target: str = "app.py", *listening: str) -> Path:
@@ -73,7 +73,7 @@ def test_of_several_one_must_be_named(start: Start, usual: Path) -> None:
 
 
 def raised(*args: object, **options: object) -> tuple[str, int]:
-    """Return what `Control` says of a server that it does not find, and the exit code."""
+    """Return `Control`'s error for a server that it does not find, and the exit code."""
     with pytest.raises(ControlFailed) as caught:
         Control(*args, **options)  # type: ignore[arg-type]
     return str(caught.value), caught.value.exit_code
@@ -82,7 +82,7 @@ def raised(*args: object, **options: object) -> tuple[str, int]:
 def test_control_raises_what_a_command_reports(
     start: Start, usual: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that `except ControlFailed` catches the commonest error too."""
+    """So that `except ControlFailed` catches the most common error too."""
     nowhere = f"no server is running (looked in {usual}; another place needs --run-dir)"
     assert raised() == raised(port=9999) == (nowhere, 1)
     assert raised("/elsewhere") == raised(Path("/elsewhere")) == ("no server is running in /elsewhere", 1)
@@ -124,7 +124,9 @@ def test_two_on_one_port_are_told_apart_by_their_directories(start: Start, usual
 
 
 def test_a_server_elsewhere_is_one_of_them(start: Start, usual: Path, tmp_path: Path) -> None:
-    """Or a command without a name would act on the only one in the usual place, which may be another than was meant."""
+    """Otherwise a command without a name would act on the only one in the usual place, which may not be the
+    intended one.
+    """
     elsewhere = start(tmp_path / "run", "there.py", "127.0.0.1:81")
     assert find(None).run_dir == elsewhere
     start(usual / "one", "one.py", "127.0.0.1:80")

@@ -1,4 +1,4 @@
-"""The run directory of a server that runs: what is removed is made anew, what has no room is known before."""
+"""The run directory of a running server: removed files are created anew, and lack of space is noticed in advance."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from zwoole.supervisor.upkeep import Upkeep
 APP = plans.Plan("app.py", plans.SCRIPT, ["app.py"], [], "/", Settings())
 
 
-class House:
+class Rig:
     """A run directory and its upkeep.
 
     Attributes:
-        due: what is to be called later: (seconds, function).
-        full: whether the disk is.
+        due: delayed calls: (seconds, function).
+        full: whether the disk is full.
     """
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,80 +54,80 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    found = House(tmp_path / "run", monkeypatch)
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    found = Rig(tmp_path / "run", monkeypatch)
     yield found
     found.directory.remove()
 
 
-def test_a_new_directory_gets_the_plan_and_the_control_socket(house: House) -> None:
-    house.upkeep.furnish(4, 2)
-    assert plans.read(house.directory.path) == APP
-    assert house.directory.lost() == []
+def test_a_new_directory_gets_the_plan_and_the_control_socket(rig: Rig) -> None:
+    rig.upkeep.furnish(4, 2)
+    assert plans.read(rig.directory.path) == APP
+    assert rig.directory.lost() == []
 
 
-def test_a_full_disk_is_an_error_at_the_start(house: House) -> None:
-    house.full = True
+def test_a_full_disk_is_an_error_at_the_start(rig: Rig) -> None:
+    rig.full = True
     with pytest.raises(StartError, match=r"no space left in the run directory .* for 81920 bytes: No space left on"):
-        house.upkeep.furnish(4, 2)
+        rig.upkeep.furnish(4, 2)
 
 
-def test_a_plan_that_cannot_be_written_is_an_error_at_the_start(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_that_cannot_be_written_is_an_error_at_the_start(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(StartError, match=r"cannot write in the run directory .*: Disk quota exceeded"):
-        house.upkeep.furnish(4, 2)
+        rig.upkeep.furnish(4, 2)
 
 
-def test_a_lack_of_room_is_logged_once_until_it_is_over(house: House, log: pytest.LogCaptureFixture) -> None:
-    house.upkeep.furnish(4, 2)
-    assert house.upkeep.lacks(1, 1) == ""
+def test_a_lack_of_room_is_logged_once_until_it_is_over(rig: Rig, log: pytest.LogCaptureFixture) -> None:
+    rig.upkeep.furnish(4, 2)
+    assert rig.upkeep.lacks(1, 1) == ""
     for _ in range(2):
-        house.full = True
+        rig.full = True
         for _ in range(3):
-            assert house.upkeep.lacks(1, 1).startswith("no space left in the run directory ")
-        house.full = False
-        assert house.upkeep.lacks(1, 1) == ""
+            assert rig.upkeep.lacks(1, 1).startswith("no space left in the run directory ")
+        rig.full = False
+        assert rig.upkeep.lacks(1, 1) == ""
     assert log.text.count("nothing can be started, trying on: no space left") == 2
 
 
 def test_what_was_removed_is_made_anew_at_the_next_look_and_when_it_is_needed(
-    house: House, log: pytest.LogCaptureFixture
+    rig: Rig, log: pytest.LogCaptureFixture
 ) -> None:
-    house.upkeep.furnish(4, 2)
-    house.upkeep.begin()
-    for need in (house.run_due, lambda: house.upkeep.lacks(1, 1)):
+    rig.upkeep.furnish(4, 2)
+    rig.upkeep.begin()
+    for need in (rig.run_due, lambda: rig.upkeep.lacks(1, 1)):
         for name in (PLAN, CONTROL):
-            (house.directory.path / name).unlink()
+            (rig.directory.path / name).unlink()
             need()
-            assert house.directory.lost() == []
-        shutil.rmtree(house.directory.path)
+            assert rig.directory.lost() == []
+        shutil.rmtree(rig.directory.path)
         need()
-        assert house.directory.lost() == []
-        assert is_running(house.directory.path)
+        assert rig.directory.lost() == []
+        assert is_running(rig.directory.path)
     assert log.text.count("is made anew") == 6
 
 
-def test_what_cannot_be_made_anew_is_logged_once_until_it_can(house: House, log: pytest.LogCaptureFixture) -> None:
-    house.upkeep.furnish(4, 2)
-    house.upkeep.begin()
-    shutil.rmtree(house.directory.path)
-    house.directory.path.write_text("in the way")
+def test_what_cannot_be_made_anew_is_logged_once_until_it_can(rig: Rig, log: pytest.LogCaptureFixture) -> None:
+    rig.upkeep.furnish(4, 2)
+    rig.upkeep.begin()
+    shutil.rmtree(rig.directory.path)
+    rig.directory.path.write_text("in the way")
     for _ in range(3):
-        house.run_due()
-        assert "making it anew fails: " in house.upkeep.lacks(1, 1)
+        rig.run_due()
+        assert "making it anew fails: " in rig.upkeep.lacks(1, 1)
     assert log.text.count("nothing can be started or commanded, what runs goes on: the directory of ") == 1
-    house.directory.path.unlink()
-    house.run_due()
-    assert house.directory.lost() == []
+    rig.directory.path.unlink()
+    rig.run_due()
+    assert rig.directory.lost() == []
 
 
-def test_what_lies_there_never_looks_old(house: House) -> None:
-    house.upkeep.furnish(4, 2)
-    house.upkeep.begin()
-    os.utime(house.directory.path / PLAN, (1.0, 1.0))
-    house.run_due()
-    assert (house.directory.path / PLAN).stat().st_mtime > 1.0
-    assert len(house.due) == 2, "and so on"
+def test_what_lies_there_never_looks_old(rig: Rig) -> None:
+    rig.upkeep.furnish(4, 2)
+    rig.upkeep.begin()
+    os.utime(rig.directory.path / PLAN, (1.0, 1.0))
+    rig.run_due()
+    assert (rig.directory.path / PLAN).stat().st_mtime > 1.0
+    assert len(rig.due) == 2, "and so on"

@@ -1,4 +1,4 @@
-"""Watching source files: which folders, and what is told of."""
+"""Watching source files: which folders are watched, and which changes are reported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_changes_of_python_files_are_told_until_it_stops(tmp_path: Path, monkeyp
     told: queue.Queue[list[str]] = queue.Queue()
     watcher = watching.Watcher([tmp_path], told.put)
 
-    def is_told() -> bool:  # the first writes may come before its watches stand
+    def is_told() -> bool:  # the first writes may come before the watches exist
         (tmp_path / "notes.txt").write_text("")
         (tmp_path / "app.py").write_text("")
         try:

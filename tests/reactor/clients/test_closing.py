@@ -1,4 +1,4 @@
-"""How a connection ends: every way in, every way out."""
+"""How connections end: every cause and every order of events."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_connection_counts_as_open_until_what_was_accepted_is_finished(
     initiator: str,
     finished: bool,
 ) -> None:
-    """So `push`, `exists` and `is_established` say True behind the client's close, and what is pushed is sent."""
+    """So `push`, `exists` and `is_established` return True after the client's close, and pushes are sent."""
     client.send_message(b"a", 2)
     way_in(client)
     (message,) = worker.take()
@@ -232,7 +232,7 @@ def test_the_end_of_the_stream_is_told_once_and_does_not_spin(
         client.send_message(b"a")
         worker.take()
     else:
-        client.connection.queue(b"x" * 4_000_000)  # more than the socket takes
+        client.connection.queue(b"x" * 4_000_000)  # more than the socket accepts
         reactor.loop.flush_later(client.connection)
     finish_sending(client)
     assert client.connection.stage == stage

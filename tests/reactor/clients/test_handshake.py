@@ -44,7 +44,7 @@ FIELDS = {
 def head(
     *more: bytes, line: bytes = b"GET /chat HTTP/1.1", without: bytes = b"", replace: dict[bytes, bytes] | None = None
 ) -> bytes:
-    """Return a request head that is in order but for what is asked for; `more` are whole header lines."""
+    """Return a valid request head, except for what is overridden; `more` are complete header lines."""
     fields = {**FIELDS, **(replace or {})}
     lines = [name + b": " + value for name, value in fields.items() if name != without]
     return b"\r\n".join([line, *lines, *more, b"", b""])
@@ -218,7 +218,7 @@ class TestMalformed:
 
     @pytest.mark.parametrize("rest", [b"x", b"\r\n", b"\x81\x00", head()])
     def test_something_after_the_empty_line(self, rest: bytes) -> None:
-        # Nor may a second request lend its headers to the first.
+        # A second request must not lend its headers to the first.
         error = refused(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + rest)
         assert error.status == 400
 
@@ -255,7 +255,7 @@ class TestRules:
         "rest", [b"HTTP/1.1\r\nHost: a\r\n", b"HTTP/1.0\r\n", b"HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n"]
     )
     def test_a_plain_request_is_told_what_this_is(self, method: bytes, rest: bytes) -> None:
-        """As proxies and load balancers send it, to see whether the server is there."""
+        """As proxies and load balancers send it to see whether the server is there."""
         error = refused(method + b" /health " + rest + b"\r\n")
         assert error.status == 426
         assert ("Upgrade", "websocket") in error.headers
@@ -372,9 +372,9 @@ class TestRules:
             base64.b64encode(b"x" * 17),
             SAMPLE_KEY[:-1],
             SAMPLE_KEY + b"=",
-            SAMPLE_KEY[:-3] + b"R==",  # the same bytes with bits behind the last
+            SAMPLE_KEY[:-3] + b"R==",  # the same bytes, with unused bits set in the last character
             SAMPLE_KEY[:10] + b" " + SAMPLE_KEY[10:],
-            b"_-" + SAMPLE_KEY[2:],  # the other alphabet
+            b"_-" + SAMPLE_KEY[2:],  # the URL-safe alphabet
             b"====" + SAMPLE_KEY,
         ],
     )
@@ -416,8 +416,8 @@ class TestRules:
         ids=["subprotocols", "headers", "target", "empty lines", "elements"],
     )
     def test_a_head_made_to_be_slow(self, request_bytes: bytes) -> None:
-        # The reactor has one thread for everybody, so nothing may be quadratic. At sixteen times the longest head that
-        # it takes, that would be a minute of this thread's own time; as it is, it is a twentieth of a second.
+        # One thread of the reactor serves all clients, so nothing may be quadratic. At sixteen times the longest
+        # allowed head, that would take a minute of this thread's CPU time; linear code takes a twentieth of a second.
         begin = time.thread_time()
         parse_upgrade(request_bytes)
         assert time.thread_time() - begin < 5
@@ -590,7 +590,7 @@ class TestRefusal:
 
 
 class TestAgainstTheWebsocketsLibrary:
-    """Its client asks, this server answers."""
+    """Requests from its client, answered by this server."""
 
     def client(self) -> ClientProtocol:
         return ClientProtocol(

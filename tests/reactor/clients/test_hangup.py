@@ -1,6 +1,6 @@
 """FIN, RST and both ends of a TCP connection in every state: the loop wakes a few times, and then it sleeps.
 
-A descriptor that epoll reports for ever and nobody reads is a loop that never sleeps again.
+A descriptor that epoll reports again and again, and that nobody reads, would keep the loop busy for ever.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def opened(reactor: Reactor, worker: Worker) -> Client:
     return client
 
 
-# The states: each is given a reactor and a worker, and returns a client that has come so far.
+# The states: each function takes a reactor and a worker, and returns a client in that state.
 
 
 def silent(reactor: Reactor, worker: Worker) -> Client:
@@ -128,11 +128,11 @@ STATES: list[Callable[[Reactor, Worker], Client]] = [
 ]
 
 
-# What happens to them.
+# What happens to the clients.
 
 
 def send_quietly(client: Client) -> None:
-    """Send a message, or what stands for one in this state, and let the master sleep meanwhile."""
+    """Send a message, or its substitute in this state, and let the master sleep meanwhile."""
     client.socket.send(client_frame(1, b"the last"))
 
 
@@ -153,7 +153,7 @@ HAPPENINGS: list[Callable[[Client], None]] = [
 
 
 def wakeups(reactor: Reactor) -> int:
-    """Return how many turns find something to do until one sleeps."""
+    """Return how many turns find something to do before one sleeps."""
     for turns in range(MOST_WAKEUPS + 1):
         if reactor.sleeps():
             return turns
@@ -172,7 +172,7 @@ def test_the_loop_sleeps_again_and_nothing_is_left(
         wakeups(reactor)
         happen(client)
         wakeups(reactor)
-        for _ in range(20):  # the worker finishes, and what waited for that goes on
+        for _ in range(20):  # the worker finishes, and what waited for that continues
             events = worker.take()
             worker.finish(*[event for event in events if event.kind != ASKED])
         reactor.pass_time(CLOSE_TIMEOUT + 1)

@@ -1,4 +1,4 @@
-"""Pings, and what becomes of clients that do not answer them or say nothing."""
+"""Pings, and clients that do not answer them or send nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LATE = 2 * TICK_S + 0.01
 
 
 class Beating:
-    """A reactor with a worker and a client that was just pinged."""
+    """A reactor with a worker and a client that has just been pinged."""
 
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
@@ -44,7 +44,7 @@ def opened(reactor: Reactor, worker: Worker) -> Client:
 
 
 def wait_for_ping(reactor: Reactor, client: Client) -> float:
-    """Let time pass until a ping comes, and return how much did."""
+    """Advance time until a ping arrives; return by how much."""
     before = reactor.time.now
     while not (received := client.read()):
         reactor.pass_time(TICK_S)
@@ -192,7 +192,7 @@ def test_a_connection_that_ends_leaves_nothing_behind(beat: Beating, leave: bool
     assert beat.reactor.limits.enforced == {}
 
 
-# Silence.
+# Silent clients.
 
 
 def test_a_client_that_sends_nothing_for_so_long_is_closed_with_1001() -> None:
@@ -220,7 +220,7 @@ def test_an_idle_time_shorter_than_the_interval_is_kept_to() -> None:
         assert client.connection.stage == LINGERING
 
 
-# Pauses of our own.
+# Pauses of the server itself.
 
 
 def test_a_pause_of_the_process_closes_nobody() -> None:
@@ -237,9 +237,9 @@ def test_a_pause_of_the_process_closes_nobody() -> None:
 
 
 def test_an_answer_that_lies_unread_is_read_before_its_client_is_judged(beat: Beating) -> None:
-    """As where a turn takes so long that the time is up, and epoll tells of more clients than fit into one turn."""
+    """As when a turn takes so long that the time is up, and epoll has more ready clients than fit into one turn."""
     connection = beat.client.connection
-    beat.reactor.registry.by_descriptor.pop(connection.descriptor)  # epoll's word reaches nobody
+    beat.reactor.registry.by_descriptor.pop(connection.descriptor)  # epoll's event reaches no connection
     beat.client.socket.send(PONG)
     beat.reactor.pass_time(TIMEOUT + LATE)
     assert beat.stage == OPEN
@@ -277,7 +277,7 @@ def test_while_a_client_is_not_read_nothing_runs_and_when_it_is_all_begins_anew(
 
 
 def fill_the_kernel(beat: Beating) -> None:
-    """Have so much queued for the client that the kernel does not take it all."""
+    """Queue more output for the client than the kernel accepts."""
     beat.client.connection.queue(bytes(1 << 20))
     beat.reactor.loop.flush_later(beat.client.connection)
     beat.reactor.turn()

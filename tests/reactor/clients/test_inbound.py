@@ -1,4 +1,4 @@
-"""From a readable socket to messages in the router's hands."""
+"""From a readable socket to messages that the router receives."""
 
 from __future__ import annotations
 

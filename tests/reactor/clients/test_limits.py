@@ -1,4 +1,4 @@
-"""What one client may send: rates, control frames, and memory for messages that are not whole."""
+"""Limits on what one client may send: rates, control frames, and memory for incomplete messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TICK = TICK_S + 0.01
 
 
 class Limited:
-    """A reactor with some limits, a worker that finishes whatever it is sent, and a client."""
+    """A reactor with some limits, a worker that finishes everything at once, and a client."""
 
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
@@ -29,7 +29,7 @@ class Limited:
         self.work()
 
     def work(self) -> list[Any]:
-        """Return the bodies of the messages that the worker was sent since the last time."""
+        """Return the bodies of the messages that the worker has received since the last call."""
         bodies = []
         while events := self.worker.take():
             self.worker.finish(*events)
@@ -37,7 +37,7 @@ class Limited:
         return bodies
 
     def messages_within(self, seconds: float) -> int:
-        """Return how many messages came down while so much time passed."""
+        """Advance time; return how many messages came down meanwhile."""
         count = len(self.work())
         end = self.reactor.time.now + seconds
         while self.reactor.time.now < end:
@@ -50,7 +50,7 @@ def limited(**settings: Any) -> Reactor:
     return Reactor(**{"ping_interval": 0, "close_timeout": 30.0, **settings})
 
 
-# Messages a second.
+# Messages per second.
 
 
 def test_a_second_of_messages_goes_through_at_once_and_the_rest_at_the_rate() -> None:
@@ -123,7 +123,7 @@ def test_off_nothing_is_counted() -> None:
         assert reactor.limits.resumes is None
 
 
-# Bytes a second.
+# Bytes per second.
 
 
 def test_bytes_over_the_rate_stay_with_the_client_until_there_is_room() -> None:
@@ -280,7 +280,7 @@ def test_a_flood_at_a_connection_that_is_closing_is_read_and_forgotten() -> None
         assert reactor.limits.enforced == {}
 
 
-# Memory for messages that are not whole.
+# Memory for incomplete messages.
 
 
 @pytest.fixture
@@ -291,13 +291,13 @@ def holding() -> Iterator[Reactor]:
 
 
 def finish(reactor: Reactor) -> None:
-    """Have the worker finish what it was sent."""
+    """Make the worker finish what it was sent."""
     while events := reactor.workers[0].take():
         reactor.workers[0].finish(*events)
 
 
 def hold(client: Client, size: int, opcode: int = 2) -> None:
-    """Send so many bytes of a message that does not end."""
+    """Send that many bytes of an incomplete message."""
     piece = 50_000
     for sent in range(0, size, piece):
         client.send(client_frame(0 if sent else opcode, bytes(min(piece, size - sent)), fin=False))

@@ -1,4 +1,4 @@
-"""Accepting connections: how many, from whom, and what happens when descriptors run out."""
+"""Accepting connections: how many, from which addresses, and without free descriptors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zwoole.reactor.core.registry import Registry
 
 
 class Listening:
-    """A listening socket whose accept() fails when told to."""
+    """A listening socket whose accept() fails on request."""
 
     def __init__(self) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -41,7 +41,7 @@ class Listening:
         self.socket.close()
 
 
-class House:
+class Rig:
     """A reactor with a listener, and the clients that connected."""
 
     def __init__(self, reactor: Reactor) -> None:
@@ -64,98 +64,98 @@ class House:
             os.close(self.listener._spare)
 
 
-def limited(**settings: Any) -> Iterator[House]:
+def limited(**settings: Any) -> Iterator[Rig]:
     with Reactor(**settings) as reactor:
-        house = House(reactor)
-        yield house
-        house.close()
+        rig = Rig(reactor)
+        yield rig
+        rig.close()
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+def rig() -> Iterator[Rig]:
     yield from limited()
 
 
-def test_an_accepted_socket_becomes_a_connection_with_its_address(house: House) -> None:
-    house.connect()
-    house.reactor.turn()
-    (connection,) = house.reactor.registry
-    assert (connection.remote_addr, connection.remote_port) == house.clients[0].getsockname()
+def test_an_accepted_socket_becomes_a_connection_with_its_address(rig: Rig) -> None:
+    rig.connect()
+    rig.reactor.turn()
+    (connection,) = rig.reactor.registry
+    assert (connection.remote_addr, connection.remote_port) == rig.clients[0].getsockname()
     assert not os.get_blocking(connection.descriptor)
     with socket.socket(fileno=os.dup(connection.descriptor)) as ours:
         assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    assert house.listener.accepted == 1
+    assert rig.listener.accepted == 1
 
 
-def test_a_turn_accepts_so_many_and_the_next_goes_on(house: House) -> None:
-    house.connect(ACCEPTS_PER_TURN + 5)
-    house.reactor.turn(1)
-    assert house.listener.accepted == ACCEPTS_PER_TURN
-    house.reactor.turn(1)
-    assert house.listener.accepted == ACCEPTS_PER_TURN + 5
+def test_a_turn_accepts_so_many_and_the_next_goes_on(rig: Rig) -> None:
+    rig.connect(ACCEPTS_PER_TURN + 5)
+    rig.reactor.turn(1)
+    assert rig.listener.accepted == ACCEPTS_PER_TURN
+    rig.reactor.turn(1)
+    assert rig.listener.accepted == ACCEPTS_PER_TURN + 5
 
 
-def test_while_it_is_stopped_the_kernel_keeps_what_arrives(house: House) -> None:
-    house.listener.stop()
-    house.listener.stop()
-    house.connect()
-    house.reactor.turn()
-    assert house.listener.accepted == 0
-    house.listener.start()
-    house.listener.start()
-    house.reactor.turn()
-    assert house.listener.accepted == 1
+def test_while_it_is_stopped_the_kernel_keeps_what_arrives(rig: Rig) -> None:
+    rig.listener.stop()
+    rig.listener.stop()
+    rig.connect()
+    rig.reactor.turn()
+    assert rig.listener.accepted == 0
+    rig.listener.start()
+    rig.listener.start()
+    rig.reactor.turn()
+    assert rig.listener.accepted == 1
 
 
-def test_out_of_descriptors_a_waiting_client_is_dropped_with_the_spare_one(house: House) -> None:
-    house.connect(3)
-    house.listening.errors = [errno.EMFILE]
-    house.reactor.turn()
-    assert (house.listener.dropped, house.listener.accepted) == (1, 2)
-    assert house.clients[0].recv(1) == b""
+def test_out_of_descriptors_a_waiting_client_is_dropped_with_the_spare_one(rig: Rig) -> None:
+    rig.connect(3)
+    rig.listening.errors = [errno.EMFILE]
+    rig.reactor.turn()
+    assert (rig.listener.dropped, rig.listener.accepted) == (1, 2)
+    assert rig.clients[0].recv(1) == b""
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_with_no_descriptor_at_all_accepting_rests_and_does_not_spin(
-    house: House, log: pytest.LogCaptureFixture, number: int
+    rig: Rig, log: pytest.LogCaptureFixture, number: int
 ) -> None:
-    house.connect()
-    house.listening.errors = [number] * 2  # also for the spare one
-    house.reactor.turn()
-    assert house.listening.calls == 2
-    house.reactor.turn(20)
-    assert house.listening.calls == 2
-    assert house.reactor.sleeps()
-    assert house.listener.accepted == 0
-    house.reactor.pass_time(PAUSE_S + 0.01)
-    assert house.listener.accepted == 1
+    rig.connect()
+    rig.listening.errors = [number] * 2  # also for the spare descriptor
+    rig.reactor.turn()
+    assert rig.listening.calls == 2
+    rig.reactor.turn(20)
+    assert rig.listening.calls == 2
+    assert rig.reactor.sleeps()
+    assert rig.listener.accepted == 0
+    rig.reactor.pass_time(PAUSE_S + 0.01)
+    assert rig.listener.accepted == 1
     assert len(log.records) == 1
 
 
-def test_the_kernels_other_errors_make_accepting_rest(house: House, log: pytest.LogCaptureFixture) -> None:
-    house.connect()
-    house.listening.errors = [errno.ENOBUFS]
-    house.reactor.turn(5)
-    assert (house.listening.calls, house.listener.accepted) == (1, 0)
-    house.reactor.pass_time(PAUSE_S + 0.01)
-    assert house.listener.accepted == 1
+def test_the_kernels_other_errors_make_accepting_rest(rig: Rig, log: pytest.LogCaptureFixture) -> None:
+    rig.connect()
+    rig.listening.errors = [errno.ENOBUFS]
+    rig.reactor.turn(5)
+    assert (rig.listening.calls, rig.listener.accepted) == (1, 0)
+    rig.reactor.pass_time(PAUSE_S + 0.01)
+    assert rig.listener.accepted == 1
 
 
-def test_a_client_that_went_before_it_was_accepted_is_nothing(house: House, log: pytest.LogCaptureFixture) -> None:
-    house.connect()
-    house.listening.errors = [errno.ECONNABORTED, errno.EINTR, errno.EAGAIN]
-    house.reactor.turn(4)
-    assert house.listener.accepted == 1
+def test_a_client_that_went_before_it_was_accepted_is_nothing(rig: Rig, log: pytest.LogCaptureFixture) -> None:
+    rig.connect()
+    rig.listening.errors = [errno.ECONNABORTED, errno.EINTR, errno.EAGAIN]
+    rig.reactor.turn(4)
+    assert rig.listener.accepted == 1
     assert log.records == []
 
 
-def test_a_rest_ends_with_the_listener(house: House, log: pytest.LogCaptureFixture) -> None:
-    house.connect()
-    house.listening.errors = [errno.ENOBUFS]
-    house.reactor.turn()
-    house.listener.stop()
-    house.reactor.pass_time(PAUSE_S + 0.5)
-    assert house.listener.accepted == 0
+def test_a_rest_ends_with_the_listener(rig: Rig, log: pytest.LogCaptureFixture) -> None:
+    rig.connect()
+    rig.listening.errors = [errno.ENOBUFS]
+    rig.reactor.turn()
+    rig.listener.stop()
+    rig.reactor.pass_time(PAUSE_S + 0.5)
+    assert rig.listener.accepted == 0
 
 
 def test_past_max_connection_clients_are_turned_away_until_one_goes() -> None:
@@ -169,46 +169,46 @@ def test_past_max_connection_clients_are_turned_away_until_one_goes() -> None:
         registry.remove(connections[0])
         assert not registry.full
     with Reactor() as reactor:
-        house = House(reactor)
-        house.connect(reactor.table.limit + 2)
+        rig = Rig(reactor)
+        rig.connect(reactor.table.limit + 2)
         reactor.turn(8)
         assert (len(reactor.registry), reactor.opening.refused) == (reactor.table.limit, {503: 2})
-        for client in house.clients[-2:]:
+        for client in rig.clients[-2:]:
             answer = client.recv(4096)
             assert answer.startswith(b"HTTP/1.1 503 ")
             assert b"\r\nRetry-After: " in answer
             assert client.recv(1) == b""
-        house.clients[0].close()
+        rig.clients[0].close()
         reactor.turn()
-        house.connect()
+        rig.connect()
         reactor.turn()
         assert (len(reactor.registry), reactor.opening.refused) == (reactor.table.limit, {503: 2})
-        house.close()
+        rig.close()
 
 
 @pytest.fixture
-def two_each() -> Iterator[House]:
+def two_each() -> Iterator[Rig]:
     yield from limited(max_connection_per_ip=2)
 
 
-def test_past_its_share_an_address_is_turned_away_with_429_until_one_of_its_clients_goes(two_each: House) -> None:
-    house = two_each
-    house.connect(3)
-    house.connect(1, "127.0.0.2")
-    house.reactor.turn()
-    assert (len(house.reactor.registry), house.reactor.opening.refused) == (3, {429: 1})
-    answer = house.clients[2].recv(4096)
+def test_past_its_share_an_address_is_turned_away_with_429_until_one_of_its_clients_goes(two_each: Rig) -> None:
+    rig = two_each
+    rig.connect(3)
+    rig.connect(1, "127.0.0.2")
+    rig.reactor.turn()
+    assert (len(rig.reactor.registry), rig.reactor.opening.refused) == (3, {429: 1})
+    answer = rig.clients[2].recv(4096)
     assert answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
     assert b"\r\nRetry-After: " in answer
-    assert house.clients[2].recv(1) == b""
-    house.clients[0].close()
-    house.reactor.turn()
-    house.connect(2)
-    house.reactor.turn()
-    assert (len(house.reactor.registry), house.reactor.opening.refused) == (3, {429: 2})
+    assert rig.clients[2].recv(1) == b""
+    rig.clients[0].close()
+    rig.reactor.turn()
+    rig.connect(2)
+    rig.reactor.turn()
+    assert (len(rig.reactor.registry), rig.reactor.opening.refused) == (3, {429: 2})
 
 
-def test_a_client_that_is_turned_away_is_logged(two_each: House, log: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_is_turned_away_is_logged(two_each: Rig, log: pytest.LogCaptureFixture) -> None:
     two_each.connect(3)
     two_each.reactor.turn()
     port = two_each.clients[2].getsockname()[1]
@@ -218,7 +218,7 @@ def test_a_client_that_is_turned_away_is_logged(two_each: House, log: pytest.Log
 
 
 def test_the_access_log_tells_of_a_refusal_in_the_place_of_the_log(
-    two_each: House, log: pytest.LogCaptureFixture
+    two_each: Rig, log: pytest.LogCaptureFixture
 ) -> None:
     two_each.reactor.opening.on_refused = AccessLog().refused
     two_each.connect(3)
@@ -229,7 +229,7 @@ def test_the_access_log_tells_of_a_refusal_in_the_place_of_the_log(
     ]
 
 
-def test_an_answer_to_head_has_no_body_either(two_each: House) -> None:
+def test_an_answer_to_head_has_no_body_either(two_each: Rig) -> None:
     two_each.connect(3)
     two_each.clients[2].sendall(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
     two_each.reactor.turn()
@@ -240,7 +240,7 @@ def test_an_answer_to_head_has_no_body_either(two_each: House) -> None:
     assert received.endswith(b"\r\n\r\n")
 
 
-def test_addresses_without_a_connection_are_forgotten(two_each: House) -> None:
+def test_addresses_without_a_connection_are_forgotten(two_each: Rig) -> None:
     registry = two_each.reactor.registry
     two_each.connect(2)
     two_each.connect(1, "127.0.0.2")
@@ -253,7 +253,7 @@ def test_addresses_without_a_connection_are_forgotten(two_each: House) -> None:
     assert (registry.count_from("127.0.0.1"), registry.count_from("127.0.0.2")) == (0, 0)
 
 
-def test_a_client_that_is_turned_away_with_its_request_sent_gets_the_answer_and_no_reset(two_each: House) -> None:
+def test_a_client_that_is_turned_away_with_its_request_sent_gets_the_answer_and_no_reset(two_each: Rig) -> None:
     two_each.connect(3)
     two_each.clients[2].sendall(b"GET / HTTP/1.1\r\n" + b"x" * 10_000)
     two_each.reactor.turn()
@@ -264,11 +264,11 @@ def test_a_client_that_is_turned_away_with_its_request_sent_gets_the_answer_and_
 
 
 @pytest.fixture
-def slow() -> Iterator[House]:
+def slow() -> Iterator[Rig]:
     yield from limited(accept_rate=20)
 
 
-def test_over_the_rate_clients_wait_in_the_kernel_and_are_accepted_in_time(slow: House) -> None:
+def test_over_the_rate_clients_wait_in_the_kernel_and_are_accepted_in_time(slow: Rig) -> None:
     slow.connect(65)
     slow.reactor.turn(20)
     assert slow.listener.accepted == 20

@@ -190,7 +190,7 @@ def test_a_client_that_goes_during_its_handshake_is_forgotten(reactor: Reactor, 
 def test_a_refused_client_that_stays_is_let_go_in_time(reactor: Reactor, worker: Worker, client: Client) -> None:
     client.send(b"\x16\x03\x01\x02\x00\x01")
     for _ in range(5):
-        client.send(HEAD)  # read and thrown away
+        client.send(HEAD)  # read and dropped
         reactor.pass_time(0.5)
     assert len(reactor.registry) == 1
     reactor.pass_time(1.0)
@@ -198,11 +198,11 @@ def test_a_refused_client_that_stays_is_let_go_in_time(reactor: Reactor, worker:
     assert reactor.opening.refused == {400: 1}
 
 
-# What is told of a handshake.
+# Observers of a handshake.
 
 
 class Told:
-    """Notes what the access log would be told."""
+    """Records what the access log would be told."""
 
     def __init__(self, reactor: Reactor) -> None:
         self.opened: list[str] = []
@@ -273,7 +273,7 @@ def test_an_answer_that_cannot_be_sent_is_one_refusal(
     assert asking.opening.refused == {500: 1}
 
 
-# An app that has a word in the handshake.
+# Apps with a handshake callback.
 
 
 def answer(worker: Worker, answer: Answer) -> None:

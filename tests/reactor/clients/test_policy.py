@@ -1,4 +1,4 @@
-"""Who may connect, and in which subprotocol."""
+"""Which clients may connect, and with which subprotocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a connection ends when it is the server that wants it: politely, for a slow reader, by force."""
+"""How a connection ends if the server closes it: politely, because of a slow reader, or by force."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_paused_connection_is_read_on_for_the_answer_to_our_close(
 def test_what_was_pushed_before_our_close_arrives_before_it_though_the_client_sent_fin(
     reactor: Reactor, worker: Worker, client: Client
 ) -> None:
-    payload = b"x" * 1_900_000  # more than the socket takes at once
+    payload = b"x" * 1_900_000  # more than the socket accepts at once
     push(worker, client.connection, payload)
     worker.send()
     reactor.turn()
@@ -184,7 +184,7 @@ def test_a_slow_reader_in_its_ending_gets_no_answer_behind_a_gap(
     client.send_close(1000)
     (message,) = worker.take()
     push(worker, client.connection, b"x" * 1_500_000)
-    push(worker, client.connection, b"y" * 1_500_000)  # over the limit of 2 MiB
+    push(worker, client.connection, b"y" * 1_500_000)  # exceeds the limit of 2 MiB
     push(worker, client.connection, b"z")
     worker.finish(message)
     assert client.read() == build_frame(2, b"x" * 1_500_000) + close_frame(1000)

@@ -1,4 +1,4 @@
-"""The output queue of a connection, over a socket whose buffers are small."""
+"""The output queue of a connection, with a socket whose buffers are small."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from zwoole.reactor.core.connection import FULL_CHUNK, LARGE, MAX_CHUNKS_PER_WRI
 from zwoole.shared.websocket.frames import OP_BINARY, OP_TEXT
 from zwoole.shared.wire.batches import ATTACH_BYTES, PUSH, BatchReader, BatchWriter
 
-ALPHABET = bytes(range(251))  # a prime, so that no lost or moved block looks like another
+ALPHABET = bytes(range(251))  # a prime, so that a lost or moved block never matches
 
 
 class Client:
-    """A connection and its peer, who reads only when told to."""
+    """A connection and its peer, which reads only when told to."""
 
     def __init__(self) -> None:
         self.ours, self.theirs = socket.socketpair()
         self.ours.setblocking(False)
         self.theirs.setblocking(False)
-        self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel makes it its smallest
+        self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel raises it to its minimum
         self.connection = Connection(1, self.ours.fileno(), "127.0.0.1", 40000)
         self.queued = bytearray()
         self.received = bytearray()
@@ -59,7 +59,7 @@ class Client:
         return len(data)
 
     def read_all(self) -> None:
-        """Read and flush in turn, until nothing waits."""
+        """Read and flush alternately until nothing is queued."""
         while self.read(65536) or self.connection.queued:
             self.flush()
         assert self.received == self.queued

@@ -1,8 +1,7 @@
-"""A whole connection, from its HTTP head to its last frame, with its bytes split anywhere and the rest in any order.
+"""A whole connection, from its HTTP head to its last frame, with bytes split anywhere and other events in any order.
 
-The model knows nothing of bytes: what the worker hears are the messages that the client sent before its end, and what
-the client gets is a stream of whole frames, with a pong for every ping and an answer for every message, and nothing
-behind a close frame.
+The model ignores bytes: the worker receives the messages that the client sent before its end. The client receives a
+stream of complete frames, with a pong for every ping and an answer for every message, and nothing after a close frame.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ PAYLOADS = st.one_of(st.binary(max_size=40), st.sampled_from([bytes(125), bytes(
 
 
 class ConnectionMachine(RuleBasedStateMachine):
-    """One client, one worker that answers every message with its payload."""
+    """One client, and one worker that answers every message with its payload."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,12 +44,12 @@ class ConnectionMachine(RuleBasedStateMachine):
         )
         self.worker = self.reactor.worker()
         self.client = self.reactor.client()
-        self.outbox = bytearray(HEAD)  # what the client wants to send, and has not
+        self.outbox = bytearray(HEAD)  # what the client has not sent yet
         self.received = b""
-        self.sent: list[bytes] = []  # whole messages, in order
+        self.sent: list[bytes] = []  # complete messages, in order
         self.pings: list[bytes] = []
-        self.parts: list[bytes] = []  # of the message that is still open
-        self.ended_with: int | None = None  # the code of the client's end, or of its violation
+        self.parts: list[bytes] = []  # of the unfinished message
+        self.ended_with: int | None = None  # the code of the client's close frame, or of its violation
         self.disconnected = False
         self.pushed: list[bytes] = []
         self.unanswered: list[Event] = []
@@ -59,7 +58,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.fd = self.client.connection.fd
 
-    # What the client means to send.
+    # What the client is going to send.
 
     @precondition(lambda self: self.ended_with is None and not self.parts)
     @rule(payload=PAYLOADS)
@@ -175,7 +174,7 @@ class ConnectionMachine(RuleBasedStateMachine):
             self.reactor.__exit__(None, None, None)
 
     def judge(self) -> None:
-        """Hold what both ends have seen against what they were to see."""
+        """Compare what both ends have received with the model."""
         heard = [event.body for event in self.worker.received if event.kind == MESSAGE]
         head, separator, stream = self.received.partition(b"\r\n\r\n")
         assert separator
@@ -202,14 +201,14 @@ class ConnectionMachine(RuleBasedStateMachine):
             assert pushed == self.pushed
 
     def work(self) -> None:
-        """Let the worker do all that there is, and the client read it."""
+        """Let the worker do everything, and the client read it."""
         self.read()
         while self.serve():
             self.read()
         self.read()
 
     def serve(self) -> bool:
-        """Let the worker do what there is; tell whether there was something."""
+        """Let the worker do what it can; return whether there was something."""
         self.take()
         if not self.unanswered:
             return False
@@ -217,17 +216,17 @@ class ConnectionMachine(RuleBasedStateMachine):
         return True
 
     def knows(self) -> bool:
-        """Tell whether the worker knows the connection, and has not heard of its end."""
+        """Return whether the worker knows the connection and has not been told of its end."""
         kinds = [event.kind for event in self.worker.received]
         return OPEN in kinds and CLOSE not in kinds
 
     def _deliver(self, size: int) -> int:
-        """Send so many bytes, or as many as the kernel takes; return how many."""
+        """Send that many bytes, or as many as the kernel accepts; return the number."""
         try:
             sent = self.client.socket.send(self.outbox[:size])
         except BlockingIOError:
             sent = 0
-        except OSError:  # the server has let go of it: nobody will read the rest
+        except OSError:  # the server has released it: nobody will read the rest
             sent = len(self.outbox)
         del self.outbox[:sent]
         self.reactor.turn()

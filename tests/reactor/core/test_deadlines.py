@@ -1,4 +1,4 @@
-"""Timeouts, on a clock that the tests turn."""
+"""Timeouts, on a clock that the tests advance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zwoole.reactor.core.deadlines import LATE_S, MOST_ENDS, TICK_S, Clock, Dead
 
 
 class Monotonic:
-    """Monotonic time that goes when it is told to."""
+    """Monotonic time that advances only when the test says so."""
 
     def __init__(self) -> None:
         self.time = 1000.0
@@ -20,7 +20,7 @@ class Monotonic:
 
 
 class Loop:
-    """A clock, the time behind it, and one kind of timeout of 10 seconds."""
+    """A clock, the time it measures, and one kind of timeout of 10 seconds."""
 
     def __init__(self) -> None:
         self.monotonic = Monotonic()
@@ -29,7 +29,7 @@ class Loop:
         self.deadlines = Deadlines(self.clock, 10.0, self.expired.append)
 
     def turn(self, seconds: float, late: float = 0.0) -> list[int]:
-        """Begin a turn that was expected in `seconds`; return whose timeouts it ended."""
+        """Begin a turn that was expected in `seconds`; return the owners of the timeouts that expired."""
         expected = self.clock.now + seconds
         self.monotonic.time += seconds + late
         self.clock.turn(expected)
@@ -146,7 +146,7 @@ def test_what_runs_out_may_start_and_stop_timeouts() -> None:
 
 
 class WheelLoop:
-    """A clock, the time behind it, and a wheel that notes when what ran out."""
+    """A clock, the time it measures, and a wheel that records expiries."""
 
     def __init__(self) -> None:
         self.monotonic = Monotonic()
@@ -224,7 +224,7 @@ def test_what_runs_out_of_a_wheel_may_start_and_stop_others_of_its_tick() -> Non
     monotonic.time += 1.01 + TICK_S
     clock.turn(monotonic.time)
     wheel.run()
-    assert len(expired) == len(wheel) == 1  # and what it started does not run out in the same turn
+    assert len(expired) == len(wheel) == 1  # a timeout that it starts does not expire in the same turn
     monotonic.time += 1.01 * TICK_S
     clock.turn(monotonic.time)
     wheel.run()

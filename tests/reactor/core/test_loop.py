@@ -1,4 +1,4 @@
-"""The event loop: who is called, in which order, and when it may sleep."""
+"""The event loop: which handlers are called, in which order, and when it may sleep."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_out_is_listened_to_only_while_something_is_left_over(reactor: Reactor) 
 
 
 def test_a_fast_reader_of_much_gets_a_share_in_each_turn(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its kernel buffer has room for everything, and still the others have their turn in between."""
+    """Its kernel buffer has room for everything, but the others get their turn in between."""
     fast, other = reactor.open_client(), reactor.open_client()
     sent: list[int] = []
 
@@ -151,7 +151,7 @@ def test_a_fast_reader_of_much_gets_a_share_in_each_turn(reactor: Reactor, monke
 def test_a_link_that_has_more_is_asked_a_bounded_number_of_times_a_turn(
     reactor: Reactor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its descriptor tells of it, too, and so does each send."""
+    """Its descriptor reports it too, and so does each send."""
     worker = reactor.worker()
     reactor.turn()
     asked = 0
@@ -176,7 +176,7 @@ def test_a_link_that_has_more_is_asked_a_bounded_number_of_times_a_turn(
 
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
-    """Let this process have a thousand connections, of which it has both ends."""
+    """Allow this process a thousand connections, of which it has both ends."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], min(4096, before[1])), before[1]))
     yield
@@ -245,7 +245,7 @@ def test_an_idle_loop_sleeps_until_its_next_timer(reactor: Reactor) -> None:
 
 
 class Looks(Epoll):
-    """An epoll that counts how often it was asked, in whose time a wait is over at once, and a look takes 1 ms."""
+    """An epoll that counts how often it was polled. Here waits end at once, and a poll takes 1 ms."""
 
     def __init__(self, time: Time) -> None:
         super().__init__()
@@ -269,7 +269,7 @@ def test_a_loop_looks_again_and_again_only_after_short_waits_that_found_little(
     loop.clock = Clock(reactor.time)
 
     def looks_of_a_wait() -> int:
-        """Return how often a turn looks in which nothing comes for 0.3 s."""
+        """Return how often a turn polls if nothing arrives for 0.3 s."""
         loop.add_deadlines(0.3, lambda _: None).start(0)
         before = epoll.count
         loop.turn()
@@ -300,7 +300,7 @@ def test_what_came_up_while_flushing_does_not_wait_for_the_sleep_to_end(reactor:
     worker.finish(*worker.take())
     worker.writer.add_text(PUSH, client.connection.fd, b"x" * 1000)
     worker.send()
-    client.socket.shutdown(socket.SHUT_RD)  # only the flush will find out
+    client.socket.shutdown(socket.SHUT_RD)  # only the flush will notice
     reactor.loop.turn()
     assert client.connection.close_code == 1006
     assert not worker.socket.poll(0)

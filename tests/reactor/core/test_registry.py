@@ -36,7 +36,7 @@ def test_all_are_those_with_a_socket_and_those_that_are_being_finished(registry:
 
 
 def test_the_places_that_are_free_cost_nothing(registry: Registry) -> None:
-    """There are as many as the machine allows, and the loop must not be held up by them."""
+    """There are as many as the machine allows, and scanning them must not hold up the loop."""
 
     class Places(list[object]):
         def __iter__(self) -> object:  # type: ignore[override]

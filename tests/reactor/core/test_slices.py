@@ -1,4 +1,4 @@
-"""What is done to many connections, a slice in each turn."""
+"""Acting on many connections, a slice in each turn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The window of one worker, held against a dictionary."""
+"""The window of one worker, compared with a dictionary."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def new_connection(fd: int = 1) -> Connection:
 
 
 class WindowMachine(RuleBasedStateMachine):
-    """Enters and finishes events; the model is what is unfinished, by sequence number."""
+    """Enters and finishes events; the model is the unfinished events by sequence number."""
 
     MAX_EVENTS = 700
     MAX_BYTES = 100_000
@@ -53,7 +53,7 @@ class WindowMachine(RuleBasedStateMachine):
 
     @property
     def counted(self) -> list[int]:
-        """Sizes of the events that take credit."""
+        """Sizes of the events that use credit."""
         return [len(data) for _, event, data in self.unfinished.values() if event in COUNTED]
 
     @rule(
@@ -88,7 +88,7 @@ class WindowMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.unfinished)
     @rule(kept=st.integers(0, 3))
     def finish_all_but_the_oldest(self, kept: int) -> None:
-        """Events that take long are left behind by all others."""
+        """All others overtake events that take long."""
         for sequence in sorted(self.unfinished)[kept:]:
             self.window.finish(sequence)
             del self.unfinished[sequence]

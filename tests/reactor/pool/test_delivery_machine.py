@@ -1,4 +1,4 @@
-"""The delivery contract under every order of events that hypothesis finds: see Story for what it says."""
+"""The delivery contract under every order of events that hypothesis finds; ConnectionModel describes the contract."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from tests.reactor.delivery_parts import Actor, Peer, Story
+from tests.reactor.delivery_parts import Actor, ConnectionModel, Peer
 from tests.reactor.reactor_parts import Client, Reactor, establish
 from zwoole.reactor.core import slices
 from zwoole.reactor.core.connection import OPEN
@@ -27,9 +27,9 @@ def chosen(among: Sequence[Chosen], pick: int) -> Chosen:
 
 
 class DeliveryMachine(RuleBasedStateMachine):
-    """Two places for workers, any number of clients, and all that may happen to them."""
+    """Two worker ids, any number of clients, and everything that may happen to them."""
 
-    turns = 4  # of the loop after each step, so that what was sent has arrived
+    turns = 4  # of the loop after each step, so that everything sent has arrived
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             adopt_timeout=1.0,
             ping_interval=0.0,
         )
-        self.stories: dict[int, Story] = {}
+        self.models: dict[int, ConnectionModel] = {}
         self.peers: dict[int, Peer] = {}
         self.actors: list[Actor] = []
         self.count = 0
@@ -55,7 +55,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             return
         client = Client(self.reactor)
         client.connection.handler = handler
-        self.stories[client.connection.fd] = Story(handler)
+        self.models[client.connection.fd] = ConnectionModel(handler)
         self.peers[client.connection.fd] = Peer(client)
         self.reactor.clients.append(client)
         self.reactor.loop.join(client.connection)
@@ -66,7 +66,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule(pick=PICK, count=st.integers(1, 6))
     def send(self, pick: int, count: int) -> None:
         peer = chosen(self.open_peers(), pick)
-        story = self.stories[peer.connection.fd]
+        model = self.models[peer.connection.fd]
         for _ in range(count):
             before = self.reactor.inbound.messages
             self.count += 1
@@ -74,7 +74,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             if peer.connection.interest & 1 and not peer.connection.unread:
                 peer.client.send_message(text.encode())
                 assert self.reactor.inbound.messages == before + 1
-                story.accepted.append(text)
+                model.accepted.append(text)
         self.settle()
 
     @precondition(lambda self: self.open_peers())
@@ -82,7 +82,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def client_leaves(self, pick: int) -> None:
         peer = chosen(self.open_peers(), pick)
         if peer.connection.interest & 1 and not peer.connection.unread:
-            self.stories[peer.connection.fd].causes.add("left")
+            self.models[peer.connection.fd].causes.add("left")
             peer.client.send_close(1000)
         self.settle()
 
@@ -97,7 +97,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule(pick=PICK)
     def replace(self, pick: int) -> None:
-        """A reload, or the recycling of one worker: the successor takes the place of one in service."""
+        """A reload, or the recycling of one worker: the successor takes over from a serving one."""
         staffed = [slot for slot in self.reactor.router.slots if slot.link is not None]
         if staffed:
             self.start(chosen(staffed, pick))
@@ -107,8 +107,8 @@ class DeliveryMachine(RuleBasedStateMachine):
     def give_up_a_place(self) -> None:
         if len(self.reactor.router.slots) > 1:
             slot = self.reactor.router.slots.pop()
-            for story in self.owned_by(slot):
-                story.causes.add("replaced")
+            for model in self.owned_by(slot):
+                model.causes.add("replaced")
             self.reactor.handover.give_up(slot)
         self.settle()
 
@@ -122,7 +122,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.living())
     @rule(pick=PICK, steps=st.integers(1, 8))
     def work(self, pick: int, steps: int) -> None:
-        """Begin callbacks."""
+        """Start callbacks."""
         actor = chosen(self.living(), pick)
         for step in range(steps):
             if lanes := actor.idle_lanes():
@@ -131,7 +131,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(actor.begun for actor in self.living()))
     @rule(pick=PICK, fails=st.sampled_from([False, False, False, True]), steps=st.integers(1, 8))
     def finish(self, pick: int, fails: bool, steps: int) -> None:
-        """Finish callbacks, in whatever order."""
+        """Finish callbacks in any order."""
         actor = chosen([actor for actor in self.living() if actor.begun], pick)
         for step in range(steps):
             if begun := sorted(actor.begun):
@@ -152,15 +152,17 @@ class DeliveryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.living() and self.open_peers())
     @rule(pick=PICK)
     def disconnect(self, pick: int) -> None:
-        """A callback closes a connection, its own or another's."""
+        """A callback closes a connection, its own or another."""
         peer = chosen(self.open_peers(), pick)
-        self.stories[peer.connection.fd].causes.add("disconnected")
+        self.models[peer.connection.fd].causes.add("disconnected")
         actor = chosen(self.living(), pick)
         actor.disconnect(peer.connection.fd, DISCONNECT, 4000)
 
     @rule()
     def wait(self) -> None:
-        """So long that places without a worker are given to others, and handlers of replaced workers end."""
+        """Long enough that connections without a worker are given to other workers, and handlers of replaced
+        workers end.
+        """
         self.reactor.pass_time(1.5)
         self.reactor.handover.look_after()
         self.settle()
@@ -171,11 +173,11 @@ class DeliveryMachine(RuleBasedStateMachine):
         with self.reactor:
             self.finish_everything()
             for fd, peer in self.peers.items():
-                self.judge(peer, self.stories[fd])
+                self.judge(peer, self.models[fd])
             self.judge_accounts()
 
     def finish_everything(self) -> None:
-        """Let everybody do all there is to do."""
+        """Let everything finish."""
         for slot in self.reactor.router.slots:
             if slot.link is None:
                 self.start(slot)
@@ -200,28 +202,28 @@ class DeliveryMachine(RuleBasedStateMachine):
                     busy = True
             self.reactor.pass_time(0.5)
             self.reactor.handover.look_after()
-            self.settle()  # what that has closed or handed over is told to both ends
+            self.settle()  # connections that this closed or handed over are reported to both ends
             busy |= any(peer.code is not None and not peer.gone for peer in self.peers.values())
             busy |= any(actor.idle_lanes() for actor in self.living())
             if not busy:
                 return
         raise AssertionError("it does not come to rest")
 
-    def judge(self, peer: Peer, story: Story) -> None:
-        """What the contract says of a connection when all is done."""
+    def judge(self, peer: Peer, model: ConnectionModel) -> None:
+        """Check what the contract says about a connection when everything is finished."""
         peer.read()
-        if peer.connection.stage == OPEN and not story.causes:
-            assert story.ran == story.accepted, "every message that was accepted has run"
-            assert peer.received == story.accepted, "and what it pushed is here, in order"
-            assert story.opened == 1
-            assert story.closed == 0
+        if peer.connection.stage == OPEN and not model.causes:
+            assert model.ran == model.accepted, "every message that was accepted has run"
+            assert peer.received == model.accepted, "and what it pushed is here, in order"
+            assert model.opened == 1
+            assert model.closed == 0
             return
-        assert peer.received == story.ran[: len(peer.received)], "in order, none left out"
+        assert peer.received == model.ran[: len(peer.received)], "in order, none left out"
         if peer.connection.stage == OPEN:
-            assert story.ran == story.accepted == peer.received
+            assert model.ran == model.accepted == peer.received
             return
-        assert peer.code in story.allowed_codes(), (peer.code, story.causes)
-        assert story.closed == story.opened, "close runs once for each open that has run"
+        assert peer.code in model.allowed_codes(), (peer.code, model.causes)
+        assert model.closed == model.opened, "close runs once for each open that has run"
 
     def judge_accounts(self) -> None:
         reactor = self.reactor
@@ -241,17 +243,17 @@ class DeliveryMachine(RuleBasedStateMachine):
     # Steps of the above.
 
     def start(self, slot: WorkerSlot) -> None:
-        actor = Actor(self.reactor, slot, self.stories)
+        actor = Actor(self.reactor, slot, self.models)
         self.actors.append(actor)
         actor.hello()
         if slot.link is not None:
-            for story in self.owned_by(slot):
-                story.causes.add("replaced")
+            for model in self.owned_by(slot):
+                model.causes.add("replaced")
         self.reactor.handover.activate(actor.link)
 
-    def owned_by(self, slot: WorkerSlot) -> list[Story]:
+    def owned_by(self, slot: WorkerSlot) -> list[ConnectionModel]:
         return [
-            self.stories[connection.fd]
+            self.models[connection.fd]
             for connection in self.reactor.registry.all()
             if slot.link is not None and connection.owner is slot.link and connection.handler
         ]
@@ -276,7 +278,7 @@ TestDelivery = DeliveryMachine.TestCase
 
 
 class SlicedMachine(DeliveryMachine):
-    """The same where each turn acts on one connection, and the next step comes before it has acted on all."""
+    """The same, but each turn acts on one connection, and the next step comes before all are done."""
 
     turns = 1
 

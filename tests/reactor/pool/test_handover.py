@@ -1,4 +1,4 @@
-"""What a worker's end does to its connections, in the cases that are easily got wrong."""
+"""What the end of a worker does to its connections, in difficult cases."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.reactor.delivery_parts import Actor, Story
+from tests.reactor.delivery_parts import Actor, ConnectionModel
 from tests.reactor.reactor_parts import Client, Reactor
 from zwoole.reactor.core import slices
 from zwoole.reactor.core.connection import OPEN as STAGE_OPEN
@@ -21,27 +21,27 @@ def reactor() -> Iterator[Reactor]:
 
 
 @pytest.fixture
-def stories() -> dict[int, Story]:
+def models() -> dict[int, ConnectionModel]:
     return {}
 
 
-def actor_at(reactor: Reactor, place: int, stories: dict[int, Story]) -> Actor:
-    actor = Actor(reactor, reactor.router.slots[place], stories)
+def actor_at(reactor: Reactor, place: int, models: dict[int, ConnectionModel]) -> Actor:
+    actor = Actor(reactor, reactor.router.slots[place], models)
     actor.hello()
     reactor.handover.activate(actor.link)
     return actor
 
 
-def client_of(reactor: Reactor, stories: dict[int, Story], *actors: Actor) -> Client:
+def client_of(reactor: Reactor, models: dict[int, ConnectionModel], *actors: Actor) -> Client:
     client = reactor.open_client()
-    stories[client.connection.fd] = Story(client.connection.handler)
+    models[client.connection.fd] = ConnectionModel(client.connection.handler)
     for actor in actors:
         actor.take()
     return client
 
 
 def begin_handler(actor: Actor, client: Client) -> None:
-    """Have a client served by a handler, which has taken the word that it is there."""
+    """Let a handler serve a client; it has received the open event."""
     client.connection.handler = True
     actor.link.handlers += 1
     actor.begin(client.connection.fd)
@@ -53,24 +53,26 @@ def kinds_told(actor: Actor) -> list[int]:
 
 
 def test_an_end_is_told_to_nobody_where_nobody_had_heard_of_the_open(
-    reactor: Reactor, stories: dict[int, Story]
+    reactor: Reactor, models: dict[int, ConnectionModel]
 ) -> None:
-    """The client goes while its open waits in a worker that dies before it begins anything."""
-    first = actor_at(reactor, 0, stories)
-    client = client_of(reactor, stories, first)
+    """The client leaves while its open event waits in a worker that dies before it starts anything."""
+    first = actor_at(reactor, 0, models)
+    client = client_of(reactor, models, first)
     client.send_close()
     reactor.pass_time(4.0)
     assert [event.kind for event in first.worker.take()] == [CLOSE], "after three seconds it is told of the end"
     first.die()
-    assert kinds_told(actor_at(reactor, 0, stories)) == []
+    assert kinds_told(actor_at(reactor, 0, models)) == []
 
 
-def test_a_connection_that_is_closing_is_not_handed_over_unopened(reactor: Reactor, stories: dict[int, Story]) -> None:
-    first = actor_at(reactor, 0, stories)
-    client = client_of(reactor, stories, first)
+def test_a_connection_that_is_closing_is_not_handed_over_unopened(
+    reactor: Reactor, models: dict[int, ConnectionModel]
+) -> None:
+    first = actor_at(reactor, 0, models)
+    client = client_of(reactor, models, first)
     reactor.closing.server_close(client.connection, 4000, "")
     first.die()
-    second = actor_at(reactor, 0, stories)
+    second = actor_at(reactor, 0, models)
     assert kinds_told(second) == []
     client.send_close()
     assert kinds_told(second) == []
@@ -78,10 +80,10 @@ def test_a_connection_that_is_closing_is_not_handed_over_unopened(reactor: React
 
 
 def test_an_end_that_a_given_up_place_was_to_hear_is_told_to_another(
-    reactor: Reactor, stories: dict[int, Story]
+    reactor: Reactor, models: dict[int, ConnectionModel]
 ) -> None:
-    stays, goes = actor_at(reactor, 0, stories), actor_at(reactor, 1, stories)
-    clients = [client_of(reactor, stories, stays, goes) for _ in range(2)]
+    stays, goes = actor_at(reactor, 0, models), actor_at(reactor, 1, models)
+    clients = [client_of(reactor, models, stays, goes) for _ in range(2)]
     (fd,) = goes.idle_lanes()
     client = next(client for client in clients if client.connection.fd == fd)
     goes.begin(fd)
@@ -97,14 +99,14 @@ def test_an_end_that_a_given_up_place_was_to_hear_is_told_to_another(
 
 
 def test_a_handler_whose_worker_died_is_not_handed_over_though_its_place_is_given_up_meanwhile(
-    reactor: Reactor, stories: dict[int, Story], monkeypatch: pytest.MonkeyPatch
+    reactor: Reactor, models: dict[int, ConnectionModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The place is given up before all of its connections have had their turn."""
+    """The worker id is abandoned before all of its connections had their turn."""
     monkeypatch.setattr(slices, "SLICE", 1)
-    stays = actor_at(reactor, 0, stories)
-    reactor.router.slots[0].connections += 100  # so that all go to the other place
-    goes = actor_at(reactor, 1, stories)
-    clients = [client_of(reactor, stories, stays, goes) for _ in range(5)]
+    stays = actor_at(reactor, 0, models)
+    reactor.router.slots[0].connections += 100  # so that all go to the other worker id
+    goes = actor_at(reactor, 1, models)
+    clients = [client_of(reactor, models, stays, goes) for _ in range(5)]
     for client in clients:
         begin_handler(goes, client)
     goes.flush()
@@ -119,13 +121,13 @@ def test_a_handler_whose_worker_died_is_not_handed_over_though_its_place_is_give
 
 
 def test_a_worker_that_comes_while_its_place_is_given_to_others_adopts_what_is_left_once(
-    reactor: Reactor, stories: dict[int, Story], monkeypatch: pytest.MonkeyPatch
+    reactor: Reactor, models: dict[int, ConnectionModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slices, "SLICE", 1)
-    other = actor_at(reactor, 0, stories)
+    other = actor_at(reactor, 0, models)
     reactor.router.slots[0].connections += 100
-    first = actor_at(reactor, 1, stories)
-    clients = [client_of(reactor, stories, other, first) for _ in range(6)]
+    first = actor_at(reactor, 1, models)
+    clients = [client_of(reactor, models, other, first) for _ in range(6)]
     for client in clients:
         first.begin(client.connection.fd)
         first.finish(client.connection.fd)
@@ -137,7 +139,7 @@ def test_a_worker_that_comes_while_its_place_is_given_to_others_adopts_what_is_l
     reactor.turn(1)
     assert reactor.handover.look_after()
     reactor.turn(2)
-    second = actor_at(reactor, 1, stories)
+    second = actor_at(reactor, 1, models)
     reactor.turn(20)
     adopted = {actor: [event.fd for event in actor.worker.take() if event.kind == ADOPT] for actor in (other, second)}
     assert all(adopted.values()), "some went before the worker came"
@@ -147,11 +149,11 @@ def test_a_worker_that_comes_while_its_place_is_given_to_others_adopts_what_is_l
 
 
 def test_where_no_worker_is_left_those_that_wait_are_sent_away_and_the_others_stay(
-    reactor: Reactor, stories: dict[int, Story], monkeypatch: pytest.MonkeyPatch
+    reactor: Reactor, models: dict[int, ConnectionModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slices, "SLICE", 1)
-    actors = [actor_at(reactor, place, stories) for place in range(2)]
-    clients = [client_of(reactor, stories, *actors) for _ in range(6)]
+    actors = [actor_at(reactor, place, models) for place in range(2)]
+    clients = [client_of(reactor, models, *actors) for _ in range(6)]
     for actor in actors:
         for fd in actor.idle_lanes():
             actor.begin(fd)
@@ -171,9 +173,9 @@ def test_where_no_worker_is_left_those_that_wait_are_sent_away_and_the_others_st
     assert clients[0].read() == build_frame(8, b"\x03\xf5the server has no worker now")
 
 
-def test_adopt_comes_before_what_had_not_begun(reactor: Reactor, stories: dict[int, Story]) -> None:
-    first = actor_at(reactor, 0, stories)
-    client = client_of(reactor, stories, first)
+def test_adopt_comes_before_what_had_not_begun(reactor: Reactor, models: dict[int, ConnectionModel]) -> None:
+    first = actor_at(reactor, 0, models)
+    client = client_of(reactor, models, first)
     fd = client.connection.fd
     first.begin(fd)
     first.finish(fd)
@@ -181,14 +183,16 @@ def test_adopt_comes_before_what_had_not_begun(reactor: Reactor, stories: dict[i
     client.send_message(b"waits")
     first.take()
     first.die()
-    assert kinds_told(actor_at(reactor, 0, stories))[0] == ADOPT
+    assert kinds_told(actor_at(reactor, 0, models))[0] == ADOPT
     assert OPEN not in [event.kind for event in reactor.workers[-1].received]
 
 
-def test_a_message_goes_to_two_replacements_and_no_further(reactor: Reactor, stories: dict[int, Story]) -> None:
-    """It may be the message that ends them."""
-    worker = actor_at(reactor, 0, stories)
-    client = client_of(reactor, stories, worker)
+def test_a_message_goes_to_two_replacements_and_no_further(
+    reactor: Reactor, models: dict[int, ConnectionModel]
+) -> None:
+    """It may be the message that kills them."""
+    worker = actor_at(reactor, 0, models)
+    client = client_of(reactor, models, worker)
     worker.begin(client.connection.fd)
     worker.finish(client.connection.fd)
     worker.flush()
@@ -197,16 +201,16 @@ def test_a_message_goes_to_two_replacements_and_no_further(reactor: Reactor, sto
         assert MESSAGE in kinds_told(worker)
         assert client.connection.stage == STAGE_OPEN
         worker.die()
-        worker = actor_at(reactor, 0, stories)
+        worker = actor_at(reactor, 0, models)
     assert MESSAGE not in kinds_told(worker)
     assert client.read() == build_frame(8, b"\x03\xf3the server process died")
 
 
 def test_the_log_says_how_many_connections_a_death_closes(
-    reactor: Reactor, stories: dict[int, Story], log: pytest.LogCaptureFixture
+    reactor: Reactor, models: dict[int, ConnectionModel], log: pytest.LogCaptureFixture
 ) -> None:
-    first = actor_at(reactor, 0, stories)
-    clients = [client_of(reactor, stories, first) for _ in range(5)]
+    first = actor_at(reactor, 0, models)
+    clients = [client_of(reactor, models, first) for _ in range(5)]
     for client in clients[:2]:
         client.connection.handler = True
         first.link.handlers += 1
@@ -223,20 +227,20 @@ def test_the_log_says_how_many_connections_a_death_closes(
         f"{ended}2 connection(s) of handlers are closed with 1012, 1 others with 1011"
     ]
     log.clear()
-    actor_at(reactor, 0, stories).die()
+    actor_at(reactor, 0, models).die()
     assert "has ended" not in log.text
 
 
 def test_a_handler_that_keeps_a_message_does_not_keep_its_worker_when_its_client_has_left(
-    reactor: Reactor, stories: dict[int, Story]
+    reactor: Reactor, models: dict[int, ConnectionModel]
 ) -> None:
-    before = actor_at(reactor, 0, stories)
-    client = client_of(reactor, stories, before)
+    before = actor_at(reactor, 0, models)
+    client = client_of(reactor, models, before)
     fd = client.connection.fd
     begin_handler(before, client)
     before.flush()
     client.send_message(b"kept")
-    actor_at(reactor, 0, stories)
+    actor_at(reactor, 0, models)
     reactor.turn()
     before.take()
     assert not before.drained, "its client is there"
@@ -253,16 +257,16 @@ def test_a_handler_that_keeps_a_message_does_not_keep_its_worker_when_its_client
 
 
 def test_the_connections_of_handlers_are_closed_one_after_the_other(
-    reactor: Reactor, stories: dict[int, Story]
+    reactor: Reactor, models: dict[int, ConnectionModel]
 ) -> None:
-    """At equal distances within `handover_timeout`, so that their clients do not all come back at once."""
-    before = actor_at(reactor, 0, stories)
-    clients = [client_of(reactor, stories, before) for _ in range(4)]
+    """Spread evenly over `handover_timeout`, so that their clients do not all reconnect at once."""
+    before = actor_at(reactor, 0, models)
+    clients = [client_of(reactor, models, before) for _ in range(4)]
     for client in clients:
         begin_handler(before, client)
     before.flush()
     reactor.turn()
-    actor_at(reactor, 0, stories)
+    actor_at(reactor, 0, models)
     left = []
     for part in range(1, 5):
         reactor.pass_time(reactor.settings.handover_timeout / 4 - (0.2 if part == 1 else 0.0))

@@ -1,4 +1,4 @@
-"""Worker processes as their master sees them, where the run directory lets it down."""
+"""Worker processes as their master sees them, with problems in the run directory."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from zwoole.shared.wire.batches import BYE, PUSH, BatchWriter
 
 @pytest.fixture
 def worker() -> Iterator[subprocess.Popen[bytes]]:
-    """Return a process in the place of a worker that boots."""
+    """Return a process that stands for a booting worker."""
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     yield process
     process.kill()
     process.wait()
 
 
-class House:
+class Rig:
     """A reactor with a pool."""
 
     def __init__(self, reactor: Reactor, run_dir: Path) -> None:
@@ -44,7 +44,7 @@ class House:
             1,
             reactor.settings,
         )
-        self.kills: list[tuple[int, str]] = []  # what the supervisor was asked for
+        self.kills: list[tuple[int, str]] = []  # requests to the supervisor
         self.pool.on_kill = lambda *asked: self.kills.append(asked)
 
     def has_endpoint(self) -> bool:
@@ -59,148 +59,148 @@ class House:
 
 
 @pytest.fixture
-def run_dir(house: House) -> Path:
-    house.run_dir.mkdir()
-    return house.run_dir
+def run_dir(rig: Rig) -> Path:
+    rig.run_dir.mkdir()
+    return rig.run_dir
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def rig(tmp_path: Path) -> Iterator[Rig]:
     with Reactor() as reactor:
-        found = House(reactor, tmp_path / "run")
+        found = Rig(reactor, tmp_path / "run")
         yield found
         found.pool.close()
 
 
 def test_an_endpoint_is_made_as_soon_as_the_run_directory_is_there(
-    house: House, worker: subprocess.Popen[bytes], log: pytest.LogCaptureFixture
+    rig: Rig, worker: subprocess.Popen[bytes], log: pytest.LogCaptureFixture
 ) -> None:
-    house.pool.expect(0, 7, worker.pid, standby=False)
-    house.look()
-    assert house.pool.links == []
-    house.run_dir.mkdir()
-    house.look()
-    assert [link.pid for link in house.pool.links] == [worker.pid]
-    assert house.has_endpoint()
+    rig.pool.expect(0, 7, worker.pid, standby=False)
+    rig.look()
+    assert rig.pool.links == []
+    rig.run_dir.mkdir()
+    rig.look()
+    assert [link.pid for link in rig.pool.links] == [worker.pid]
+    assert rig.has_endpoint()
     assert log.text.count("no endpoint for worker 0") == 1
 
 
 def test_an_endpoint_that_cannot_be_bound_leaves_no_progress_map(
-    house: House, worker: subprocess.Popen[bytes], log: pytest.LogCaptureFixture
+    rig: Rig, worker: subprocess.Popen[bytes], log: pytest.LogCaptureFixture
 ) -> None:
-    house.run_dir.mkdir()
-    endpoint_path(house.run_dir, 7, 1).mkdir()
-    house.pool.expect(0, 7, worker.pid, standby=False)
-    assert not progress_path(house.run_dir, 7, 1).exists()
+    rig.run_dir.mkdir()
+    endpoint_path(rig.run_dir, 7, 1).mkdir()
+    rig.pool.expect(0, 7, worker.pid, standby=False)
+    assert not progress_path(rig.run_dir, 7, 1).exists()
     assert "no endpoint for worker 0" in log.text
-    endpoint_path(house.run_dir, 7, 1).rmdir()
-    house.look()
-    assert house.has_endpoint()
+    endpoint_path(rig.run_dir, 7, 1).rmdir()
+    rig.look()
+    assert rig.has_endpoint()
 
 
-def test_a_worker_that_ended_meanwhile_gets_none(house: House, worker: subprocess.Popen[bytes]) -> None:
-    house.pool.expect(0, 7, worker.pid, standby=False)
+def test_a_worker_that_ended_meanwhile_gets_none(rig: Rig, worker: subprocess.Popen[bytes]) -> None:
+    rig.pool.expect(0, 7, worker.pid, standby=False)
     worker.kill()
     worker.wait()
-    house.run_dir.mkdir()
-    house.look()
-    assert house.pool.links == []
-    assert list(house.run_dir.iterdir()) == []
+    rig.run_dir.mkdir()
+    rig.look()
+    assert rig.pool.links == []
+    assert list(rig.run_dir.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", [endpoint_path, progress_path])
 def test_a_worker_that_will_not_find_what_it_needs_is_ended(
-    house: House, worker: subprocess.Popen[bytes], path: Callable[[Path, int, int], Path], log: pytest.LogCaptureFixture
+    rig: Rig, worker: subprocess.Popen[bytes], path: Callable[[Path, int, int], Path], log: pytest.LogCaptureFixture
 ) -> None:
-    house.run_dir.mkdir()
-    house.pool.expect(0, 7, worker.pid, standby=False)
-    house.look()
-    assert house.kills == []
-    path(house.run_dir, 7, 1).unlink()
-    house.look()
-    house.look()
-    assert house.kills == [(7, "what it needs was removed from the run directory")]
+    rig.run_dir.mkdir()
+    rig.pool.expect(0, 7, worker.pid, standby=False)
+    rig.look()
+    assert rig.kills == []
+    path(rig.run_dir, 7, 1).unlink()
+    rig.look()
+    rig.look()
+    assert rig.kills == [(7, "what it needs was removed from the run directory")]
     assert (
         log.text.count(f"worker 0 (pid {worker.pid}) is ended: what it needs was removed from the run directory") == 1
     )
 
 
 def test_a_worker_that_sends_what_is_no_batch_is_ended_by_the_supervisor_and_not_read_any_more(
-    house: House, worker: subprocess.Popen[bytes], run_dir: Path, log: pytest.LogCaptureFixture
+    rig: Rig, worker: subprocess.Popen[bytes], run_dir: Path, log: pytest.LogCaptureFixture
 ) -> None:
-    """The supervisor can tell a process from another that has its number by now, and knows why it ends it."""
-    house.pool.expect(0, 7, worker.pid, standby=False)
-    link = house.pool.links[0]
+    """The supervisor can distinguish the process from a later one with the same pid, and knows the reason."""
+    rig.pool.expect(0, 7, worker.pid, standby=False)
+    link = rig.pool.links[0]
     with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
         peer.setsockopt(zmq.LINGER, 0)
-        peer.connect(endpoint(house.run_dir, 7, 1))
+        peer.connect(endpoint(rig.run_dir, 7, 1))
         for _ in range(2):
             peer.send(b"no batch")
-        wait_for(lambda: house.turned() and house.kills, "the master to complain")
-        assert [incarnation for incarnation, _ in house.kills] == [7]
-        assert log.text.count(f"worker 0 (pid {worker.pid}) is ended: {house.kills[0][1]}") == 1
+        wait_for(lambda: rig.turned() and rig.kills, "the master to complain")
+        assert [incarnation for incarnation, _ in rig.kills] == [7]
+        assert log.text.count(f"worker 0 (pid {worker.pid}) is ended: {rig.kills[0][1]}") == 1
         peer.send(b"no batch")
         wait_for(lambda: int(link.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN, "what it sends to arrive")
         assert not link.readable()
         assert link.receive() is None
-        house.pool._serve(link)
-        house.turned()
+        rig.pool._serve(link)
+        rig.turned()
     assert worker.poll() is None, "the master sends no signals: the number may be another process's"
-    assert len(house.kills) == 1
+    assert len(rig.kills) == 1
 
 
 def test_a_worker_that_leaves_its_wire_is_ended_unless_it_ends_by_itself(
-    house: House, worker: subprocess.Popen[bytes], run_dir: Path
+    rig: Rig, worker: subprocess.Popen[bytes], run_dir: Path
 ) -> None:
-    house.pool.expect(0, 7, worker.pid, standby=False)
-    fate = house.pool._fates[7]
+    rig.pool.expect(0, 7, worker.pid, standby=False)
+    fate = rig.pool._fates[7]
     with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
-        peer.connect(endpoint(house.run_dir, 7, 1))
-        wait_for(lambda: house.turned() and fate.accepted, "the connection")
-    wait_for(lambda: house.turned() and fate.left_at, "the disconnect")
-    assert house.kills == []
-    house.reactor.pass_time(LEAVE_S + 0.1)
-    assert house.kills == [(7, "it has left its wire to the master")]
-    house.reactor.pass_time(LEAVE_S + 0.1)
-    assert len(house.kills) == 1
+        peer.connect(endpoint(rig.run_dir, 7, 1))
+        wait_for(lambda: rig.turned() and fate.accepted, "the connection")
+    wait_for(lambda: rig.turned() and fate.left_at, "the disconnect")
+    assert rig.kills == []
+    rig.reactor.pass_time(LEAVE_S + 0.1)
+    assert rig.kills == [(7, "it has left its wire to the master")]
+    rig.reactor.pass_time(LEAVE_S + 0.1)
+    assert len(rig.kills) == 1
 
 
 def test_a_replaced_worker_that_has_said_goodbye_may_wait_for_its_threads(
-    house: House, worker: subprocess.Popen[bytes], run_dir: Path
+    rig: Rig, worker: subprocess.Popen[bytes], run_dir: Path
 ) -> None:
-    house.pool.expect(0, 7, worker.pid, standby=False)
-    house.pool.links[0].retiring = True
-    fate = house.pool._fates[7]
+    rig.pool.expect(0, 7, worker.pid, standby=False)
+    rig.pool.links[0].retiring = True
+    fate = rig.pool._fates[7]
     with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
-        peer.connect(endpoint(house.run_dir, 7, 1))
+        peer.connect(endpoint(rig.run_dir, 7, 1))
         writer = BatchWriter()
         writer.add(BYE, 0)
         peer.send(bytes(writer.take(0, 0)[0]))
-        wait_for(lambda: house.turned() and house.pool.links[0].drained, "its goodbye to be read")
-    wait_for(lambda: house.turned() and fate.disconnected, "the disconnect")
-    house.reactor.pass_time(LEAVE_S + 0.1)
-    assert house.kills == []
+        wait_for(lambda: rig.turned() and rig.pool.links[0].drained, "its goodbye to be read")
+    wait_for(lambda: rig.turned() and fate.disconnected, "the disconnect")
+    rig.reactor.pass_time(LEAVE_S + 0.1)
+    assert rig.kills == []
 
 
 def test_the_last_batch_of_a_dead_worker_is_carried_out_in_several_turns_before_it_is_judged(
-    house: House, worker: subprocess.Popen[bytes], run_dir: Path
+    rig: Rig, worker: subprocess.Popen[bytes], run_dir: Path
 ) -> None:
-    house.pool.expect(0, 7, worker.pid, standby=False)
+    rig.pool.expect(0, 7, worker.pid, standby=False)
     writer = BatchWriter()
     count = 5 * EVENTS_PER_TURN // 2
     for _ in range(count):
         writer.add_text(PUSH, 77, b"to nobody")
     with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
-        peer.connect(endpoint(house.run_dir, 7, 1))
+        peer.connect(endpoint(rig.run_dir, 7, 1))
         peer.send_multipart(writer.take(0, 0))
     worker.kill()
     steps = []
 
     def is_buried() -> bool:
-        before = house.reactor.outbound.dropped
-        house.turned()
-        steps.append(house.reactor.outbound.dropped - before)
-        return not house.pool.links
+        before = rig.reactor.outbound.dropped
+        rig.turned()
+        steps.append(rig.reactor.outbound.dropped - before)
+        return not rig.pool.links
 
     wait_for(is_buried, "the verdict")
     assert sum(steps) == count

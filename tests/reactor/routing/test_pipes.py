@@ -1,4 +1,4 @@
-"""Messages between workers: in order, at most once, and no more of them waiting than their queue holds."""
+"""Messages between workers: in order, at most once, and no more queued than allowed."""
 
 from __future__ import annotations
 

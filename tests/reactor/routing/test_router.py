@@ -1,4 +1,4 @@
-"""The way down: windows, parking, the waiting line, and the order of each connection."""
+"""The way down: windows, parking, connections that wait for room, and the order of each connection."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_message_larger_than_the_workers_window_waits_until_that_is_empty(reac
     accept(reactor, second, b"x" * 5000)
     accept(reactor, first, b"b")
     events = worker.take()
-    assert bodies(events) == [b"a"]  # b waits behind x, or x would never go
+    assert bodies(events) == [b"a"]  # b waits behind x, or x would never be sent
     finish(reactor, worker, events)
     events = worker.take()
     assert bodies(events) == [b"x" * 5000]

@@ -1,4 +1,4 @@
-"""That no sequence of messages, acknowledgements, ends and lost workers breaks a connection's order."""
+"""No sequence of messages, acknowledgements, ends and lost workers breaks a connection's order."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.routing.parking import LINE_COST, MESSAGE_COST
 from zwoole.shared.wire.batches import ADOPT, CLOSE, OPEN
 
-Told = tuple[int, object]  # kind and body of an event, as its connection's worker was told
+Told = tuple[int, object]  # kind and body of an event that the connection's worker was sent
 
 
 class RouterMachine(RuleBasedStateMachine):
-    """The model of a connection is the list of what it must be told, and how much of that it was."""
+    """The model of a connection is the list of events that it must be told, and how many of them it was told."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class RouterMachine(RuleBasedStateMachine):
         self.worker: Worker | None = None
         self.open: dict[int, Connection] = {}
         self.closed: dict[int, Connection] = {}
-        self.due: dict[int, list[object]] = {}  # what a connection still must be told, in order
+        self.due: dict[int, list[object]] = {}  # events that a connection must still be told, in order
         self.unfinished: list[Event] = []
         self.count = 0
 
@@ -78,7 +78,7 @@ class RouterMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.worker is not None)
     @rule()
     def lose_link(self) -> None:
-        """The worker dies: connections with an event unfinished are closed, as the pool does it."""
+        """The worker dies: connections with an unfinished event are closed, as the pool does it."""
         assert self.worker is not None
         failed = {event.fd for event in self.unfinished if event.kind != CLOSE}
         for fd in failed:

@@ -1,4 +1,4 @@
-"""Compressed output: in order, deflated once for all, and in slices that hold nobody up."""
+"""Compressed output: in order, deflated once for all receivers, and in slices that do not block the loop."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def compressing_client(reactor: Reactor, bits: int = 15, takeover: bool = False)
 
 
 def receive(reactor: Reactor, client: Client, decoder: zlib._Decompress | None = None) -> list[Received]:
-    """Return the frames that come, until nothing more does, inflated where they are compressed."""
+    """Return the frames that arrive, inflated if they are compressed."""
     data = b""
     while (more := client.read()) or client.connection.line is not None:
         data += more

@@ -172,7 +172,7 @@ def test_an_acknowledgement_lets_the_next_messages_go_down(reactor: Reactor, wor
         worker.writer.add_integer(ACK, 0, 2)
         worker.send()
         reactor.turn(1)
-        assert worker.socket.poll(0)  # left in the same turn
+        assert worker.socket.poll(0)  # sent in the same turn
         assert [event.body for event in worker.take()] == [b"1", b"2"]
 
 
@@ -237,7 +237,7 @@ def test_a_turn_takes_so_many_batches_and_the_next_takes_the_rest(
 def test_a_batch_of_many_events_takes_several_turns_in_which_others_are_served(
     reactor: Reactor, worker: Worker, client: Client, kind: int
 ) -> None:
-    """Nothing of it is skipped or carried out twice, and its callback has ended, and has credit, only behind it."""
+    """No event is skipped or repeated, and the acknowledgement and the credit come only at its end."""
     other = reactor.open_client()
     other.send(client_frame(1, b"go"))
     (_, message) = worker.take()
@@ -339,7 +339,7 @@ def test_what_no_worker_sends_is_an_error_of_that_worker(
 ) -> None:
     client.send_message(b"unfinished")
     worker.take()
-    worker.writer.add_integer(99, 0, 1)  # an event before it, whose count is not its own
+    worker.writer.add_integer(99, 0, 1)  # an event before it, whose count differs from its own
     if isinstance(body, bytes):
         worker.writer.add_bytes(kind, number, body)
     elif isinstance(body, int):

@@ -1,4 +1,4 @@
-"""What waits to be sent: the account of it, what happens at its limits, and word of the marks."""
+"""Queued output: its accounting, its limits, and the events about its marks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def push(reactor: Reactor, worker: Worker, client: Client, size: int, times: int
 
 
 def marks(worker: Worker) -> list[tuple[int, int]]:
-    """Return what the worker was told of full and empty buffers since the last time."""
+    """Return the full and empty buffer events that the worker was sent since the last call."""
     return [(event.kind, event.fd) for event in worker.take() if event.kind in (BUFFER_FULL, BUFFER_EMPTY)]
 
 
@@ -94,7 +94,7 @@ def test_at_the_limit_for_all_those_with_the_most_are_cut_off_and_the_rest_is_se
 
 
 def test_one_turn_cannot_pass_the_limit_for_all(reactor: Reactor, worker: Worker) -> None:
-    """The broadcasts of one batch come to 50 MiB; the account would see them at the turn's end only."""
+    """The broadcasts of one batch come to 50 MiB; checking only at the end of the turn would be too late."""
     clients = [opened(reactor, worker) for _ in range(50)]
     highest = 0
     note = reactor.backlog.note
@@ -147,7 +147,7 @@ def test_full_and_empty_are_told_once_for_each_crossing(reactor: Reactor, worker
 
 
 def test_a_handlers_marks_lie_low(reactor: Reactor, worker: Worker) -> None:
-    """What may be on its way to the master while it learns of them must find room below the limit."""
+    """What the worker sends before it learns of the mark must fit below the limit."""
     client = opened(reactor, worker, handler=True)
     push(reactor, worker, client, MIB)
     assert marks(worker) == [(BUFFER_FULL, client.connection.fd)]

@@ -1,4 +1,4 @@
-"""What waits to be sent, to one client and to all."""
+"""Queued output, for one client and for all."""
 
 from __future__ import annotations
 
