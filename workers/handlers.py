@@ -19,7 +19,8 @@ from zwoole.shared.errors import (
     only_says_closed,
 )
 from zwoole.shared.request import Request
-from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL, CLOSE_NO_STATUS, CLOSE_NORMAL
+from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL, CLOSE_GOING_AWAY, CLOSE_NO_STATUS, CLOSE_NORMAL
+from zwoole.shared.websocket.frames import OP_BINARY, OP_TEXT
 from zwoole.workers.arguments import check_close, refuse_message
 from zwoole.workers.commands import Commands
 from zwoole.workers.counts import Counts
@@ -30,7 +31,7 @@ Data = str | bytes
 Sendable = str | bytes | bytearray | memoryview  # made once, because making a union takes longer than using it
 Handler = Callable[["HandlerConnection"], Awaitable[Any]]
 
-OK_CODES = (CLOSE_NORMAL, 1001, CLOSE_NO_STATUS)
+OK_CODES = (CLOSE_NORMAL, CLOSE_GOING_AWAY, CLOSE_NO_STATUS)
 
 
 class HandlerConnection:
@@ -143,7 +144,7 @@ class HandlerConnection:
             if pieces is None:
                 return
             message = pieces
-        opcode = None if text is None else (1 if text else 2)
+        opcode = None if text is None else (OP_TEXT if text else OP_BINARY)
         await self._flow_control.drain()
         link = self.link
         if (
@@ -241,7 +242,7 @@ class HandlerConnection:
 
     def _exception(self) -> ConnectionClosed:
         """Return the exception to raise on a closed connection."""
-        code = 1006 if self.close_code is None else self.close_code
+        code = CLOSE_ABNORMAL if self.close_code is None else self.close_code
         kind = ConnectionClosedOK if code in OK_CODES else ConnectionClosedError
         return kind(code, self.close_reason or "", self.fd)
 

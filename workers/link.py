@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import zmq
 
@@ -38,11 +37,13 @@ _send = zmq.backend.Socket.send  # without the layer of Python above it
 _POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
 
 
-def end_interrupted(error: BaseException) -> NoReturn:
-    """End this worker: a signal handler of the app raised in the middle of a batch.
+def end_if_interrupted(error: BaseException) -> None:
+    """End this worker if a signal handler of the app raised `error` in the middle of a batch.
 
     Then nobody knows how much of the batch was sent or received. After the worker's death the master knows.
     """
+    if isinstance(error, zmq.ZMQError):
+        return
     words = "this worker ends: a signal handler of the app raised while a batch was sent or received; let it set a flag"
     end_worker(words, code=INTERRUPTED, exc_info=error)
 
@@ -204,10 +205,9 @@ class MasterLink:
                 parts.append(part)
         except zmq.Again:
             return None
-        except zmq.ZMQError:
-            raise
         except BaseException as error:
-            end_interrupted(error)
+            end_if_interrupted(error)
+            raise
         return parts
 
     def started(self, sequence: int) -> None:
@@ -291,10 +291,9 @@ class MasterLink:
             while len(parts) > 1:
                 _send(self.socket, parts.pop(0), self._more)
             _send(self.socket, parts[0], self._flags)
-        except zmq.ZMQError:
-            raise
         except BaseException as error:
-            end_interrupted(error)
+            end_if_interrupted(error)
+            raise
 
     def sync(self) -> int:
         """Send the output and ask for the credit for it; return the credit that the answer will bring at least."""

@@ -18,8 +18,8 @@ from zwoole.workers.handlers import Handler
 F = TypeVar("F", bound=Callable[..., Any])
 Data = str | bytes | bytearray | memoryview
 
-PATTERNS = "{}<>*?"  # what stands for parameters, wildcards and queries in the paths of other frameworks
-_LEFT_OUT: Any = object()  # so that None, which is no callback, is refused as such
+PATTERNS = "{}<>*?"  # characters of parameters, wildcards and queries in the paths of other frameworks
+_LEFT_OUT: Any = object()  # the default of an argument; None would be an argument that is refused
 
 COMMANDS = (
     *("push", "ping", "broadcast", "disconnect", "set_state", "send_message"),
@@ -30,9 +30,9 @@ COMMANDS = (
 class Server:
     """A WebSocket server, made of callbacks as in Swoole, of handlers as in Go, or of both.
 
-    The script that makes it is run by the supervisor and by every worker. `push` and the other commands work in
-    callbacks, handlers, and threads and tasks that they start. They raise NotServing in `worker_start` and after the
-    worker's end, when the worker is not connected to the masters; WrongProcess before `start()`, in the supervisor's
+    The supervisor and every worker run the script that makes it. `push` and the other commands work in callbacks and
+    handlers, and in threads and tasks that those start. They raise NotServing while the worker is not connected to the
+    masters: in `worker_start` and after the worker's end. They raise WrongProcess before `start()`, in the supervisor's
     callbacks and in forked children. `stats` works in all processes of a running server.
     """
 
@@ -40,20 +40,20 @@ class Server:
     """This worker's number, from 0; None outside workers."""
 
     retiring: bool = False
-    """Whether this worker is to end: it was replaced, or the server stops. Connections may keep it alive for a while,
-    but timers and listeners of the app must end now; the event `retire` tells of it."""
+    """Whether this worker is to end, because it was replaced or the server stops. Connections may keep it alive for a
+    while, but timers and listeners of the app must end now. The event `retire` is called at the same time."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = 8080, *more: NoReturn, **settings: Any) -> None:
-        """Make a server that is to listen on `host` and `port`.
+        """Make a server that will listen on `host` and `port`.
 
         Args:
             host: address or host name.
             port: TCP port; 0 takes a free one.
-            more: nothing; Swoole has its mode and socket type here.
+            more: must be empty; Swoole's mode and socket type stand here.
             settings: any setting by its name.
 
         Raises:
-            SettingsError: an unknown setting, a value that one cannot have, or a third argument without a name.
+            SettingsError: an unknown setting, an invalid value, or a third positional argument.
         """
         if more:
             raise SettingsError(
@@ -64,14 +64,14 @@ class Server:
         self.callbacks: dict[str, Callback] = {}
         self.handlers: dict[str, Handler] = {}
         self.has_coroutines = False
-        self._registered: dict[str, Callable[..., Any]] = {}  # callbacks as they were given to us
+        self._registered: dict[str, Callable[..., Any]] = {}  # callbacks as the app has given them
         self._started = False
 
     def __repr__(self) -> str:
         return f"<Server {self.settings.host}:{self.settings.port} worker_num={self.settings.worker_num}>"
 
     def __dir__(self) -> list[str]:
-        """Return the names that a server has, for completion and suggestions: without those that only say why not."""
+        """Return the names for completion and suggestions, without those that only explain what a server lacks."""
         absent = [name for name, value in vars(Server).items() if isinstance(value, _Absent)]
         return sorted({*super().__dir__()} - {*absent})
 
@@ -81,8 +81,8 @@ class Server:
         """Change settings, as a mapping or by keyword, before `start()`.
 
         Raises:
-            SettingsError: an unknown setting, a value that one cannot have, or `start()` was called already.
-            TypeError: the settings are no mapping.
+            SettingsError: an unknown setting, an invalid value, or `start()` was called already.
+            TypeError: the settings are not a mapping.
         """
         self._check_not_started("set")
         if settings is not None and not isinstance(settings, Mapping):
@@ -96,18 +96,18 @@ class Server:
     def on(self, event: str, callback: F) -> F: ...
 
     def on(self, event: str = _LEFT_OUT, callback: F = _LEFT_OUT) -> F | Callable[[F], F]:
-        """Register the callback for an event, as a decorator or at once, before `start()`.
+        """Register the callback for an event, before `start()`; without `callback` it returns a decorator.
 
         Args:
             event: handshake, open, message, adopt, buffer_full, buffer_empty, close, pipe_message, worker_start,
                 retire, worker_stop (run in workers), worker_error, start, before_shutdown or shutdown (run in the
                 supervisor); Swoole's spelling is accepted.
-            callback: `def` or `async def`; it may leave off trailing arguments.
+            callback: `def` or `async def`; it may omit trailing arguments.
 
         Raises:
-            SettingsError: there is no such event, it is missing or has a callback already, the callback is no function,
-                wants other arguments than it is given or is a generator function or a class, or `start()` was called
-                already.
+            SettingsError: there is no such event, the event is missing or has a callback already; the callback is not a
+                function, takes other arguments than the event has, or is a generator function or a class; or `start()`
+                was called already.
         """
         self._check_not_started("on")
         if event is _LEFT_OUT:
@@ -131,8 +131,9 @@ class Server:
         """Register a coroutine function that serves each connection to `path`.
 
         Raises:
-            SettingsError: the path is missing, does not begin with "/", is a pattern or has a handler already, the
-                function is no coroutine or cannot be called with the connection alone, or `start()` was called already.
+            SettingsError: the path is missing, does not begin with "/", is a pattern or has a handler already; the
+                function is not a coroutine function, or cannot be called with the connection alone; or `start()` was
+                called already.
         """
         self._check_not_started("handler")
         if path is _LEFT_OUT:
@@ -163,13 +164,13 @@ class Server:
         return register
 
     def start(self) -> None:
-        """Serve. In the first process it becomes the supervisor and returns when the server has stopped; in a worker
-        it is the worker's loop and does not return.
+        """Serve. In the first process, become the supervisor and return when the server has stopped. In a worker, run
+        the worker's loop and do not return.
 
         Raises:
             SettingsError: neither a `message` callback nor a handler is registered.
-            WrongProcess: this process must not start a server, or not here: it has started one already, an asyncio
-                loop runs, or this is not the main thread.
+            WrongProcess: this process has started a server already, an asyncio loop runs, this is not the main thread,
+                or the process was forked or spawned by another one.
         """
         role.check_first(self)
         if asyncio_runs():
@@ -191,38 +192,38 @@ class Server:
     def push(self, fd: int, data: Data, opcode: int | None = None) -> bool:
         """Send one message to a connection.
 
-        In a `def` callback, and in a thread of the app's own, it waits where too much is on its way to the master; in
-        a coroutine it never does.
+        If too much is on its way to the master, it waits in a `def` callback and in a thread of the app; in a coroutine
+        it never waits.
 
         Args:
             fd: the connection, of this worker or any other.
             data: `str` is sent as text, bytes as binary.
-            opcode: OP_TEXT or OP_BINARY, to send it as that instead.
+            opcode: OP_TEXT or OP_BINARY to send it as that instead.
 
         Returns:
-            True: it is on its way to the master. False: that connection is known to be gone or closing.
+            True if the message is on its way to the master, False if the connection is known to be gone or closing.
 
         Raises:
-            TypeError: the data is neither `str` nor bytes, or the fd no integer.
-            ValueError: bytes to be sent as text are not UTF-8, or the opcode is another.
+            TypeError: the data is neither `str` nor bytes, or the fd is not an integer.
+            ValueError: bytes to be sent as text are not UTF-8, or there is no such opcode.
             BackpressureError: a coroutine pushed far more than the master has taken, or a thread has waited for long,
-                as where the callback that runs waits for that thread.
+                for example because the callback that runs waits for that thread.
         """
         raise self._outside("push")
 
     def ping(self, fd: int, data: Data = b"") -> bool:
-        """Send a ping; pings of the server's own, which find out who is gone, need nobody to ask for them.
+        """Send a ping. The server sends its own pings too, to find connections that are gone.
 
         Args:
             fd: the connection, of this worker or any other.
-            data: what the pong will carry back, at most 125 bytes.
+            data: the pong returns it; at most 125 bytes.
 
         Returns:
             As `push`.
 
         Raises:
-            TypeError: the data is neither `str` nor bytes, or the fd no integer.
-            ValueError: it is too long.
+            TypeError: the data is neither `str` nor bytes, or the fd is not an integer.
+            ValueError: the data is too long.
             BackpressureError: a coroutine pushed far more than the master has taken.
         """
         raise self._outside("ping")
@@ -232,7 +233,7 @@ class Server:
         raise self._outside("broadcast")
 
     def disconnect(self, fd: int, code: int = 1000, reason: str = "") -> bool:
-        """Close a connection with a close handshake, behind what was pushed to it.
+        """Close a connection with a close handshake, after everything that was pushed to it.
 
         Args:
             fd: the connection.
@@ -240,50 +241,51 @@ class Server:
             reason: at most 123 bytes of UTF-8.
 
         Returns:
-            Whether it was there to be closed.
+            Whether the connection was open.
 
         Raises:
             ValueError: a close frame cannot carry that code or reason.
-            TypeError: the fd is no integer, or the reason no `str`.
+            TypeError: the fd is not an integer, or the reason not a `str`.
         """
         raise self._outside("disconnect")
 
     def set_state(self, fd: int, value: Any) -> bool:
-        """Keep a value with a connection: whichever worker adopts it is given the value as `request.state`.
+        """Keep a value with a connection: a worker that adopts the connection finds the value in `request.state`.
 
         Args:
             fd: the connection.
-            value: what msgpack can pack: None, numbers, strings, bytes, lists and dicts; at most 64 KiB packed.
+            value: anything that msgpack can pack: None, numbers, strings, bytes, lists and dicts; packed, at most
+                64 KiB.
 
         Returns:
-            Whether the connection was there.
+            Whether the connection exists.
 
         Raises:
-            ValueError: it is too large.
-            TypeError: it cannot be packed, or the fd is no integer.
+            ValueError: the value is too large.
+            TypeError: the value cannot be packed, or the fd is not an integer.
             BackpressureError: as in `push`.
         """
         raise self._outside("set_state")
 
     def send_message(self, message: Any, worker_id: int) -> None:
-        """Send a message to another worker, which is given it by its `pipe_message` callback, at most once.
+        """Send a message to another worker, where the `pipe_message` callback is called with it, at most once.
 
         Args:
-            message: what msgpack can pack: None, numbers, strings, bytes, lists and dicts.
+            message: anything that msgpack can pack: None, numbers, strings, bytes, lists and dicts.
             worker_id: the receiving worker's number, from 0.
 
         Raises:
-            QueueFull: `pipe_queue_bytes` of messages wait for that worker already.
+            QueueFull: `pipe_queue_bytes` of messages are queued for that worker already.
             ValueError: there is no such worker, or the message is larger than the whole queue.
-            TypeError: it cannot be packed, or the number is no integer.
+            TypeError: the message cannot be packed, or the number is not an integer.
         """
         raise self._outside("send_message")
 
     def exists(self, fd: int) -> bool:
-        """Tell whether there is a connection with this id, in whatever state.
+        """Tell whether there is a connection with this id, in any state.
 
         Raises:
-            TypeError: the fd is no integer.
+            TypeError: the fd is not an integer.
         """
         raise self._outside("exists")
 
@@ -291,34 +293,34 @@ class Server:
         """Tell whether a connection is open: past its handshake and not closing.
 
         Raises:
-            TypeError: the fd is no integer.
+            TypeError: the fd is not an integer.
         """
         raise self._outside("is_established")
 
     def buffered_amount(self, fd: int) -> int:
-        """Return how many bytes wait in the master to be sent to a connection; 0 where it is gone.
+        """Return how many bytes are queued in the master for a connection; 0 if it is gone.
 
         Raises:
-            TypeError: the fd is no integer.
+            TypeError: the fd is not an integer.
         """
         raise self._outside("buffered_amount")
 
     async def drain(self) -> None:
-        """Wait, in a coroutine, until the master has taken what was pushed; in a task that `worker_start` has started,
-        also until this worker is connected, so that it can push at all.
+        """Wait, in a coroutine, until pushes may go on because the masters have taken enough. In a task that
+        `worker_start` has started, wait also until this worker is connected, so that it can push at all.
         """
         raise self._outside("drain")
 
     def stats(self) -> dict[str, Any]:
-        """Return what the whole server counts. In any of its processes and threads, without asking one of the others:
-        each writes its counters down twice a second at most, also where another is busy or stuck.
+        """Return the counters of the whole server. It works in all processes and threads, even if another process is
+        busy or stuck: each process writes its counters where the others can read them, at most twice a second.
 
         Returns:
-            `uptime_s`; `total`, the sums for the server, over processes that have ended too; `masters` and `workers`,
-            one dict for each process that runs. docs/stats.md has every name.
+            `uptime_s`; `total`, the sums for the server, including processes that have ended; `masters` and `workers`,
+            one dict for each process that runs. docs/stats.md explains every name.
 
         Raises:
-            WrongProcess: this process is none of a running server.
+            WrongProcess: this process does not belong to a running server.
         """
         raise WrongProcess("stats() works in the processes of a running server")
 
@@ -353,9 +355,9 @@ def refuse_commands(server: Server) -> None:
 
 
 class _Absent:
-    """A name of Swoole's that a server does not have: reading it says what is true.
+    """A name of Swoole's that a server does not have: reading it raises an error that says what to use instead.
 
-    `__getattr__` would say it for any name, but slows down every attribute of a server, `push` above all.
+    `__getattr__` could do the same for any name, but would slow down every attribute of a server, such as `push`.
     """
 
     def __init__(self, name: str, why: str) -> None:
