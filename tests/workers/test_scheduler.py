@@ -258,46 +258,6 @@ async def test_no_event_begins_while_too_much_is_on_its_way() -> None:
 
 
 @in_loop
-async def test_drain_waits_until_the_master_has_taken_enough() -> None:
-    done: list[int] = []
-
-    async def callback(_: object, frame: Frame) -> None:
-        for i in range(6):
-            master.commands.push(frame.fd, b"x" * 1000)
-            await master.flow_control.drain()
-            done.append(i)
-
-    with AsyncMaster({"message": callback}, up_window=2500) as master:
-        master.deliver(message(master.connect(), "a"))
-        await settle()
-        assert done == [0, 1]
-        master.sent()
-        master.deliver(credit=master.link.sent)
-        master.scheduler.resume()
-        await settle()
-        assert done == [0, 1, 2, 3, 4]
-        master.sent()
-        master.deliver(credit=master.link.sent)
-        master.scheduler.resume()
-        await settle()
-        assert done == [0, 1, 2, 3, 4, 5]
-
-
-@in_loop
-async def test_a_cancelled_drain_does_no_harm() -> None:
-    with AsyncMaster(up_window=100) as master:
-        master.commands.push(master.connect(), b"x" * 200)
-        waits = [asyncio.ensure_future(master.flow_control.drain()) for _ in range(2)]
-        await settle()
-        waits[0].cancel()
-        master.sent()
-        master.deliver(credit=master.link.sent)
-        master.scheduler.resume()
-        await settle()
-        assert waits[1].done()
-
-
-@in_loop
 async def test_a_stop_cancels_what_runs_and_acknowledges_it_not() -> None:
     steps = Steps()
     with AsyncMaster({"message": steps}) as master:

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import tempfile
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
@@ -189,6 +190,22 @@ def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         asyncio.run(scenario())
 
     return run
+
+
+def in_thread(function: Callable[[], object]) -> Any:
+    """Return what the function returned or raised in another thread."""
+    results: list[object] = []
+
+    def run() -> None:
+        try:
+            results.append(function())
+        except Exception as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return results[0]
 
 
 async def settle() -> None:
