@@ -21,6 +21,8 @@ COMPILED = [
     "zwoole.shared.memory.progress_map",
     "zwoole.shared.memory.turn_counter",
     "zwoole.reactor.core.syscalls",
+    "zwoole.reactor.core.transport",
+    "zwoole.reactor.core.output",
     "zwoole.reactor.core.connection",
     "zwoole.reactor.core.registry",
     "zwoole.reactor.core.window",

@@ -10,7 +10,7 @@ import resource
 import socket
 from pathlib import Path
 
-from zwoole.reactor.reactor import Master
+from zwoole.reactor.master import Master
 from zwoole.shared.memory.connection_table import ConnectionTable
 from zwoole.shared.memory.turn_counter import TurnCounter
 from zwoole.shared.process import allocator, lifeline, log, open_files, plan, signals, stdio, titles

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from zwoole.reactor.clients.closing import Closing
-from zwoole.reactor.core.connection import OPEN, Connection
+from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.registry import Registry
 from zwoole.reactor.core.slices import Slices
+from zwoole.reactor.core.stages import NAMES, STAGE_OPEN
 from zwoole.reactor.sending.outbound import Outbound
 from zwoole.shared.process.control_messages import MAX_LISTED
 from zwoole.shared.request import unpack_request
@@ -22,10 +23,8 @@ MAX_PATH = 200
 
 Reply = Callable[[dict[str, Any]], None]
 
-STAGES = ("handshake", "open", "ending", "closing", "lingering", "gone")
 
-
-class Admin:
+class Queries:
     """Answers the supervisor's queries."""
 
     def __init__(
@@ -63,7 +62,7 @@ class Admin:
     def _open_ones(self, fd: int | None) -> list[Connection]:
         """Return the open connection with that number, or all that are open for None."""
         meant = list(self._registry) if fd is None else [self._registry.find(fd)]
-        return [connection for connection in meant if connection is not None and connection.stage == OPEN]
+        return [connection for connection in meant if connection is not None and connection.stage == STAGE_OPEN]
 
     def _connections(self, limit: int, reply: Reply) -> None:
         """Return the oldest connections, so many at most, and how many there are."""
@@ -110,8 +109,8 @@ def describe(connection: Connection) -> dict[str, Any]:
         "address": f"{connection.remote_addr}:{connection.remote_port}",
         "path": path[:MAX_PATH],
         "age_s": round(time.monotonic() - connection.accepted_at, 1),
-        "state": STAGES[connection.stage],
-        "queued_bytes": connection.queued,
+        "state": NAMES[connection.stage],
+        "queued_bytes": connection.output.queued,
         "outstanding": connection.outstanding,
         "worker": None if connection.slot is None else connection.slot.index,
     }

@@ -15,7 +15,9 @@ from docs.settings_page import PAGE, number, page
 from tests import snippets
 from zwoole import Frame, HandlerConnection, Request, Server
 from zwoole.bench.compare.scenarios import SCENARIOS
+from zwoole.reactor.core import stages
 from zwoole.shared.settings import Settings
+from zwoole.shared.wire import events as wire_events
 from zwoole.workers.events import EVENTS, IN_SUPERVISOR, IN_WORKERS
 
 ROOT = Path(__file__).parent.parent
@@ -32,8 +34,6 @@ UNLISTED = {"__init__.py"}
 REFERENCE = re.compile(r"`([\w/]+\.py):([\w.]+)`")
 PATH = re.compile(r"`((?:reactor|workers|shared|supervisor|bench|src|tests|docs|examples)/[\w/]+\.(?:py|pxd|md|c))`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-KIND = re.compile(r"^([A-Z_]+) = (\d+)  # (.+)$", re.MULTILINE)
-LAST_KIND_DOWN = 31
 
 
 def text_of(page: Path) -> str:
@@ -232,20 +232,11 @@ def test_every_setting_that_bounds_a_client_is_on_the_page_of_limits() -> None:
     assert {setting.name for setting in fields(Settings) if bounds.search(setting.name)} <= listed
 
 
-def test_the_table_of_kinds_is_the_one_of_the_wire() -> None:
-    constants = text_of(ROOT / "shared" / "wire" / "batches.py").split("# Kinds of bodies")[0]
-    expected = [
-        [f"`{name}`", value, "down" if int(value) <= LAST_KIND_DOWN else "up", what]
-        for name, value, what in KIND.findall(constants)
-    ]
-    assert len(expected) >= 13
-    text = section(ARCHITECTURE, "## The wire")
-    assert rows(text) == expected
+def test_the_table_of_events_is_the_one_of_the_wire() -> None:
+    expected = [[f"`{event.name}`", str(event.kind), event.direction, event.about] for event in wire_events.EVENTS]
+    assert rows(section(ARCHITECTURE, "## The wire")) == expected
 
 
 def test_the_table_of_stages_is_the_one_of_the_code() -> None:
-    source = text_of(ROOT / "reactor" / "core" / "connection.py")
-    stages = re.findall(r"^([A-Z]+) = \d", source.split("# Stages")[1].split("class ")[0], re.MULTILINE)
-    assert [cells[0] for cells in rows(section(ARCHITECTURE, "## The stages of a connection"))] == [
-        f"`{stage}`" for stage in stages
-    ]
+    named = [cells[0] for cells in rows(section(ARCHITECTURE, "## The stages of a connection"))]
+    assert named == [f"`{name.upper()}`" for name in stages.NAMES]

@@ -15,17 +15,7 @@ from zwoole.shared.errors import QueueFull
 from zwoole.shared.memory.connection_table import ESTABLISHED, FREE
 from zwoole.shared.request import MAX_STATE_BYTES
 from zwoole.shared.websocket.frames import MAX_CONTROL_PAYLOAD, OP_TEXT
-from zwoole.shared.wire.batches import (
-    ACCEPT,
-    BROADCAST,
-    DISCONNECT,
-    FAIL,
-    PING,
-    PUSH,
-    REFUSE,
-    SEND_MESSAGE,
-    SET_STATE,
-)
+from zwoole.shared.wire.events import ACCEPT, BROADCAST, DISCONNECT, FAIL, PING, PUSH, REFUSE, SEND_MESSAGE, SET_STATE
 from zwoole.workers.arguments import check_close, check_int, encode, pack
 from zwoole.workers.link import FLUSH_BYTES, MasterLink
 from zwoole.workers.masters import Masters

@@ -8,27 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from zwoole.shared.memory.stats import TIME_BOUNDS
-from zwoole.shared.wire.batches import (
-    ADOPT,
-    BUFFER_EMPTY,
-    BUFFER_FULL,
-    CLOSE,
-    HANDSHAKE,
-    MESSAGE,
-    OPEN,
-    PIPE_MESSAGE,
-)
+from zwoole.shared.wire.events import CALLBACKS
 
-NAMES = {
-    HANDSHAKE: "handshake",
-    OPEN: "open",
-    MESSAGE: "message",
-    ADOPT: "adopt",
-    BUFFER_FULL: "buffer_full",
-    BUFFER_EMPTY: "buffer_empty",
-    CLOSE: "close",
-    PIPE_MESSAGE: "pipe_message",
-}
+NAMES = CALLBACKS  # by the kind of event
 KINDS = 16  # every kind of event is below this
 
 

@@ -20,17 +20,8 @@ from zwoole.shared.process.log import get_logger
 from zwoole.shared.request import unpack_request
 from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL
 from zwoole.shared.websocket.frames import OP_TEXT
-from zwoole.shared.wire.batches import (
-    ADOPT,
-    BODY_BYTES,
-    BODY_TEXT,
-    CLOSE,
-    HANDSHAKE,
-    MESSAGE,
-    OPEN,
-    PIPE_MESSAGE,
-    BatchReader,
-)
+from zwoole.shared.wire.batches import BODY_BYTES, BODY_TEXT, BatchReader
+from zwoole.shared.wire.events import ADOPT, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE
 from zwoole.workers.commands import Commands
 from zwoole.workers.counts import NAMES
 from zwoole.workers.frame import Frame

@@ -30,7 +30,7 @@ from zwoole.shared.process.forks import leave
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.request import Request
 from zwoole.shared.websocket.close_codes import CLOSE_INTERNAL_ERROR
-from zwoole.shared.wire.batches import CLOSE, HANDSHAKE, MESSAGE, PIPE_MESSAGE
+from zwoole.shared.wire.events import CLOSE, HANDSHAKE, MESSAGE, PIPE_MESSAGE
 from zwoole.workers.commands import Commands
 from zwoole.workers.counts import NAMES, Counts
 

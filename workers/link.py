@@ -22,7 +22,8 @@ from zwoole.shared.memory.progress_map import FINISHED, RING, STARTED, ProgressM
 from zwoole.shared.memory.turn_counter import TurnCounter
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.process.run_files import endpoint, progress_path
-from zwoole.shared.wire.batches import ACK, RINGS, SYNC, BatchWriter
+from zwoole.shared.wire.batches import BatchWriter
+from zwoole.shared.wire.events import ACK, RINGS, SYNC
 from zwoole.shared.wire.payload_ring import SharedMemory
 from zwoole.workers.exits import INTERRUPTED, end_worker
 from zwoole.workers.flusher import AGED_S, Flusher, check_signals

@@ -21,7 +21,8 @@ from time import monotonic, sleep
 from zwoole.shared.errors import BackpressureError, NotServing
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.process.forks import refuse_if_forked
-from zwoole.shared.wire.batches import WELCOME, BatchReader
+from zwoole.shared.wire.batches import BatchReader
+from zwoole.shared.wire.events import WELCOME
 from zwoole.workers.flusher import Flusher
 from zwoole.workers.link import MasterLink
 from zwoole.workers.mailbox import Mailbox

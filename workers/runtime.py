@@ -24,7 +24,7 @@ from zwoole.shared.process.control_messages import NO_MASTER
 from zwoole.shared.process.descriptors import file_identity
 from zwoole.shared.process.log import boot_trace_of, get_logger, reopen
 from zwoole.shared.settings import Settings
-from zwoole.shared.wire.batches import BYE, DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, WELCOME
+from zwoole.shared.wire.events import BYE, DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, WELCOME
 from zwoole.workers.background import name_threads, waited_for, watch_threads
 from zwoole.workers.commands import Commands
 from zwoole.workers.dispatch import Dispatcher

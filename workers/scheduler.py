@@ -25,7 +25,7 @@ from zwoole.shared.websocket.close_codes import (
     CLOSE_NORMAL,
     CLOSE_SERVICE_RESTART,
 )
-from zwoole.shared.wire.batches import BUFFER_EMPTY, BUFFER_FULL, CLOSE, HANDSHAKE, MESSAGE, OPEN
+from zwoole.shared.wire.events import BUFFER_EMPTY, BUFFER_FULL, CLOSE, HANDSHAKE, MESSAGE, OPEN
 from zwoole.workers.commands import Commands
 from zwoole.workers.flow_control import FlowControl
 from zwoole.workers.handlers import Handler, HandlerConnection

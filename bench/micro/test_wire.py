@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from zwoole.shared.wire.batches import MESSAGE, BatchReader, BatchWriter
+from zwoole.shared.wire.batches import BatchReader, BatchWriter
+from zwoole.shared.wire.events import MESSAGE
 
 SIZES = (64, 16 << 10)
 MESSAGES = 100

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from zwoole.reactor.clients.handshake import Refused
 from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.life import Life
 from zwoole.shared.process.log import get_logger
 
 log = get_logger("access")
@@ -14,17 +14,20 @@ log = get_logger("access")
 class AccessLog:
     """Writes the lines, and remembers when each connection opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, life: Life) -> None:
         self._opened: dict[int, float] = {}
+        life.opened.append(self.opened)
+        life.refused.append(self.refused)
+        life.gone.append(self.gone)
 
     def opened(self, connection: Connection, target: str) -> None:
         """A handshake has succeeded, for the request target `target`."""
         self._opened[connection.fd] = time.monotonic()
         log.info("open fd=%d %s:%d %s", connection.fd, connection.remote_addr, connection.remote_port, target)
 
-    def refused(self, address: str, port: int, target: str, refused: Refused) -> None:
+    def refused(self, address: str, port: int, target: str, status: int, reason: str) -> None:
         """A client was refused, with this HTTP status and reason, whatever it had asked for."""
-        log.info("refuse %s:%d status=%d %a %a", address, port, refused.status, target, refused.reason)
+        log.info("refuse %s:%d status=%d %a %a", address, port, status, target, reason)
 
     def gone(self, connection: Connection) -> None:
         """A connection's socket is closed; where it never opened there is nothing to say."""

@@ -3,8 +3,8 @@
 Four ways in: the client's close frame, the client's violation, our own wish (`server_close`), a socket that broke.
 One way out: the worker is told once, behind all that it was sent of this connection; the descriptor is closed once.
 
-    OPEN --client's close, violation, EOF--> ENDING --all accepted is finished, or `ENDING_S`--> LINGERING --> GONE
-    OPEN --server_close--> CLOSING --client's close frame, violation or EOF--> LINGERING --> GONE
+The stages are those of core/stages.py. A client's close frame, its violation or its FIN makes an open connection
+ENDING, `server_close` makes it CLOSING; both end LINGERING.
 
 In ENDING nothing more is read, and the replies to what was read still go out before our close frame. In LINGERING
 we have said all: the socket is half-closed and read dry until the client goes, because closing it with bytes unread
@@ -15,15 +15,22 @@ would send a reset that can destroy our close frame on its way (section 7.1.1). 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 
-from zwoole.reactor.core.connection import CLOSING, ENDING, GONE, HANDSHAKE, LINGERING, OPEN, Connection
+from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.life import Life
 from zwoole.reactor.core.loop import IN, Loop
 from zwoole.reactor.core.registry import Registry
+from zwoole.reactor.core.stages import (
+    STAGE_CLOSING,
+    STAGE_ENDING,
+    STAGE_GONE,
+    STAGE_HANDSHAKE,
+    STAGE_LINGERING,
+    STAGE_OPEN,
+)
 from zwoole.reactor.routing.router import Router
 from zwoole.shared.memory.connection_table import CLOSING as TABLE_CLOSING
-from zwoole.shared.settings import Settings
 from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL, CLOSE_NO_STATUS, CLOSE_TRY_AGAIN_LATER
 
 ENDING_S = 3.0  # a client that said goodbye waits for the rest of its answers no longer than this
@@ -37,26 +44,35 @@ class Closing:
 
     Attributes:
         closed: connections that are gone, by close code.
-        on_dropped: called with a connection whose socket is closed and whose output was dropped; set by the builder.
-        on_handshake_lost: called with one that is to be closed while its handshake is not answered.
-        on_handshake_gone: called with one that goes before it was.
-        on_gone: called with one whose socket is closed, where somebody wants to know.
     """
 
-    def __init__(self, loop: Loop, registry: Registry, router: Router, settings: Settings) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        registry: Registry,
+        router: Router,
+        life: Life,
+        close_timeout: float,
+        refuse_unanswered: Callable[[Connection], None],
+    ) -> None:
+        """Begin without connections.
+
+        Args:
+            loop: the master's loop.
+            registry: all connections.
+            router: tells workers.
+            life: is told of sockets that are closed and of connections that are gone.
+            close_timeout: seconds that a client has to answer our close frame, and then to go.
+            refuse_unanswered: called with a connection that is to be closed while its handshake is not answered.
+        """
         self.closed: dict[int, int] = {}
-        self.on_dropped: list[Callable[[Connection], None]] = []
-        self.on_handshake_lost: Callable[[Connection], None]
-        self.on_handshake_gone: Callable[[Connection], None]
-        self.on_gone: Callable[[Connection], None] | None = None
         self._loop = loop
         self._registry = registry
         self._router = router
+        self._life = life
+        self._refuse_unanswered = refuse_unanswered
         self._ending = loop.add_deadlines(ENDING_S, self._ending_expired)
-        self._closing = loop.add_deadlines(settings.close_timeout, self._closing_expired)
-        router.finish_ending = self.finish_ending
-        loop.on_broken = self.broken
-        loop.on_flushed = self.flushed
+        self._closing = loop.add_deadlines(close_timeout, self._closing_expired)
 
     # Ways in.
 
@@ -65,7 +81,7 @@ class Closing:
         protocol = connection.protocol
         if protocol is None:
             return
-        if connection.stage == CLOSING:
+        if connection.stage == STAGE_CLOSING:
             self._tell_worker(connection)
             self._linger(connection)
             return
@@ -76,7 +92,7 @@ class Closing:
         protocol = connection.protocol
         if protocol is None:
             return
-        if connection.stage == CLOSING:  # our close frame is out already
+        if connection.stage == STAGE_CLOSING:  # our close frame is out already
             self._tell_worker(connection)
             self._linger(connection)
             return
@@ -85,41 +101,43 @@ class Closing:
     def end_of_stream(self, connection: Connection) -> None:
         """The client sent FIN: without a close frame before it, that is 1006."""
         connection.eof = True
-        if connection.stage == OPEN:
+        if connection.stage == STAGE_OPEN:
             self._begin_ending(connection, CLOSE_ABNORMAL, "", CLIENT)
-        elif connection.stage == HANDSHAKE or (
-            connection.stage == LINGERING and connection.queued + connection.pending == 0
+        elif connection.stage == STAGE_HANDSHAKE or (
+            connection.stage == STAGE_LINGERING and connection.output.queued + connection.output.pending == 0
         ):
             self._destroy(connection)
         else:  # it may have closed one direction only: what is queued still goes out
             self._loop.listen(connection, connection.interest & ~IN)
-            if connection.stage == CLOSING:
+            if connection.stage == STAGE_CLOSING:
                 self._tell_worker(connection)
                 self._linger(connection)
 
     def broken(self, connection: Connection, error: int) -> None:
         """The socket failed: nothing can be sent any more; what was accepted is still finished."""
         self._drop_socket(connection)
-        if connection.stage == OPEN:
+        if connection.stage == STAGE_OPEN:
             self._begin_ending(connection, CLOSE_ABNORMAL, os.strerror(error) if error else "", CLIENT)
-        elif connection.stage != ENDING:
+        elif connection.stage != STAGE_ENDING:
             self._tell_worker(connection)
             self._destroy(connection)
 
     def server_close(self, connection: Connection, code: int, reason: str) -> None:
         """Close a connection from our side; messages of it that have not gone down are dropped."""
-        if connection.stage == HANDSHAKE:
-            self.on_handshake_lost(connection)
-        if connection.stage == ENDING:  # the client was first, with its code; but no callback is to hear more of it
+        if connection.stage == STAGE_HANDSHAKE:
+            self._refuse_unanswered(connection)
+        if (
+            connection.stage == STAGE_ENDING
+        ):  # the client was first, with its code; but no callback is to hear more of it
             self._router.discard_parked(connection)
             if self._router.is_idle(connection):
                 self.finish_ending(connection)
-        if connection.stage != OPEN or connection.protocol is None:
+        if connection.stage != STAGE_OPEN or connection.protocol is None:
             return
         self._note_end(connection, code, reason, SERVER)
         self._router.discard_parked(connection)
-        connection.queue_behind(connection.protocol.close_frame(code, reason))
-        connection.stage = CLOSING
+        connection.output.queue_behind(connection.protocol.close_frame(code, reason))
+        connection.enter(STAGE_CLOSING)
         self._registry.table.set_state(connection.fd, TABLE_CLOSING)
         self._loop.flush_later(connection)
         self._router.read_on(connection)
@@ -127,7 +145,7 @@ class Closing:
 
     def too_slow(self, connection: Connection) -> None:
         """A client that does not read what it is sent has reached its limit."""
-        if connection.stage == ENDING:  # a gap in its answers would be worse than their end
+        if connection.stage == STAGE_ENDING:  # a gap in its answers would be worse than their end
             self.finish_ending(connection)
         self.server_close(connection, CLOSE_TRY_AGAIN_LATER, "too much is waiting to be sent to you")
 
@@ -145,7 +163,7 @@ class Closing:
     def refused(self, connection: Connection) -> None:
         """An HTTP response that ends the connection is queued; nothing more is expected of the client."""
         connection.head = None
-        connection.stage = LINGERING
+        connection.enter(STAGE_LINGERING)
         self._loop.flush_later(connection)
         self._closing.start(connection.fd)
 
@@ -156,13 +174,13 @@ class Closing:
         self._ending.stop(connection.fd)
         if connection.close_code != CLOSE_ABNORMAL and connection.protocol is not None:
             code = 0 if connection.close_code == CLOSE_NO_STATUS else connection.close_code
-            connection.queue_behind(connection.protocol.close_frame(code, connection.close_reason))
+            connection.output.queue_behind(connection.protocol.close_frame(code, connection.close_reason))
         self._tell_worker(connection)
         self._linger(connection)
 
     def flushed(self, connection: Connection) -> None:
         """All that was queued is sent."""
-        if connection.stage != LINGERING:
+        if connection.stage != STAGE_LINGERING:
             return
         if connection.eof:
             self._destroy(connection)
@@ -171,7 +189,7 @@ class Closing:
 
     def _begin_ending(self, connection: Connection, code: int, reason: str, initiator: str) -> None:
         self._note_end(connection, code, reason, initiator)
-        connection.stage = ENDING
+        connection.enter(STAGE_ENDING)
         self._loop.listen(connection, connection.interest & ~IN)
         if self._router.is_idle(connection):
             self.finish_ending(connection)
@@ -186,7 +204,7 @@ class Closing:
 
     def _tell_worker(self, connection: Connection) -> None:
         """Tell the worker, once, of a connection that it was told of."""
-        if connection.slot is not None and not connection.closed_down and connection.stage != HANDSHAKE:
+        if connection.slot is not None and not connection.closed_down and connection.stage != STAGE_HANDSHAKE:
             self._router.close(connection)
 
     def _linger(self, connection: Connection) -> None:
@@ -194,7 +212,7 @@ class Closing:
         if connection.descriptor < 0:
             self._destroy(connection)
             return
-        connection.stage = LINGERING
+        connection.enter(STAGE_LINGERING)
         self._registry.table.set_state(connection.fd, TABLE_CLOSING)
         self._closing.start(connection.fd)
         self._loop.flush_later(connection)
@@ -202,9 +220,7 @@ class Closing:
     def _half_close(self, connection: Connection) -> None:
         if not connection.half_closed:
             connection.half_closed = True
-            try:
-                shutdown(connection.descriptor)
-            except OSError:
+            if connection.transport.half_close(connection.descriptor) != 0:
                 self._destroy(connection)
                 return
         self._loop.listen(connection, IN)
@@ -228,32 +244,21 @@ class Closing:
         self._loop.leave(connection)
         descriptor = connection.descriptor
         self._registry.forget_socket(connection)
-        os.close(descriptor)
-        connection.drop_output()
+        connection.transport.close(descriptor)
+        connection.output.drop()
         if connection.protocol is not None:
             connection.protocol.stop_receiving()
-        for dropped in self.on_dropped:
+        for dropped in self._life.dropped:
             dropped(connection)
 
     def _destroy(self, connection: Connection) -> None:
         """Let go of the last there is of a connection."""
-        if connection.stage == GONE:
+        if connection.stage == STAGE_GONE:
             return
-        if connection.stage == HANDSHAKE:
-            self.on_handshake_gone(connection)
         self._ending.stop(connection.fd)
         self._closing.stop(connection.fd)
         self._drop_socket(connection)
-        connection.stage = GONE
+        connection.enter(STAGE_GONE)
         self._registry.remove(connection)
-        if self.on_gone is not None:
-            self.on_gone(connection)
-
-
-def shutdown(descriptor: int) -> None:
-    """Send FIN on a socket that is known by its descriptor only."""
-    borrowed = socket.socket(fileno=descriptor)
-    try:
-        borrowed.shutdown(socket.SHUT_WR)
-    finally:
-        borrowed.detach()
+        for gone in self._life.gone:
+            gone(connection)

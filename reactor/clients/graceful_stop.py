@@ -17,13 +17,14 @@ from collections.abc import Callable
 from zwoole.reactor.clients.closing import Closing
 from zwoole.reactor.clients.handshake import Refused
 from zwoole.reactor.clients.opening import Opening
-from zwoole.reactor.core.connection import HANDSHAKE, LINGERING, OPEN, Connection
+from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.registry import Registry
 from zwoole.reactor.core.slices import SLICE, Slices
+from zwoole.reactor.core.stages import STAGE_HANDSHAKE, STAGE_LINGERING, STAGE_OPEN
 from zwoole.reactor.core.worker_link import WorkerLink
 from zwoole.reactor.routing.router import Router
-from zwoole.shared.settings import FINISH_SHARE, Settings
+from zwoole.shared.settings import FINISH_SHARE
 from zwoole.shared.websocket.close_codes import CLOSE_GOING_AWAY
 
 STEP_S = 0.02  # how often it is looked whether a step is done
@@ -47,7 +48,7 @@ class GracefulStop:
         router: Router,
         opening: Opening,
         closing: Closing,
-        settings: Settings,
+        close_timeout: float,
         links: Callable[[], list[WorkerLink]],
         done: Callable[[], None],
     ) -> None:
@@ -59,7 +60,7 @@ class GracefulStop:
             router: accepts messages.
             opening: accepts connections.
             closing: says goodbye.
-            settings: the effective settings.
+            close_timeout: seconds that a client has to answer our close frame.
             links: returns the links to workers.
             done: called at the end.
         """
@@ -69,7 +70,7 @@ class GracefulStop:
         self._router = router
         self._opening = opening
         self._closing = closing
-        self._close_timeout = settings.close_timeout
+        self._close_timeout = close_timeout
         self._links = links
         self._done = done
         self._timer = loop.add_deadlines(STEP_S, self._step)
@@ -149,9 +150,9 @@ class GracefulStop:
         return self._each(self._refuse_more)
 
     def _refuse_more(self, connection: Connection) -> None:
-        if connection.stage == HANDSHAKE:
+        if connection.stage == STAGE_HANDSHAKE:
             self._opening.refuse(connection, Refused(503, REASON))
-        elif connection.stage == OPEN:
+        elif connection.stage == STAGE_OPEN:
             self._router.stop_reading(connection)
 
     def _finish_accepted(self, now: float) -> bool:
@@ -164,7 +165,7 @@ class GracefulStop:
             if not self._unfinished:
                 return True
             connection = self._unfinished[-1]
-            if connection.stage <= OPEN and not self._router.is_idle(connection):
+            if connection.stage <= STAGE_OPEN and not self._router.is_idle(connection):
                 return False
             self._unfinished.pop()
         return False
@@ -180,7 +181,7 @@ class GracefulStop:
         """Wait until every client has gone, or has had the time for it."""
         if len(self._registry) == 0 or now >= min(self._goodbye_ends, self._ends):
             return True
-        return now >= self._said_at + LINGER_S and all(it.stage == LINGERING for it in self._registry)
+        return now >= self._said_at + LINGER_S and all(it.stage == STAGE_LINGERING for it in self._registry)
 
     def _force_the_rest(self, now: float) -> bool:
         return self._each(self._closing.force)

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import random
 
-from zwoole.reactor.clients.closing import Closing
+from zwoole.reactor.clients.inbound import Inbound
 from zwoole.reactor.clients.limits import Limits
-from zwoole.reactor.clients.opening import Opening
-from zwoole.reactor.core.connection import OPEN, Connection
+from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.life import Life
 from zwoole.reactor.core.loop import IN, Loop
 from zwoole.reactor.core.registry import Registry
-from zwoole.shared.settings import Settings
+from zwoole.reactor.core.stages import STAGE_OPEN
 from zwoole.shared.websocket.close_codes import CLOSE_GOING_AWAY, CLOSE_INTERNAL_ERROR
 from zwoole.shared.websocket.frames import OP_PING, build_frame
 
@@ -43,21 +43,31 @@ class Heartbeat:
     """
 
     def __init__(
-        self, loop: Loop, registry: Registry, opening: Opening, closing: Closing, limits: Limits, settings: Settings
+        self,
+        loop: Loop,
+        registry: Registry,
+        inbound: Inbound,
+        limits: Limits,
+        life: Life,
+        ping_interval: float,
+        ping_timeout: float,
+        idle_time: float,
     ) -> None:
+        """Begin without connections; the times are in seconds, 0 for never."""
         self.pings = 0
-        self._interval = settings.ping_interval or NEVER
-        self._timeout = settings.ping_timeout or NEVER
-        self._idle = settings.heartbeat_idle_time or NEVER
+        self._interval = ping_interval or NEVER
+        self._timeout = ping_timeout or NEVER
+        self._idle = idle_time or NEVER
         self._loop = loop
         self._registry = registry
+        self._inbound = inbound
         self._limits = limits
         if min(self._interval, self._idle) < NEVER:  # else no turn is to look at a wheel
             self._looks = loop.add_wheel(self._look)
-            opening.on_open = self.watch
-            closing.on_dropped.append(self.forget)
+            life.opened.append(self.watch)
+            life.dropped.append(self.forget)
 
-    def watch(self, connection: Connection) -> None:
+    def watch(self, connection: Connection, _: str = "") -> None:
         """Begin to look after a connection that was just opened."""
         now = self._loop.clock.now
         connection.heard = now
@@ -71,14 +81,14 @@ class Heartbeat:
     def _look(self, fd: int) -> None:
         """See what is due for a connection."""
         connection = self._registry.find(fd)
-        if connection is None or connection.stage != OPEN:
+        if connection is None or connection.stage != STAGE_OPEN:
             return
         if self._overdue(connection):
-            self._loop.on_readable(connection)  # an answer may lie there unread
+            self._inbound.read(connection)  # an answer may lie there unread
         setting = self._overdue(connection)
         if setting:
             self._limits.enforce(connection, setting, *ENDS[setting])
-        elif connection.stage == OPEN:
+        elif connection.stage == STAGE_OPEN:
             if self._ping_due(connection):
                 self._ping(connection)
             self._look_later(connection)
@@ -100,8 +110,8 @@ class Heartbeat:
 
     def _ping(self, connection: Connection) -> None:
         connection.pinged = self._loop.clock.now
-        if connection.queued == 0:
-            connection.queue(PING_FRAME)
+        if connection.output.queued == 0:
+            connection.output.queue(PING_FRAME)
             self._loop.flush_later(connection)
             self.pings += 1
 
@@ -119,4 +129,4 @@ class Heartbeat:
 
 def is_read(connection: Connection) -> bool:
     """Tell whether a connection is open, and what its client sends is read."""
-    return connection.stage == OPEN and connection.interest & IN != 0
+    return connection.stage == STAGE_OPEN and connection.interest & IN != 0

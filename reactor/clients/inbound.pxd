@@ -5,19 +5,20 @@ from zwoole.reactor.clients.limits cimport Limits
 from zwoole.reactor.core.loop cimport Loop
 from zwoole.reactor.routing.parking cimport Parking
 from zwoole.reactor.routing.router cimport Router
-from zwoole.reactor.core.syscalls cimport read_into
 from zwoole.shared.websocket.frames cimport build_frame
 from zwoole.shared.websocket.protocol cimport Protocol
 
 # Imported from modules whose Python names they are; as C integers they compare without an object.
-cdef int HANDSHAKE, OPEN, CLOSING
+cdef int STAGE_HANDSHAKE, STAGE_OPEN, STAGE_CLOSING
+cdef int HEADROOM
+cdef unsigned int IN, OUT
 cdef int CLOSED_BY_PEER, FAILED, MESSAGE, NEED_DATA, PING, PONG, YIELD
 
 
 cdef class Inbound:
     cdef readonly unsigned long long messages
     cdef readonly unsigned long long bytes
-    cdef public object on_head
+    cdef object _receive_head
     cdef readonly bytearray buffer
     cdef Loop _loop
     cdef Router _router

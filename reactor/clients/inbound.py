@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from zwoole.reactor.clients.closing import Closing
 from zwoole.reactor.clients.limits import Limits
-from zwoole.reactor.core.connection import CLOSING, HANDSHAKE, OPEN, Connection
-from zwoole.reactor.core.loop import Loop
-from zwoole.reactor.core.syscalls import read_into
+from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.loop import IN, OUT, Loop
+from zwoole.reactor.core.stages import STAGE_CLOSING, STAGE_HANDSHAKE, STAGE_OPEN
 from zwoole.reactor.routing.router import Router
 from zwoole.shared.websocket.frames import OP_PONG, build_frame
 from zwoole.shared.websocket.protocol import CLOSED_BY_PEER, FAILED, HEADROOM, MESSAGE, NEED_DATA, PING, PONG, YIELD
@@ -27,23 +27,36 @@ class Inbound:
     Attributes:
         messages: messages accepted, in all.
         bytes: their payload bytes.
-        on_head: called with a connection in HANDSHAKE and how many bytes of its head lie in the buffer behind
-            HEADROOM; set by the builder.
         buffer: the shared read buffer.
     """
 
-    def __init__(self, loop: Loop, router: Router, closing: Closing, limits: Limits) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        router: Router,
+        closing: Closing,
+        limits: Limits,
+        receive_head: Callable[[Connection, int], None],
+    ) -> None:
+        """Begin with nothing read.
+
+        Args:
+            loop: the master's loop.
+            router: takes messages.
+            closing: is told how clients end.
+            limits: says what a client may send.
+            receive_head: called with a connection in HANDSHAKE, and how many bytes of its head lie in the buffer
+                behind HEADROOM.
+        """
         self.messages = 0
         self.bytes = 0
-        self.on_head: Callable[[Connection, int], None]
+        self._receive_head = receive_head
         self.buffer = bytearray(HEADROOM + READ_BYTES)
         self._loop = loop
         self._router = router
         self._parking = router.parking
         self._closing = closing
         self._limits = limits
-        loop.on_readable = self.read
-        loop.on_reread = self.read_again
 
     def read(self, connection: Connection) -> None:
         """Read what a connection sent and act on it."""
@@ -54,12 +67,14 @@ class Inbound:
             return
         if self._parking.is_full() and self._router.hold_back(connection):
             return
-        count = read_into(connection.descriptor, self.buffer, 136)
+        count = connection.transport.read(connection.descriptor, self.buffer, HEADROOM)
         if count > 0:
             connection.heard = self._loop.now
             if self._limits.byte_rate and not self._limits.take_bytes(connection, count):
                 return
             self._received(connection, count)
+            if connection.transport.has_unread():
+                self._loop.read_later(connection)
         elif count == 0:
             self._closing.end_of_stream(connection)
         elif -count not in (errno.EAGAIN, errno.EINTR):
@@ -67,23 +82,25 @@ class Inbound:
 
     def process(self, connection: Connection, data: bytes) -> None:
         """Act on bytes that were read earlier: what came behind the HTTP head, what a pause left over."""
-        end = 136 + len(data)
-        self.buffer[136:end] = data
+        end = HEADROOM + len(data)
+        self.buffer[HEADROOM:end] = data
         self._received(connection, len(data))
 
     def read_again(self, connection: Connection) -> None:
         """Go on with what is unread of a connection, or not inflated, in whatever stage it is now."""
         data = self._parking.take_unread(connection)
-        if connection.stage in (OPEN, CLOSING):
+        if connection.stage in (STAGE_OPEN, STAGE_CLOSING):
             self.process(connection, data)
+        if connection.transport.has_unread() and not connection.unread and connection.interest & IN:
+            self.read(connection)
 
     def _received(self, connection: Connection, count: int) -> None:
         stage = connection.stage
         protocol = connection.protocol
-        if stage == HANDSHAKE:
-            self.on_head(connection, count)
-        elif protocol is not None and stage in (OPEN, CLOSING):
-            protocol.receive_data(self.buffer, 136, 136 + count)
+        if stage == STAGE_HANDSHAKE:
+            self._receive_head(connection, count)
+        elif protocol is not None and stage in (STAGE_OPEN, STAGE_CLOSING):
+            protocol.receive_data(self.buffer, HEADROOM, HEADROOM + count)
             self._take_events(connection)
 
     def _take_events(self, connection: Connection) -> None:
@@ -96,7 +113,7 @@ class Inbound:
             if event == NEED_DATA:
                 break
             if event == MESSAGE:
-                if connection.stage == OPEN:
+                if connection.stage == STAGE_OPEN:
                     if self._limits.message_rate and not self._limits.take_message(connection):
                         break
                     self.messages += 1
@@ -128,8 +145,8 @@ class Inbound:
     def _answer_ping(self, connection: Connection, payload: bytes) -> None:
         """Queue a pong; a client that is behind is owed only that to its latest ping (RFC 6455 section 5.5.3)."""
         pong = build_frame(OP_PONG, payload)
-        if connection.interest & 0x4:  # EPOLLOUT: something is left over from an earlier turn
+        if connection.interest & OUT:  # something is left over from an earlier turn
             connection.late_pong = pong
         else:
-            connection.queue(pong)
+            connection.output.queue(pong)
             self._loop.flush_later(connection)

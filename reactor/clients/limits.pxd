@@ -5,6 +5,8 @@ from zwoole.reactor.core.loop cimport Loop
 from zwoole.reactor.core.registry cimport Registry
 from zwoole.reactor.routing.router cimport Router
 
+cdef int STAGE_OPEN
+
 
 cdef class Limits:
     cdef readonly double message_rate

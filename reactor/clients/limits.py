@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from zwoole.reactor.clients.closing import Closing
 from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.life import Life
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.registry import Registry
+from zwoole.reactor.core.stages import STAGE_OPEN
 from zwoole.reactor.routing.router import Router
 from zwoole.shared.settings import Settings
 from zwoole.shared.websocket.close_codes import CLOSE_POLICY_VIOLATION, CLOSE_TRY_AGAIN_LATER
@@ -50,7 +52,9 @@ class Limits:
         "resumes",
     )
 
-    def __init__(self, loop: Loop, registry: Registry, router: Router, closing: Closing, settings: Settings) -> None:
+    def __init__(
+        self, loop: Loop, registry: Registry, router: Router, closing: Closing, life: Life, settings: Settings
+    ) -> None:
         self.message_rate: float = settings.rate_limit_messages
         self.byte_rate: float = settings.rate_limit_bytes
         self.partial_bytes = 0
@@ -63,7 +67,7 @@ class Limits:
         self._registry = registry
         self._router = router
         self._closing = closing
-        closing.on_dropped.append(self.forget)
+        life.dropped.append(self.forget)
         self.resumes = loop.add_wheel(self._resume) if self.message_rate or self.byte_rate else None
 
     def take_message(self, connection: Connection) -> bool:
@@ -73,14 +77,14 @@ class Limits:
 
     def take_bytes(self, connection: Connection, count: int) -> bool:
         """Count bytes that were read; return whether to act on them, false where the connection was closed for them."""
-        if connection.stage != 1:
+        if connection.stage != STAGE_OPEN:
             return True
         connection.byte_bucket = taken(connection.byte_bucket, count / self.byte_rate, self._loop.now)
         return self._allow(connection, connection.byte_bucket, "rate_limit_bytes", "too many bytes a second")
 
     def take_control(self, connection: Connection) -> bool:
         """Count a ping or pong; return whether to act on it, false where the connection was closed for it."""
-        if self._control_rate == 0 or connection.stage != 1:
+        if self._control_rate == 0 or connection.stage != STAGE_OPEN:
             return True
         connection.control_bucket = taken(connection.control_bucket, 1.0 / self._control_rate, self._loop.now)
         if over(connection.control_bucket, self._loop.now) <= ROUNDING_S:

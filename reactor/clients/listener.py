@@ -13,7 +13,6 @@ from zwoole.reactor.clients.opening import Opening
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.registry import Registry
 from zwoole.shared.process.log import get_logger
-from zwoole.shared.settings import Settings
 
 ACCEPTS_PER_TURN = 64
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
@@ -35,8 +34,24 @@ class Listener:
     """
 
     def __init__(
-        self, sockets: list[socket.socket], loop: Loop, registry: Registry, opening: Opening, settings: Settings
+        self,
+        sockets: list[socket.socket],
+        loop: Loop,
+        registry: Registry,
+        opening: Opening,
+        accept_rate: int,
+        per_address: int,
     ) -> None:
+        """Prepare to accept.
+
+        Args:
+            sockets: listening sockets.
+            loop: the master's loop.
+            registry: all connections.
+            opening: takes what is accepted.
+            accept_rate: connections a second, 0 for no limit.
+            per_address: connections from one address, 0 for no limit.
+        """
         self.accepted = 0
         self.dropped = 0
         self.rests = 0
@@ -44,8 +59,8 @@ class Listener:
         self._loop = loop
         self._registry = registry
         self._opening = opening
-        self._rate = settings.accept_rate
-        self._per_address = settings.max_connection_per_ip
+        self._rate = accept_rate
+        self._per_address = per_address
         self._bucket = 0.0  # when it will be full again, as in limits.py
         self._listening = False
         self._spare = _spare_descriptor()

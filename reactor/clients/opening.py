@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from zwoole.reactor.clients.closing import Closing
 from zwoole.reactor.clients.handshake import (
@@ -19,9 +19,13 @@ from zwoole.reactor.clients.handshake import (
 )
 from zwoole.reactor.clients.inbound import READ_BYTES, Inbound
 from zwoole.reactor.clients.policy import Policy
-from zwoole.reactor.core.connection import HANDSHAKE, OPEN, Connection
+from zwoole.reactor.core.commands import Commands
+from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.life import Life
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.registry import Registry
+from zwoole.reactor.core.stages import STAGE_HANDSHAKE, STAGE_OPEN
+from zwoole.reactor.core.worker_link import WorkerLink
 from zwoole.reactor.routing.router import Router
 from zwoole.shared.answers import unpack_accept, unpack_refuse
 from zwoole.shared.memory.connection_table import ESTABLISHED
@@ -30,7 +34,8 @@ from zwoole.shared.request import pack_request
 from zwoole.shared.settings import Settings
 from zwoole.shared.websocket.deflate import Agreement, Deflater, Inflater
 from zwoole.shared.websocket.protocol import HEADROOM, Protocol
-from zwoole.shared.wire.batches import ACCEPT
+from zwoole.shared.wire.batches import BatchReader
+from zwoole.shared.wire.events import ACCEPT, REFUSE
 
 log = get_logger("opening")
 
@@ -48,10 +53,9 @@ class Routes:
         return self.callbacks or path in self.handlers
 
 
-def log_refused(address: str, port: int, target: str, refused: Refused) -> None:
+def log_refused(address: str, port: int, target: str, status: int, reason: str) -> None:
     """Log a refusal. Of what was asked for the log has the path only: a query may hold secrets."""
-    path = target.partition("?")[0]
-    log.info("refused %s:%d: %d, %a (path %a)", address, port, refused.status, refused.reason, path)
+    log.info("refused %s:%d: %d, %a (path %a)", address, port, status, reason, target.partition("?")[0])
 
 
 class Opening:
@@ -62,27 +66,29 @@ class Opening:
         accepted: handshakes that succeeded.
         compressed: those of them that agreed on compression.
         refused: handshakes that did not, by HTTP status.
-        on_open: called with a connection that was just opened.
-        on_upgrade: called with a connection whose handshake succeeds, and its request target.
-        on_refused: called with address and port of a client that is refused, what it asked for (unescaped), and what
-            it is answered; logs it unless something else is set, such as the access log.
     """
 
     def __init__(
-        self, loop: Loop, registry: Registry, inbound: Inbound, router: Router, closing: Closing, settings: Settings
+        self,
+        loop: Loop,
+        registry: Registry,
+        inbound: Inbound,
+        router: Router,
+        closing: Closing,
+        life: Life,
+        commands: Commands,
+        settings: Settings,
     ) -> None:
         self.routes = Routes()
         self.accepted = 0
         self.compressed = 0
         self.refused: dict[int, int] = {}
-        self.on_open: Callable[[Connection], None] | None = None
-        self.on_upgrade: Callable[[Connection, str], None] | None = None
-        self.on_refused: Callable[[str, int, str, Refused], None] = log_refused
         self._loop = loop
         self._registry = registry
         self._inbound = inbound
         self._router = router
         self._closing = closing
+        self._life = life
         self._policy = Policy(settings)
         # By fd whose worker is deciding: the upgrade, our subprotocol, and what was agreed on.
         self._asked: dict[int, tuple[Upgrade, str | None, Agreement | None]] = {}
@@ -92,9 +98,9 @@ class Opening:
         self._max_message = settings.package_max_length
         self._max_fragments = settings.max_fragments
         self._timeouts = loop.add_deadlines(settings.handshake_timeout, self._expired)
-        inbound.on_head = self.receive_head
-        closing.on_handshake_lost = self.lost
-        closing.on_handshake_gone = self.gone
+        life.gone.append(self._forget)
+        commands.register(ACCEPT, self._answered)
+        commands.register(REFUSE, self._answered)
 
     def begin(self, connection: Connection) -> None:
         """Begin to read a connection that was just accepted."""
@@ -131,7 +137,7 @@ class Opening:
         self._forget(connection)
         target = request_target(head) if asked is None else asked[0].target.decode("latin-1")
         self._note_refusal(connection.remote_addr, connection.remote_port, target, refused)
-        connection.queue(answer)
+        connection.output.queue(answer)
         self._closing.refused(connection)
 
     def turn_away(self, accepted: socket.socket, address: tuple[str, int], refused: Refused) -> None:
@@ -150,17 +156,14 @@ class Opening:
             pass
         accepted.close()
 
-    def answered(self, fd: int, kind: int, body: bytes) -> None:
-        """Take a worker's word on whether a client may connect, which may have left meanwhile.
-
-        Raises:
-            ValueError: it is no answer.
-        """
+    def _answered(self, _: WorkerLink, event: BatchReader) -> None:
+        """Take a worker's word on whether a client may connect, which may have left meanwhile."""
+        fd, body = event.number, event.data()
         connection = self._registry.find(fd)
         if connection is None or fd not in self._asked:
             return
         try:
-            if kind == ACCEPT:
+            if event.kind == ACCEPT:
                 subprotocol, headers = unpack_accept(body)
                 self._accept_asked(connection, subprotocol, headers)
             else:
@@ -173,14 +176,11 @@ class Opening:
         """Nobody will answer a client that is still waiting for its handshake."""
         self.refuse(connection, Refused(503, "the server could not answer", (("Retry-After", "1"),)))
 
-    def gone(self, connection: Connection) -> None:
-        """A client has left before its handshake was answered."""
-        self._forget(connection)
-
     def _note_refusal(self, address: str, port: int, target: str, refused: Refused) -> None:
         """Count a refusal, and tell of it."""
         self.refused[refused.status] = self.refused.get(refused.status, 0) + 1
-        self.on_refused(address, port, target, refused)
+        for observe in self._life.refused:
+            observe(address, port, target, refused.status, refused.reason)
 
     def _open(self, connection: Connection, head: bytes, rest: bytes) -> None:
         """Judge a whole head: accept the upgrade, or ask a worker first, and go on with what came behind it."""
@@ -202,8 +202,7 @@ class Opening:
         response = switching_protocols(upgrade, subprotocol, (), response_of(agreement))
         self._switch(connection, upgrade, subprotocol, agreement, response)
         self._router.open(connection)
-        if self.on_open is not None:
-            self.on_open(connection)
+        self._tell_opened(connection, upgrade)
         if rest:
             self._inbound.process(connection, rest)
 
@@ -218,8 +217,7 @@ class Opening:
         self._switch(connection, upgrade, subprotocol, agreement, response)
         self._router.open_asked(connection)
         self._router.read_on(connection)
-        if self.on_open is not None:
-            self.on_open(connection)
+        self._tell_opened(connection, upgrade)
 
     def _record(self, connection: Connection, upgrade: Upgrade, subprotocol: str | None) -> None:
         connection.record = pack_request(
@@ -239,19 +237,22 @@ class Opening:
         if upgrade.subprotocols and subprotocol is None:
             names = upgrade.subprotocols
             log.debug("fd %d offers the subprotocols %a, and gets none: browsers give up then", connection.fd, names)
-        if self.on_upgrade is not None:
-            self.on_upgrade(connection, upgrade.target.decode("latin-1"))
-        connection.framed = self._framed
+        connection.output.framed = self._framed
         inflater = None
         if agreement is not None:
             self.compressed += 1
             inflater = Inflater(agreement.client_bits, agreement.client_takeover)
             connection.deflater = Deflater(agreement.server_bits, agreement.server_takeover, self._level)
         connection.protocol = Protocol(self._max_message, self._max_fragments, inflater)
-        connection.stage = OPEN
-        connection.queue(response)
+        connection.enter(STAGE_OPEN)
+        connection.output.queue(response)
         self._loop.flush_later(connection)
         self._registry.table.set_state(connection.fd, ESTABLISHED)
+
+    def _tell_opened(self, connection: Connection, upgrade: Upgrade) -> None:
+        target = upgrade.target.decode("latin-1")
+        for observe in self._life.opened:
+            observe(connection, target)
 
     def _forget(self, connection: Connection) -> None:
         """Let go of what a handshake needs."""
@@ -261,7 +262,7 @@ class Opening:
 
     def _expired(self, fd: int) -> None:
         connection = self._registry.find(fd)
-        if connection is None or connection.stage != HANDSHAKE:
+        if connection is None or connection.stage != STAGE_HANDSHAKE:
             return
         if fd in self._asked:
             self.lost(connection)

@@ -1,17 +1,16 @@
-import cython
-
-from zwoole.reactor.core.syscalls cimport write_from
-from zwoole.shared.websocket.frames cimport append_header, build_frame
+from zwoole.reactor.core.output cimport Output
+from zwoole.reactor.core.transport cimport Transport
 from zwoole.shared.websocket.protocol cimport Protocol
-from zwoole.shared.wire.batches cimport BatchReader
 
-cdef Py_ssize_t _LARGE, _FULL_CHUNK
+cdef bytearray _AFTER
 
 
 cdef class Connection:
     cdef readonly unsigned long long fd
     cdef public int descriptor
-    cdef public int stage
+    cdef readonly int stage
+    cdef public Transport transport
+    cdef readonly Output output
     cdef readonly str remote_addr
     cdef readonly int remote_port
     cdef readonly double accepted_at
@@ -45,36 +44,8 @@ cdef class Connection:
     cdef public bint closed_down
     cdef public bint eof
     cdef public bint half_closed
-    cdef public Py_ssize_t queued
-    cdef public Py_ssize_t noted
-    cdef public bint full
-    cdef public bint full_told
-    cdef public bint framed
     cdef public bint dirty
     cdef public object deflater
-    cdef public object line
-    cdef public Py_ssize_t pending
     cdef public bint rereading
-    cdef bytearray _out
-    cdef object _chunks
 
-    @cython.locals(out=bytearray)
-    cpdef void queue(self, bytes data) except *
-
-    cpdef void queue_behind(self, bytes data) except *
-
-    @cython.locals(size=Py_ssize_t, before=Py_ssize_t, out=bytearray)
-    cpdef void queue_message(self, int opcode, BatchReader event) except *
-
-    @cython.locals(out=bytearray, count=Py_ssize_t)
-    cpdef int flush(self, Py_ssize_t most=*) except -1
-
-    @cython.locals(size=Py_ssize_t)
-    cpdef Py_ssize_t held(self) except -1
-    cpdef int drop_oldest(self, Py_ssize_t size) except -1
-    cpdef void drop_output(self) except *
-    @cython.locals(out=bytearray)
-    cdef bytearray _open_chunk(self)
-    cdef void _queue_chunk(self, bytes data) except *
-    @cython.locals(count=Py_ssize_t, size=Py_ssize_t, batch=list)
-    cpdef int _flush_chunks(self, Py_ssize_t most) except -1
+    cpdef void enter(self, int stage) except *

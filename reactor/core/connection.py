@@ -1,46 +1,22 @@
-"""One client as the master holds it: its socket, its protocol state, its place in the flow, what waits to be sent.
+"""One client as the master holds it: its socket, its protocol state, its place in the flow, its output queue.
 
 It knows no policy. Reading belongs to inbound.py, the order of messages to router.py, the end to closing.py;
-they change the fields below. What it does itself is the output queue.
-
-Output: small frames grow in one bytearray, so that all a connection was sent in a turn leaves in one call. A
-payload of LARGE bytes or more is not copied there: it is queued by itself, and so is what has grown to FULL_CHUNK
-bytes; chunks leave together by writev. A chunk is let go of when all of it has left.
+they change the fields below.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from zwoole.reactor.core.syscalls import write_from
-from zwoole.shared.websocket.deflate import Deflater, Job
-from zwoole.shared.websocket.frames import append_header, build_frame
+from zwoole.reactor.core.output import Output
+from zwoole.reactor.core.stages import AFTER, NAMES, STAGE_HANDSHAKE
+from zwoole.reactor.core.transport import PLAIN, Transport
+from zwoole.shared.websocket.deflate import Deflater
 from zwoole.shared.websocket.protocol import Protocol
 
-if TYPE_CHECKING:
-    from zwoole.shared.wire.batches import BatchReader
-
-LARGE = 16384
-MAX_CHUNKS_PER_WRITE = 64
-# Of one connection in a turn, so that a fast reader of much does not hold up the others: 1 MiB with its header.
-WRITE_BYTES = (1 << 20) + LARGE
-ALL_BYTES = 1 << 62
-FULL_CHUNK = 65536  # not more, since one is moved as a whole when the kernel took a part, and kept until it took all
-_LARGE = LARGE  # C integers in the compiled module
-_FULL_CHUNK = FULL_CHUNK
-CHUNK_COST = 64  # bytes of memory that a chunk takes beside those it holds
-
-# Stages of a connection's life.
-HANDSHAKE = 0  # its HTTP head is arriving
-OPEN = 1
-ENDING = 2  # no more messages will be read; those accepted are being finished before the close frame goes out
-CLOSING = 3  # our close frame is queued; the peer's is awaited
-LINGERING = 4  # both close frames are through (or none will be): half-closed, waiting for the peer to go
-GONE = 5  # the socket is closed
+_AFTER = bytearray(sum(1 << stage for stage in after) for _, after in sorted(AFTER.items()))  # a bit for each stage
 
 
 class Connection:
@@ -49,7 +25,9 @@ class Connection:
     Attributes:
         fd: its public id.
         descriptor: its socket, -1 once closed.
-        stage: one of the constants above.
+        transport: how bytes come and go.
+        output: what waits to be sent.
+        stage: one of the constants of stages.py; `enter` changes it.
         remote_addr, remote_port: the peer's address.
         accepted_at: when it was accepted, in monotonic seconds.
         head: the HTTP head as far as it has arrived, in HANDSHAKE.
@@ -70,14 +48,7 @@ class Connection:
         closed_down: whether the worker was told.
         eof: whether the client sent FIN.
         half_closed: whether we did.
-        queued: bytes waiting to be sent.
-        noted: the memory for them, as the account of all connections has it.
-        full: whether what waits has risen to the high mark, and not fallen to the low one since.
-        full_told: whether a worker was told so last.
-        framed: whether frames are queued one by one, so that the oldest can be dropped.
-        deflater: where permessage-deflate was agreed on: what compresses its messages; else None.
-        line: messages that are being compressed, and what must stay behind them; None where there are none.
-        pending: their bytes, which wait too and are not in `queued`.
+        deflater: compresses its messages if permessage-deflate was agreed on, else None.
         rereading: whether it stands in the loop's line of those to be looked at again.
         dirty: whether it stands in the line to be flushed at the end of the turn.
         heard: when it last gave a sign of life, on the loop's clock.
@@ -89,8 +60,6 @@ class Connection:
     """
 
     __slots__ = (
-        "_chunks",
-        "_out",
         "accepted_at",
         "adopting",
         "byte_bucket",
@@ -104,28 +73,22 @@ class Connection:
         "dirty",
         "eof",
         "fd",
-        "framed",
-        "full",
-        "full_told",
         "half_closed",
         "handler",
         "head",
         "heard",
         "interest",
         "late_pong",
-        "line",
         "message_bucket",
-        "noted",
+        "output",
         "outstanding",
         "outstanding_bytes",
         "owner",
         "parked",
         "parked_bytes",
         "partial",
-        "pending",
         "pinged",
         "protocol",
-        "queued",
         "record",
         "remote_addr",
         "remote_port",
@@ -135,6 +98,7 @@ class Connection:
         "stage",
         "state",
         "throttled",
+        "transport",
         "unread",
         "waiting",
     )
@@ -145,7 +109,9 @@ class Connection:
         self.remote_addr = remote_addr
         self.remote_port = remote_port
         self.accepted_at = time.monotonic()
-        self.stage = HANDSHAKE
+        self.stage = STAGE_HANDSHAKE
+        self.transport: Transport = PLAIN
+        self.output = Output()
         self.head: bytearray | None = None
         self.protocol: Protocol | None = None
         self.record = b""
@@ -180,164 +146,16 @@ class Connection:
         self.eof = False
         self.half_closed = False
         # Way out.
-        self.queued = 0
-        self.noted = 0
-        self.full = False
-        self.full_told = False
-        self.framed = False
         self.dirty = False
         self.deflater: Deflater | None = None
-        self.line: deque[Job] | None = None
-        self.pending = 0
         self.rereading = False
-        self._out: bytearray | None = None
-        self._chunks: deque[bytes | bytearray | memoryview] | None = None
 
-    def queue(self, data: bytes) -> None:
-        """Queue bytes as they are: a frame that is built, an HTTP response."""
-        if self.framed or len(data) >= _LARGE:
-            self._queue_chunk(data)
-        else:
-            out = self._out
-            if out is None or len(out) >= _FULL_CHUNK:
-                out = self._open_chunk()
-            out += data
-        self.queued += len(data)
+    def enter(self, stage: int) -> None:
+        """Go on to another stage.
 
-    def queue_behind(self, data: bytes) -> None:
-        """Queue bytes behind everything, also behind messages that are still being compressed."""
-        if self.line is None:
-            self.queue(data)
-        else:
-            self.line.append(Job(0, data, None, False))
-            self.pending += len(data)
-
-    def queue_message(self, opcode: int, event: BatchReader) -> None:
-        """Queue the current event's payload as one frame, without a copy of its own where it is large."""
-        size = event.body_size
-        if self.framed:
-            self.queue(build_frame(opcode, event.data()))
-            return
-        out = self._out
-        if out is not None and len(out) >= _FULL_CHUNK:
-            out = self._open_chunk()
-        before = 0 if out is None else len(out)
-        if size < _LARGE:
-            out = self._out = event.append_frame(out, 0x80 | opcode)
-            self.queued += len(out) - before
-            return
-        if out is None:
-            out = self._open_chunk()
-        append_header(out, 0x80 | opcode, size)
-        self.queued += len(out) - before + size
-        self._queue_chunk(event.data())
-
-    def flush(self, most: int = WRITE_BYTES) -> int:
-        """Send what the kernel takes, up to `most` bytes; return 0, or the errno of a connection that is broken.
-
-        After it, `queued` tells whether EPOLLOUT is needed. Small frames, at most FULL_CHUNK bytes, leave as a whole.
+        Raises:
+            RuntimeError: the stage cannot follow this one (`stages.AFTER`), which is a fault of the caller.
         """
-        if self._chunks is not None:
-            return self._flush_chunks(most)
-        out = self._out
-        if out is None:
-            return 0
-        count = write_from(self.descriptor, out)
-        if count < 0:
-            count = -count
-            return 0 if count in (errno.EAGAIN, errno.EINTR) else count
-        self.queued -= count
-        if self.queued == 0:
-            self._out = None
-        else:
-            del out[:count]
-        return 0
-
-    def held(self) -> int:
-        """Return how much memory is held for what waits, the part of the first chunk that has left already included."""
-        size = self.queued + self.pending
-        chunks = self._chunks
-        if chunks:
-            first = chunks[0]
-            if isinstance(first, memoryview):
-                size += memoryview(first.obj).nbytes - len(first)
-            size += len(chunks) * CHUNK_COST
-        return size if self.framed else size + size // 8  # a buffer that grows has so much room to spare
-
-    def drop_oldest(self, size: int) -> int:
-        """Drop frames that have not begun to leave, the oldest first, until `size` bytes are free or none is left.
-
-        Returns:
-            How many were dropped.
-        """
-        chunks = self._chunks
-        if chunks is None:
-            return 0
-        dropped = 0
-        first = 1 if chunks and isinstance(chunks[0], memoryview) else 0  # a frame that has begun to leave
-        while size > 0 and len(chunks) > first:
-            size -= len(chunks[first])
-            self.queued -= len(chunks[first])
-            del chunks[first]
-            dropped += 1
-        return dropped
-
-    def drop_output(self) -> None:
-        """Forget what was queued."""
-        self._out = None
-        self._chunks = None
-        self.queued = 0
-        self.line = None
-        self.pending = 0
-
-    def _open_chunk(self) -> bytearray:
-        """Return a new chunk in which small frames grow; the last one waits, full, in front of it."""
-        if self._out is not None:
-            if self._chunks is None:
-                self._chunks = deque()
-            self._chunks.append(self._out)
-        out = self._out = bytearray()
-        return out
-
-    def _queue_chunk(self, data: bytes) -> None:
-        if self._chunks is None:
-            self._chunks = deque()
-        if self._out is not None:
-            self._chunks.append(self._out)
-            self._out = None
-        self._chunks.append(data)
-
-    def _flush_chunks(self, most: int) -> int:
-        """Send from the queue of chunks, many in a call, until the kernel is full, `most` have left or nothing is."""
-        chunks = self._chunks
-        if chunks is None:
-            return 0
-        while True:
-            if not chunks:
-                if self._out is None:
-                    break
-                chunks.append(self._out)  # not before: small frames behind a full kernel go on growing in one buffer
-                self._out = None
-            if most <= 0:
-                return 0
-            batch: list[bytes | bytearray | memoryview] = []
-            size = 0
-            while size < most and len(batch) < min(len(chunks), MAX_CHUNKS_PER_WRITE):
-                chunk = chunks[len(batch)]
-                size += len(chunk)
-                batch.append(chunk if size <= most else memoryview(chunk)[: len(chunk) - (size - most)])
-            try:
-                count = os.writev(self.descriptor, batch)
-            except (BlockingIOError, InterruptedError):
-                return 0
-            except OSError as error:
-                return error.errno or errno.EIO
-            self.queued -= count
-            most -= count
-            while chunks and count >= len(chunks[0]):
-                count -= len(chunks.popleft())
-            if count:
-                chunks[0] = memoryview(chunks[0])[count:]
-                return 0
-        self._chunks = None
-        return 0
+        if not _AFTER[self.stage] >> stage & 1:
+            raise RuntimeError(f"connection {self.fd} cannot go from {NAMES[self.stage]} to {NAMES[stage]}")
+        self.stage = stage

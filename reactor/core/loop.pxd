@@ -1,8 +1,13 @@
 import cython
 
 from zwoole.reactor.core.connection cimport Connection
+from zwoole.reactor.core.output cimport Output
 from zwoole.reactor.core.registry cimport Registry
 from zwoole.reactor.core.worker_link cimport WorkerLink
+
+# From modules whose Python names they are; as C integers they compare without an object.
+cdef unsigned int BROKEN, IN, OUT
+cdef int STAGE_OPEN
 
 
 cdef class Loop:
@@ -11,13 +16,13 @@ cdef class Loop:
     cdef readonly double now
     cdef readonly double lag
     cdef readonly double longest_lag
-    cdef public object on_readable
-    cdef public object on_reread
-    cdef public object on_broken
-    cdef public object on_flushed
-    cdef public object on_batch
-    cdef public object on_serve
-    cdef public object on_queue
+    cdef object _readable
+    cdef object _unread
+    cdef object _broken
+    cdef object _flushed
+    cdef object _batch
+    cdef object _serve
+    cdef object _queue_changed
     cdef object _epoll
     cdef Registry _registry
     cdef dict _sources
@@ -59,5 +64,5 @@ cdef class Loop:
     cdef void _reread_connections(self) except *
     @cython.locals(link=WorkerLink, rest=list)
     cdef void _flush(self) except *
-    @cython.locals(error=int, mask="unsigned int")
+    @cython.locals(error=int, mask="unsigned int", output=Output)
     cdef void _flush_connection(self, Connection connection, Py_ssize_t most) except *

@@ -15,9 +15,11 @@ import select
 from collections.abc import Callable
 from time import monotonic
 
-from zwoole.reactor.core.connection import WRITE_BYTES, Connection
+from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.deadlines import Clock, Deadlines, Wheel
+from zwoole.reactor.core.output import WRITE_BYTES
 from zwoole.reactor.core.registry import Registry
+from zwoole.reactor.core.stages import STAGE_OPEN
 from zwoole.reactor.core.worker_link import WorkerLink
 
 IN = select.EPOLLIN
@@ -34,8 +36,6 @@ LAG_WEIGHT = 1 / 64  # of a turn in the smoothed lag
 class Loop:
     """Waits for descriptors and calls who waits for them.
 
-    The attributes that are callables are set by whoever builds the loop.
-
     Attributes:
         turns: how many turns there have been.
         clock: the time that timeouts run on.
@@ -43,35 +43,22 @@ class Loop:
         lag: seconds that a turn takes beyond its wait, smoothed: what comes meanwhile waits that long at most.
         longest_lag: those of the longest turn.
         busy_poll_s: seconds for which it may look again and again before it sleeps.
-        on_readable: called with a connection that can be read.
-        on_reread: called with a connection that was to be looked at again.
-        on_broken: called with a connection and an errno, 0 where the kernel gave none.
-        on_flushed: called with a connection whose queue has been sent, while its end is in progress.
-        on_batch: called with a worker link that may have batches; returns whether it has more.
-        on_serve: called with a worker link that was to be served in the next turn.
-        on_queue: called with a connection whose queue has changed.
     """
 
-    def __init__(self, registry: Registry, epoll: select.epoll | None = None) -> None:
+    def __init__(self, registry: Registry, epoll: select.epoll | None = None, clock: Clock | None = None) -> None:
         """Prepare to turn.
 
         Args:
             registry: the connections.
-            epoll: what tells which descriptors are ready; a test may have its own.
+            epoll: tells which descriptors are ready; a test may have its own.
+            clock: the time that timeouts run on, likewise.
         """
         self.turns = 0
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.now = self.clock.now
         self.lag = 0.0
         self.longest_lag = 0.0
         self.busy_poll_s = 0.0
-        self.on_readable: Callable[[Connection], None]
-        self.on_reread: Callable[[Connection], None]
-        self.on_broken: Callable[[Connection, int], None]
-        self.on_flushed: Callable[[Connection], None]
-        self.on_batch: Callable[[WorkerLink], bool]
-        self.on_serve: Callable[[WorkerLink], None]
-        self.on_queue: Callable[[Connection], None]
         self._epoll = epoll or select.epoll()
         self._registry = registry
         self._sources: dict[int, Callable[[], None]] = {}
@@ -91,7 +78,36 @@ class Loop:
         self._usual_wait = 0.0
         self._usual_events = 0.0
 
-    # Who is listened to.
+    def connect(
+        self,
+        readable: Callable[[Connection], None],
+        unread: Callable[[Connection], None],
+        broken: Callable[[Connection, int], None],
+        flushed: Callable[[Connection], None],
+        queue_changed: Callable[[Connection], None],
+        batch: Callable[[WorkerLink], bool],
+        serve: Callable[[WorkerLink], None],
+    ) -> None:
+        """Say what is called in a turn; once, before the first turn.
+
+        Args:
+            readable: called with a connection that can be read.
+            unread: called with a connection of which something read earlier is to be looked at again.
+            broken: called with a connection and an errno, 0 if the kernel gave none.
+            flushed: called with a connection whose output has left, while its end is in progress.
+            queue_changed: called with a connection whose output queue has another size than before.
+            batch: called with a worker link that may have batches; returns whether it has more.
+            serve: called with a worker link that was to be served in this turn.
+        """
+        self._readable = readable
+        self._unread = unread
+        self._broken = broken
+        self._flushed = flushed
+        self._queue_changed = queue_changed
+        self._batch = batch
+        self._serve = serve
+
+    # What is listened to.
 
     def add_source(self, descriptor: int, ready: Callable[[], None], last: bool = False) -> None:
         """Call `ready` whenever the descriptor is readable; `last` after all the connections of the turn."""
@@ -232,7 +248,7 @@ class Loop:
         served = self._served
         self._served = []
         for link in served:
-            self.on_serve(link)
+            self._serve(link)
         self._reread_connections()
         self._flush()
         lag = monotonic() - self.clock.woke
@@ -275,12 +291,12 @@ class Loop:
         return max(self._timers_due - self.clock.now, 0.0)
 
     def _connection_ready(self, connection: Connection, mask: int) -> None:
-        if mask & 0x1:  # EPOLLIN first: what arrived before a reset still counts
-            self.on_readable(connection)
-        elif mask & 0x18:  # EPOLLERR | EPOLLHUP
-            self.on_broken(connection, 0)
+        if mask & IN:  # first: what arrived before a reset still counts
+            self._readable(connection)
+        elif mask & BROKEN:
+            self._broken(connection, 0)
             return
-        if mask & 0x4 and connection.descriptor >= 0:
+        if mask & OUT and connection.descriptor >= 0:
             connection.heard = self.now  # room in a kernel buffer that was full: the peer has taken something
             self.flush_later(connection)
 
@@ -289,7 +305,7 @@ class Loop:
         self._again = []
         self._received += again
         for link in again:
-            if self.on_batch(link) and link not in self._again:
+            if self._batch(link) and link not in self._again:
                 self._again.append(link)
 
     def _reread_connections(self) -> None:
@@ -297,7 +313,7 @@ class Loop:
         self._reread = []
         for connection in connections:
             connection.rereading = False
-            self.on_reread(connection)
+            self._unread(connection)
 
     def _flush(self) -> None:
         """Send the batches, then what each connection was sent; of many connections those that were first in the line.
@@ -332,20 +348,21 @@ class Loop:
     def _flush_connection(self, connection: Connection, most: int) -> None:
         if connection.descriptor < 0:
             return
-        error = connection.flush(most)
+        output = connection.output
+        error = output.flush(connection.transport, connection.descriptor, most)
         if error:
-            self.on_broken(connection, error)
+            self._broken(connection, error)
             return
-        if connection.queued + connection.pending != connection.noted:
-            self.on_queue(connection)
+        if output.queued + output.pending != output.noted:
+            self._queue_changed(connection)
         mask = connection.interest
-        if connection.queued:
-            self.listen(connection, mask | 0x4)
+        if output.queued:
+            self.listen(connection, mask | OUT)
         else:
-            self.listen(connection, mask & ~0x4)
-            if connection.stage > 1 and not connection.pending:
-                self.on_flushed(connection)
+            self.listen(connection, mask & ~OUT)
+            if connection.stage > STAGE_OPEN and not output.pending:
+                self._flushed(connection)
             elif connection.late_pong:
-                connection.queue(connection.late_pong)
+                output.queue(connection.late_pong)
                 connection.late_pong = b""
                 self.flush_later(connection)

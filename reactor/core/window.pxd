@@ -3,6 +3,8 @@ import cython
 from zwoole.reactor.core.connection cimport Connection
 
 cdef int _FOR_CLOSES, _FOR_COMMANDS, _NOTHING
+cdef int CLOSE
+cdef bytearray _CREDIT
 
 
 cdef class Window:

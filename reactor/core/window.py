@@ -4,30 +4,26 @@ Every event sent down takes the next sequence number and the place in a ring tha
 gives that back. Events finish in any order, and one that takes an hour holds up none of those behind it: where the ring
 comes round to its place, the numbers that fall on it are left out, and it is a straggler from then on.
 
-Only events that carry somebody's data (open, message, a message from another worker) count against the limits. The ring
-has room for more than the window, because closes and commands are never held back by it. What an event carries is kept
-until it is finished, so that it can be sent again if its worker dies before it began.
+Only events that carry data (the column `credit` of the table in shared/wire/events.py) count against the limits. The
+ring has room for more than the window, because closes and commands are never held back by it. What an event carries is
+kept until it is finished, so that it can be sent again if its worker dies before it began.
 """
 
 from __future__ import annotations
 
 from zwoole.reactor.core.connection import Connection
 from zwoole.shared.wire.batches import WireError
-
-# What an event in the ring is; a data message stands with its opcode, 1 or 2.
-EVENT_OPEN = 0
-EVENT_HANDSHAKE = 3
-EVENT_PIPE = 4
-EVENT_CLOSE = 8
-EVENT_ADOPT = 9
-EVENT_COMMAND = 10
+from zwoole.shared.wire.events import CLOSE, by_kind
 
 FOR_CLOSES = 1024  # places in the ring that messages leave to closes and to word of full and empty buffers
 FOR_COMMANDS = 64  # places that closes leave to the few commands that are sent without asking
 _FOR_CLOSES = FOR_CLOSES  # C integers in the compiled module
 _FOR_COMMANDS = FOR_COMMANDS
 
-_NOTHING = 255
+_NOTHING = 255  # a place in the ring that is free
+_CREDIT = bytearray(256)  # by event: whether it counts against the limits
+for _event, _row in by_kind().items():
+    _CREDIT[_event] = _row.credit
 
 
 class Outstanding:
@@ -35,8 +31,8 @@ class Outstanding:
 
     Attributes:
         sequence: its number.
-        connection: whose it is; None for a command.
-        event: one of the constants above, or a message's opcode.
+        connection: whose it is; None for an event that belongs to none.
+        event: its kind; BINARY_MESSAGE for a message with opcode 2.
         data: what it carries.
     """
 
@@ -123,7 +119,7 @@ class Window:
 
         Args:
             connection: whose event it is, or None.
-            event: one of the EVENT_ constants, or a message's opcode.
+            event: its kind; BINARY_MESSAGE for a message with opcode 2.
             data: what it carries.
         """
         sequence = self.next_sequence
@@ -133,10 +129,10 @@ class Window:
         self._data[at] = data
         self.next_sequence = sequence + 1
         self.places += 1
-        if event < 8:
+        if _CREDIT[event]:
             self.events += 1
             self.bytes += len(data)
-        if connection is not None and event != 8:
+        if connection is not None and event != CLOSE:
             connection.outstanding += 1
             connection.outstanding_bytes += len(data)
         return sequence
@@ -160,10 +156,10 @@ class Window:
         self._events[at] = _NOTHING
         self._data[at] = None
         self.places -= 1
-        if event < 8:
+        if _CREDIT[event]:
             self.events -= 1
             self.bytes -= size
-        if connection is not None and event != 8:
+        if connection is not None and event != CLOSE:
             connection.outstanding -= 1
             connection.outstanding_bytes -= size
         if sequence == self.oldest:

@@ -6,6 +6,10 @@ from zwoole.shared.memory.progress_map cimport ProgressMap
 from zwoole.shared.wire.batches cimport BatchReader, BatchWriter
 
 
+cdef int ADOPT, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE
+cdef int RING, RING_MIN_BYTES
+
+
 cdef class WorkerSlot
 
 
@@ -45,7 +49,7 @@ cdef class WorkerLink:
     cpdef void send_handshake(self, Connection connection) except *
     cpdef void send_open(self, Connection connection) except *
     cpdef void send_adopt(self, Connection connection) except *
-    cpdef void send_message(self, Connection connection, int opcode, bytes data) except *
+    cpdef void send_message(self, Connection connection, int event, bytes data) except *
     cpdef void send_close(self, Connection connection) except *
     cpdef void send_command(self, int kind, unsigned long long number, bytes body) except *
     cpdef void send_pipe_message(self, unsigned long long source, bytes body) except *

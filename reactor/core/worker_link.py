@@ -17,22 +17,14 @@ import msgpack
 import zmq
 
 from zwoole.reactor.core.connection import Connection
-from zwoole.reactor.core.window import (
-    EVENT_ADOPT,
-    EVENT_CLOSE,
-    EVENT_COMMAND,
-    EVENT_HANDSHAKE,
-    EVENT_OPEN,
-    EVENT_PIPE,
-    Window,
-)
+from zwoole.reactor.core.window import Window
 from zwoole.shared.memory.progress_map import RING, ProgressMap
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.process.run_files import remove
 from zwoole.shared.settings import Settings
-from zwoole.shared.wire.batches import ADOPT, CLOSE, HANDSHAKE, OPEN, PIPE_MESSAGE, BatchReader, BatchWriter
-from zwoole.shared.wire.batches import MESSAGE as EVENT_MESSAGE
-from zwoole.shared.wire.payload_ring import SharedMemory
+from zwoole.shared.wire.batches import BatchReader, BatchWriter
+from zwoole.shared.wire.events import ADOPT, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE
+from zwoole.shared.wire.payload_ring import RING_MIN_BYTES, SharedMemory
 
 log = get_logger("wire")
 
@@ -146,46 +138,46 @@ class WorkerLink:
     def send_handshake(self, connection: Connection) -> None:
         """Ask whether a client may connect; its connection is this worker's from here on."""
         self._own(connection)
-        self._enter(connection, EVENT_HANDSHAKE, connection.record)
+        self._enter(connection, HANDSHAKE, connection.record)
         self.writer.add_bytes(HANDSHAKE, connection.fd, connection.record)
 
     def send_open(self, connection: Connection) -> None:
         """Tell of a new connection, which is this worker's from here on."""
         self._own(connection)
-        self._enter(connection, EVENT_OPEN, connection.record)
+        self._enter(connection, OPEN, connection.record)
         self.writer.add_bytes(OPEN, connection.fd, msgpack.packb([connection.record, connection.state]))
 
     def send_adopt(self, connection: Connection) -> None:
         """Hand a connection over, which is this worker's from here on; the window must have a place."""
         self._own(connection)
-        self._enter(connection, EVENT_ADOPT, b"")
+        self._enter(connection, ADOPT, b"")
         self.writer.add_bytes(ADOPT, connection.fd, msgpack.packb([connection.record, connection.state]))
 
-    def send_message(self, connection: Connection, opcode: int, data: bytes) -> None:
-        """Send one message of a connection."""
-        self._enter(connection, opcode, data)
-        if len(data) >= 2048 and self.writer.ring is not None:
+    def send_message(self, connection: Connection, event: int, data: bytes) -> None:
+        """Send one message of a connection; `event` is MESSAGE for text, else BINARY_MESSAGE."""
+        self._enter(connection, event, data)
+        if len(data) >= RING_MIN_BYTES and self.writer.ring is not None:
             self.writer.ring.free(self.window.oldest)
-        if opcode == 0x1:
-            self.writer.add_text(EVENT_MESSAGE, connection.fd, data)
+        if event == MESSAGE:
+            self.writer.add_text(MESSAGE, connection.fd, data)
         else:
-            self.writer.add_bytes(EVENT_MESSAGE, connection.fd, data)
+            self.writer.add_bytes(MESSAGE, connection.fd, data)
 
     def send_close(self, connection: Connection) -> None:
         """Tell of a connection's end; the window must have a place for it."""
-        self._enter(connection, EVENT_CLOSE, b"")
+        self._enter(connection, CLOSE, b"")
         end = [connection.close_code, connection.close_reason, connection.close_initiator]
         self.writer.add_bytes(CLOSE, connection.fd, msgpack.packb(end))
         self.disown(connection)
 
     def send_command(self, kind: int, number: int, body: bytes) -> None:
         """Send an event that belongs to no connection."""
-        self._enter(None, EVENT_COMMAND, b"")
+        self._enter(None, kind, b"")
         self.writer.add_bytes(kind, number, body)
 
     def send_pipe_message(self, source: int, body: bytes) -> None:
         """Send a message of another worker, whose id is `source`."""
-        self._enter(None, EVENT_PIPE, body)
+        self._enter(None, PIPE_MESSAGE, body)
         self.writer.add_bytes(PIPE_MESSAGE, source, body)
 
     def disown(self, connection: Connection) -> None:
@@ -266,7 +258,7 @@ class WorkerLink:
 
     def _enter(self, connection: Connection | None, event: int, data: bytes) -> None:
         window = self.window
-        if window.next_sequence - window.oldest >= 16384 and window.is_taken():
+        if window.next_sequence - window.oldest >= RING and window.is_taken():
             self.flush()  # the numbers within a batch follow each other
             window.skip_taken()
         self.progress.mark(window.enter(connection, event, data), 0)

@@ -14,18 +14,19 @@ from __future__ import annotations
 import itertools
 
 from zwoole.reactor.clients.closing import Closing
-from zwoole.reactor.core.connection import ENDING, HANDSHAKE, OPEN, Connection
+from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.deadlines import Wheel
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.registry import Registry
 from zwoole.reactor.core.slices import Slices
+from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_HANDSHAKE, STAGE_OPEN
 from zwoole.reactor.core.worker_link import WorkerLink, WorkerSlot
 from zwoole.reactor.pool.verdict import Verdict
-from zwoole.reactor.routing.router import OPENINGS, Router
+from zwoole.reactor.routing.router import Router
 from zwoole.reactor.sending.outbound import Outbound
 from zwoole.shared.process.log import get_logger
-from zwoole.shared.settings import Settings
 from zwoole.shared.websocket.close_codes import CLOSE_INTERNAL_ERROR, CLOSE_SERVICE_RESTART, CLOSE_TRY_AGAIN_LATER
+from zwoole.shared.wire.events import OPENINGS
 
 MAX_REPLAYS = 2
 NO_WORKER_S = 30.0  # a client whose message waits this long while no worker is there at all is sent away
@@ -47,17 +48,29 @@ class Handover:
         router: Router,
         closing: Closing,
         outbound: Outbound,
-        settings: Settings,
+        adopt_timeout: float,
+        handover_timeout: float,
     ) -> None:
+        """Begin without workers.
+
+        Args:
+            loop: the master's loop.
+            registry: all connections.
+            router: moves connections.
+            closing: closes those that are lost.
+            outbound: tells workers that nothing follows.
+            adopt_timeout: seconds after which the connections of a place without a worker go to others.
+            handover_timeout: seconds over which handlers' connections are closed when their worker retires.
+        """
         self.deaths = 0
         self._loop = loop
         self._registry = registry
         self._router = router
         self._closing = closing
         self._outbound = outbound
-        self._adopt_timeout = settings.adopt_timeout
-        self._handover_timeout = settings.handover_timeout
-        self._farewells: Wheel | None = None  # handler connections of retiring workers
+        self._adopt_timeout = adopt_timeout
+        self._handover_timeout = handover_timeout
+        self._handler_deadlines: Wheel | None = None  # handler connections of retiring workers
         self._spreading: set[WorkerSlot] = set()  # places whose connections are being given to others
         self._sending_away: Slices[Connection] | None = None
 
@@ -80,16 +93,16 @@ class Handover:
         link.active = False
         link.retiring = True
         self._router.forget_line(link)
-        if self._farewells is None:  # not before, since every turn of the loop looks at every kind of timeout
-            self._farewells = self._loop.add_wheel(self._part)
-        farewells = self._farewells
+        if self._handler_deadlines is None:  # not before, since every turn of the loop looks at every kind of timeout
+            self._handler_deadlines = self._loop.add_wheel(self._part)
+        deadlines = self._handler_deadlines
         step = self._handover_timeout / (link.handlers or 1)
         ends = itertools.count(step, step)
 
         def leave(connection: Connection) -> None:
             if connection.owner is link:
                 if connection.handler:
-                    farewells.start(connection.fd, next(ends))
+                    deadlines.start(connection.fd, next(ends))
                 else:
                     self._router.settle(connection)
 
@@ -111,7 +124,7 @@ class Handover:
             connection.outstanding = 0
             connection.outstanding_bytes = 0
             connection.waiting = False
-            if connection in verdict.replay and connection.stage in (HANDSHAKE, OPEN, ENDING):
+            if connection in verdict.replay and connection.stage in (STAGE_HANDSHAKE, STAGE_OPEN, STAGE_ENDING):
                 self._router.replay(connection, verdict.replay[connection])
         slot = link.slot
         if slot not in self._router.slots:  # given up meanwhile
@@ -120,7 +133,7 @@ class Handover:
         closed = {CLOSE_INTERNAL_ERROR: 0, CLOSE_SERVICE_RESTART: 0}
 
         def lose(connection: Connection, code: int, reason: str) -> None:
-            closed[code] += connection.stage in (HANDSHAKE, OPEN)
+            closed[code] += connection.stage in (STAGE_HANDSHAKE, STAGE_OPEN)
             self._lose(connection, code, reason)
 
         def go_on(connection: Connection) -> None:
@@ -128,13 +141,13 @@ class Handover:
                 return
             link.disown(connection)
             never_began = connection.parked is not None and connection.parked[0][0] in OPENINGS
-            if connection in verdict.unopened and connection.stage not in (HANDSHAKE, OPEN, ENDING):
+            if connection in verdict.unopened and connection.stage not in (STAGE_HANDSHAKE, STAGE_OPEN, STAGE_ENDING):
                 self._router.abandon(connection)  # it is closing, and nobody has heard that it was open
             elif connection in failed or connection.replays > MAX_REPLAYS:
                 lose(connection, CLOSE_INTERNAL_ERROR, "the server process died")
             elif connection.handler and not never_began:
                 lose(connection, CLOSE_SERVICE_RESTART, "the server process was restarted")
-            elif connection.stage == ENDING and self._router.is_idle(connection):
+            elif connection.stage == STAGE_ENDING and self._router.is_idle(connection):
                 self._closing.finish_ending(connection)
             else:
                 self._router.settle(connection)
@@ -183,7 +196,7 @@ class Handover:
 
     def _lose(self, connection: Connection, code: int, reason: str) -> None:
         """Close a connection that its worker's death has cost a callback or its coroutine."""
-        if connection.stage == ENDING:
+        if connection.stage == STAGE_ENDING:
             self._router.discard_parked(connection)
             self._closing.finish_ending(connection)
         else:
@@ -216,7 +229,9 @@ class Handover:
             owner: WorkerLink | None = connection.owner
             if owner is not None and owner.closed:
                 return  # its worker's death is still to be acted on, which settles it
-            if not connection.handler or connection.stage <= ENDING:  # else its coroutine is lost, and it is closing
+            if (
+                not connection.handler or connection.stage <= STAGE_ENDING
+            ):  # else its coroutine is lost, and it is closing
                 self._router.settle(connection)
 
         def finish() -> None:

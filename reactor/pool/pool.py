@@ -20,6 +20,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from zwoole.reactor.clients.opening import Opening, Routes
+from zwoole.reactor.core.commands import Commands
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.worker_link import WorkerLink, WorkerSlot
 from zwoole.reactor.pool.handover import Handover
@@ -30,7 +31,8 @@ from zwoole.shared.memory.progress_map import RING, ProgressMap
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.process.run_files import endpoint, endpoint_path, progress_path, remove
 from zwoole.shared.settings import Settings
-from zwoole.shared.wire.batches import BYE, DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, RINGS, SEND_MESSAGE, WELCOME
+from zwoole.shared.wire.batches import BatchReader
+from zwoole.shared.wire.events import BYE, DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, RINGS, WELCOME
 
 LEAVE_S = 1.0  # a worker whose wire is closed has so long to end by itself, as one does that dies
 DISCONNECT_WAIT_S = 2.0  # an endpoint that has not seen its dead worker go by then will not
@@ -41,7 +43,7 @@ POLLIN = int(zmq.POLLIN)
 log = get_logger("pool")
 
 
-class Fate:
+class ExitState:
     """How far the end of one worker is known.
 
     Attributes:
@@ -82,12 +84,7 @@ class Expected:
 
 
 class Pool:
-    """Keeps the links to workers.
-
-    Attributes:
-        on_ready: called with the incarnation of a worker that said hello; set by the builder.
-        on_kill: called with the incarnation of a worker that the supervisor is to kill, and why; set by the builder.
-    """
+    """Keeps the links to workers."""
 
     def __init__(
         self,
@@ -97,12 +94,29 @@ class Pool:
         outbound: Outbound,
         handover: Handover,
         pipes: Pipes,
+        commands: Commands,
         run_dir: Path,
-        epoch: int,
+        incarnation: int,
         settings: Settings,
+        ready: Callable[[int], None],
+        kill: Callable[[int, str], None],
     ) -> None:
-        self.on_ready: Callable[[int], None]
-        self.on_kill: Callable[[int, str], None]
+        """Begin without workers.
+
+        Args:
+            loop: the master's loop.
+            router: has the workers' places.
+            opening: learns which paths are served.
+            outbound: takes what workers send.
+            handover: moves connections from worker to worker.
+            pipes: messages between workers.
+            commands: what comes up from workers about themselves is registered here.
+            run_dir: the run directory, where the endpoints are.
+            incarnation: this master incarnation's number.
+            settings: what the links to workers need.
+            ready: called with the incarnation of a worker that said hello.
+            kill: called with the incarnation of a worker that the supervisor is to kill, and why.
+        """
         self._loop = loop
         self._router = router
         self._opening = opening
@@ -110,21 +124,22 @@ class Pool:
         self._handover = handover
         self._pipes = pipes
         self._run_dir = run_dir
-        self._epoch = epoch
+        self._incarnation = incarnation
         self._settings = settings
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._links: dict[int, WorkerLink] = {}
-        self._fates: dict[int, Fate] = {}
+        self._exit_states: dict[int, ExitState] = {}
         self._standby: set[int] = set()  # incarnations that take their place only when told
         self._routes: dict[int, Routes] = {}  # what each incarnation serves, as it said
         self._without_endpoint: list[Expected] = []  # the run directory had no room, or was gone
         self._told_why = ""
         self._ticks = loop.add_deadlines(TICK_S, self._tick)
         self._boots = loop.add_deadlines(BOOT_S, self._look_after_boots)
-        outbound.on_event = self._event
-        outbound.on_wire_error = self._wire_error
-        outbound.on_pipe = pipes.serve
-        loop.on_serve = self._serve
+        self._ready = ready
+        self._kill = kill
+        commands.register(HELLO, lambda link, event: self._hello(link, event.number, event.data()))
+        commands.register(RINGS, self._rings)
+        commands.register(BYE, self._bye)
 
     @property
     def links(self) -> list[WorkerLink]:
@@ -153,7 +168,7 @@ class Pool:
 
     def _make_endpoint(self, worker: Expected) -> None:
         """Make the progress map and the endpoint; where the run directory does not allow it now, later."""
-        path = progress_path(self._run_dir, worker.incarnation, self._epoch)
+        path = progress_path(self._run_dir, worker.incarnation, self._incarnation)
         try:
             progress = ProgressMap(path, RING, create=True)
         except OSError as error:
@@ -166,7 +181,7 @@ class Pool:
         socket.setsockopt(zmq.RCVHWM, 0)
         monitor = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         try:
-            socket.bind(endpoint(self._run_dir, worker.incarnation, self._epoch))
+            socket.bind(endpoint(self._run_dir, worker.incarnation, self._incarnation))
         except zmq.ZMQError as error:
             socket.disable_monitor()
             monitor.close(0)
@@ -198,11 +213,11 @@ class Pool:
                 self._make_endpoint(worker)
             elif worker.pidfd >= 0:
                 os.close(worker.pidfd)
-        booting = [link for link in self.links if not link.ready and not self._fates[link.incarnation].exited_at]
+        booting = [link for link in self.links if not link.ready and not self._exit_states[link.incarnation].exited_at]
         for link in booting:
-            endpoint_there = endpoint_path(self._run_dir, link.incarnation, self._epoch).exists()
+            endpoint_there = endpoint_path(self._run_dir, link.incarnation, self._incarnation).exists()
             if not (endpoint_there and link.progress.path.exists()):
-                self._wire_error(link, "what it needs was removed from the run directory")
+                self.distrust(link, "what it needs was removed from the run directory")
         if booting or self._without_endpoint:
             self._boots.start(0)
 
@@ -252,7 +267,7 @@ class Pool:
             self._forget(link)
         self._context.destroy(linger=0)
 
-    def _serve(self, link: WorkerLink) -> None:
+    def serve(self, link: WorkerLink) -> None:
         """Send what waits for a worker."""
         self._router.serve(link)
         self._pipes.serve(link)
@@ -260,32 +275,27 @@ class Pool:
     # Booting.
 
     def _watch(self, link: WorkerLink, monitor: zmq.Socket[bytes], pidfd: int) -> None:
-        fate = self._fates[link.incarnation] = Fate(pidfd, monitor)
-        self._loop.add_source(int(monitor.getsockopt(zmq.FD)), lambda: self._monitored(link, fate))
+        exit_state = self._exit_states[link.incarnation] = ExitState(pidfd, monitor)
+        self._loop.add_source(int(monitor.getsockopt(zmq.FD)), lambda: self._monitored(link, exit_state))
         if pidfd >= 0:
-            self._loop.add_source(pidfd, lambda: self._exited(link, fate), last=True)
+            self._loop.add_source(pidfd, lambda: self._exited(link, exit_state), last=True)
         else:
-            self._exited(link, fate)
-        self._monitored(link, fate)  # its descriptor tells of nothing before it was looked at once
+            self._exited(link, exit_state)
+        self._monitored(link, exit_state)  # its descriptor tells of nothing before it was looked at once
 
-    def _event(self, link: WorkerLink, kind: int, number: int, body: bytes) -> bool:
-        """Take the events that are about workers and not about connections."""
-        if kind == HELLO:
-            self._hello(link, number, body)
-        elif kind == RINGS and link.memory is not None:
+    def _rings(self, link: WorkerLink, _: BatchReader) -> None:
+        """A worker has mapped the payload rings: large payloads may go through them."""
+        if link.memory is not None:
             link.writer.ring = link.memory.down
-        elif kind == SEND_MESSAGE:
-            self._pipes.send(link.slot.index, number, body)
-        elif kind == BYE:
-            link.drained = link.drained or link.retiring  # it may wait for its threads before it ends
-        else:
-            return False
-        return True
+
+    def _bye(self, link: WorkerLink, _: BatchReader) -> None:
+        """A worker has finished everything; it may wait for its threads before it ends."""
+        link.drained = link.drained or link.retiring
 
     def _hello(self, link: WorkerLink, version: int, body: bytes) -> None:
         """A worker has booted: answer it, and let it take its place."""
         if version != PROTOCOL_VERSION:
-            self._wire_error(link, f"it speaks version {version} of the wire, this master {PROTOCOL_VERSION}")
+            self.distrust(link, f"it speaks version {version} of the wire, this master {PROTOCOL_VERSION}")
             return
         hello = msgpack.unpackb(body)
         self._routes[link.incarnation] = Routes(hello["callbacks"], hello["handlers"], hello["handshake"])
@@ -297,7 +307,7 @@ class Pool:
         if not link.retiring and link.incarnation not in self._standby:
             self._activate(link)
             self._ticks.start(0)
-        self.on_ready(link.incarnation)
+        self._ready(link.incarnation)
 
     def _activate(self, link: WorkerLink) -> None:
         """Give a worker its place; what it serves is what the server serves from here on."""
@@ -306,7 +316,7 @@ class Pool:
 
     # Deaths.
 
-    def _wire_error(self, link: WorkerLink, reason: str) -> None:
+    def distrust(self, link: WorkerLink, reason: str) -> None:
         """A worker that sends what is no batch cannot be trusted with another: it is killed, its death handled.
 
         The supervisor kills it: it holds the process, so that it cannot hit another one which has got the number, and
@@ -317,40 +327,40 @@ class Pool:
         log.error("worker %d (pid %d) is ended: %s", link.slot.index, link.pid, reason)
         link.deaf = True
         self._loop.remove_link(link)
-        self.on_kill(link.incarnation, reason)
+        self._kill(link.incarnation, reason)
 
-    def _monitored(self, link: WorkerLink, fate: Fate) -> None:
+    def _monitored(self, link: WorkerLink, exit_state: ExitState) -> None:
         """The endpoint saw its worker come or go; it serves one connection in its life, so going is for good."""
-        while not fate.monitor.closed and int(fate.monitor.getsockopt(zmq.EVENTS)) & POLLIN:
-            event = parse_monitor_message(fate.monitor.recv_multipart())["event"]
+        while not exit_state.monitor.closed and int(exit_state.monitor.getsockopt(zmq.EVENTS)) & POLLIN:
+            event = parse_monitor_message(exit_state.monitor.recv_multipart())["event"]
             if event == zmq.EVENT_ACCEPTED:
-                fate.accepted = True
+                exit_state.accepted = True
             elif event == zmq.EVENT_DISCONNECTED:
-                fate.disconnected = True
-        if fate.disconnected and not fate.left_at and not fate.exited_at and not link.drained:
-            fate.left_at = self._loop.clock.now
+                exit_state.disconnected = True
+        if exit_state.disconnected and not exit_state.left_at and not exit_state.exited_at and not link.drained:
+            exit_state.left_at = self._loop.clock.now
             self._ticks.start(0)
-        self._bury(link, fate)
+        self._bury(link, exit_state)
 
-    def _exited(self, link: WorkerLink, fate: Fate) -> None:
+    def _exited(self, link: WorkerLink, exit_state: ExitState) -> None:
         """The worker's process has ended."""
-        if fate.pidfd >= 0:
-            self._loop.remove_source(fate.pidfd)
-            os.close(fate.pidfd)
-            fate.pidfd = -1
-        fate.exited_at = self._loop.clock.now
+        if exit_state.pidfd >= 0:
+            self._loop.remove_source(exit_state.pidfd)
+            os.close(exit_state.pidfd)
+            exit_state.pidfd = -1
+        exit_state.exited_at = self._loop.clock.now
         self._ticks.start(0)
-        self._monitored(link, fate)
+        self._monitored(link, exit_state)
 
-    def _bury(self, link: WorkerLink, fate: Fate) -> None:
+    def _bury(self, link: WorkerLink, exit_state: ExitState) -> None:
         """Judge a death when it is certain that nothing more will come."""
-        if link.closed or not fate.exited_at:
+        if link.closed or not exit_state.exited_at:
             return
-        late = self._loop.clock.now - fate.exited_at > DISCONNECT_WAIT_S
-        if fate.accepted and not fate.disconnected and not late:
+        late = self._loop.clock.now - exit_state.exited_at > DISCONNECT_WAIT_S
+        if exit_state.accepted and not exit_state.disconnected and not late:
             return
         if self._outbound.receive(link):
-            self._loop.next_turn(lambda: self._bury(link, fate))
+            self._loop.next_turn(lambda: self._bury(link, exit_state))
             return
         verdict = self._handover.judge(link)
         self._forget(link)
@@ -362,31 +372,31 @@ class Pool:
         self._routes.pop(link.incarnation, None)
         self._router.forget_line(link)
         self._loop.remove_link(link)
-        fate = self._fates.pop(link.incarnation, None)
-        if fate is not None:
-            self._loop.remove_source(int(fate.monitor.getsockopt(zmq.FD)))
+        exit_state = self._exit_states.pop(link.incarnation, None)
+        if exit_state is not None:
+            self._loop.remove_source(int(exit_state.monitor.getsockopt(zmq.FD)))
             link.socket.disable_monitor()
-            fate.monitor.close(0)
-            if fate.pidfd >= 0:
-                self._loop.remove_source(fate.pidfd)
-                os.close(fate.pidfd)
+            exit_state.monitor.close(0)
+            if exit_state.pidfd >= 0:
+                self._loop.remove_source(exit_state.pidfd)
+                os.close(exit_state.pidfd)
         link.close()
         # libzmq leaves the file of an endpoint that has seen its only peer go.
-        remove(endpoint_path(self._run_dir, link.incarnation, self._epoch))
+        remove(endpoint_path(self._run_dir, link.incarnation, self._incarnation))
 
     # What time brings.
 
     def _tick(self, _: int) -> None:
         """Look after what has waited: deaths without a disconnect, and what handovers left for later."""
-        for incarnation, fate in list(self._fates.items()):
+        for incarnation, exit_state in list(self._exit_states.items()):
             link = self._links[incarnation]
-            if fate.exited_at:
-                self._bury(link, fate)
-            elif fate.left_at and self._loop.clock.now - fate.left_at > LEAVE_S:
-                self._wire_error(link, "it has left its wire to the master")
+            if exit_state.exited_at:
+                self._bury(link, exit_state)
+            elif exit_state.left_at and self._loop.clock.now - exit_state.left_at > LEAVE_S:
+                self.distrust(link, "it has left its wire to the master")
         waiting = (
-            fate.exited_at or (fate.left_at and not self._links[incarnation].deaf)
-            for incarnation, fate in self._fates.items()
+            exit_state.exited_at or (exit_state.left_at and not self._links[incarnation].deaf)
+            for incarnation, exit_state in self._exit_states.items()
         )
         if self._handover.look_after() or any(waiting):
             self._ticks.start(0)

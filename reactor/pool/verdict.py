@@ -14,9 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from zwoole.reactor.core.connection import HANDSHAKE, Connection
-from zwoole.reactor.core.window import EVENT_ADOPT, EVENT_CLOSE, EVENT_COMMAND, EVENT_HANDSHAKE, EVENT_OPEN, Outstanding
+from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.stages import STAGE_HANDSHAKE
+from zwoole.reactor.core.window import Outstanding
 from zwoole.shared.memory.progress_map import WAITING
+from zwoole.shared.wire import events
+from zwoole.shared.wire.events import SENT_AGAIN, TOLD_AGAIN, by_kind
+
+RULES = by_kind()
 
 
 class Verdict:
@@ -45,27 +50,26 @@ class Verdict:
         failed: set[Connection] = set()
         for item in unfinished:
             connection = item.connection
-            if connection is None or item.event == EVENT_COMMAND:
+            if connection is None:
                 continue
-            if item.event != EVENT_CLOSE:
+            row = RULES[item.event]
+            if row.after_death != TOLD_AGAIN:
                 self.unfinished.add(connection)
-            if item.event == EVENT_HANDSHAKE and connection.stage != HANDSHAKE:  # its answer is here
+            if item.event == events.HANDSHAKE and connection.stage != STAGE_HANDSHAKE:  # the answer is here
                 continue
             waiting = progress(item.sequence) == WAITING
-            if item.event == EVENT_CLOSE:
-                if (
-                    waiting and connection not in self.unopened
-                ):  # whose open nobody has heard, nobody need hear the end of
+            if row.after_death == TOLD_AGAIN:
+                if waiting and connection not in self.unopened:  # skip the close if no open was ever delivered
                     self.closes.append(connection)
             elif not waiting:
                 if connection not in failed:
                     failed.add(connection)
                     self.failed.append(connection)
             else:
-                if item.event == EVENT_OPEN:
+                if item.event == events.OPEN:
                     self.unopened.add(connection)
                 again = self.replay.setdefault(connection, [])
-                if item.event != EVENT_ADOPT:  # the next worker is told to adopt it anyway
+                if row.after_death == SENT_AGAIN:
                     again.append((item.event, item.data))
         for connection in failed:
             self.replay.pop(connection, None)

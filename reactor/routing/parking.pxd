@@ -11,7 +11,7 @@ cdef class Parking:
 
     cpdef bint is_full(self) except -1
     cpdef bint may_read(self, Connection connection) except -1
-    cpdef void park(self, Connection connection, int opcode, bytes data) except *
+    cpdef void park(self, Connection connection, int event, bytes data) except *
     cpdef tuple take(self, Connection connection)
     cpdef void discard(self, Connection connection) except *
     cpdef void keep_unread(self, Connection connection, bytes rest) except *

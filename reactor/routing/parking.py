@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import deque
 
 from zwoole.reactor.core.connection import Connection
-from zwoole.shared.settings import Settings
 
 MESSAGE_COST = 128  # bytes of memory that a parked message takes beside its payload
 LINE_COST = 768  # those of the line that a connection's messages stand in
@@ -27,11 +26,18 @@ class Parking:
 
     __slots__ = ("_max_bytes", "_max_messages", "_total", "bytes")
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, max_messages: int, max_bytes: int, total: int) -> None:
+        """Begin with nothing parked.
+
+        Args:
+            max_messages: messages of one connection, at which it is not read on.
+            max_bytes: their payload, likewise.
+            total: bytes of memory for all connections, likewise.
+        """
         self.bytes = 0
-        self._max_messages = settings.parked_messages
-        self._max_bytes = settings.parked_bytes
-        self._total = settings.parked_total_bytes
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._total = total
 
     def is_full(self) -> bool:
         """Tell whether all connections together have parked what they may."""
@@ -47,12 +53,12 @@ class Parking:
             and self.bytes < self._total
         )
 
-    def park(self, connection: Connection, opcode: int, data: bytes) -> None:
-        """Let a message wait behind those of its connection that wait already."""
+    def park(self, connection: Connection, event: int, data: bytes) -> None:
+        """Let an event wait behind those of its connection that wait already; see `Window.enter` for `event`."""
         if connection.parked is None:
             connection.parked = deque()
             self.bytes += LINE_COST
-        connection.parked.append((opcode, data))
+        connection.parked.append((event, data))
         self._count(connection, 1, len(data))
 
     def take(self, connection: Connection) -> tuple[int, bytes]:

@@ -8,12 +8,13 @@ the limit. A message is delivered at most once: what a dying worker had been sen
 
 from __future__ import annotations
 
+from zwoole.reactor.core.commands import Commands
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.worker_link import WorkerLink, WorkerSlot
 from zwoole.reactor.routing.router import Router
 from zwoole.shared.memory.connection_table import ConnectionTable
 from zwoole.shared.process.log import get_logger
-from zwoole.shared.settings import Settings
+from zwoole.shared.wire.events import SEND_MESSAGE
 
 OVERRUN = 4
 
@@ -28,15 +29,18 @@ class Pipes:
         dropped: messages that found neither room nor a place.
     """
 
-    def __init__(self, loop: Loop, table: ConnectionTable, router: Router, settings: Settings) -> None:
+    def __init__(
+        self, loop: Loop, table: ConnectionTable, router: Router, commands: Commands, queue_bytes: int
+    ) -> None:
         self.messages = 0
         self.dropped = 0
         self._loop = loop
         self._table = table
         self._router = router
-        self._limit = OVERRUN * settings.pipe_queue_bytes
+        self._limit = OVERRUN * queue_bytes
         for slot in router.slots:
             table.set_waiting(slot.index, 0)
+        commands.register(SEND_MESSAGE, lambda link, event: self.send(link.slot.index, event.number, event.data()))
 
     def send(self, source: int, target: int, body: bytes) -> None:
         """Take a message of worker `source` for worker `target`."""

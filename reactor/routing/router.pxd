@@ -5,6 +5,12 @@ from zwoole.reactor.core.loop cimport Loop
 from zwoole.reactor.routing.parking cimport Parking
 from zwoole.reactor.core.worker_link cimport WorkerLink, WorkerSlot
 
+# From modules whose Python names they are; as C integers they compare without an object.
+cdef int STAGE_ENDING, STAGE_GONE, STAGE_OPEN
+cdef int OP_TEXT
+cdef int BINARY_MESSAGE, BUFFER_EMPTY, BUFFER_FULL, HANDSHAKE, MESSAGE, OPEN
+cdef unsigned int IN
+
 
 cdef class Router:
     cdef readonly list slots
@@ -12,7 +18,7 @@ cdef class Router:
     cdef readonly unsigned long long replays
     cdef readonly unsigned long long adoptions
     cdef public bint draining
-    cdef public object finish_ending
+    cdef object _finish_ending
     cdef Loop _loop
     cdef unsigned int _max_events
     cdef Py_ssize_t _max_bytes
@@ -60,7 +66,7 @@ cdef class Router:
     cdef void _wait(self, WorkerLink link, Connection connection) except *
     @cython.locals(link=WorkerLink, size=Py_ssize_t)
     cdef void _resume(self, Connection connection) except *
-    @cython.locals(opcode=int, data=bytes)
+    @cython.locals(event=int, data=bytes)
     cdef void _send_parked(self, WorkerLink link, Connection connection) except *
 
 

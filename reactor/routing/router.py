@@ -22,15 +22,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from zwoole.reactor.core.connection import GONE, Connection
+from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.loop import IN, Loop
-from zwoole.reactor.core.window import EVENT_HANDSHAKE, EVENT_OPEN
+from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_GONE, STAGE_OPEN
 from zwoole.reactor.core.worker_link import WorkerLink, WorkerSlot
 from zwoole.reactor.routing.parking import Parking
 from zwoole.shared.settings import Settings
-from zwoole.shared.wire.batches import BUFFER_EMPTY, BUFFER_FULL
+from zwoole.shared.websocket.frames import OP_TEXT
+from zwoole.shared.wire.events import (
+    BINARY_MESSAGE,
+    BUFFER_EMPTY,
+    BUFFER_FULL,
+    HANDSHAKE,
+    MESSAGE,
+    OPEN,
+    OPENINGS,
+)
 
-OPENINGS = (EVENT_OPEN, EVENT_HANDSHAKE)  # a worker that hears one of them has not heard of the connection before
 ADOPTIONS_PER_TURN = 256  # and ends that are told late; a few microseconds each: those of thousands go in slices
 READ_ON_PER_TURN = 64  # held back connections that are read again at a time; what they send may fill everything anew
 STALE = 1024  # that many who are gone may stand in a line, and as many as are there
@@ -45,16 +53,25 @@ class Router:
         replays: messages sent again after the death of a worker that had not begun them.
         adoptions: connections handed over.
         draining: whether no connection is to be read on, because the server stops.
-        finish_ending: called with a connection in ENDING that has nothing unfinished left; set by the builder.
     """
 
-    def __init__(self, loop: Loop, settings: Settings) -> None:
+    def __init__(
+        self, loop: Loop, parking: Parking, settings: Settings, finish_ending: Callable[[Connection], None]
+    ) -> None:
+        """Begin without connections.
+
+        Args:
+            loop: the master's loop.
+            parking: where messages wait.
+            settings: says how many workers there are and what one connection may have outstanding.
+            finish_ending: called with a connection in ENDING that has nothing unfinished left.
+        """
         self.slots = [WorkerSlot(index) for index in range(settings.worker_num)]
-        self.parking = Parking(settings)
+        self.parking = parking
         self.replays = 0
         self.adoptions = 0
         self.draining = False
-        self.finish_ending: Callable[[Connection], None]
+        self._finish_ending = finish_ending
         self._loop = loop
         self._max_events = settings.connection_window_events
         self._max_bytes = settings.connection_window_bytes
@@ -63,15 +80,15 @@ class Router:
 
     def open(self, connection: Connection) -> None:
         """Give a new connection to the slot with the fewest, those with a worker first, and tell its worker."""
-        self._place(connection, EVENT_OPEN)
+        self._place(connection, OPEN)
 
     def ask(self, connection: Connection) -> None:
         """Give a new connection to a slot as `open` does, and ask its worker whether the client may connect."""
-        self._place(connection, EVENT_HANDSHAKE)
+        self._place(connection, HANDSHAKE)
 
     def open_asked(self, connection: Connection) -> None:
         """Tell the worker that said so that the client has connected."""
-        self.parking.park(connection, EVENT_OPEN, connection.record)
+        self.parking.park(connection, OPEN, connection.record)
         self.settle(connection)
         self._resume(connection)
 
@@ -104,10 +121,10 @@ class Router:
             and self._has_room(connection, len(data))
             and link.window.has_room(len(data))
         ):
-            link.send_message(connection, opcode, data)
+            link.send_message(connection, MESSAGE if opcode == OP_TEXT else BINARY_MESSAGE, data)
             self._loop.touch(link)
             return True
-        self.parking.park(connection, opcode, data)
+        self.parking.park(connection, MESSAGE if opcode == OP_TEXT else BINARY_MESSAGE, data)
         if link is not None and not connection.waiting and self._serves(link, connection):
             self._wait_if_stopped(link, connection)
         return self.parking.may_read(connection)
@@ -115,7 +132,7 @@ class Router:
     def hold_back(self, connection: Connection) -> bool:
         """Do not read a connection whose next message could only be parked where no more may be; tell whether."""
         slot: WorkerSlot | None = connection.slot
-        if connection.stage != 1 or slot is None:
+        if connection.stage != STAGE_OPEN or slot is None:
             return False
         if connection.parked is None:  # else it is read on when that has gone down
             link: WorkerLink | None = connection.owner
@@ -166,12 +183,12 @@ class Router:
         """Read a connection again that was stopped; what runs while it is silent begins anew."""
         connection.heard = self._loop.now
         self._loop.listen(connection, connection.interest | IN)
-        if connection.unread:
+        if connection.unread or connection.transport.has_unread():
             self._loop.read_later(connection)
 
     def read_if_allowed(self, connection: Connection) -> None:
         """Read a connection again, unless something else stops it still."""
-        stopped = connection.stage == 1 and not connection.interest & IN
+        stopped = connection.stage == STAGE_OPEN and not connection.interest & IN
         if stopped and not connection.throttled and not self.draining and self.parking.may_read(connection):
             self.read_on(connection)
 
@@ -182,11 +199,11 @@ class Router:
     def notify(self, connection: Connection) -> None:
         """Tell a connection's worker, as soon as it can be told, that what waits for the client has crossed a mark."""
         link: WorkerLink | None = connection.owner
-        if connection.full == connection.full_told or link is None or not self._serves(link, connection):
+        if connection.output.full == connection.output.full_told or link is None or not self._serves(link, connection):
             return  # between two workers: the next one is told
         if link.window.has_place():
-            connection.full_told = connection.full
-            link.send_command(BUFFER_FULL if connection.full else BUFFER_EMPTY, connection.fd, b"")
+            connection.output.full_told = connection.output.full
+            link.send_command(BUFFER_FULL if connection.output.full else BUFFER_EMPTY, connection.fd, b"")
             self._loop.touch(link)
         else:
             link.slot.notices[connection] = None
@@ -208,8 +225,8 @@ class Router:
         if connection.parked is not None:
             if not connection.waiting:
                 self._resume(connection)
-        elif connection.stage == 2 and connection.outstanding == 0:
-            self.finish_ending(connection)
+        elif connection.stage == STAGE_ENDING and connection.outstanding == 0:
+            self._finish_ending(connection)
 
     def serve(self, link: WorkerLink) -> None:
         """Send what the windows have room for now: ends that found no place, adoptions, those in the line."""
@@ -380,13 +397,13 @@ class Router:
 
     def _send_parked(self, link: WorkerLink, connection: Connection) -> None:
         """Send the first parked message, and go on reading where that makes room."""
-        opcode, data = self.parking.take(connection)
-        if opcode == 0:
+        event, data = self.parking.take(connection)
+        if event == OPEN:
             link.send_open(connection)
-        elif opcode == 3:
+        elif event == HANDSHAKE:
             link.send_handshake(connection)
         else:
-            link.send_message(connection, opcode, data)
+            link.send_message(connection, event, data)
         self._loop.touch(link)
         self.read_if_allowed(connection)
 
@@ -394,7 +411,7 @@ class Router:
 def join_line(line: deque[Connection], connection: Connection, living: int) -> None:
     """Let a connection stand in a line, in which at most so many living ones stand; the gone leave it now and then."""
     if len(line) > 2 * living + STALE:
-        there = [other for other in line if other.stage < GONE and not other.closed_down]
+        there = [other for other in line if other.stage < STAGE_GONE and not other.closed_down]
         line.clear()
         line.extend(there)
     line.append(connection)

@@ -15,8 +15,7 @@ from collections import deque
 
 from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.loop import Loop
-from zwoole.reactor.sending.output_limits import Backlog
-from zwoole.shared.settings import Settings
+from zwoole.reactor.sending.output_limits import OutputLimits
 from zwoole.shared.websocket.deflate import RSV1, Deflater, Job, finish, new_compressor
 from zwoole.shared.websocket.frames import build_frame
 
@@ -27,26 +26,27 @@ SHARE_S = 0.001  # of a turn, for all jobs
 class Compression:
     """Deflates and queues messages for connections that agreed on it."""
 
-    def __init__(self, loop: Loop, backlog: Backlog, settings: Settings) -> None:
+    def __init__(self, loop: Loop, limits: OutputLimits, threshold: int, level: int) -> None:
+        """Begin without jobs; `threshold` is the size in bytes from which on messages are compressed."""
         self._loop = loop
-        self._backlog = backlog
-        self._min_size = settings.compression_threshold
-        self._level = settings.compression_level
+        self._limits = limits
+        self._min_size = threshold
+        self._level = level
         self._busy: deque[Connection] = deque()  # connections with a line
         self._working = False
 
     def push(self, connection: Connection, opcode: int, data: bytes) -> bool:
         """Queue a message, now or behind the line; answer whether there was room for it."""
         deflater: Deflater = connection.deflater  # type: ignore[assignment]
-        if not self._backlog.admit(connection, len(data)):
+        if not self._limits.admit(connection, len(data)):
             return False
         if len(data) < self._min_size:
-            connection.queue_behind(build_frame(opcode, data))
-        elif len(data) > AT_ONCE or connection.line is not None:
+            connection.output.queue_behind(build_frame(opcode, data))
+        elif len(data) > AT_ONCE or connection.output.line is not None:
             self._join_line(connection, Job(opcode, data, deflater.compressor(), False))
         else:
             compressor = deflater.compressor()
-            connection.queue(build_frame(opcode | RSV1, compressor.compress(data) + finish(compressor)))
+            connection.output.queue(build_frame(opcode | RSV1, compressor.compress(data) + finish(compressor)))
         self._loop.flush_later(connection)
         return True
 
@@ -56,10 +56,10 @@ class Compression:
 
     def queue_job(self, connection: Connection, job: Job) -> bool:
         """Queue an isolated job's frame; answer whether there was room for it."""
-        if not self._backlog.admit(connection, job.size):
+        if not self._limits.admit(connection, job.size):
             return False
-        if job.frame is not None and connection.line is None:
-            connection.queue(job.frame)
+        if job.frame is not None and connection.output.line is None:
+            connection.output.queue(job.frame)
             if job.isolated and connection.deflater is not None:
                 connection.deflater.forget()
         else:
@@ -68,14 +68,14 @@ class Compression:
         return True
 
     def _join_line(self, connection: Connection, job: Job) -> None:
-        if connection.line is None:
-            connection.line = deque()
+        if connection.output.line is None:
+            connection.output.line = deque()
             self._busy.append(connection)
             if not self._working:
                 self._working = True
                 self._loop.next_turn(self._work)
-        connection.line.append(job)
-        connection.pending += job.size
+        connection.output.line.append(job)
+        connection.output.pending += job.size
 
     def _work(self) -> None:
         """Spend a turn's share on the lines."""
@@ -90,20 +90,20 @@ class Compression:
 
     def _serve(self, connection: Connection) -> bool:
         """Go on with the first of a connection's line, and queue what is ready; answer whether a line is left."""
-        line: deque[Job] | None = connection.line
+        line: deque[Job] | None = connection.output.line
         if line is None:  # its socket was closed
             return False
         if line[0].frame is None:
             line[0].step()
         while line and (frame := line[0].frame) is not None:
             job = line.popleft()
-            connection.pending -= job.size
-            connection.queue(frame)
+            connection.output.pending -= job.size
+            connection.output.queue(frame)
             if job.isolated and connection.deflater is not None:
                 connection.deflater.forget()
             self._loop.flush_later(connection)
         if not line:
-            connection.line = None
+            connection.output.line = None
         return bool(line)
 
 

@@ -9,10 +9,10 @@ from zwoole.shared.websocket.frames cimport build_frame
 from zwoole.shared.wire.batches cimport BatchReader
 
 # Imported from modules whose Python names they are; as C integers they compare without an object.
-cdef int OPEN
+cdef int STAGE_ENDING, STAGE_OPEN
 cdef int OP_BINARY, OP_PING, OP_TEXT
 cdef int BODY_BYTES, BODY_INTEGER, BODY_TEXT
-cdef int ACCEPT, ACK, BROADCAST, DISCONNECT, DRAIN, FAIL, PING, PUSH, REFUSE, SET_STATE, SYNC
+cdef int ACK, BROADCAST, PUSH
 
 
 cdef class Outbound:
@@ -20,17 +20,16 @@ cdef class Outbound:
     cdef readonly unsigned long long bytes
     cdef readonly unsigned long long dropped
     cdef readonly unsigned long long unknown
-    cdef public object on_event
-    cdef public object on_answer
-    cdef public object on_pipe
-    cdef public object on_served
-    cdef public object on_wire_error
     cdef Loop _loop
     cdef Registry _registry
     cdef Router _router
     cdef object _closing
-    cdef object _backlog
+    cdef object _pipes
+    cdef object _limits
     cdef object _compression
+    cdef dict _commands
+    cdef object _served
+    cdef object _distrust
     cdef Py_ssize_t _limit
     cdef Py_ssize_t _room
 

@@ -7,34 +7,32 @@ from collections.abc import Callable
 import msgpack
 
 from zwoole.reactor.clients.closing import Closing
-from zwoole.reactor.core.connection import ALL_BYTES, OPEN, Connection
+from zwoole.reactor.core.commands import Commands
+from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.loop import Loop
+from zwoole.reactor.core.output import ALL_BYTES
 from zwoole.reactor.core.registry import Registry
+from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_OPEN
 from zwoole.reactor.core.worker_link import WorkerLink
+from zwoole.reactor.routing.pipes import Pipes
 from zwoole.reactor.routing.router import Router
 from zwoole.reactor.sending.compression import Compression
-from zwoole.reactor.sending.output_limits import Backlog
+from zwoole.reactor.sending.output_limits import OutputLimits
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.request import MAX_STATE_BYTES
 from zwoole.shared.websocket.close_codes import is_sendable
 from zwoole.shared.websocket.frames import MAX_CONTROL_PAYLOAD, OP_BINARY, OP_PING, OP_TEXT, build_frame
-from zwoole.shared.wire.batches import (
-    ACCEPT,
+from zwoole.shared.wire.batches import BODY_BYTES, BODY_INTEGER, BODY_TEXT, BatchReader, WireError
+from zwoole.shared.wire.events import (
     ACK,
-    BODY_BYTES,
-    BODY_INTEGER,
-    BODY_TEXT,
     BROADCAST,
     DISCONNECT,
     DRAIN,
     FAIL,
     PING,
     PUSH,
-    REFUSE,
     SET_STATE,
     SYNC,
-    BatchReader,
-    WireError,
 )
 
 BATCHES_PER_TURN = 16
@@ -51,11 +49,6 @@ class Outbound:
         bytes: their payload bytes.
         dropped: pushes and pings to connections that were gone or closing.
         unknown: events of a kind that this version does not know.
-        on_event: called with (link, kind, number, body) for the rarer kinds; answers whether it knew it.
-        on_answer: called with (fd, kind, body) when a worker says whether a client may connect.
-        on_pipe: called with a link in whose place messages from other workers wait.
-        on_served: called with the incarnation of a worker that has finished its first event.
-        on_wire_error: called with (link, reason) when a worker sent what is no batch.
     """
 
     def __init__(
@@ -64,27 +57,51 @@ class Outbound:
         registry: Registry,
         router: Router,
         closing: Closing,
-        backlog: Backlog,
+        pipes: Pipes,
+        limits: OutputLimits,
         compression: Compression,
+        commands: Commands,
+        served: Callable[[int], None],
+        distrust: Callable[[WorkerLink, str], None],
     ) -> None:
+        """Begin with nothing sent.
+
+        Args:
+            loop: the master's loop.
+            registry: all connections.
+            router: takes acknowledgements, and sends what they make room for.
+            closing: closes what workers close.
+            pipes: has messages from other workers.
+            limits: says what may be queued.
+            compression: queues for connections that agreed on it.
+            commands: who carries out the rarer kinds of events.
+            served: called with the incarnation of a worker that has finished its first event.
+            distrust: called with a link, and why, if its worker has sent something that is no batch.
+        """
         self.messages = 0
         self.bytes = 0
         self.dropped = 0
         self.unknown = 0
-        self.on_event: Callable[[WorkerLink, int, int, bytes], bool]
-        self.on_answer: Callable[[int, int, bytes], None]
-        self.on_pipe: Callable[[WorkerLink], None]
-        self.on_served: Callable[[int], None]
-        self.on_wire_error: Callable[[WorkerLink, str], None]
         self._loop = loop
         self._registry = registry
         self._router = router
         self._closing = closing
-        self._backlog = backlog
+        self._pipes = pipes
+        self._limits = limits
         self._compression = compression
-        self._limit = backlog.limit
-        self._room = backlog.room()
-        loop.on_batch = self.receive
+        self._commands = commands.by_kind
+        self._served = served
+        self._distrust = distrust
+        self._limit = limits.limit
+        self._room = limits.room()
+        for kind, carry_out in (
+            (DISCONNECT, self._disconnect),
+            (FAIL, self._disconnect),
+            (PING, self._ping),
+            (SET_STATE, self._set_state),
+            (SYNC, self._sync),
+        ):
+            commands.register(kind, carry_out)
 
     def receive(self, link: WorkerLink) -> bool:
         """Take the batches that lie ready, up to a limit; return whether there may be more.
@@ -109,13 +126,13 @@ class Outbound:
                     link.unfinished = event
                     return True
             except WireError as error:
-                self.on_wire_error(link, str(error))
+                self._distrust(link, str(error))
                 return False
         return True
 
     def send(self, connection: Connection, opcode: int, data: bytes) -> bool:
         """Queue a message that comes from no worker; tell whether the connection takes messages."""
-        if connection.stage != 1 or connection.descriptor < 0:
+        if connection.stage != STAGE_OPEN or connection.descriptor < 0:
             return False
         frame = build_frame(opcode, data)
         self._queue_frame(connection, frame, len(frame))
@@ -152,17 +169,9 @@ class Outbound:
                 self._acknowledge(link, event)
             elif kind == BROADCAST:
                 link.events_left -= self._broadcast(event)
-            elif kind in (DISCONNECT, FAIL):
-                self._disconnect(event)
-            elif kind == SYNC:
-                link.credit_asked = True
-            elif kind == SET_STATE:
-                self._set_state(event)
-            elif kind in (ACCEPT, REFUSE):
-                self.on_answer(event.number, kind, event.data())
-            elif kind == PING:
-                self._ping(event)
-            elif not self.on_event(link, kind, event.number, event.data() if event.body_type == BODY_BYTES else b""):
+            elif kind in self._commands:
+                self._commands[kind](link, event)
+            else:
                 self.unknown += 1
                 log.warning("worker %d sent an event of unknown kind %d", link.slot.index, kind)
             link.events_left -= 1
@@ -171,10 +180,10 @@ class Outbound:
         link.received += event.ring_bytes
         self._router.serve(link)
         if link.slot.pipe:
-            self.on_pipe(link)
+            self._pipes.serve(link)
         if not link.served and link.window.oldest > 1:  # behind its welcome
             link.served = True
-            self.on_served(link.incarnation)
+            self._served(link.incarnation)
         if link.retiring:
             self.drain_if_done(link)
         if link.writer.events:
@@ -183,7 +192,12 @@ class Outbound:
 
     def _push(self, event: BatchReader) -> None:
         connection = self._registry.find(event.number)
-        if connection is None or connection.stage < 1 or connection.stage > 2 or connection.descriptor < 0:
+        if (
+            connection is None
+            or connection.stage < STAGE_OPEN
+            or connection.stage > STAGE_ENDING
+            or connection.descriptor < 0
+        ):
             self.dropped += 1
             return
         size = event.body_size
@@ -191,10 +205,10 @@ class Outbound:
             if self._compression.push(connection, _opcode(event), event.data()):
                 self._queued(size)
             return
-        over = connection.framed or connection.queued + size > self._limit
-        if over and not self._backlog.admit(connection, size):
+        over = connection.output.framed or connection.output.queued + size > self._limit
+        if over and not self._limits.admit(connection, size):
             return
-        connection.queue_message(_opcode(event), event)
+        connection.output.queue_message(_opcode(event), event)
         self._loop.flush_later(connection)
         self._queued(size)
 
@@ -207,7 +221,7 @@ class Outbound:
         compressed = None
         connections = list(self._registry.by_descriptor.values())
         for connection in connections:
-            if connection.stage != 1:
+            if connection.stage != STAGE_OPEN:
                 continue
             if connection.deflater is None:
                 self._queue_frame(connection, frame, size)
@@ -219,10 +233,10 @@ class Outbound:
         return len(connections)
 
     def _queue_frame(self, connection: Connection, frame: bytes, size: int) -> None:
-        over = connection.framed or connection.queued + size > self._limit
-        if over and not self._backlog.admit(connection, size):
+        over = connection.output.framed or connection.output.queued + size > self._limit
+        if over and not self._limits.admit(connection, size):
             return
-        connection.queue(frame)
+        connection.output.queue(frame)
         self._loop.flush_later(connection)
         self._queued(size)
 
@@ -236,7 +250,7 @@ class Outbound:
         self._room -= size + 10
         if self._room < 0:
             self._loop.flush_connections(ALL_BYTES)
-            self._room = self._backlog.room()
+            self._room = self._limits.room()
 
     def _acknowledge(self, link: WorkerLink, event: BatchReader) -> None:
         if event.body_type != BODY_INTEGER:
@@ -246,22 +260,28 @@ class Outbound:
             self._router.finished(link, sequence)
             sequence += 1
 
-    def _ping(self, event: BatchReader) -> None:
+    def _ping(self, _: WorkerLink, event: BatchReader) -> None:
         if event.body_type != BODY_BYTES or event.body_size > MAX_CONTROL_PAYLOAD:
             raise WireError("no payload of a ping")
         connection = self._registry.find(event.number)
-        if connection is None or connection.stage != OPEN:
+        if connection is None or connection.stage != STAGE_OPEN:
             self.dropped += 1
-        elif connection.queued + event.body_size <= self._limit or self._backlog.admit(connection, event.body_size):
-            connection.queue(build_frame(OP_PING, event.data()))
+        elif connection.output.queued + event.body_size <= self._limit or self._limits.admit(
+            connection, event.body_size
+        ):
+            connection.output.queue(build_frame(OP_PING, event.data()))
             self._loop.flush_later(connection)
 
-    def _set_state(self, event: BatchReader) -> None:
+    def _sync(self, link: WorkerLink, _: BatchReader) -> None:
+        """The worker waits until it is told that all before this was dealt with."""
+        link.credit_asked = True
+
+    def _set_state(self, _: WorkerLink, event: BatchReader) -> None:
         connection = self._registry.find(event.number)
         if connection is not None and event.body_size <= MAX_STATE_BYTES:
             connection.state = event.data()
 
-    def _disconnect(self, event: BatchReader) -> None:
+    def _disconnect(self, _: WorkerLink, event: BatchReader) -> None:
         code, reason = unpack_end(event.data())
         connection = self._registry.find(event.number)
         if connection is not None:

@@ -14,16 +14,18 @@ limit counts memory: of a chunk that a slow reader has begun to take, the whole 
 from __future__ import annotations
 
 from zwoole.reactor.clients.closing import Closing
-from zwoole.reactor.core.connection import OPEN, Connection
+from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.life import Life
 from zwoole.reactor.core.registry import Registry
+from zwoole.reactor.core.stages import STAGE_GONE, STAGE_OPEN
 from zwoole.reactor.routing.router import Router
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.settings import Settings
 
-log = get_logger("backlog")
+log = get_logger("output limits")
 
 
-class Backlog:
+class OutputLimits:
     """Keeps the account of what waits to be sent.
 
     Attributes:
@@ -33,7 +35,7 @@ class Backlog:
         kicked: connections closed for what waited for them.
     """
 
-    def __init__(self, registry: Registry, router: Router, closing: Closing, settings: Settings) -> None:
+    def __init__(self, registry: Registry, router: Router, closing: Closing, life: Life, settings: Settings) -> None:
         self.total = 0
         self.dropped = 0
         self.kicked = 0
@@ -48,6 +50,7 @@ class Backlog:
         # For a coroutine handler, whose `send` waits in between: what is on its way to us must find room as well.
         self._handler_high = min(self._high, self.limit // 8)
         self._handler_low = min(max(self._low, self.limit // 32), self._handler_high - 1)
+        life.dropped.append(self.note)
 
     def room(self) -> int:
         """Return how many bytes may be queued before the total has to be looked at: all connections flushed first."""
@@ -58,15 +61,19 @@ class Backlog:
 
         Where each frame is a chunk of its own (`drop_oldest`), what the chunks take counts too.
         """
-        waiting = connection.held() if connection.framed else connection.queued + connection.pending
+        waiting = (
+            connection.output.held()
+            if connection.output.framed
+            else connection.output.queued + connection.output.pending
+        )
         if waiting + size <= self.limit:
             return True
         if self._policy == "drop_newest":
             self.dropped += 1
             return False
         if self._policy == "drop_oldest":
-            self.dropped += connection.drop_oldest(waiting + size - self.limit)
-            if connection.held() + size <= self.limit:
+            self.dropped += connection.output.drop_oldest(waiting + size - self.limit)
+            if connection.output.held() + size <= self.limit:
                 return True
             self.dropped += 1
             return False
@@ -76,33 +83,33 @@ class Backlog:
 
     def note(self, connection: Connection) -> None:
         """Take a connection's queue into account, after a flush or a drop."""
-        queued = connection.queued + connection.pending
-        held = connection.held()
-        grown = held > connection.noted
-        self.total += held - connection.noted
-        connection.noted = held
-        if connection.stage < 5:
+        queued = connection.output.queued + connection.output.pending
+        held = connection.output.held()
+        grown = held > connection.output.noted
+        self.total += held - connection.output.noted
+        connection.output.noted = held
+        if connection.stage < STAGE_GONE:
             self._registry.table.set_queued(connection.fd, queued)
-        if connection.full:
+        if connection.output.full:
             if queued <= (self._handler_low if connection.handler else self._low):
-                connection.full = False
+                connection.output.full = False
                 self._router.notify(connection)
         elif queued >= (self._handler_high if connection.handler else self._high):
-            connection.full = True
+            connection.output.full = True
             self._router.notify(connection)
         if grown and self.total > self._total_limit:
             self._relieve()
 
     def _relieve(self) -> None:
         """Cut off those with the most waiting until a tenth of the limit is free again."""
-        waiting = [connection for connection in self._registry if connection.noted]
-        largest = sorted(waiting, key=lambda connection: connection.noted, reverse=True)
+        waiting = [connection for connection in self._registry if connection.output.noted]
+        largest = sorted(waiting, key=lambda connection: connection.output.noted, reverse=True)
         log.warning("%d bytes are held to be sent: cutting off the connections with the most", self.total)
         for connection in largest:
             if self.total <= self._total_limit * 9 // 10:
                 return
             self.kicked += 1
-            if connection.stage == OPEN:
+            if connection.stage == STAGE_OPEN:
                 self._closing.force(connection)
             else:
                 self._closing.cut(connection)

@@ -1,4 +1,4 @@
-"""The wire between master and workers: every kind of event, and the batches they travel in.
+"""The batches that events travel in between master and workers.
 
 A batch is one ZeroMQ message whose first part is one flat msgpack array:
 
@@ -8,13 +8,13 @@ A batch is one ZeroMQ message whose first part is one flat msgpack array:
   number of the batch, so that a lost one would be noticed.
 - `credit`: how many bytes of batches the sender has taken from its peer and dealt with, in all. A batch without
   events tells that alone.
-- `kind`: one of the constants below. A kind that the reader does not know is counted, never fatal.
+- `kind`: one of the constants of events.py. A kind that the reader does not know is counted, never fatal.
 - `number`: a connection's fd, or what the kind's comment says.
 - `body`: nil, an unsigned integer, text (msgpack str), or bytes (msgpack bin; for the rarer kinds they are a
   packed msgpack value of their own). A payload of ATTACH_BYTES or more is `true` (text) or `false` (binary) in the
   array and a further part of the ZeroMQ message, in order. Where both sides have mapped the payload ring
-  (ring.py), one of RING_MIN_BYTES or more lies there, and the body is a msgpack extension of 8 bytes, type 1 (binary)
-  or 2 (text): its position in the ring and its size.
+  (payload_ring.py), one of RING_MIN_BYTES or more lies there, and the body is a msgpack extension of 8 bytes, type 1
+  (binary) or 2 (text): its position in the ring and its size.
 
 Goals: a batch grows while events are found, without an object per event; it is read without one either. The
 writer below emits exactly what the msgpack library would for the same list, but for the head's fixed width, and
@@ -27,43 +27,12 @@ from __future__ import annotations
 from zwoole.shared.wire.buffers import append_frame, append_slice
 from zwoole.shared.wire.payload_ring import PayloadRing
 
-PROTOCOL_VERSION = 2
-
-# Down: master to worker.
-OPEN = 1  # fd; bytes: packed [request record, state]; the state is what the handshake callback has left
-MESSAGE = 2  # fd; text or bytes: one whole message
-CLOSE = 3  # fd; bytes: packed [code, reason, initiator]
-WELCOME = 4  # number: the protocol version; bytes: packed settings of this link
-DRAIN = 6  # number: 0, or 1: the worker is to end at once; nil. No event follows it
-ADOPT = 7  # fd; bytes: packed [request record, state]. A connection that another worker had
-BUFFER_FULL = 8  # fd; nil. What waits to be sent to it crossed the high mark
-BUFFER_EMPTY = 9  # fd; nil. It fell to the low mark again
-PIPE_MESSAGE = 10  # number: the sending worker's id; bytes: packed value
-HANDSHAKE = 11  # fd; bytes: the packed request. May it connect?
-
-# Up: worker to master.
-HELLO = 32  # number: the protocol version; bytes: packed {callbacks, handlers, handshake}
-ACK = 33  # number: first sequence number; integer: how many in a row have finished
-PUSH = 34  # fd; text or bytes: one message to send
-BROADCAST = 35  # number: 0; text or bytes: one message to every established connection
-DISCONNECT = 36  # fd; bytes: packed [code, reason]
-FAIL = 37  # fd; bytes: packed [code, reason]: its callback failed; what it left undone is not run
-SET_STATE = 39  # fd; bytes: packed value that is handed over with the connection
-ACCEPT = 41  # fd; bytes: packed [subprotocol, headers]: it may connect
-REFUSE = 42  # fd; bytes: packed [status, body, headers]: it may not
-SEND_MESSAGE = 40  # number: the receiving worker's id; bytes: packed value
-SYNC = 45  # number: 0; nil. This worker waits for the credit of all before it
-RINGS = 43  # number: 0; nil. This worker has mapped the payload rings
-PING = 44  # fd; bytes: payload of a ping to send
-BYE = 38  # number: 0; nil. This worker has finished everything and goes
-
 # Kinds of bodies, as BatchReader.body_type has them.
 BODY_NIL = 0
 BODY_INTEGER = 1
 BODY_TEXT = 2
 BODY_BYTES = 3
 
-END_NOW = 1  # the number of a DRAIN that waits for nothing that still runs
 ATTACH_BYTES = 32768  # payloads of this size or more travel as a part of their own
 MAX_BATCH_EVENTS = 1 << 20
 

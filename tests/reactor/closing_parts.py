@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tests.reactor.reactor_parts import Reactor, Worker
-from zwoole.reactor.core.connection import GONE, Connection
+from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.stages import STAGE_GONE
 from zwoole.shared.websocket.frames import build_frame
-from zwoole.shared.wire.batches import CLOSE, PUSH
+from zwoole.shared.wire.events import CLOSE, PUSH
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
@@ -33,7 +34,7 @@ def push(worker: Worker, connection: Connection, payload: bytes) -> None:
 
 def is_gone(reactor: Reactor, connection: Connection) -> bool:
     return (
-        connection.stage == GONE
+        connection.stage == STAGE_GONE
         and connection.descriptor == -1
         and reactor.registry.find(connection.fd) is None
         and reactor.table.state(connection.fd) == 0

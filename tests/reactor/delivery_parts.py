@@ -10,7 +10,7 @@ from tests.reactor.reactor_parts import Client, Event, Reactor
 from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.worker_link import WorkerSlot
 from zwoole.shared.memory.progress_map import FINISHED, STARTED
-from zwoole.shared.wire.batches import ACK, ADOPT, CLOSE, FAIL, MESSAGE, OPEN, PUSH
+from zwoole.shared.wire.events import ACK, ADOPT, CLOSE, FAIL, MESSAGE, OPEN, PUSH
 
 
 class ConnectionModel:

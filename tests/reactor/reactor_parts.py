@@ -23,29 +23,19 @@ import zmq
 from tests.client_frames import client_frame
 from tests.conftest import Time
 from tests.process.waiting import PATIENCE_S, wait_for
-from zwoole.reactor.clients.closing import Closing
-from zwoole.reactor.clients.heartbeat import Heartbeat
-from zwoole.reactor.clients.inbound import Inbound
-from zwoole.reactor.clients.limits import Limits
-from zwoole.reactor.clients.opening import Opening, Routes
-from zwoole.reactor.core.connection import OPEN as STAGE_OPEN
+from zwoole.reactor import reactor
+from zwoole.reactor.clients.opening import Routes
 from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.deadlines import Clock
-from zwoole.reactor.core.loop import Loop
-from zwoole.reactor.core.registry import Registry
+from zwoole.reactor.core.stages import STAGE_OPEN
 from zwoole.reactor.core.worker_link import WorkerLink
-from zwoole.reactor.pool.handover import Handover
-from zwoole.reactor.routing.pipes import Pipes
-from zwoole.reactor.routing.router import Router
-from zwoole.reactor.sending.compression import Compression
-from zwoole.reactor.sending.outbound import Outbound
-from zwoole.reactor.sending.output_limits import Backlog
 from zwoole.shared.memory import mapping
 from zwoole.shared.memory.connection_table import ESTABLISHED, ConnectionTable
 from zwoole.shared.memory.progress_map import RING, ProgressMap
 from zwoole.shared.settings import Settings
 from zwoole.shared.websocket.protocol import Protocol
-from zwoole.shared.wire.batches import ACK, BODY_TEXT, BatchReader, BatchWriter
+from zwoole.shared.wire.batches import BODY_TEXT, BatchReader, BatchWriter
+from zwoole.shared.wire.events import ACK
 
 STEP_S = 0.5  # step of the clock: more than a second at once would count as a pause of the whole process
 SLEEP_S = 0.01  # the longest sleep, in real seconds
@@ -82,43 +72,32 @@ class Event(NamedTuple):
     body: Any
 
 
-class Reactor:
-    """The parts of a master, built as the master builds them."""
+class Reactor(reactor.Reactor):
+    """A master's parts, built as the program builds them, with a clock and an epoll of the test's own.
 
-    def __init__(self, places: int = 256, **settings: Any) -> None:
+    Workers and clients are the test's too: they are made by `worker`, `client` and `open_client`.
+
+    Attributes:
+        told: what the supervisor was told: the type of each control message, and its fields.
+    """
+
+    def __init__(self, places: int = 256, run_dir: Path | None = None, **settings: Any) -> None:
         self.directory = tempfile.TemporaryDirectory(prefix="zwoole-test-")
-        self.run_dir = Path(self.directory.name)
+        self.run_dir = run_dir or Path(self.directory.name)
         self.settings = Settings().update({"worker_num": 1, **settings})
-        self.table = self.new_table(places)
-        self.registry = Registry(self.table, 0, 1)
         self.epoll = Epoll()
-        self.loop = Loop(self.registry, cast(select.epoll, self.epoll))
-        self.loop.busy_poll_s = self.settings.busy_poll_us / 1e6
         self.time = Time()
-        self.loop.clock = Clock(self.time)
-        self.router = Router(self.loop, self.settings)
-        self.closing = Closing(self.loop, self.registry, self.router, self.settings)
-        self.limits = Limits(self.loop, self.registry, self.router, self.closing, self.settings)
-        self.inbound = Inbound(self.loop, self.router, self.closing, self.limits)
-        self.opening = Opening(self.loop, self.registry, self.inbound, self.router, self.closing, self.settings)
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.has_stopped = False
+        super().__init__(
+            *(self.run_dir, 1, 0, [], self.new_table(places), self.settings),
+            tell=lambda kind, **fields: self.told.append((kind, fields)),
+            stopped=self._stopped,
+            epoll=cast(select.epoll, self.epoll),
+            clock=Clock(self.time),
+        )
+        self.table = self.registry.table
         self.opening.routes = Routes(callbacks=True, handlers=["/handler"])
-        self.heartbeat = Heartbeat(self.loop, self.registry, self.opening, self.closing, self.limits, self.settings)
-        self.backlog = Backlog(self.registry, self.router, self.closing, self.settings)
-        self.loop.on_queue = self.backlog.note
-        self.closing.on_dropped.append(self.backlog.note)
-        self.compression = Compression(self.loop, self.backlog, self.settings)
-        self.outbound = Outbound(self.loop, self.registry, self.router, self.closing, self.backlog, self.compression)
-        self.handover = Handover(self.loop, self.registry, self.router, self.closing, self.outbound, self.settings)
-        self.outbound.on_answer = self.opening.answered
-        self.loop.on_serve = self.router.serve
-        self.pipes = Pipes(self.loop, self.table, self.router, self.settings)
-        self.outbound.on_pipe = self.pipes.serve
-        self.rare_events: list[tuple[int, int, bytes]] = []
-        self.wire_errors: list[str] = []
-        self.outbound.on_event = self._rare_event
-        self.served: list[int] = []
-        self.outbound.on_served = self.served.append
-        self.outbound.on_wire_error = lambda _, reason: self.wire_errors.append(reason)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.workers: list[Worker] = []
         self.clients: list[Client] = []
@@ -126,9 +105,36 @@ class Reactor:
         os.write(self._ready_write, b"x")
         self.loop.add_source(self._ready_read, lambda: None)  # always readable, so no turn sleeps
 
+    @property
+    def wire_errors(self) -> list[str]:
+        """What workers are to be killed for."""
+        return [fields["why"] for kind, fields in self.told if kind == "kill"]
+
+    @property
+    def served(self) -> list[int]:
+        """The workers that have finished their first event."""
+        return [fields["incarnation"] for kind, fields in self.told if kind == "served"]
+
+    def reconnect(self, **changed: Any) -> None:
+        """Have the loop call something else than the reactor's parts; see Loop.connect for the names."""
+        parts = {
+            "readable": self.inbound.read,
+            "unread": self.inbound.read_again,
+            "broken": self.closing.broken,
+            "flushed": self.closing.flushed,
+            "queue_changed": self.output_limits.note,
+            "batch": self.outbound.receive,
+            "serve": self.pool.serve,
+        }
+        self.loop.connect(**{**parts, **changed})
+
+    def _stopped(self) -> None:
+        assert not self.has_stopped
+        self.has_stopped = True
+
     def new_table(self, connections: int) -> ConnectionTable:
         """Return an empty connection table."""
-        descriptor = mapping.anonymous("table", self.run_dir)
+        descriptor = mapping.anonymous("table", Path(self.directory.name))
         try:
             return ConnectionTable.create(descriptor, connections, 1)
         finally:
@@ -146,14 +152,11 @@ class Reactor:
             os.close(connection.descriptor)
         for worker in self.workers:
             worker.close()
+        self.close()
         self.context.term()
         os.close(self._ready_read)
         os.close(self._ready_write)
         self.directory.cleanup()
-
-    def _rare_event(self, link: WorkerLink, kind: int, number: int, body: bytes) -> bool:
-        self.rare_events.append((kind, number, body))
-        return kind < 100
 
     def turn(self, times: int = 2) -> None:
         """Turn the loop twice, so that the consequences of one turn have happened too."""
@@ -211,11 +214,11 @@ def establish(reactor: Reactor, connection: Connection) -> None:
     """Do what a handshake does, without one."""
     connection.record = b"request"
     connection.protocol = Protocol(reactor.settings.package_max_length, reactor.settings.max_fragments)
-    connection.stage = STAGE_OPEN
+    connection.enter(STAGE_OPEN)
     reactor.table.set_state(connection.fd, ESTABLISHED)
     reactor.router.open(connection)
-    if reactor.opening.on_open is not None:
-        reactor.opening.on_open(connection)
+    for observe in reactor.life.opened:
+        observe(connection, "/")
 
 
 class Worker:

@@ -9,8 +9,7 @@ import pytest
 
 from tests.reactor.reactor_parts import Client, Reactor
 from zwoole.reactor.core import slices
-from zwoole.reactor.core.connection import CLOSING, OPEN
-from zwoole.reactor.queries import Admin
+from zwoole.reactor.core.stages import STAGE_CLOSING, STAGE_OPEN
 from zwoole.shared.request import pack_request
 from zwoole.shared.websocket.frames import build_frame
 
@@ -21,7 +20,6 @@ class Rig:
     def __init__(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(slices, "SLICE", 2)
         self.reactor = reactor
-        self.admin = Admin(reactor.loop, reactor.registry, reactor.closing, reactor.outbound, lambda: {"index": 0})
         self.answers: list[dict[str, Any]] = []
 
     def clients(self, count: int) -> list[Client]:
@@ -33,7 +31,7 @@ class Rig:
     def ask(self, what: str, **fields: Any) -> dict[str, Any]:
         """Return the answer, which must be given once, after everything is done."""
         self.answers.clear()
-        self.admin.answer({"what": what, **fields}, self.answers.append)
+        self.reactor.queries.answer({"what": what, **fields}, self.answers.append)
         self.reactor.turn(10)
         (answer,) = self.answers
         return answer
@@ -47,7 +45,8 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 
 
 def test_its_own_report(rig: Rig) -> None:
-    assert rig.ask("status") == {"index": 0}
+    report = rig.ask("status")
+    assert (report["index"], report["connections"], report["workers"]) == (0, 0, [])
 
 
 @pytest.mark.parametrize("limit", [0, 3, 100])
@@ -66,7 +65,7 @@ def test_the_oldest_connections_are_listed(rig: Rig, limit: int) -> None:
 
 def test_all_are_sent_a_message_slice_by_slice(rig: Rig) -> None:
     clients = rig.clients(7)
-    rig.admin.answer({"what": "push", "fd": None, "data": "hello"}, rig.answers.append)
+    rig.reactor.queries.answer({"what": "push", "fd": None, "data": "hello"}, rig.answers.append)
     rig.reactor.turn(1)
     assert rig.answers == [], "not before all is done"
     rig.reactor.turn(5)
@@ -84,7 +83,7 @@ def test_one_is_sent_a_message(rig: Rig) -> None:
 def test_all_are_closed_slice_by_slice(rig: Rig) -> None:
     clients = rig.clients(7)
     assert rig.ask("kick", fd=None, code=4000, reason="enough") == {"clients": 7}
-    assert {client.connection.stage for client in clients} == {CLOSING}
+    assert {client.connection.stage for client in clients} == {STAGE_CLOSING}
     assert rig.ask("kick", fd=None, code=4000, reason="enough") == {"clients": 0}
 
 
@@ -100,4 +99,4 @@ def test_all_are_closed_slice_by_slice(rig: Rig) -> None:
 def test_what_cannot_be_done_is_answered_with_an_error(rig: Rig, query: dict[str, Any], why: str) -> None:
     (client,) = rig.clients(1)
     assert why in rig.ask(**query)["error"]
-    assert client.connection.stage == OPEN
+    assert client.connection.stage == STAGE_OPEN

@@ -10,7 +10,7 @@ import pytest
 from tests.workers.worker_parts import Master, end, in_thread
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.memory.connection_table import CLOSING, FREE, HANDSHAKE
-from zwoole.shared.wire.batches import BROADCAST, DISCONNECT, FAIL, PING, PUSH
+from zwoole.shared.wire.events import BROADCAST, DISCONNECT, FAIL, PING, PUSH
 from zwoole.workers.commands import PRUNE_ENDED
 
 

@@ -11,7 +11,8 @@ import pytest
 from tests.conftest import Time
 from tests.workers.worker_parts import SERVER, Master, closing, message, opening
 from zwoole.shared.memory.progress_map import FINISHED, STARTED, WAITING
-from zwoole.shared.wire.batches import DRAIN, PUSH, WireError
+from zwoole.shared.wire.batches import WireError
+from zwoole.shared.wire.events import DRAIN, PUSH
 from zwoole.workers.frame import Frame
 
 Calls = list[tuple[Any, ...]]

@@ -12,7 +12,7 @@ from tests.workers.handler_parts import begin, commands, end_connection, say
 from tests.workers.worker_parts import AsyncMaster, closing, end, in_loop, message, opening, settle
 from zwoole.shared.errors import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from zwoole.shared.memory.connection_table import CLOSING
-from zwoole.shared.wire.batches import DISCONNECT, PUSH, SYNC
+from zwoole.shared.wire.events import DISCONNECT, PUSH, SYNC
 from zwoole.workers.handlers import HandlerConnection
 
 

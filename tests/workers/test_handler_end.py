@@ -11,7 +11,7 @@ import pytest
 from tests.workers.handler_parts import begin, commands, end_connection, say
 from tests.workers.worker_parts import AsyncMaster, closing, end, in_loop, message, opening, settle
 from zwoole.shared.errors import ConnectionClosed, ConnectionClosedError
-from zwoole.shared.wire.batches import DISCONNECT
+from zwoole.shared.wire.events import DISCONNECT
 from zwoole.workers.handlers import HandlerConnection
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Time
 from tests.workers.worker_parts import SLOW_S, Master, asking, closing, end, message, opening
-from zwoole.shared.wire.batches import ACCEPT, FAIL, REFUSE, SET_STATE
+from zwoole.shared.wire.events import ACCEPT, FAIL, REFUSE, SET_STATE
 from zwoole.workers.frame import Frame
 
 

@@ -15,7 +15,7 @@ from tests.workers.worker_parts import PATIENCE_MS, Master, message
 from zwoole.shared.memory.mapping import anonymous, reserve
 from zwoole.shared.memory.progress_map import FINISHED, STARTED
 from zwoole.shared.memory.turn_counter import TURNS_BYTES, TurnCounter
-from zwoole.shared.wire.batches import ACK, PUSH
+from zwoole.shared.wire.events import ACK, PUSH
 from zwoole.workers import link
 from zwoole.workers.flusher import AGED_S
 

@@ -12,7 +12,7 @@ import pytest
 from tests.workers.worker_parts import PATIENCE_MS, Master, closing, end, in_thread, message
 from zwoole.shared.errors import BackpressureError, NotServing, QueueFull
 from zwoole.shared.memory.connection_table import CLOSING
-from zwoole.shared.wire.batches import ACK, BROADCAST, DISCONNECT, PING, PUSH, WELCOME
+from zwoole.shared.wire.events import ACK, BROADCAST, DISCONNECT, PING, PUSH, WELCOME
 
 
 @pytest.fixture

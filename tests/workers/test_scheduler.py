@@ -12,7 +12,7 @@ from tests.conftest import Time
 from tests.process.waiting import PATIENCE_S
 from tests.workers.worker_parts import SLOW_S, AsyncMaster, closing, end, in_loop, message, opening, settle
 from zwoole.shared.memory.progress_map import FINISHED, STARTED, WAITING
-from zwoole.shared.wire.batches import FAIL, PUSH
+from zwoole.shared.wire.events import FAIL, PUSH
 from zwoole.workers.scheduler import MAX_IDLE_RUNNERS
 
 Frame = Any

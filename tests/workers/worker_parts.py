@@ -21,17 +21,8 @@ from zwoole.shared.memory.connection_table import ESTABLISHED, ConnectionTable
 from zwoole.shared.memory.progress_map import RING, ProgressMap
 from zwoole.shared.process.run_files import endpoint, progress_path
 from zwoole.shared.request import pack_request
-from zwoole.shared.wire.batches import (
-    ACK,
-    BODY_INTEGER,
-    BODY_TEXT,
-    CLOSE,
-    HANDSHAKE,
-    MESSAGE,
-    OPEN,
-    BatchReader,
-    BatchWriter,
-)
+from zwoole.shared.wire.batches import BODY_INTEGER, BODY_TEXT, BatchReader, BatchWriter
+from zwoole.shared.wire.events import ACK, CLOSE, HANDSHAKE, MESSAGE, OPEN
 from zwoole.workers.commands import Commands
 from zwoole.workers.dispatch import Dispatcher
 from zwoole.workers.flow_control import FlowControl

@@ -10,10 +10,10 @@ from tests.client_frames import client_frame
 from tests.reactor.closing_parts import close_frame, is_gone, not_told, push, told
 from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.closing import ENDING_S
-from zwoole.reactor.core.connection import ENDING, LINGERING
+from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_LINGERING
 from zwoole.shared.memory.connection_table import CLOSING, ESTABLISHED, FREE
 from zwoole.shared.websocket.frames import build_frame
-from zwoole.shared.wire.batches import MESSAGE
+from zwoole.shared.wire.events import MESSAGE
 
 CLOSE_TIMEOUT = 7.0
 
@@ -71,7 +71,7 @@ def test_an_idle_connection_is_answered_at_once_and_gone_when_the_client_goes(
     if code == 1006:
         assert is_gone(reactor, client.connection)
     else:
-        assert client.connection.stage == LINGERING
+        assert client.connection.stage == STAGE_LINGERING
         finish_sending(client)
     assert is_gone(reactor, client.connection)
     assert reactor.closing.closed == {code: 1}
@@ -86,7 +86,7 @@ def test_what_was_accepted_is_finished_and_answered_before_the_close_frame(
     client.send_message(b"b", 2)
     client.send_message(b"c", 2)  # parked: the connection's window is 2
     way_in(client)
-    assert client.connection.stage == ENDING
+    assert client.connection.stage == STAGE_ENDING
     assert not_told(worker)
     assert client.read() == b""
     first, second = [event for event in worker.received if event.kind == MESSAGE]
@@ -141,7 +141,7 @@ def test_what_is_not_finished_in_time_is_given_up(
         client.send_message(b"a")
     way_in(client)
     reactor.pass_time(ENDING_S - 0.1)
-    assert client.connection.stage == ENDING
+    assert client.connection.stage == STAGE_ENDING
     assert not_told(worker)
     reactor.pass_time(0.2)
     assert told(worker)[0] == code
@@ -172,7 +172,7 @@ def test_the_end_of_the_stream_while_answers_are_due_changes_nothing(
     client.send_message(b"a", 2)
     client.send_close(1000)
     finish_sending(client)
-    assert client.connection.stage == ENDING
+    assert client.connection.stage == STAGE_ENDING
     (message,) = worker.take()
     push(worker, client.connection, b"A")
     worker.finish(message)
@@ -189,7 +189,7 @@ def test_a_client_that_vanishes_while_answers_are_due_keeps_its_close_code(
     client.send_close(1000)
     client.leave()
     assert client.connection.descriptor == -1
-    assert client.connection.stage == ENDING
+    assert client.connection.stage == STAGE_ENDING
     (message,) = worker.take()
     push(worker, client.connection, b"A")
     worker.finish(message)
@@ -224,15 +224,15 @@ def test_a_hang_up_while_reading_is_paused_does_not_spin(worker: Worker, client:
     assert reactor.sleeps()
 
 
-@pytest.mark.parametrize("stage", [ENDING, LINGERING])
+@pytest.mark.parametrize("stage", [STAGE_ENDING, STAGE_LINGERING])
 def test_the_end_of_the_stream_is_told_once_and_does_not_spin(
     reactor: Reactor, worker: Worker, client: Client, stage: int
 ) -> None:
-    if stage == ENDING:
+    if stage == STAGE_ENDING:
         client.send_message(b"a")
         worker.take()
     else:
-        client.connection.queue(b"x" * 4_000_000)  # more than the socket accepts
+        client.connection.output.queue(b"x" * 4_000_000)  # more than the socket accepts
         reactor.loop.flush_later(client.connection)
     finish_sending(client)
     assert client.connection.stage == stage

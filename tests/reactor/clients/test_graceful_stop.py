@@ -9,8 +9,8 @@ import pytest
 from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.graceful_stop import GOODBYE_SHARE, LINGER_S, STEP_S, GracefulStop
 from zwoole.reactor.core import slices
-from zwoole.reactor.core.connection import CLOSING, GONE, LINGERING, OPEN
-from zwoole.shared.wire.batches import CLOSE
+from zwoole.reactor.core.stages import STAGE_CLOSING, STAGE_GONE, STAGE_LINGERING, STAGE_OPEN
+from zwoole.shared.wire.events import CLOSE
 
 
 class Rig:
@@ -26,7 +26,7 @@ class Rig:
             reactor.router,
             reactor.opening,
             reactor.closing,
-            reactor.settings,
+            reactor.settings.close_timeout,
             links=lambda: [self.worker.link],
             done=self._finish,
         )
@@ -68,7 +68,7 @@ def test_clients_that_answer_and_go_are_all_it_waits_for(rig: Rig) -> None:
     client = rig.client()
     rig.stop.begin(10.0)
     rig.pass_time(0.1)
-    assert client.connection.stage == CLOSING
+    assert client.connection.stage == STAGE_CLOSING
     client.send_close(1001)
     client.leave()
     rig.pass_time(0.1)
@@ -81,12 +81,12 @@ def test_a_client_that_has_answered_and_stays_is_forced_soon(rig: Rig) -> None:
     rig.stop.begin(10.0)
     rig.pass_time(0.1)
     client.send_close(1001)
-    assert client.connection.stage == LINGERING
+    assert client.connection.stage == STAGE_LINGERING
     rig.pass_time(LINGER_S / 2)
     assert not rig.done
     rig.pass_time(LINGER_S / 2)
     assert rig.done
-    assert client.connection.stage == GONE
+    assert client.connection.stage == STAGE_GONE
     assert [event.kind for event in rig.worker.received].count(CLOSE) == 1
 
 
@@ -94,17 +94,17 @@ def test_a_client_that_never_answers_is_forced_after_close_timeout(rig: Rig) -> 
     client = rig.client()
     rig.stop.begin(20.0)
     rig.pass_time(3.8)
-    assert (client.connection.stage, rig.done) == (CLOSING, False)
+    assert (client.connection.stage, rig.done) == (STAGE_CLOSING, False)
     rig.pass_time(0.5)
     assert rig.done
-    assert client.connection.stage == GONE
+    assert client.connection.stage == STAGE_GONE
 
 
 def test_it_never_has_more_than_its_share_of_the_time(rig: Rig) -> None:
     client = rig.client()
     rig.stop.begin(4.0)
     rig.pass_time(4.0 * GOODBYE_SHARE - 0.3)
-    assert (client.connection.stage, rig.done) == (CLOSING, False)
+    assert (client.connection.stage, rig.done) == (STAGE_CLOSING, False)
     rig.pass_time(0.5)
     assert rig.done
 
@@ -115,12 +115,12 @@ def test_what_was_accepted_is_finished_before_goodbye(rig: Rig) -> None:
     (event,) = rig.worker.take()
     rig.stop.begin(10.0)
     rig.pass_time(2.0, works=False)
-    assert client.connection.stage == OPEN
+    assert client.connection.stage == STAGE_OPEN
     client.send_message(b"too late")
     assert rig.worker.take() == []
     rig.worker.finish(event)
     rig.pass_time(0.1)
-    assert client.connection.stage == CLOSING
+    assert client.connection.stage == STAGE_CLOSING
 
 
 def test_a_callback_that_takes_too_long_is_not_waited_for(rig: Rig) -> None:
@@ -129,9 +129,9 @@ def test_a_callback_that_takes_too_long_is_not_waited_for(rig: Rig) -> None:
     rig.worker.take()
     rig.stop.begin(10.0)
     rig.pass_time(6.5, works=False)
-    assert client.connection.stage == OPEN
+    assert client.connection.stage == STAGE_OPEN
     rig.pass_time(1.0, works=False)
-    assert client.connection.stage == CLOSING
+    assert client.connection.stage == STAGE_CLOSING
     rig.pass_time(2.0, works=False)
     assert not rig.done, "its callback runs still"
     rig.pass_time(1.0, works=False)
@@ -160,7 +160,7 @@ def test_many_clients_are_told_slice_by_slice(rig: Rig, monkeypatch: pytest.Monk
     clients = [rig.client() for _ in range(10)]
     rig.stop.begin(30.0)
     rig.pass_time(1.0)
-    assert {client.connection.stage for client in clients} == {CLOSING}
+    assert {client.connection.stage for client in clients} == {STAGE_CLOSING}
     for client in clients[:5]:
         client.send_close(1001)
         client.leave()
@@ -178,7 +178,7 @@ def test_a_spread_says_goodbye_to_some_at_a_time(rig: Rig) -> None:
     gone = []
     for _ in range(8):
         rig.pass_time(0.4)
-        gone.append(sum(client.connection.stage != OPEN for client in clients))
+        gone.append(sum(client.connection.stage != STAGE_OPEN for client in clients))
     assert [abs(number - due) <= 1 for number, due in zip(gone, range(1, 9), strict=True)] == [True] * 8
     rig.pass_time(1.0)
-    assert all(client.connection.stage != OPEN for client in clients)
+    assert all(client.connection.stage != STAGE_OPEN for client in clients)

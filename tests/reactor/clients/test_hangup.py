@@ -14,9 +14,9 @@ from tests.client_frames import HEAD, client_frame
 from tests.reactor.closing_parts import push, told
 from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.opening import Routes
-from zwoole.reactor.core.connection import CLOSING, ENDING, GONE, HANDSHAKE, LINGERING
-from zwoole.shared.wire.batches import CLOSE, MESSAGE
-from zwoole.shared.wire.batches import HANDSHAKE as ASKED
+from zwoole.reactor.core.stages import STAGE_CLOSING, STAGE_ENDING, STAGE_GONE, STAGE_HANDSHAKE, STAGE_LINGERING
+from zwoole.shared.wire.events import CLOSE, MESSAGE
+from zwoole.shared.wire.events import HANDSHAKE as ASKED
 
 CLOSE_TIMEOUT = 7.0
 MOST_WAKEUPS = 6
@@ -103,7 +103,7 @@ def ending(reactor: Reactor, worker: Worker) -> Client:
     client = opened(reactor, worker)
     client.send_message(b"a")
     client.send_close()
-    assert client.connection.stage == ENDING
+    assert client.connection.stage == STAGE_ENDING
     return client
 
 
@@ -111,14 +111,14 @@ def closing(reactor: Reactor, worker: Worker) -> Client:
     client = opened(reactor, worker)
     reactor.closing.server_close(client.connection, 1000, "")
     reactor.turn()
-    assert client.connection.stage == CLOSING
+    assert client.connection.stage == STAGE_CLOSING
     return client
 
 
 def lingering(reactor: Reactor, worker: Worker) -> Client:
     client = opened(reactor, worker)
     client.send_close()
-    assert client.connection.stage == LINGERING
+    assert client.connection.stage == STAGE_LINGERING
     return client
 
 
@@ -168,7 +168,7 @@ def test_the_loop_sleeps_again_and_nothing_is_left(
     with house(rate_limit_messages=1 if reach is throttled else 0) as (reactor, worker):
         client = reach(reactor, worker)
         connection = client.connection
-        known = connection.stage != HANDSHAKE
+        known = connection.stage != STAGE_HANDSHAKE
         wakeups(reactor)
         happen(client)
         wakeups(reactor)
@@ -179,7 +179,7 @@ def test_the_loop_sleeps_again_and_nothing_is_left(
         wakeups(reactor)
         for _ in range(5):
             worker.finish(*worker.take())
-        assert connection.stage == GONE
+        assert connection.stage == STAGE_GONE
         assert connection.descriptor == -1
         assert len(reactor.registry) == 0
         kinds = [event.kind for event in worker.received]
@@ -197,7 +197,7 @@ def test_what_arrived_before_the_end_still_counts(happen: Callable[[Client], Non
         assert [event.body for event in events if event.kind == MESSAGE] == ["the last"]
         worker.finish(*events)
         assert told(worker)[0] == 1006
-        assert client.connection.stage in (LINGERING, GONE)
+        assert client.connection.stage in (STAGE_LINGERING, STAGE_GONE)
 
 
 def test_a_client_that_only_finished_sending_still_gets_its_answers() -> None:
@@ -205,9 +205,9 @@ def test_a_client_that_only_finished_sending_still_gets_its_answers() -> None:
         client = opened(reactor, worker)
         client.send_message(b"a")
         client.finish_sending()
-        assert client.connection.stage == ENDING
+        assert client.connection.stage == STAGE_ENDING
         assert wakeups(reactor) <= 1
         push(worker, client.connection, b"answer")
         worker.finish(*worker.take())
         assert client.read() == b"\x82\x06answer"
-        assert client.connection.stage == GONE
+        assert client.connection.stage == STAGE_GONE

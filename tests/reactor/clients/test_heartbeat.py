@@ -11,8 +11,8 @@ from tests.client_frames import client_frame
 from tests.reactor.closing_parts import close_frame, told
 from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.heartbeat import PING_FRAME
-from zwoole.reactor.core.connection import ENDING, LINGERING, OPEN
 from zwoole.reactor.core.deadlines import TICK_S
+from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_LINGERING, STAGE_OPEN
 from zwoole.shared.websocket.frames import OP_PING, OP_PONG, build_frame
 
 INTERVAL = 10.0
@@ -96,7 +96,7 @@ def test_a_client_that_answers_is_kept_however_long(beat: Beating) -> None:
     for _ in range(10):
         beat.client.send(PONG)
         wait_for_ping(beat.reactor, beat.client)
-    assert beat.stage == OPEN
+    assert beat.stage == STAGE_OPEN
     assert beat.reactor.heartbeat.pings == 11
 
 
@@ -105,15 +105,15 @@ def test_whatever_a_client_sends_is_an_answer(beat: Beating, sent: bytes) -> Non
     beat.reactor.pass_time(TIMEOUT - LATE)
     beat.client.send(sent)
     beat.reactor.pass_time(INTERVAL - TIMEOUT - LATE)
-    assert beat.stage == OPEN
+    assert beat.stage == STAGE_OPEN
     assert beat.reactor.limits.enforced == {}
 
 
 def test_a_client_that_does_not_answer_is_closed_with_1011_in_time(beat: Beating) -> None:
     beat.reactor.pass_time(TIMEOUT - LATE)
-    assert beat.stage == OPEN
+    assert beat.stage == STAGE_OPEN
     beat.reactor.pass_time(2 * LATE)
-    assert beat.stage == LINGERING
+    assert beat.stage == STAGE_LINGERING
     assert beat.client.read() == close_frame(1011, "keepalive ping timeout")
     assert beat.client.at_end()
     assert told(beat.worker) == TIMED_OUT
@@ -128,7 +128,7 @@ def test_what_a_dead_client_had_sent_is_finished_before_its_end_is_told() -> Non
         events = beat.worker.take()
         wait_for_ping(reactor, beat.client)
         reactor.pass_time(TIMEOUT + LATE)
-        assert beat.stage == ENDING
+        assert beat.stage == STAGE_ENDING
         beat.worker.finish(*events)
         assert told(beat.worker) == TIMED_OUT
 
@@ -137,10 +137,10 @@ def test_a_timeout_longer_than_the_interval_counts_from_the_first_ping_that_was_
     with beating(ping_timeout=3.5 * INTERVAL) as reactor:
         beat = Beating(reactor)
         reactor.pass_time(3.5 * INTERVAL - LATE)
-        assert beat.stage == OPEN
+        assert beat.stage == STAGE_OPEN
         assert beat.client.read() == b"", "no further ping while one waits for its answer"
         reactor.pass_time(2 * LATE)
-        assert beat.stage == LINGERING
+        assert beat.stage == STAGE_LINGERING
 
 
 def test_a_timeout_longer_than_the_interval_does_not_make_pings_rarer() -> None:
@@ -159,7 +159,7 @@ def test_the_shortest_times_there_may_be_cost_a_look_in_each_tick(tiny: float) -
             reactor.pass_time(TICK_S + 0.001)
             assert client.read() == PING_FRAME
             client.send(PONG)
-        assert client.connection.stage == OPEN
+        assert client.connection.stage == STAGE_OPEN
 
 
 def test_without_a_timeout_pings_go_on_and_nobody_is_closed() -> None:
@@ -167,7 +167,7 @@ def test_without_a_timeout_pings_go_on_and_nobody_is_closed() -> None:
         beat = Beating(reactor)
         for _ in range(5):
             assert wait_for_ping(reactor, beat.client) >= INTERVAL - LATE
-        assert beat.stage == OPEN
+        assert beat.stage == STAGE_OPEN
 
 
 def test_without_an_interval_there_are_no_pings_and_the_loop_has_no_timer_for_them() -> None:
@@ -175,7 +175,7 @@ def test_without_an_interval_there_are_no_pings_and_the_loop_has_no_timer_for_th
         client = opened(reactor, reactor.worker())
         reactor.pass_time(100)
         assert client.read() == b""
-        assert client.connection.stage == OPEN
+        assert client.connection.stage == STAGE_OPEN
         assert reactor.sleeps()
 
 
@@ -201,10 +201,10 @@ def test_a_client_that_sends_nothing_for_so_long_is_closed_with_1001() -> None:
         client = opened(reactor, worker)
         for _ in range(3):
             reactor.pass_time(IDLE - LATE)
-            assert client.connection.stage == OPEN
+            assert client.connection.stage == STAGE_OPEN
             client.send(PONG)
         reactor.pass_time(IDLE - LATE)
-        assert client.connection.stage == OPEN
+        assert client.connection.stage == STAGE_OPEN
         reactor.pass_time(2 * LATE)
         assert client.read() == close_frame(1001, "nothing was sent for too long")
         assert told(worker) == [1001, "nothing was sent for too long", "server"]
@@ -215,9 +215,9 @@ def test_an_idle_time_shorter_than_the_interval_is_kept_to() -> None:
     with beating(heartbeat_idle_time=2.0) as reactor:
         client = opened(reactor, reactor.worker())
         reactor.pass_time(2.0 - LATE)
-        assert client.connection.stage == OPEN
+        assert client.connection.stage == STAGE_OPEN
         reactor.pass_time(2 * LATE)
-        assert client.connection.stage == LINGERING
+        assert client.connection.stage == STAGE_LINGERING
 
 
 # Pauses of the server itself.
@@ -229,10 +229,10 @@ def test_a_pause_of_the_process_closes_nobody() -> None:
         silent = opened(reactor, beat.worker)
         reactor.time.now += 3600
         reactor.turn()
-        assert beat.stage == silent.connection.stage == OPEN
+        assert beat.stage == silent.connection.stage == STAGE_OPEN
         beat.client.send(PONG)
         reactor.pass_time(TIMEOUT + LATE)
-        assert beat.stage == OPEN
+        assert beat.stage == STAGE_OPEN
         assert reactor.limits.enforced == {}
 
 
@@ -242,7 +242,7 @@ def test_an_answer_that_lies_unread_is_read_before_its_client_is_judged(beat: Be
     beat.reactor.registry.by_descriptor.pop(connection.descriptor)  # epoll's event reaches no connection
     beat.client.socket.send(PONG)
     beat.reactor.pass_time(TIMEOUT + LATE)
-    assert beat.stage == OPEN
+    assert beat.stage == STAGE_OPEN
     assert connection.heard == pytest.approx(beat.reactor.time.now, abs=LATE + 0.5)
     beat.reactor.registry.by_descriptor[connection.descriptor] = connection
 
@@ -265,12 +265,12 @@ def test_while_a_client_is_not_read_nothing_runs_and_when_it_is_all_begins_anew(
         beat.client.send(client_frame(1, b"a") * 2)
         assert not beat.client.connection.interest & 1
         reactor.pass_time(100)
-        assert beat.stage == OPEN
+        assert beat.stage == STAGE_OPEN
         assert beat.client.read() == b""
         beat.worker.finish(*beat.worker.take())
         assert beat.client.connection.interest & 1
         resumed = reactor.time.now
-        while beat.stage == OPEN:
+        while beat.stage == STAGE_OPEN:
             reactor.pass_time(TICK_S)
         assert reactor.limits.enforced == {"ping_timeout": 1}
         assert TIMEOUT <= reactor.time.now - resumed <= INTERVAL + TIMEOUT + LATE
@@ -278,10 +278,10 @@ def test_while_a_client_is_not_read_nothing_runs_and_when_it_is_all_begins_anew(
 
 def fill_the_kernel(beat: Beating) -> None:
     """Queue more output for the client than the kernel accepts."""
-    beat.client.connection.queue(bytes(1 << 20))
+    beat.client.connection.output.queue(bytes(1 << 20))
     beat.reactor.loop.flush_later(beat.client.connection)
     beat.reactor.turn()
-    assert beat.client.connection.queued > 0
+    assert beat.client.connection.output.queued > 0
 
 
 def test_no_ping_is_put_behind_what_waits_and_who_takes_nothing_is_closed() -> None:
@@ -289,10 +289,10 @@ def test_no_ping_is_put_behind_what_waits_and_who_takes_nothing_is_closed() -> N
         beat = Beating(reactor)
         beat.client.send(PONG)
         fill_the_kernel(beat)
-        queued = beat.client.connection.queued
+        queued = beat.client.connection.output.queued
         ends = reactor.time.now + 2 * INTERVAL + LATE
-        while beat.stage == OPEN:
-            assert beat.client.connection.queued == queued
+        while beat.stage == STAGE_OPEN:
+            assert beat.client.connection.output.queued == queued
             reactor.pass_time(TICK_S)
             assert reactor.time.now < ends
         assert reactor.limits.enforced == {"ping_timeout": 1}
@@ -302,7 +302,7 @@ def test_who_takes_what_waits_for_it_is_alive_though_it_sends_nothing() -> None:
     with beating(ping_timeout=INTERVAL / 2) as reactor:
         beat = Beating(reactor)
         beat.client.send(PONG)
-        beat.client.connection.queue(bytes(20 << 20))
+        beat.client.connection.output.queue(bytes(20 << 20))
         reactor.loop.flush_later(beat.client.connection)
         reactor.turn()
         for _ in range(12):  # a little in each timeout
@@ -311,6 +311,6 @@ def test_who_takes_what_waits_for_it_is_alive_though_it_sends_nothing() -> None:
                 received += len(beat.client.socket.recv(1 << 16))
                 reactor.turn()
             reactor.pass_time(INTERVAL / 4)
-            assert beat.client.connection.queued > 0
-        assert beat.stage == OPEN
+            assert beat.client.connection.output.queued > 0
+        assert beat.stage == STAGE_OPEN
         assert reactor.limits.enforced == {}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.client_frames import client_frame
 from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.inbound import READ_BYTES
-from zwoole.reactor.core.connection import ENDING, LINGERING, OPEN
-from zwoole.shared.wire.batches import CLOSE, MESSAGE
+from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_LINGERING, STAGE_OPEN
+from zwoole.shared.wire.events import CLOSE, MESSAGE
 
 
 @pytest.fixture
@@ -75,20 +75,20 @@ def test_pings_are_answered_in_order_and_pongs_are_not(reactor: Reactor, worker:
 def test_a_client_that_pings_and_does_not_read_is_owed_only_the_latest_pong(
     reactor: Reactor, worker: Worker, client: Client
 ) -> None:
-    client.connection.queue(bytes(2 << 20))
+    client.connection.output.queue(bytes(2 << 20))
     reactor.loop.flush_later(client.connection)
     reactor.turn()
-    queued = client.connection.queued
+    queued = client.connection.output.queued
     for number in range(90):
         client.send(client_frame(9, b"%d" % number))
-    assert client.connection.queued == queued
+    assert client.connection.output.queued == queued
     assert client.read() == bytes(2 << 20) + b"\x8a\x0289"
     client.send(client_frame(9, b"a") + client_frame(9, b"b"))
     assert client.read() == b"\x8a\x01a\x8a\x01b"
 
 
 def test_the_latest_pong_is_not_sent_behind_a_close_frame(reactor: Reactor, worker: Worker, client: Client) -> None:
-    client.connection.queue(bytes(2 << 20))
+    client.connection.output.queue(bytes(2 << 20))
     reactor.loop.flush_later(client.connection)
     reactor.turn()
     client.send(client_frame(9, b"p"))
@@ -118,11 +118,11 @@ def test_nothing_behind_a_close_frame_is_looked_at(reactor: Reactor, worker: Wor
 
 def test_what_came_with_a_violation_before_it_is_accepted(reactor: Reactor, worker: Worker, client: Client) -> None:
     client.send(client_frame(1, b"a") + client_frame(1, b"unmasked", key=None) + client_frame(1, b"b"))
-    assert client.connection.stage == ENDING
+    assert client.connection.stage == STAGE_ENDING
     events = worker.take()
     assert [event.body for event in events] == ["a"]
     worker.finish(*events)
-    assert client.connection.stage == LINGERING
+    assert client.connection.stage == STAGE_LINGERING
     assert client.connection.close_code == 1002
 
 
@@ -161,5 +161,5 @@ def test_every_message_goes_down_once_however_it_arrives_and_however_slow_its_wo
             unfinished = worker.take()
         received = [event.body for event in worker.received if event.kind == MESSAGE]
         assert received == payloads
-        assert client.connection.stage == OPEN
+        assert client.connection.stage == STAGE_OPEN
         assert reactor.router.parking.bytes == 0

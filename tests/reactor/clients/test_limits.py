@@ -10,10 +10,10 @@ import pytest
 from tests.client_frames import client_frame
 from tests.reactor.closing_parts import close_frame, told
 from tests.reactor.reactor_parts import Client, Reactor
-from zwoole.reactor.core.connection import CLOSING, ENDING, LINGERING, OPEN
 from zwoole.reactor.core.deadlines import TICK_S
 from zwoole.reactor.core.loop import IN
-from zwoole.shared.wire.batches import MESSAGE
+from zwoole.reactor.core.stages import STAGE_CLOSING, STAGE_ENDING, STAGE_LINGERING, STAGE_OPEN
+from zwoole.shared.wire.events import MESSAGE
 
 MIB = 1 << 20
 TICK = TICK_S + 0.01
@@ -64,7 +64,7 @@ def test_a_second_of_messages_goes_through_at_once_and_the_rest_at_the_rate() ->
         assert it.messages_within(1.0 + TICK) >= 8
         assert len([event for event in it.worker.received if event.kind == MESSAGE]) == 100
         assert it.client.connection.interest & IN
-        assert it.client.connection.stage == OPEN
+        assert it.client.connection.stage == STAGE_OPEN
         assert reactor.limits.pauses > 1
         assert reactor.limits.enforced == {}
 
@@ -92,7 +92,7 @@ def test_over_the_rate_a_client_is_closed_where_the_policy_says_so(rate: int) ->
         it = Limited(reactor)
         it.client.send(client_frame(1, b"a") * rate)
         assert it.messages_within(0) == rate
-        assert it.client.connection.stage == OPEN
+        assert it.client.connection.stage == STAGE_OPEN
         it.client.send(client_frame(1, b"one too many") + client_frame(1, b"never looked at"))
         assert it.work() == []
         assert it.client.read() == close_frame(1008, "too many messages a second")
@@ -108,9 +108,9 @@ def test_what_was_accepted_before_the_limit_is_finished() -> None:
         client.send(client_frame(1, b"a") * 3)
         events = worker.take()
         assert [event.body for event in events] == ["a", "a"]
-        assert client.connection.stage == ENDING
+        assert client.connection.stage == STAGE_ENDING
         worker.finish(*events)
-        assert client.connection.stage == LINGERING
+        assert client.connection.stage == STAGE_LINGERING
         assert told(worker)[0] == 1008
 
 
@@ -138,7 +138,7 @@ def test_bytes_over_the_rate_stay_with_the_client_until_there_is_room() -> None:
             except BlockingIOError:
                 pass
             received += it.messages_within(TICK_S)
-        assert it.client.connection.stage == OPEN
+        assert it.client.connection.stage == STAGE_OPEN
         assert 500_000 < received * len(frame) <= 600_000 + 65536
         assert reactor.limits.pauses > 3
 
@@ -171,7 +171,7 @@ def test_what_comes_while_a_connection_closes_is_not_counted() -> None:
         reactor.closing.server_close(it.client.connection, 1000, "")
         for _ in range(5):
             it.client.send(client_frame(2, bytes(9_000)))
-        assert it.client.connection.stage == CLOSING
+        assert it.client.connection.stage == STAGE_CLOSING
         it.client.send_close(1000)
         assert told(it.worker)[0] == 1000
         assert reactor.limits.enforced == {}
@@ -220,7 +220,7 @@ def test_a_client_that_ends_while_it_is_paused_leaves_nothing_behind(how: str) -
         assert it.client.connection.throttled
         if how == "server":
             reactor.closing.server_close(it.client.connection, 1000, "")
-            assert it.client.connection.stage == CLOSING
+            assert it.client.connection.stage == STAGE_CLOSING
             it.client.send_close(1000)
         it.client.leave()
         reactor.pass_time(10)
@@ -237,7 +237,7 @@ def test_pings_are_not_due_while_a_client_is_paused() -> None:
         it.client.send(client_frame(2, bytes(50_000)))
         reactor.pass_time(45)
         assert it.client.connection.throttled
-        assert it.client.connection.stage == OPEN
+        assert it.client.connection.stage == STAGE_OPEN
         assert it.client.read() == b""
 
 
@@ -253,7 +253,7 @@ def test_more_pings_or_pongs_than_a_second_allows_end_with_1008(opcode: int) -> 
         for _ in range(100):
             reactor.pass_time(0.05 + 1e-9)
             it.client.send(client_frame(opcode, b"p"))
-        assert it.client.connection.stage == OPEN
+        assert it.client.connection.stage == STAGE_OPEN
         it.client.read()
         it.client.send(client_frame(opcode, b"p") * 2 + client_frame(1, b"never looked at"))
         assert it.client.connection.close_code == 1008
@@ -266,7 +266,7 @@ def test_control_frames_may_be_without_a_limit() -> None:
     with limited(control_frames_per_second=0) as reactor:
         it = Limited(reactor)
         it.client.send(client_frame(9) * 5000)
-        assert it.client.connection.stage == OPEN
+        assert it.client.connection.stage == STAGE_OPEN
         assert it.client.read() == b"\x8a\x00" * 5000
 
 
@@ -275,7 +275,7 @@ def test_a_flood_at_a_connection_that_is_closing_is_read_and_forgotten() -> None
         it = Limited(reactor)
         reactor.closing.server_close(it.client.connection, 1000, "")
         it.client.send(client_frame(9) * 1000)
-        assert it.client.connection.stage == CLOSING
+        assert it.client.connection.stage == STAGE_CLOSING
         assert it.client.read() == close_frame(1000)
         assert reactor.limits.enforced == {}
 
@@ -340,16 +340,16 @@ def test_over_the_total_the_one_that_grows_is_closed_with_1013_and_the_others_go
     for client in clients[:3]:
         hold(client, 300_000)
     hold(clients[3], 100_000)
-    assert [client.connection.stage for client in clients] == [OPEN] * 4
+    assert [client.connection.stage for client in clients] == [STAGE_OPEN] * 4
     hold(clients[3], 50_000, opcode=0)
-    assert [client.connection.stage for client in clients[:3]] == [OPEN] * 3
+    assert [client.connection.stage for client in clients[:3]] == [STAGE_OPEN] * 3
     finish(holding)
     assert clients[3].read() == close_frame(1013, "the server has no memory for your message now")
     assert holding.limits.partial_bytes == 900_000
     assert holding.limits.enforced == {"partial_total_bytes": 1}
     clients[0].send(client_frame(0, b"the end"))
     hold(clients[1], 300_000, opcode=0)
-    assert clients[1].connection.stage == OPEN
+    assert clients[1].connection.stage == STAGE_OPEN
 
 
 def test_a_message_that_arrives_in_one_piece_is_not_held(holding: Reactor) -> None:
@@ -357,5 +357,5 @@ def test_a_message_that_arrives_in_one_piece_is_not_held(holding: Reactor) -> No
     hold(clients[0], 600_000)
     hold(clients[1], 400_000)
     clients[2].send(client_frame(2, bytes(60_000)))
-    assert clients[2].connection.stage == OPEN
+    assert clients[2].connection.stage == STAGE_OPEN
     assert holding.limits.partial_bytes == 1_000_000

@@ -47,7 +47,14 @@ class Rig:
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
         self.listening = Listening()
-        self.listener = Listener([self.listening], reactor.loop, reactor.registry, reactor.opening, reactor.settings)  # type: ignore[list-item]
+        self.listener = Listener(
+            [self.listening],
+            reactor.loop,
+            reactor.registry,
+            reactor.opening,
+            reactor.settings.accept_rate,
+            reactor.settings.max_connection_per_ip,
+        )  # type: ignore[list-item]
         self.listener.start()
         self.clients: list[socket.socket] = []
 
@@ -220,7 +227,8 @@ def test_a_client_that_is_turned_away_is_logged(two_each: Rig, log: pytest.LogCa
 def test_the_access_log_tells_of_a_refusal_in_the_place_of_the_log(
     two_each: Rig, log: pytest.LogCaptureFixture
 ) -> None:
-    two_each.reactor.opening.on_refused = AccessLog().refused
+    two_each.reactor.life.refused.clear()
+    AccessLog(two_each.reactor.life)
     two_each.connect(3)
     two_each.reactor.turn()
     port = two_each.clients[2].getsockname()[1]

@@ -13,16 +13,15 @@ import pytest
 from tests import client_frames
 from tests.client_frames import client_frame
 from tests.reactor.reactor_parts import Client, Reactor, Worker
-from zwoole.reactor.clients.handshake import Refused
 from zwoole.reactor.clients.opening import Routes
-from zwoole.reactor.core.connection import GONE, LINGERING, OPEN, Connection
-from zwoole.reactor.core.connection import HANDSHAKE as STAGE_HANDSHAKE
+from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.loop import IN
+from zwoole.reactor.core.stages import STAGE_GONE, STAGE_HANDSHAKE, STAGE_LINGERING, STAGE_OPEN
 from zwoole.shared.answers import Accept, Answer, Refuse
 from zwoole.shared.memory.connection_table import ESTABLISHED
 from zwoole.shared.request import unpack_request
-from zwoole.shared.wire.batches import ACCEPT, CLOSE, HANDSHAKE, MESSAGE, REFUSE
-from zwoole.shared.wire.batches import OPEN as EVENT_OPEN
+from zwoole.shared.wire.events import ACCEPT, CLOSE, HANDSHAKE, MESSAGE, REFUSE
+from zwoole.shared.wire.events import OPEN as EVENT_OPEN
 
 HEAD = client_frames.HEAD.replace(b" / ", b" /chat?room=1 ")
 
@@ -47,7 +46,7 @@ def refused_with(reactor: Reactor, worker: Worker, client: Client, status: int) 
     answer = client.read()
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer
     assert client.at_end()
-    assert client.connection.stage == LINGERING
+    assert client.connection.stage == STAGE_LINGERING
     assert worker.take() == []
     assert reactor.opening.refused == {status: 1}
     assert reactor.opening.accepted == 0
@@ -62,7 +61,7 @@ def test_a_request_becomes_a_connection_and_its_worker_is_told(
     answer = client.read()
     assert answer.startswith(b"HTTP/1.1 101 ")
     assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in answer  # the sample of RFC 6455 section 1.3
-    assert client.connection.stage == OPEN
+    assert client.connection.stage == STAGE_OPEN
     assert reactor.table.state(client.connection.fd) == ESTABLISHED
     (event,) = worker.take()
     assert (event.kind, event.fd) == (EVENT_OPEN, client.connection.fd)
@@ -78,7 +77,7 @@ def test_a_head_may_come_in_any_pieces(reactor: Reactor, worker: Worker, client:
     for i in range(len(HEAD)):
         assert client.connection.stage == STAGE_HANDSHAKE
         client.send(HEAD[i : i + 1])
-    assert client.connection.stage == OPEN
+    assert client.connection.stage == STAGE_OPEN
     assert client.connection.head is None
 
 
@@ -173,7 +172,7 @@ def test_a_head_that_does_not_arrive_in_time_is_408(reactor: Reactor, worker: Wo
 def test_the_timeout_ends_with_the_handshake(reactor: Reactor, worker: Worker, client: Client) -> None:
     client.send(HEAD)
     reactor.pass_time(6.0)
-    assert client.connection.stage == OPEN
+    assert client.connection.stage == STAGE_OPEN
 
 
 def test_a_client_that_goes_during_its_handshake_is_forgotten(reactor: Reactor, worker: Worker) -> None:
@@ -207,13 +206,11 @@ class Told:
     def __init__(self, reactor: Reactor) -> None:
         self.opened: list[str] = []
         self.refused: list[tuple[str, str, int]] = []
-        reactor.opening.on_upgrade = lambda _, target: self.opened.append(target)
-        self._log = reactor.opening.on_refused
-        reactor.opening.on_refused = self._refused
+        reactor.life.opened.append(lambda _, target: self.opened.append(target))
+        reactor.life.refused.append(self._refused)
 
-    def _refused(self, address: str, port: int, target: str, refused: Refused) -> None:
-        self.refused.append((address, target, refused.status))
-        self._log(address, port, target, refused)
+    def _refused(self, address: str, port: int, target: str, status: int, reason: str) -> None:
+        self.refused.append((address, target, status))
 
 
 @pytest.fixture
@@ -324,13 +321,13 @@ def test_who_looks_after_open_connections_is_told_of_a_new_one_that_is_read(
     reactor: Reactor, worker: Worker, client: Client, asks: bool
 ) -> None:
     opened: list[tuple[Connection, int, bool]] = []
-    reactor.opening.on_open = lambda it: opened.append((it, it.stage, bool(it.interest & IN)))
+    reactor.life.opened.append(lambda it, _: opened.append((it, it.stage, bool(it.interest & IN))))
     reactor.opening.routes = Routes(callbacks=True, asks=asks)
     client.send(HEAD)
     if asks:
         assert opened == []
         answer(worker, Accept())
-    assert opened == [(client.connection, OPEN, True)]
+    assert opened == [(client.connection, STAGE_OPEN, True)]
 
 
 @pytest.mark.parametrize("asks", [False, True])
@@ -353,7 +350,7 @@ def test_the_worker_may_refuse(asking: Reactor, worker: Worker, client: Client) 
     assert worker.take() == []
     assert worker.link.connections == asking.router.slots[0].connections == 0
     client.leave()
-    assert client.connection.stage == GONE
+    assert client.connection.stage == STAGE_GONE
 
 
 @pytest.mark.parametrize("wrong", [Accept({"Bad Name": "x"}), Accept((), "not offered"), Refuse(403, "", {"a": "b\n"})])
@@ -378,7 +375,7 @@ def test_a_client_that_leaves_meanwhile_is_forgotten(asking: Reactor, worker: Wo
     client.send(HEAD)
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.leave()
-    assert client.connection.stage == GONE
+    assert client.connection.stage == STAGE_GONE
     answer(worker, Accept())
     assert worker.take() == []
     assert worker.link.connections == asking.router.slots[0].connections == 0

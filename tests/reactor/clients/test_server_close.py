@@ -11,9 +11,9 @@ from tests.client_frames import client_frame
 from tests.reactor.closing_parts import close_frame, is_gone, not_told, push, told
 from tests.reactor.reactor_parts import Client, Event, Reactor, Worker
 from zwoole.reactor.clients.closing import ENDING_S
-from zwoole.reactor.core.connection import CLOSING, ENDING, LINGERING, OPEN
+from zwoole.reactor.core.stages import STAGE_CLOSING, STAGE_ENDING, STAGE_LINGERING, STAGE_OPEN
 from zwoole.shared.websocket.frames import build_frame
-from zwoole.shared.wire.batches import CLOSE, MESSAGE
+from zwoole.shared.wire.events import CLOSE, MESSAGE
 
 CLOSE_TIMEOUT = 7.0
 
@@ -51,14 +51,14 @@ def server_close(reactor: Reactor, client: Client, code: int = 1001, reason: str
 
 def test_the_server_closes_and_the_client_answers(reactor: Reactor, worker: Worker, client: Client) -> None:
     server_close(reactor, client)
-    assert client.connection.stage == CLOSING
+    assert client.connection.stage == STAGE_CLOSING
     assert reactor.table.state(client.connection.fd) == 3
     assert client.read() == close_frame(1001, "going")
     assert not client.at_end()
     assert not_told(worker)
     client.send_close(1001)
     assert told(worker) == [1001, "going", "server"]
-    assert client.connection.stage == LINGERING
+    assert client.connection.stage == STAGE_LINGERING
     assert client.at_end()
     finish_sending(client)
     assert is_gone(reactor, client.connection)
@@ -73,7 +73,7 @@ def test_the_server_closes_and_the_client_does_not_answer_as_it_should(
     leave(client)
     assert told(worker) == [1001, "going", "server"]
     if leave is violate:
-        assert client.connection.stage == LINGERING
+        assert client.connection.stage == STAGE_LINGERING
         client.leave()
     reactor.turn()
     assert is_gone(reactor, client.connection)
@@ -95,7 +95,7 @@ def test_a_client_that_never_goes_is_let_go_in_time(reactor: Reactor, worker: Wo
     for _ in range(13):
         reactor.pass_time(CLOSE_TIMEOUT / 14)
         client.send(b"whatever it sends")
-    assert client.connection.stage == LINGERING
+    assert client.connection.stage == STAGE_LINGERING
     reactor.pass_time(CLOSE_TIMEOUT / 7)
     assert is_gone(reactor, client.connection)
     told(worker)
@@ -124,7 +124,7 @@ def test_a_paused_connection_is_read_on_for_the_answer_to_our_close(
     assert client.connection.unread
     server_close(reactor, client)
     assert told(worker)[:1] == [1001]
-    assert client.connection.stage == LINGERING
+    assert client.connection.stage == STAGE_LINGERING
 
 
 def test_what_was_pushed_before_our_close_arrives_before_it_though_the_client_sent_fin(
@@ -158,7 +158,7 @@ def test_our_close_of_a_connection_that_is_ending_changes_nothing(
     client.send_message(b"a")
     client.send_close(1000)
     server_close(reactor, client)
-    assert client.connection.stage == ENDING
+    assert client.connection.stage == STAGE_ENDING
     worker.finish(*worker.take())
     assert told(worker)[0] == 1000
 
@@ -206,20 +206,20 @@ def test_a_slow_reader_is_closed_with_1013(reactor: Reactor, worker: Worker, cli
 # By force.
 
 
-@pytest.mark.parametrize("stage", [OPEN, ENDING, CLOSING, LINGERING])
+@pytest.mark.parametrize("stage", [STAGE_OPEN, STAGE_ENDING, STAGE_CLOSING, STAGE_LINGERING])
 def test_force_ends_a_connection_in_any_stage_at_once(
     reactor: Reactor, worker: Worker, client: Client, stage: int
 ) -> None:
-    if stage == ENDING:
+    if stage == STAGE_ENDING:
         client.send_message(b"a")
-    if stage in (ENDING, LINGERING):
+    if stage in (STAGE_ENDING, STAGE_LINGERING):
         client.send_close(1000)
-    if stage == CLOSING:
+    if stage == STAGE_CLOSING:
         server_close(reactor, client)
     assert client.connection.stage == stage
     reactor.closing.force(client.connection)
     assert is_gone(reactor, client.connection)
-    assert told(worker)[0] == {OPEN: 1006, CLOSING: 1001}.get(stage, 1000)
+    assert told(worker)[0] == {STAGE_OPEN: 1006, STAGE_CLOSING: 1001}.get(stage, 1000)
     reactor.closing.force(client.connection)
     reactor.pass_time(CLOSE_TIMEOUT + ENDING_S)
     told(worker)

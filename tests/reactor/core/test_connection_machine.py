@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.client_frames import HEAD, client_frame, server_frames
 from tests.reactor.reactor_parts import Event, Reactor
-from zwoole.reactor.core.connection import GONE
+from zwoole.reactor.core.stages import STAGE_GONE
 from zwoole.shared.websocket.frames import OP_BINARY, OP_CLOSE, OP_CONTINUATION, OP_PING, OP_PONG, OP_TEXT
-from zwoole.shared.wire.batches import ACK, CLOSE, DISCONNECT, MESSAGE, OPEN, PUSH
+from zwoole.shared.wire.events import ACK, CLOSE, DISCONNECT, MESSAGE, OPEN, PUSH
 
 VIOLATIONS = {
     client_frame(OP_TEXT, b"a", key=None): 1002,
@@ -164,7 +164,7 @@ class ConnectionMachine(RuleBasedStateMachine):
             self.serve()
             self.reactor.pass_time(30.0)
             self.serve()
-            assert self.client.connection.stage == GONE
+            assert self.client.connection.stage == STAGE_GONE
             assert len(self.reactor.registry) == 0
             kinds = [event.kind for event in self.worker.received]
             assert kinds[0] == OPEN

@@ -14,12 +14,13 @@ import pytest
 from tests.client_frames import client_frame
 from tests.conftest import Time
 from tests.reactor.reactor_parts import Epoll, Reactor
-from zwoole.reactor.core.connection import ALL_BYTES, WRITE_BYTES, Connection
+from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.deadlines import Clock
 from zwoole.reactor.core.loop import FLUSHES_PER_TURN, IN, OUT, Loop
+from zwoole.reactor.core.output import ALL_BYTES, WRITE_BYTES
 from zwoole.reactor.core.worker_link import WorkerLink
 from zwoole.shared.websocket.frames import build_frame
-from zwoole.shared.wire.batches import ACK, BROADCAST, CLOSE, PING, PUSH, SYNC
+from zwoole.shared.wire.events import ACK, BROADCAST, CLOSE, PING, PUSH, SYNC
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_a_turn_acts_on_clients_then_workers_then_timers_then_new_connections_th
     def readable(connection: Connection) -> None:
         order.append("client")
         os.read(connection.descriptor, 100)
-        connection.queue(b"answer")
+        connection.output.queue(b"answer")
         reactor.loop.flush_later(connection)
 
     def batch(link: object) -> bool:
@@ -68,8 +69,7 @@ def test_a_turn_acts_on_clients_then_workers_then_timers_then_new_connections_th
 
     worker = reactor.worker(ready=False)
     reactor.turn()
-    reactor.loop.on_readable = readable
-    reactor.loop.on_batch = batch
+    reactor.reconnect(readable=readable, batch=batch)
     reactor.loop.add_source(read_end, accept, last=True)
     reactor.loop.before_sleep(lambda: order.append("before sleep"))
     deadlines = reactor.loop.add_deadlines(0.5, lambda _: order.append("timer"))
@@ -106,15 +106,15 @@ def test_what_a_turn_queued_leaves_at_its_end_in_one_piece(reactor: Reactor) -> 
 def test_out_is_listened_to_only_while_something_is_left_over(reactor: Reactor) -> None:
     client = reactor.open_client()
     connection = client.connection
-    connection.queue(b"small")
+    connection.output.queue(b"small")
     reactor.loop.flush_later(connection)
     reactor.turn(1)
     assert connection.interest == IN
-    connection.queue(b"x" * 2_000_000)
+    connection.output.queue(b"x" * 2_000_000)
     reactor.loop.flush_later(connection)
     reactor.turn(1)
     assert connection.interest == IN | OUT
-    assert reactor.table.queued(connection.fd) == connection.queued > 0
+    assert reactor.table.queued(connection.fd) == connection.output.queued > 0
     assert reactor.sleeps()
     assert len(client.read()) == 2_000_005
     assert connection.interest == IN
@@ -133,19 +133,19 @@ def test_a_fast_reader_of_much_gets_a_share_in_each_turn(reactor: Reactor, monke
 
     monkeypatch.setattr(os, "writev", take_all)
     for size in (WRITE_BYTES // 2, 3 * WRITE_BYTES, 100):
-        fast.connection.queue(bytes(size))
+        fast.connection.output.queue(bytes(size))
     for left in (WRITE_BYTES * 5 // 2 + 100, WRITE_BYTES * 3 // 2 + 100, WRITE_BYTES // 2 + 100, 0):
-        other.connection.queue(b"small")
+        other.connection.output.queue(b"small")
         for client in (fast, other):
             reactor.loop.flush_later(client.connection)
         reactor.turn(1)
-        assert fast.connection.queued == left
+        assert fast.connection.output.queued == left
         assert fast.connection.interest == (IN | OUT if left else IN), "the next turn goes on"
         assert other.socket.recv(100) == b"small"
-    fast.connection.queue(bytes(2 * WRITE_BYTES))
+    fast.connection.output.queue(bytes(2 * WRITE_BYTES))
     reactor.loop.flush_later(fast.connection)
     reactor.loop.flush_connections(ALL_BYTES)
-    assert fast.connection.queued == 0, "where memory is short all is offered to the kernel at once"
+    assert fast.connection.output.queued == 0, "where memory is short all is offered to the kernel at once"
 
 
 def test_a_link_that_has_more_is_asked_a_bounded_number_of_times_a_turn(
@@ -161,7 +161,7 @@ def test_a_link_that_has_more_is_asked_a_bounded_number_of_times_a_turn(
         asked += 1
         return True
 
-    reactor.loop.on_batch = batch
+    reactor.reconnect(batch=batch)
     counts = []
     for _ in range(10):
         worker.writer.add_text(PUSH, 77, b"a")
@@ -201,7 +201,7 @@ def test_what_very_many_were_sent_leaves_in_several_turns_and_credit_comes_last(
         frames = build_frame(1, b"one") + build_frame(1, b"two")
         first, rest = clients[:FLUSHES_PER_TURN], clients[FLUSHES_PER_TURN:]
         assert [client.socket.recv(100) for client in first] == [frames] * len(first)
-        assert all(client.connection.queued for client in rest)
+        assert all(client.connection.output.queued for client in rest)
         assert worker.link.settled < worker.link.received
         assert not reactor.sleeps()
         assert [client.socket.recv(100) for client in rest] == [frames] * len(rest)
@@ -227,7 +227,7 @@ def test_a_sign_of_life_is_noted_when_bytes_come_and_when_what_had_waited_is_tak
     client = reactor.open_client()
     opened = client.connection.heard
     connection = client.connection
-    connection.queue(b"x" * 2_000_000)
+    connection.output.queue(b"x" * 2_000_000)
     reactor.loop.flush_later(connection)
     reactor.pass_time(1.0)
     assert connection.heard == opened, "what the kernel takes says nothing of the client"
@@ -265,8 +265,7 @@ def test_a_loop_looks_again_and_again_only_after_short_waits_that_found_little(
 ) -> None:
     epoll = Looks(reactor.time)
     monkeypatch.setattr("zwoole.reactor.core.loop.monotonic", reactor.time)
-    loop = Loop(reactor.registry, cast(select.epoll, epoll))
-    loop.clock = Clock(reactor.time)
+    loop = Loop(reactor.registry, cast(select.epoll, epoll), Clock(reactor.time))
 
     def looks_of_a_wait() -> int:
         """Return how often a turn polls if nothing arrives for 0.3 s."""

@@ -8,23 +8,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from zwoole.reactor.core.connection import Connection
-from zwoole.reactor.core.window import (
-    EVENT_ADOPT,
-    EVENT_CLOSE,
-    EVENT_COMMAND,
-    EVENT_OPEN,
-    FOR_CLOSES,
-    FOR_COMMANDS,
-    Outstanding,
-    Window,
-)
+from zwoole.reactor.core.window import FOR_CLOSES, FOR_COMMANDS, Outstanding, Window
 from zwoole.shared.wire.batches import WireError
+from zwoole.shared.wire.events import ADOPT, BINARY_MESSAGE, CLOSE, DRAIN, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE
 
 RING = 2048
-TEXT = 1
-BINARY = 2
-COUNTED = (EVENT_OPEN, TEXT, BINARY)
-EVENTS = (*COUNTED, EVENT_CLOSE, EVENT_ADOPT, EVENT_COMMAND)
+COUNTED = (OPEN, HANDSHAKE, PIPE_MESSAGE, MESSAGE, BINARY_MESSAGE)
+EVENTS = (*COUNTED, CLOSE, ADOPT, DRAIN)
 
 
 Entered = tuple[Connection | None, int, bytes]
@@ -108,7 +98,7 @@ class WindowMachine(RuleBasedStateMachine):
         assert self.window.bytes == sum(self.counted)
         assert [entered(item) for item in self.window.unfinished()] == list(self.unfinished.items())
         for connection in self.connections:
-            sizes = [len(e[2]) for e in self.unfinished.values() if e[0] is connection and e[1] != EVENT_CLOSE]
+            sizes = [len(e[2]) for e in self.unfinished.values() if e[0] is connection and e[1] != CLOSE]
             assert (connection.outstanding, connection.outstanding_bytes) == (len(sizes), sum(sizes))
 
     @invariant()
@@ -133,11 +123,11 @@ TestWindow = WindowMachine.TestCase
 def test_one_event_of_any_size_has_room_when_nothing_is_unfinished() -> None:
     window = Window(10, 100, RING)
     assert window.has_room(1_000_000)
-    window.enter(None, BINARY, bytes(1_000_000))
+    window.enter(None, BINARY_MESSAGE, bytes(1_000_000))
     assert not window.has_room(0)
 
 
-@pytest.mark.parametrize(("event", "outstanding"), [(EVENT_CLOSE, 0), (EVENT_ADOPT, 50), (EVENT_COMMAND, 50)])
+@pytest.mark.parametrize(("event", "outstanding"), [(CLOSE, 0), (ADOPT, 50), (DRAIN, 50)])
 def test_events_without_credit_take_none(event: int, outstanding: int) -> None:
     connection = new_connection()
     window = Window(1, 1, RING)
@@ -152,28 +142,28 @@ def test_closes_have_a_place_where_messages_have_none_and_commands_where_closes_
     window = Window(8192, 1 << 30, RING)
     for _ in range(RING - FOR_CLOSES):
         assert window.has_room(1)
-        window.enter(None, TEXT, b"a")
+        window.enter(None, MESSAGE, b"a")
     assert not window.has_room(1)
     for _ in range(FOR_CLOSES - FOR_COMMANDS):
         assert window.has_place()
-        window.enter(None, EVENT_CLOSE, b"")
+        window.enter(None, CLOSE, b"")
     assert not window.has_place()
     for _ in range(FOR_COMMANDS):
         assert not window.is_taken()
-        window.enter(None, EVENT_COMMAND, b"")
+        window.enter(None, DRAIN, b"")
 
 
 def test_an_event_that_takes_long_holds_up_none_behind_it() -> None:
     connection = new_connection()
     window = Window(10, 100, RING)
-    long = [window.enter(connection, TEXT, b"long") for _ in range(2)]
+    long = [window.enter(connection, MESSAGE, b"long") for _ in range(2)]
     for _ in range(3 * RING):
         assert window.has_room(1)
         window.skip_taken()
-        assert window.finish(window.enter(None, TEXT, b"short")) is None
+        assert window.finish(window.enter(None, MESSAGE, b"short")) is None
         assert window.oldest == 0
     assert [item.sequence for item in window.unfinished()] == long
-    last = window.enter(None, TEXT, b"last")
+    last = window.enter(None, MESSAGE, b"last")
     assert window.finish(long[0]) is window.finish(long[1]) is connection
     assert window.oldest == last
     window.finish(last)
@@ -184,7 +174,7 @@ def test_an_event_that_takes_long_holds_up_none_behind_it() -> None:
 def test_an_event_finishes_once() -> None:
     connection = new_connection()
     window = Window(10, 100, RING)
-    first, second = window.enter(connection, TEXT, b"hello"), window.enter(connection, EVENT_OPEN, b"record")
+    first, second = window.enter(connection, MESSAGE, b"hello"), window.enter(connection, OPEN, b"record")
     assert window.finish(second) is connection
     for sequence in (second, second, first + RING, second + 1, (1 << 64) - 1):
         with pytest.raises(WireError, match=str(sequence)):
@@ -195,9 +185,9 @@ def test_an_event_finishes_once() -> None:
 def test_an_event_that_finished_a_ring_ago_is_not_taken_for_the_one_in_its_place() -> None:
     window = Window(10, 100, RING)
     for sequence in range(RING):
-        window.enter(None, EVENT_CLOSE, b"")
+        window.enter(None, CLOSE, b"")
         window.finish(sequence)
-    window.enter(None, TEXT, b"hello")
+    window.enter(None, MESSAGE, b"hello")
     with pytest.raises(WireError):
         window.finish(0)
     assert (window.events, window.oldest) == (1, RING)

@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from tests.reactor.delivery_parts import Actor, ConnectionModel, Peer
 from tests.reactor.reactor_parts import Client, Reactor, establish
 from zwoole.reactor.core import slices
-from zwoole.reactor.core.connection import OPEN
+from zwoole.reactor.core.stages import STAGE_OPEN
 from zwoole.reactor.core.worker_link import WorkerSlot
-from zwoole.shared.wire.batches import DISCONNECT
+from zwoole.shared.wire.events import DISCONNECT
 
 PLACES = 2
 Chosen = TypeVar("Chosen")
@@ -212,14 +212,14 @@ class DeliveryMachine(RuleBasedStateMachine):
     def judge(self, peer: Peer, model: ConnectionModel) -> None:
         """Check what the contract says about a connection when everything is finished."""
         peer.read()
-        if peer.connection.stage == OPEN and not model.causes:
+        if peer.connection.stage == STAGE_OPEN and not model.causes:
             assert model.ran == model.accepted, "every message that was accepted has run"
             assert peer.received == model.accepted, "and what it pushed is here, in order"
             assert model.opened == 1
             assert model.closed == 0
             return
         assert peer.received == model.ran[: len(peer.received)], "in order, none left out"
-        if peer.connection.stage == OPEN:
+        if peer.connection.stage == STAGE_OPEN:
             assert model.ran == model.accepted == peer.received
             return
         assert peer.code in model.allowed_codes(), (peer.code, model.causes)
@@ -228,7 +228,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def judge_accounts(self) -> None:
         reactor = self.reactor
         assert reactor.router.parking.bytes == 0
-        left = [peer.connection for peer in self.peers.values() if peer.connection.stage == OPEN]
+        left = [peer.connection for peer in self.peers.values() if peer.connection.stage == STAGE_OPEN]
         assert sum(slot.connections for slot in reactor.router.slots) == len(left)
         assert sum(actor.link.connections for actor in self.living()) == len(left)
         for connection in left:
@@ -270,7 +270,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         return [actor for actor in self.actors if actor.alive]
 
     def open_peers(self) -> list[Peer]:
-        return [peer for peer in self.peers.values() if peer.connection.stage == OPEN]
+        return [peer for peer in self.peers.values() if peer.connection.stage == STAGE_OPEN]
 
 
 DeliveryMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

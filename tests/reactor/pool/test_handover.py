@@ -9,9 +9,9 @@ import pytest
 from tests.reactor.delivery_parts import Actor, ConnectionModel
 from tests.reactor.reactor_parts import Client, Reactor
 from zwoole.reactor.core import slices
-from zwoole.reactor.core.connection import OPEN as STAGE_OPEN
+from zwoole.reactor.core.stages import STAGE_OPEN
 from zwoole.shared.websocket.frames import build_frame
-from zwoole.shared.wire.batches import ACK, ADOPT, CLOSE, MESSAGE, OPEN
+from zwoole.shared.wire.events import ACK, ADOPT, CLOSE, MESSAGE, OPEN
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ import zmq
 
 from tests.process.waiting import wait_for
 from tests.reactor.reactor_parts import Reactor
-from zwoole.reactor.pool.pool import BOOT_S, LEAVE_S, Pool
+from zwoole.reactor.pool.pool import BOOT_S, LEAVE_S
 from zwoole.reactor.sending.outbound import EVENTS_PER_TURN
 from zwoole.shared.process.run_files import endpoint, endpoint_path, progress_path
-from zwoole.shared.wire.batches import BYE, PUSH, BatchWriter
+from zwoole.shared.wire.batches import BatchWriter
+from zwoole.shared.wire.events import BYE, PUSH
 
 
 @pytest.fixture
@@ -33,19 +34,12 @@ class Rig:
     def __init__(self, reactor: Reactor, run_dir: Path) -> None:
         self.reactor = reactor
         self.run_dir = run_dir
-        self.pool = Pool(
-            reactor.loop,
-            reactor.router,
-            reactor.opening,
-            reactor.outbound,
-            reactor.handover,
-            reactor.pipes,
-            run_dir,
-            1,
-            reactor.settings,
-        )
-        self.kills: list[tuple[int, str]] = []  # requests to the supervisor
-        self.pool.on_kill = lambda *asked: self.kills.append(asked)
+        self.pool = reactor.pool
+
+    @property
+    def kills(self) -> list[tuple[int, str]]:
+        """What the supervisor was asked for."""
+        return [(fields["incarnation"], fields["why"]) for kind, fields in self.reactor.told if kind == "kill"]
 
     def has_endpoint(self) -> bool:
         return endpoint_path(self.run_dir, 7, 1).exists() and progress_path(self.run_dir, 7, 1).exists()
@@ -66,10 +60,8 @@ def run_dir(rig: Rig) -> Path:
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    with Reactor() as reactor:
-        found = Rig(reactor, tmp_path / "run")
-        yield found
-        found.pool.close()
+    with Reactor(run_dir=tmp_path / "run") as reactor:
+        yield Rig(reactor, tmp_path / "run")
 
 
 def test_an_endpoint_is_made_as_soon_as_the_run_directory_is_there(
@@ -143,7 +135,7 @@ def test_a_worker_that_sends_what_is_no_batch_is_ended_by_the_supervisor_and_not
         wait_for(lambda: int(link.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN, "what it sends to arrive")
         assert not link.readable()
         assert link.receive() is None
-        rig.pool._serve(link)
+        rig.pool.serve(link)
         rig.turned()
     assert worker.poll() is None, "the master sends no signals: the number may be another process's"
     assert len(rig.kills) == 1
@@ -153,7 +145,7 @@ def test_a_worker_that_leaves_its_wire_is_ended_unless_it_ends_by_itself(
     rig: Rig, worker: subprocess.Popen[bytes], run_dir: Path
 ) -> None:
     rig.pool.expect(0, 7, worker.pid, standby=False)
-    fate = rig.pool._fates[7]
+    fate = rig.pool._exit_states[7]
     with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
         peer.connect(endpoint(rig.run_dir, 7, 1))
         wait_for(lambda: rig.turned() and fate.accepted, "the connection")
@@ -170,7 +162,7 @@ def test_a_replaced_worker_that_has_said_goodbye_may_wait_for_its_threads(
 ) -> None:
     rig.pool.expect(0, 7, worker.pid, standby=False)
     rig.pool.links[0].retiring = True
-    fate = rig.pool._fates[7]
+    fate = rig.pool._exit_states[7]
     with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
         peer.connect(endpoint(rig.run_dir, 7, 1))
         writer = BatchWriter()

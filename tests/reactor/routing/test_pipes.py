@@ -8,7 +8,7 @@ import pytest
 
 from tests.reactor.reactor_parts import Reactor
 from zwoole.reactor.routing.pipes import OVERRUN
-from zwoole.shared.wire.batches import PIPE_MESSAGE
+from zwoole.shared.wire.events import PIPE_MESSAGE
 
 LIMIT = 2048
 

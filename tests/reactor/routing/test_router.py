@@ -15,7 +15,8 @@ from zwoole.reactor.core.window import FOR_COMMANDS
 from zwoole.reactor.routing.parking import LINE_COST, MESSAGE_COST
 from zwoole.reactor.routing.router import STALE
 from zwoole.shared.memory.progress_map import RING
-from zwoole.shared.wire.batches import CLOSE, DRAIN, MESSAGE, OPEN, WireError
+from zwoole.shared.wire.batches import WireError
+from zwoole.shared.wire.events import CLOSE, DRAIN, MESSAGE, OPEN
 
 SETTINGS = {
     "window_events": 6,

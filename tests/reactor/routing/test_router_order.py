@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.reactor.reactor_parts import Event, Reactor, Worker
 from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.routing.parking import LINE_COST, MESSAGE_COST
-from zwoole.shared.wire.batches import ADOPT, CLOSE, OPEN
+from zwoole.shared.wire.events import ADOPT, CLOSE, OPEN
 
 Told = tuple[int, object]  # kind and body of an event that the connection's worker was sent
 

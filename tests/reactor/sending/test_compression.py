@@ -12,11 +12,11 @@ import pytest
 
 from tests.client_frames import client_frame, server_frames
 from tests.reactor.reactor_parts import Client, Reactor, Worker
-from zwoole.reactor.core.connection import GONE
+from zwoole.reactor.core.stages import STAGE_GONE
 from zwoole.reactor.sending import compression
 from zwoole.reactor.sending.compression import AT_ONCE
 from zwoole.shared.websocket.deflate import TAIL, Deflater
-from zwoole.shared.wire.batches import BROADCAST, DISCONNECT, PUSH
+from zwoole.shared.wire.events import BROADCAST, DISCONNECT, PUSH
 
 LARGE = os.urandom(10 * AT_ONCE)
 
@@ -49,7 +49,7 @@ def compressing_client(reactor: Reactor, bits: int = 15, takeover: bool = False)
 def receive(reactor: Reactor, client: Client, decoder: zlib._Decompress | None = None) -> list[Received]:
     """Return the frames that arrive, inflated if they are compressed."""
     data = b""
-    while (more := client.read()) or client.connection.line is not None:
+    while (more := client.read()) or client.connection.output.line is not None:
         data += more
         reactor.turn()
     frames = []
@@ -84,16 +84,16 @@ def test_a_large_message_is_deflated_in_slices_and_keeps_its_place(reactor: Reac
     worker.writer.add_bytes(PUSH, other.connection.fd, b"quick")
     worker.send()
     reactor.turn(1)
-    assert client.connection.line is not None, "it takes more than a turn"
+    assert client.connection.output.line is not None, "it takes more than a turn"
     assert reactor.table.queued(client.connection.fd) >= len(LARGE)
     client.send(client_frame(9, b"ping"))
     assert receive(reactor, other) == [Received(2, False, b"quick")]
     frames = receive(reactor, client)
     assert frames[0] == Received(10, False, b"ping"), "a pong does not wait"
     assert [frame.payload for frame in frames[1:]] == [LARGE, b"small", b"x" * 200, LARGE]
-    assert client.connection.pending == client.connection.queued == 0
+    assert client.connection.output.pending == client.connection.output.queued == 0
     assert reactor.table.queued(client.connection.fd) == 0
-    assert reactor.backlog.total == 0
+    assert reactor.output_limits.total == 0
 
 
 def test_the_loop_does_not_sleep_while_there_is_work_and_does_when_it_is_done(reactor: Reactor, worker: Worker) -> None:
@@ -118,7 +118,7 @@ def test_the_close_frame_stays_behind(reactor: Reactor, worker: Worker) -> None:
     client.send_close()
     assert client.at_end()
     client.leave()
-    assert client.connection.stage == GONE
+    assert client.connection.stage == STAGE_GONE
 
 
 def test_a_clients_close_is_answered_behind_what_is_still_compressed(reactor: Reactor, worker: Worker) -> None:
@@ -138,7 +138,7 @@ def test_one_that_is_cut_off_is_worked_on_no_more(reactor: Reactor, worker: Work
     reactor.turn(1)
     reactor.closing.force(client.connection)
     reactor.turn()
-    assert client.connection.pending == reactor.backlog.total == 0
+    assert client.connection.output.pending == reactor.output_limits.total == 0
     assert reactor.sleeps()
 
 
@@ -146,7 +146,7 @@ def test_what_waits_to_be_compressed_counts_against_the_limit(reactor: Reactor, 
     client = compressing_client(reactor)
     push(worker, client, *[LARGE] * 5)
     reactor.turn(1)
-    assert reactor.backlog.kicked == 1
+    assert reactor.output_limits.kicked == 1
     frames = receive(reactor, client)
     assert [frame.opcode for frame in frames] == [2, 2, 2, 2, 8]
     assert frames[-1].payload[:2] == (1013).to_bytes(2, "big")

@@ -9,23 +9,12 @@ import pytest
 
 from tests.client_frames import client_frame
 from tests.reactor.reactor_parts import Client, Reactor, Worker
-from zwoole.reactor.core.connection import CLOSING, OPEN
+from zwoole.reactor.core.stages import STAGE_CLOSING, STAGE_OPEN
+from zwoole.reactor.core.worker_link import WorkerLink
 from zwoole.reactor.sending.outbound import BATCHES_PER_TURN, EVENTS_PER_TURN, unpack_end
 from zwoole.shared.websocket.frames import build_frame
-from zwoole.shared.wire.batches import (
-    ACK,
-    BROADCAST,
-    BUFFER_FULL,
-    DISCONNECT,
-    FAIL,
-    HELLO,
-    MESSAGE,
-    PING,
-    PUSH,
-    SYNC,
-    BatchReader,
-    WireError,
-)
+from zwoole.shared.wire.batches import BatchReader, WireError
+from zwoole.shared.wire.events import ACK, BROADCAST, BUFFER_FULL, DISCONNECT, FAIL, HELLO, MESSAGE, PING, PUSH, SYNC
 
 MIB = 1 << 20
 
@@ -120,7 +109,7 @@ def test_a_disconnect_leaves_behind_what_was_pushed_before_it(
     worker.writer.add_bytes(kind, fd, msgpack.packb([4001, "again"]))
     send(reactor, worker)
     assert client.read() == build_frame(1, b"before") + build_frame(8, b"\x0f\xa0why")
-    assert client.connection.stage == CLOSING
+    assert client.connection.stage == STAGE_CLOSING
     assert reactor.outbound.dropped == 1
 
 
@@ -129,11 +118,11 @@ def test_over_its_limit_a_connection_is_closed_with_1013_and_the_others_are_not(
     reactor: Reactor, worker: Worker, client: Client, kind: int
 ) -> None:
     other = reactor.open_client()
-    client.connection.queue(b"x" * 299_000)
+    client.connection.output.queue(b"x" * 299_000)
     worker.writer.add_bytes(kind, client.connection.fd, b"y" * 2000)
     send(reactor, worker)
     assert client.connection.close_code == 1013
-    assert other.connection.stage == OPEN
+    assert other.connection.stage == STAGE_OPEN
     assert other.read() == (build_frame(2, b"y" * 2000) if kind == BROADCAST else b"")
 
 
@@ -157,7 +146,7 @@ def test_a_ping_to_one_who_is_gone_or_closing_is_dropped(reactor: Reactor, worke
 
 
 def test_pings_to_a_client_that_does_not_read_are_bounded(reactor: Reactor, worker: Worker, client: Client) -> None:
-    client.connection.queue(b"x" * 299_990)
+    client.connection.output.queue(b"x" * 299_990)
     worker.writer.add_bytes(PING, client.connection.fd, b"p" * 125)
     send(reactor, worker)
     assert client.connection.close_code == 1013
@@ -301,13 +290,16 @@ def test_a_link_that_is_closed_in_the_middle_of_a_batch_is_not_gone_on_with(
     assert worker.link.unfinished is None
 
 
-def test_rare_events_are_handed_on_and_unknown_ones_counted(
+def test_a_command_is_carried_out_by_the_part_that_has_registered_it_and_unknown_ones_are_counted(
     reactor: Reactor, worker: Worker, log: pytest.LogCaptureFixture
 ) -> None:
-    worker.writer.add_bytes(HELLO, 1, b"body")
+    carried_out: list[tuple[WorkerLink, int, bytes]] = []
+    reactor.commands.register(99, lambda link, event: carried_out.append((link, event.number, event.data())))
+    worker.writer.add_bytes(99, 1, b"body")
     worker.writer.add(120, 7)
+    worker.writer.add(99, 2)
     send(reactor, worker)
-    assert reactor.rare_events == [(HELLO, 1, b"body"), (120, 7, b"")]
+    assert carried_out == [(worker.link, 1, b"body"), (worker.link, 2, b"")]
     assert reactor.outbound.unknown == 1
     assert reactor.wire_errors == []
 

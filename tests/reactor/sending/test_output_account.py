@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.reactor.reactor_parts import Client, Reactor, Worker
-from zwoole.reactor.core.connection import GONE
+from zwoole.reactor.core.stages import STAGE_GONE
 from zwoole.reactor.core.window import FOR_COMMANDS
 from zwoole.shared.memory.progress_map import RING
 from zwoole.shared.websocket.frames import build_frame
-from zwoole.shared.wire.batches import ADOPT, BROADCAST, BUFFER_EMPTY, BUFFER_FULL, DRAIN, PUSH
+from zwoole.shared.wire.events import ADOPT, BROADCAST, BUFFER_EMPTY, BUFFER_FULL, DRAIN, PUSH
 
 MIB = 1 << 20
 KERNEL = 1 << 19  # more than a socket pair's buffers hold
@@ -56,21 +56,21 @@ def marks(worker: Worker) -> list[tuple[int, int]]:
 def test_the_total_is_the_memory_held_and_falls_to_nothing(reactor: Reactor, worker: Worker, size: int) -> None:
     client = opened(reactor, worker)
     push(reactor, worker, client, size, 2 * MIB // size)
-    queued = client.connection.queued
+    queued = client.connection.output.queued
     assert queued > MIB
-    assert queued <= reactor.backlog.total <= queued * 1.3 + size
+    assert queued <= reactor.output_limits.total <= queued * 1.3 + size
     client.read()
-    assert client.connection.queued == reactor.backlog.total == 0
+    assert client.connection.output.queued == reactor.output_limits.total == 0
 
 
 def test_a_chunk_that_a_client_has_begun_to_read_counts_as_a_whole(reactor: Reactor, worker: Worker) -> None:
     client = opened(reactor, worker)
     push(reactor, worker, client, 3 * MIB)
-    before = reactor.backlog.total
-    while client.connection.queued > MIB:
+    before = reactor.output_limits.total
+    while client.connection.output.queued > MIB:
         client.socket.recv(100_000)
         reactor.turn()
-    assert reactor.backlog.total >= before - 3 * MIB // 8 >= 2 * MIB
+    assert reactor.output_limits.total >= before - 3 * MIB // 8 >= 2 * MIB
 
 
 @pytest.mark.parametrize("kind", [PUSH, BROADCAST])
@@ -81,12 +81,12 @@ def test_at_the_limit_for_all_those_with_the_most_are_cut_off_and_the_rest_is_se
     highest = 0
     for client in large:
         push(reactor, worker, client, 100_000, 14)
-        highest = max(highest, reactor.backlog.total)
+        highest = max(highest, reactor.output_limits.total)
     assert highest <= 8 * MIB
-    gone = [client for client in large if client.connection.stage == GONE]
+    gone = [client for client in large if client.connection.stage == STAGE_GONE]
     assert 0 < len(gone) < 7
     assert [client.connection.close_code for client in gone] == [1006] * len(gone)
-    assert reactor.backlog.kicked == len(gone)
+    assert reactor.output_limits.kicked == len(gone)
     worker.writer.add_text(kind, small.connection.fd, b"still there?")
     worker.send()
     reactor.turn()
@@ -97,14 +97,14 @@ def test_one_turn_cannot_pass_the_limit_for_all(reactor: Reactor, worker: Worker
     """The broadcasts of one batch come to 50 MiB; checking only at the end of the turn would be too late."""
     clients = [opened(reactor, worker) for _ in range(50)]
     highest = 0
-    note = reactor.backlog.note
+    note = reactor.output_limits.note
 
     def watch(connection: object) -> None:
         nonlocal highest
         note(connection)  # type: ignore[arg-type]
-        highest = max(highest, sum(client.connection.queued for client in clients))
+        highest = max(highest, sum(client.connection.output.queued for client in clients))
 
-    reactor.loop.on_queue = watch
+    reactor.reconnect(queue_changed=watch)
     for _ in range(1000):
         worker.writer.add_bytes(BROADCAST, 0, b"x" * 1000)
     worker.send()
@@ -121,11 +121,11 @@ def test_tiny_frames_cannot_take_many_times_their_size_where_each_is_kept_apart(
     with Reactor(socket_buffer_size=MIB, slow_reader="drop_oldest") as reactor:
         worker = reactor.worker()
         client = opened(reactor, worker)
-        client.connection.framed = True
+        client.connection.output.framed = True
         push(reactor, worker, client, KERNEL)
         push(reactor, worker, client, 1, 100_000)
-        assert client.connection.held() <= MIB
-        assert reactor.backlog.dropped > 50_000
+        assert client.connection.output.held() <= MIB
+        assert reactor.output_limits.dropped > 50_000
 
 
 # Marks.
@@ -181,7 +181,7 @@ def test_a_mark_that_is_crossed_between_two_workers_is_told_to_the_next(reactor:
     reactor.loop.add_link(pusher.link)
     worker.die()
     push(reactor, pusher, client, 999_000, 4)
-    assert client.connection.full
+    assert client.connection.output.full
     successor = reactor.worker()
     assert [event.kind for event in successor.take()] == [ADOPT, BUFFER_FULL]
     client.read()

@@ -8,9 +8,9 @@ import pytest
 
 from tests.client_frames import HEAD
 from tests.reactor.reactor_parts import Client, Reactor
-from zwoole.reactor.core.connection import GONE, OPEN
+from zwoole.reactor.core.stages import STAGE_GONE, STAGE_OPEN
 from zwoole.shared.websocket.frames import build_frame
-from zwoole.shared.wire.batches import PUSH
+from zwoole.shared.wire.events import PUSH
 
 MIB = 1 << 20
 
@@ -35,22 +35,22 @@ def test_over_the_total_those_with_the_most_waiting_are_cut_off_until_a_tenth_is
     clients = [reactor.open_client() for _ in range(4)]
     for client, size in zip(clients, (MIB, 2 * MIB, MIB // 2, MIB), strict=True):
         push(reactor, client, size)
-    assert [client.connection.stage for client in clients] == [OPEN] * 4
-    assert reactor.backlog.total == sum(client.connection.held() for client in clients) > 3 * MIB
+    assert [client.connection.stage for client in clients] == [STAGE_OPEN] * 4
+    assert reactor.output_limits.total == sum(client.connection.output.held() for client in clients) > 3 * MIB
     push(reactor, clients[2], MIB)
-    assert [client.connection.stage for client in clients] == [OPEN, GONE, OPEN, OPEN]
+    assert [client.connection.stage for client in clients] == [STAGE_OPEN, STAGE_GONE, STAGE_OPEN, STAGE_OPEN]
     assert clients[1].connection.close_code == 1006
-    assert reactor.backlog.total == sum(client.connection.held() for client in clients) < 6 * MIB * 9 // 10
-    assert reactor.backlog.kicked == 1
+    assert reactor.output_limits.total == sum(client.connection.output.held() for client in clients) < 6 * MIB * 9 // 10
+    assert reactor.output_limits.kicked == 1
     assert len(log.records) == 1
 
 
 def test_what_clients_read_is_taken_off_the_account(reactor: Reactor) -> None:
     client = reactor.open_client()
     push(reactor, client, 2 * MIB)
-    assert reactor.backlog.total > MIB
+    assert reactor.output_limits.total > MIB
     client.read()
-    assert reactor.backlog.total == 0
+    assert reactor.output_limits.total == 0
 
 
 SIZE = 100_000
@@ -67,12 +67,12 @@ def test_where_the_policy_drops_what_arrives_are_whole_messages_in_order(policy:
             worker.writer.add_bytes(PUSH, client.connection.fd, bytes([number]) * SIZE)
             worker.send()
             reactor.turn()
-            assert client.connection.queued <= 5 * SIZE
-        assert client.connection.stage == OPEN
+            assert client.connection.output.queued <= 5 * SIZE
+        assert client.connection.stage == STAGE_OPEN
         received = client.read()
         frame = 10 + SIZE
         numbers = [received[at + 10] for at in range(0, len(received), frame)]
         assert received == b"".join(build_frame(2, bytes([number]) * SIZE) for number in numbers)
         assert numbers == sorted(set(numbers))
-        assert len(numbers) == 20 - reactor.backlog.dropped < 20
+        assert len(numbers) == 20 - reactor.output_limits.dropped < 20
         assert (numbers[-1] == 19) is (policy == "drop_oldest")

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zwoole.shared.websocket.frames import OP_BINARY, build_frame
-from zwoole.shared.wire import batches
 from zwoole.shared.wire.batches import (
     ATTACH_BYTES,
     BODY_BYTES,
@@ -25,6 +24,20 @@ from zwoole.shared.wire.batches import (
     WireError,
     append_integer,
 )
+from zwoole.shared.wire.events import (
+    ACK,
+    BROADCAST,
+    BYE,
+    CLOSE,
+    DISCONNECT,
+    DRAIN,
+    FAIL,
+    HELLO,
+    MESSAGE,
+    OPEN,
+    PUSH,
+    WELCOME,
+)
 from zwoole.shared.wire.payload_ring import RING_MIN_BYTES, PayloadRing
 
 HEAD_BYTES = 23  # the head has a fixed width, so that it can be filled in last
@@ -32,8 +45,8 @@ HEAD_BYTES = 23  # the head has a fixed width, so that it can be filled in last
 Body = None | int | str | bytes
 Event = tuple[int, int, Body]
 
-DOWN = [batches.OPEN, batches.MESSAGE, batches.CLOSE, batches.WELCOME, batches.DRAIN]
-UP = [batches.HELLO, batches.ACK, batches.PUSH, batches.BROADCAST, batches.DISCONNECT, batches.FAIL, batches.BYE]
+DOWN = [OPEN, MESSAGE, CLOSE, WELCOME, DRAIN]
+UP = [HELLO, ACK, PUSH, BROADCAST, DISCONNECT, FAIL, BYE]
 
 INTEGER_BORDERS = [0, 1, 127, 128, 255, 256, 65535, 65536, (1 << 32) - 1, 1 << 32, (1 << 53) - 1, (1 << 64) - 1]
 SIZE_BORDERS = [0, 1, 31, 32, 255, 256, ATTACH_BYTES - 1, ATTACH_BYTES, 65535, 65536]
@@ -139,7 +152,7 @@ def test_what_is_written_is_read_again(events: list[Event], first: int, credit: 
 @pytest.mark.parametrize("size", SIZE_BORDERS)
 @pytest.mark.parametrize("body", ["x", b"x"], ids=["text", "bytes"])
 def test_a_body_of_every_border_size_is_packed_as_msgpack_packs_it_or_attached(body: Any, size: int) -> None:
-    events: list[Event] = [(batches.MESSAGE, 7, body * size)]
+    events: list[Event] = [(MESSAGE, 7, body * size)]
     values, attached = flat(events)
     assert written(events)[0][HEAD_BYTES:] == b"".join(msgpack.packb(value) for value in values[2:])
     assert len(attached) == (size >= ATTACH_BYTES)
@@ -151,16 +164,16 @@ def test_an_integer_takes_msgpacks_shortest_form(value: int) -> None:
     buffer = bytearray()
     append_integer(buffer, value)
     assert buffer == msgpack.packb(value)
-    assert read(written([(batches.ACK, value, value)])) == [(batches.ACK, value, value)]
+    assert read(written([(ACK, value, value)])) == [(ACK, value, value)]
 
 
 def test_attached_payloads_keep_their_order_between_the_others() -> None:
     events: list[Event] = [
-        (batches.PUSH, 1, b"a" * ATTACH_BYTES),
-        (batches.PUSH, 2, "small"),
-        (batches.PUSH, 3, "é" * ATTACH_BYTES),
-        (batches.ACK, 4, 5),
-        (batches.PUSH, 6, b"b" * ATTACH_BYTES),
+        (PUSH, 1, b"a" * ATTACH_BYTES),
+        (PUSH, 2, "small"),
+        (PUSH, 3, "é" * ATTACH_BYTES),
+        (ACK, 4, 5),
+        (PUSH, 6, b"b" * ATTACH_BYTES),
     ]
     assert len(written(events)) == 4
     assert read(written(events)) == events
@@ -169,7 +182,7 @@ def test_attached_payloads_keep_their_order_between_the_others() -> None:
 def test_an_attached_payload_is_not_copied() -> None:
     payload = bytes(ATTACH_BYTES)
     writer = BatchWriter()
-    writer.add_bytes(batches.PUSH, 1, payload)
+    writer.add_bytes(PUSH, 1, payload)
     parts = writer.take(0, 0)
     assert parts[1] is payload
     reader = BatchReader([bytes(part) for part in parts])
@@ -181,20 +194,20 @@ def test_the_size_counts_payloads_and_a_little_for_each_event() -> None:
     writer = BatchWriter()
     sizes = [writer.size]
     for body in (b"x" * 10, b"x" * ATTACH_BYTES):
-        writer.add_bytes(batches.PUSH, 1, body)
+        writer.add_bytes(PUSH, 1, body)
         sizes.append(writer.size - sum(sizes))
-        writer.add_text(batches.PUSH, 1, body)
+        writer.add_text(PUSH, 1, body)
         sizes.append(writer.size - sum(sizes))
-    writer.add(batches.BYE, 0)
+    writer.add(BYE, 0)
     sizes.append(writer.size - sum(sizes))
-    writer.add_integer(batches.ACK, 1 << 40, 1 << 40)
+    writer.add_integer(ACK, 1 << 40, 1 << 40)
     sizes.append(writer.size - sum(sizes))
     assert sizes == [0, 18, 18, ATTACH_BYTES + 8, ATTACH_BYTES + 8, 8, 8]
 
 
 def test_a_batch_that_was_taken_leaves_an_empty_one_behind() -> None:
     writer = BatchWriter()
-    writer.add_bytes(batches.PUSH, 1, bytes(ATTACH_BYTES))
+    writer.add_bytes(PUSH, 1, bytes(ATTACH_BYTES))
     writer.take(1, 2)
     assert (writer.events, writer.size) == (0, 0)
     assert [bytes(part) for part in writer.take(3, 4)] == written([], 3, 4)
@@ -251,7 +264,7 @@ def test_a_batch_that_was_cut_off_anywhere_is_refused() -> None:
 
 @pytest.mark.parametrize("attached", [0, 1, 3])
 def test_a_part_too_few_or_too_many_is_refused(attached: int) -> None:
-    head, *parts = written([(batches.PUSH, 1, b"a" * ATTACH_BYTES), (batches.PUSH, 1, "b" * ATTACH_BYTES)])
+    head, *parts = written([(PUSH, 1, b"a" * ATTACH_BYTES), (PUSH, 1, "b" * ATTACH_BYTES)])
     assert len(parts) == 2
     with pytest.raises(WireError):
         read([head, *(parts + [b"more"])[:attached]])
@@ -259,12 +272,12 @@ def test_a_part_too_few_or_too_many_is_refused(attached: int) -> None:
 
 def test_a_part_that_no_event_asks_for_is_refused() -> None:
     with pytest.raises(WireError, match="something behind the last event"):
-        read([*written([(batches.DRAIN, 0, None)]), b""])
+        read([*written([(DRAIN, 0, None)]), b""])
 
 
 def test_an_attached_part_may_have_any_size() -> None:
-    assert read([batch(1, 1, batches.PUSH, 5, True), b""]) == [(batches.PUSH, 5, "")]
-    assert read([batch(1, 1, batches.PUSH, 5, False), b"x"]) == [(batches.PUSH, 5, b"x")]
+    assert read([batch(1, 1, PUSH, 5, True), b""]) == [(PUSH, 5, "")]
+    assert read([batch(1, 1, PUSH, 5, False), b"x"]) == [(PUSH, 5, b"x")]
 
 
 @pytest.mark.parametrize("parts", [[batch(1, 1, 2, 3, bytearray(b"\xa1\xff"))], [batch(1, 1, 2, 3, True), b"\xff"]])
@@ -281,13 +294,13 @@ def test_text_that_is_not_utf8_is_refused_where_it_is_read_as_text(parts: list[b
 )
 def test_a_body_that_no_event_has_is_refused(body: Any) -> None:
     with pytest.raises(WireError):
-        read([batch(1, 1, batches.MESSAGE, 5, body)])
+        read([batch(1, 1, MESSAGE, 5, body)])
 
 
 @pytest.mark.parametrize("wrong", [None, True, -1, "1", b"1", 1.5, [1]])
 @pytest.mark.parametrize("at", [2, 3])
 def test_a_kind_and_a_number_are_unsigned_integers(at: int, wrong: Any) -> None:
-    values: list[Any] = [1, 1, batches.MESSAGE, 5, "body"]
+    values: list[Any] = [1, 1, MESSAGE, 5, "body"]
     values[at] = wrong
     with pytest.raises(WireError):
         read([batch(*values)])
@@ -359,7 +372,7 @@ def test_damaged_batches_are_refused_or_read_as_msgpack_reads_them(
 
 
 def test_a_reader_leaves_its_parts_alone() -> None:
-    parts = written([(batches.PUSH, 1, bytes(ATTACH_BYTES)), (batches.PUSH, 1, "text")])
+    parts = written([(PUSH, 1, bytes(ATTACH_BYTES)), (PUSH, 1, "text")])
     before = [sys.getrefcount(part) for part in parts]
     assert len(read(parts)) == 2
     assert [sys.getrefcount(part) for part in parts] == before
@@ -372,9 +385,9 @@ def test_a_large_payload_lies_in_the_ring_and_the_batch_says_where() -> None:
     ring = PayloadRing(memoryview(bytearray(10_000)))
     writer = BatchWriter()
     writer.ring = ring
-    writer.add_text(batches.PUSH, 1, b"x" * RING_MIN_BYTES)
-    writer.add_bytes(batches.PUSH, 2, b"y" * RING_MIN_BYTES)
-    writer.add_bytes(batches.PUSH, 3, b"z" * (RING_MIN_BYTES - 1))
+    writer.add_text(PUSH, 1, b"x" * RING_MIN_BYTES)
+    writer.add_bytes(PUSH, 2, b"y" * RING_MIN_BYTES)
+    writer.add_bytes(PUSH, 3, b"z" * (RING_MIN_BYTES - 1))
     assert writer.ring_bytes == 2 * RING_MIN_BYTES
     parts = [bytes(part) for part in writer.take(0, 0)]
     assert writer.ring_bytes == 0
@@ -394,9 +407,9 @@ def test_what_the_ring_has_no_room_for_travels_with_the_batch() -> None:
     writer = BatchWriter()
     writer.ring = PayloadRing(memoryview(bytearray(RING_MIN_BYTES)))
     bodies: list[Body] = [b"a" * RING_MIN_BYTES, b"b" * RING_MIN_BYTES, "c" * ATTACH_BYTES]
-    writer.add_bytes(batches.PUSH, 1, b"a" * RING_MIN_BYTES)
-    writer.add_bytes(batches.PUSH, 1, b"b" * RING_MIN_BYTES)
-    writer.add_text(batches.PUSH, 1, b"c" * ATTACH_BYTES)
+    writer.add_bytes(PUSH, 1, b"a" * RING_MIN_BYTES)
+    writer.add_bytes(PUSH, 1, b"b" * RING_MIN_BYTES)
+    writer.add_text(PUSH, 1, b"c" * ATTACH_BYTES)
     ring = writer.ring
     reader = BatchReader([bytes(part) for part in writer.take(0, 0)], ring)
     assert [body_of(reader) for _ in bodies if reader.next()] == bodies
@@ -416,6 +429,6 @@ def test_what_the_ring_has_no_room_for_travels_with_the_batch() -> None:
 def test_a_place_that_is_in_no_ring_is_an_error(extension: int, position: int, size: int, capacity: int) -> None:
     place = msgpack.packb(msgpack.ExtType(extension, struct.pack(">II", position, size)))
     ring = PayloadRing(memoryview(bytearray(capacity))) if capacity else None
-    reader = BatchReader([batch(0, 0, batches.PUSH, 1, bytearray(place))], ring)
+    reader = BatchReader([batch(0, 0, PUSH, 1, bytearray(place))], ring)
     with pytest.raises(WireError):
         reader.next()

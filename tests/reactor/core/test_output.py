@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
 from tests.client_frames import BOUNDARY_SIZES
-from zwoole.reactor.core.connection import FULL_CHUNK, LARGE, MAX_CHUNKS_PER_WRITE, Connection
+from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.output import FULL_CHUNK, LARGE, MAX_CHUNKS_PER_WRITE
 from zwoole.shared.websocket.frames import OP_BINARY, OP_TEXT
-from zwoole.shared.wire.batches import ATTACH_BYTES, PUSH, BatchReader, BatchWriter
+from zwoole.shared.wire.batches import ATTACH_BYTES, BatchReader, BatchWriter
+from zwoole.shared.wire.events import PUSH
 
 ALPHABET = bytes(range(251))  # a prime, so that a lost or moved block never matches
 
@@ -40,15 +42,15 @@ class Client:
         self.theirs.close()
 
     def queue(self, data: bytes) -> None:
-        self.connection.queue(data)
+        self.connection.output.queue(data)
         self.queued += data
 
     def queue_message(self, opcode: int, payload: bytes) -> None:
-        self.connection.queue_message(opcode, event_with(opcode, payload))
+        self.connection.output.queue_message(opcode, event_with(opcode, payload))
         self.queued += Frame(Opcode(opcode), payload).serialize(mask=False)
 
     def flush(self) -> None:
-        assert self.connection.flush() == 0
+        assert self.connection.output.flush(self.connection.transport, self.connection.descriptor) == 0
 
     def read(self, size: int) -> int:
         try:
@@ -60,7 +62,7 @@ class Client:
 
     def read_all(self) -> None:
         """Read and flush alternately until nothing is queued."""
-        while self.read(65536) or self.connection.queued:
+        while self.read(65536) or self.connection.output.queued:
             self.flush()
         assert self.received == self.queued
 
@@ -90,7 +92,7 @@ def test_nothing_queued_is_nothing_sent(client: Client) -> None:
     client.flush()
     client.queue(b"")
     client.flush()
-    assert client.connection.queued == 0
+    assert client.connection.output.queued == 0
     assert client.read(1) == 0
 
 
@@ -98,10 +100,10 @@ def test_what_is_queued_waits_for_the_flush_and_leaves_together(client: Client) 
     client.queue(b"first")
     client.queue_message(OP_TEXT, b"second")
     client.queue(b"third")
-    assert client.connection.queued == len(client.queued)
+    assert client.connection.output.queued == len(client.queued)
     assert client.read(100) == 0
     client.flush()
-    assert client.connection.queued == 0
+    assert client.connection.output.queued == 0
     assert client.read(100) == len(client.queued)
     assert client.received == b"first\x81\x06secondthird"
 
@@ -110,7 +112,7 @@ def test_what_is_queued_waits_for_the_flush_and_leaves_together(client: Client) 
 @pytest.mark.parametrize("opcode", [OP_TEXT, OP_BINARY])
 def test_a_message_of_any_size_leaves_as_one_frame(client: Client, opcode: int, size: int) -> None:
     client.queue_message(opcode, b"x" * size)
-    assert client.connection.queued == len(client.queued)
+    assert client.connection.output.queued == len(client.queued)
     client.flush()
     client.read_all()
 
@@ -118,7 +120,7 @@ def test_a_message_of_any_size_leaves_as_one_frame(client: Client, opcode: int, 
 @pytest.mark.parametrize("size", [1, LARGE - 1, LARGE, 1_000_000])
 def test_bytes_of_any_size_leave_as_they_are(client: Client, size: int) -> None:
     client.queue(content(size))
-    assert client.connection.queued == size
+    assert client.connection.output.queued == size
     client.flush()
     client.read_all()
 
@@ -126,10 +128,10 @@ def test_bytes_of_any_size_leave_as_they_are(client: Client, size: int) -> None:
 def test_what_the_kernel_does_not_take_stays_queued_and_is_counted(client: Client) -> None:
     client.queue(content(500_000))
     client.flush()
-    left = client.connection.queued
+    left = client.connection.output.queued
     assert 0 < left < 500_000
     client.flush()
-    assert client.connection.queued == left
+    assert client.connection.output.queued == left
     while client.read(65536):
         pass
     assert len(client.received) == 500_000 - left
@@ -141,7 +143,7 @@ def test_small_frames_behind_a_slow_reader_keep_their_order(client: Client, tota
     for i in range(total // 100):
         client.queue_message(OP_BINARY, content(90 + i % 20))
     client.flush()
-    assert client.connection.queued
+    assert client.connection.output.queued
     for i in range(20):
         client.queue_message(OP_TEXT, b"%d" % i)
         client.flush()
@@ -156,9 +158,9 @@ def test_no_more_leaves_than_the_turn_allows_though_the_kernel_has_room(sizes: l
         for size in sizes:
             client.queue(content(size))
         for most in (1, 70_000, 13):
-            before = client.connection.queued
-            assert client.connection.flush(most) == 0
-            assert before - client.connection.queued == most
+            before = client.connection.output.queued
+            assert client.connection.output.flush(client.connection.transport, client.connection.descriptor, most) == 0
+            assert before - client.connection.output.queued == most
         client.read_all()
 
 
@@ -182,20 +184,20 @@ def test_a_large_payload_is_queued_without_a_copy(client: Client) -> None:
     payload = content(ATTACH_BYTES)
     event = event_with(OP_BINARY, payload)
     before = sys.getrefcount(payload)
-    client.connection.queue_message(OP_BINARY, event)
+    client.connection.output.queue_message(OP_BINARY, event)
     assert sys.getrefcount(payload) == before + 1
-    client.connection.queue(payload)
+    client.connection.output.queue(payload)
     assert sys.getrefcount(payload) == before + 2
-    client.connection.drop_output()
+    client.connection.output.drop()
     assert sys.getrefcount(payload) == before
 
 
 @pytest.mark.parametrize("size", [100, 1_000_000])
 def test_output_that_is_dropped_is_never_sent(client: Client, size: int) -> None:
-    client.connection.queue(content(size))
-    client.connection.queue(b"small")
-    client.connection.drop_output()
-    assert client.connection.queued == 0
+    client.connection.output.queue(content(size))
+    client.connection.output.queue(b"small")
+    client.connection.output.drop()
+    assert client.connection.output.queued == 0
     client.queue(b"new")
     client.flush()
     client.read_all()
@@ -204,15 +206,15 @@ def test_output_that_is_dropped_is_never_sent(client: Client, size: int) -> None
 @pytest.mark.parametrize("size", [100, LARGE])
 def test_a_peer_that_went_away_is_an_error_number(client: Client, size: int) -> None:
     client.theirs.close()
-    client.connection.queue(content(size))
-    assert client.connection.flush() == errno.EPIPE
+    client.connection.output.queue(content(size))
+    assert client.connection.output.flush(client.connection.transport, client.connection.descriptor) == errno.EPIPE
 
 
 @pytest.mark.parametrize("size", [100, LARGE])
 def test_a_socket_that_is_closed_is_an_error_number(client: Client, size: int) -> None:
     client.connection.descriptor = -1
-    client.connection.queue(content(size))
-    assert client.connection.flush() == errno.EBADF
+    client.connection.output.queue(content(size))
+    assert client.connection.output.flush(client.connection.transport, client.connection.descriptor) == errno.EBADF
 
 
 SIZES = st.one_of(st.integers(0, 300), st.sampled_from([LARGE - 1, LARGE, ATTACH_BYTES, FULL_CHUNK, 200_000]))
@@ -232,7 +234,7 @@ def test_every_byte_arrives_once_and_in_order(steps: list[tuple[str, int]]) -> N
                 client.flush()
             else:
                 client.read(size)
-            assert 0 <= client.connection.queued <= len(client.queued) - len(client.received)
+            assert 0 <= client.connection.output.queued <= len(client.queued) - len(client.received)
             assert client.queued.startswith(client.received)
         client.read_all()
-        assert client.connection.queued == 0
+        assert client.connection.output.queued == 0

@@ -1,0 +1,42 @@
+import cython
+
+from zwoole.reactor.core.transport cimport Transport
+from zwoole.shared.websocket.frames cimport append_header, build_frame
+from zwoole.shared.wire.batches cimport BatchReader
+
+cdef Py_ssize_t _LARGE, _FULL_CHUNK
+cdef int _FIN
+
+
+@cython.no_gc  # nothing that it holds refers to anything else
+cdef class Output:
+    cdef readonly Py_ssize_t queued
+    cdef public Py_ssize_t pending
+    cdef public Py_ssize_t noted
+    cdef public bint framed
+    cdef public bint full
+    cdef public bint full_told
+    cdef public object line
+    cdef bytearray _out
+    cdef object _chunks
+
+    @cython.locals(out=bytearray)
+    cpdef void queue(self, bytes data) except *
+
+    cpdef void queue_behind(self, bytes data) except *
+
+    @cython.locals(size=Py_ssize_t, before=Py_ssize_t, out=bytearray)
+    cpdef void queue_message(self, int opcode, BatchReader event) except *
+
+    @cython.locals(out=bytearray, count=Py_ssize_t)
+    cpdef int flush(self, Transport transport, int descriptor, Py_ssize_t most=*) except -1
+
+    @cython.locals(size=Py_ssize_t)
+    cpdef Py_ssize_t held(self) except -1
+    cpdef int drop_oldest(self, Py_ssize_t size) except -1
+    cpdef void drop(self) except *
+    @cython.locals(out=bytearray)
+    cdef bytearray _open_chunk(self)
+    cdef void _queue_chunk(self, bytes data) except *
+    @cython.locals(count=Py_ssize_t, size=Py_ssize_t, batch=list)
+    cpdef int _flush_chunks(self, Transport transport, int descriptor, Py_ssize_t most) except -1

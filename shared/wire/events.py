@@ -1,0 +1,170 @@
+"""The events between master and workers: one table says all that is common knowledge about each kind.
+
+A new kind of event is a row here, the code that sends it, and the code that acts on it. What the table says is used by
+the window (what costs credit), by the verdict on a dead worker (what is sent again), by the workers (which callback an
+event calls) and by the documentation. Commands, the events that come up, are registered with the master by the part
+that carries them out (`reactor/core/commands.py`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+PROTOCOL_VERSION = 2
+
+# Down: master to worker.
+OPEN = 1
+MESSAGE = 2
+CLOSE = 3
+WELCOME = 4
+DRAIN = 6
+ADOPT = 7
+BUFFER_FULL = 8
+BUFFER_EMPTY = 9
+PIPE_MESSAGE = 10
+HANDSHAKE = 11
+
+# Up: worker to master.
+HELLO = 32
+ACK = 33
+PUSH = 34
+BROADCAST = 35
+DISCONNECT = 36
+FAIL = 37
+BYE = 38
+SET_STATE = 39
+SEND_MESSAGE = 40
+ACCEPT = 41
+REFUSE = 42
+RINGS = 43
+PING = 44
+SYNC = 45
+
+END_NOW = 1  # the number of a DRAIN that waits for nothing that still runs
+
+# The window and the queue of parked messages keep a message's opcode with its kind, so that it can be sent again.
+BINARY = 0x80
+BINARY_MESSAGE = MESSAGE | BINARY
+
+DOWN = "down"
+UP = "up"
+
+# What becomes of an event that a worker was sent and had not begun when it died.
+LOST = "lost"  # nothing: it was for that worker only
+SENT_AGAIN = "sent again"  # to the worker that comes next, in order
+TOLD_AGAIN = "told again"  # to the worker that comes next, which need not know the connection
+ADOPTED = "adopted"  # nothing: the next worker is told to adopt the connection anyway
+
+
+class Event(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        name: its constant's name.
+        kind: its number on the wire.
+        direction: DOWN or UP.
+        about: what its number and its body are.
+        credit: whether it counts against the limits of the window; down only. Others only take a place in it.
+        after_death: what becomes of it if its worker dies before it began; down only.
+        callback: the name of the callback that it calls, "" for none.
+    """
+
+    name: str
+    kind: int
+    direction: str
+    about: str
+    credit: bool = False
+    after_death: str = LOST
+    callback: str = ""
+
+
+EVENTS = (
+    Event(
+        "OPEN",
+        OPEN,
+        DOWN,
+        "fd; bytes: packed [request record, state]; the state is what the handshake callback has left",
+        credit=True,
+        after_death=SENT_AGAIN,
+        callback="open",
+    ),
+    Event(
+        "MESSAGE",
+        MESSAGE,
+        DOWN,
+        "fd; text or bytes: one whole message",
+        credit=True,
+        after_death=SENT_AGAIN,
+        callback="message",
+    ),
+    Event(
+        "CLOSE",
+        CLOSE,
+        DOWN,
+        "fd; bytes: packed [code, reason, initiator]",
+        after_death=TOLD_AGAIN,
+        callback="close",
+    ),
+    Event("WELCOME", WELCOME, DOWN, "number: the protocol version; bytes: packed settings of this link"),
+    Event("DRAIN", DRAIN, DOWN, "number: 0, or 1: the worker is to end at once; nil. No event follows it"),
+    Event(
+        "ADOPT",
+        ADOPT,
+        DOWN,
+        "fd; bytes: packed [request record, state]. A connection that another worker had",
+        after_death=ADOPTED,
+        callback="adopt",
+    ),
+    Event(
+        "BUFFER_FULL", BUFFER_FULL, DOWN, "fd; nil. Its output queue has reached the high mark", callback="buffer_full"
+    ),
+    Event(
+        "BUFFER_EMPTY",
+        BUFFER_EMPTY,
+        DOWN,
+        "fd; nil. Its output queue is down to the low mark again",
+        callback="buffer_empty",
+    ),
+    Event(
+        "PIPE_MESSAGE",
+        PIPE_MESSAGE,
+        DOWN,
+        "number: the sending worker's id; bytes: packed value",
+        credit=True,
+        callback="pipe_message",
+    ),
+    Event(
+        "HANDSHAKE",
+        HANDSHAKE,
+        DOWN,
+        "fd; bytes: the packed request. May it connect?",
+        credit=True,
+        after_death=SENT_AGAIN,
+        callback="handshake",
+    ),
+    Event("HELLO", HELLO, UP, "number: the protocol version; bytes: packed {callbacks, handlers, handshake}"),
+    Event("ACK", ACK, UP, "number: first sequence number; integer: how many in a row have finished"),
+    Event("PUSH", PUSH, UP, "fd; text or bytes: one message to send"),
+    Event("BROADCAST", BROADCAST, UP, "number: 0; text or bytes: one message to every established connection"),
+    Event("DISCONNECT", DISCONNECT, UP, "fd; bytes: packed [code, reason]"),
+    Event("FAIL", FAIL, UP, "fd; bytes: packed [code, reason]: its callback failed; what it left undone is not run"),
+    Event("BYE", BYE, UP, "number: 0; nil. This worker has finished everything and goes"),
+    Event("SET_STATE", SET_STATE, UP, "fd; bytes: packed value that is handed over with the connection"),
+    Event("SEND_MESSAGE", SEND_MESSAGE, UP, "number: the receiving worker's id; bytes: packed value"),
+    Event("ACCEPT", ACCEPT, UP, "fd; bytes: packed [subprotocol, headers]: it may connect"),
+    Event("REFUSE", REFUSE, UP, "fd; bytes: packed [status, body, headers]: it may not"),
+    Event("RINGS", RINGS, UP, "number: 0; nil. This worker has mapped the payload rings"),
+    Event("PING", PING, UP, "fd; bytes: payload of a ping to send"),
+    Event("SYNC", SYNC, UP, "number: 0; nil. This worker waits for the credit of all before it"),
+)
+
+OPENINGS = (OPEN, HANDSHAKE)  # a worker that is sent one of them has not heard of the connection before
+
+
+def by_kind() -> dict[int, Event]:
+    """Return the rows of what goes down by what the window keeps: the kind, for a message its opcode with it."""
+    rows = {event.kind: event for event in EVENTS if event.direction == DOWN}
+    return {**rows, BINARY_MESSAGE: rows[MESSAGE]}
+
+
+CALLBACKS = {event.kind: event.callback for event in EVENTS if event.callback}
