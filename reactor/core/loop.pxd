@@ -5,8 +5,8 @@ from zwoole.reactor.core.output cimport Output
 from zwoole.reactor.core.registry cimport Registry
 from zwoole.reactor.core.worker_link cimport WorkerLink
 
-# From modules whose Python names they are; as C integers they compare without an object.
-cdef unsigned int BROKEN, IN, OUT
+# As C integers they compare without an object.
+cdef unsigned int _BROKEN, _IN, _OUT
 cdef int STAGE_OPEN
 
 

@@ -25,6 +25,9 @@ from zwoole.reactor.core.worker_link import WorkerLink
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
 BROKEN = select.EPOLLHUP | select.EPOLLERR
+_IN = IN  # C integers in the compiled module
+_OUT = OUT
+_BROKEN = BROKEN
 
 MAX_EVENTS = 1024
 FLUSHES_PER_TURN = 512  # about a millisecond; a broadcast to thousands leaves in several turns
@@ -291,12 +294,12 @@ class Loop:
         return max(self._timers_due - self.clock.now, 0.0)
 
     def _connection_ready(self, connection: Connection, mask: int) -> None:
-        if mask & IN:  # first: what arrived before a reset still counts
+        if mask & _IN:  # first: what arrived before a reset still counts
             self._readable(connection)
-        elif mask & BROKEN:
+        elif mask & _BROKEN:
             self._broken(connection, 0)
             return
-        if mask & OUT and connection.descriptor >= 0:
+        if mask & _OUT and connection.descriptor >= 0:
             connection.heard = self.now  # room in a kernel buffer that was full: the peer has taken something
             self.flush_later(connection)
 
@@ -357,9 +360,9 @@ class Loop:
             self._queue_changed(connection)
         mask = connection.interest
         if output.queued:
-            self.listen(connection, mask | OUT)
+            self.listen(connection, mask | _OUT)
         else:
-            self.listen(connection, mask & ~OUT)
+            self.listen(connection, mask & ~_OUT)
             if connection.stage > STAGE_OPEN and not output.pending:
                 self._flushed(connection)
             elif connection.late_pong:
