@@ -1,4 +1,4 @@
-"""Says hello to a server from Python's standard library alone: python examples/client.py [HOST:PORT[/PATH]]"""
+"""Say hello to a server, with Python's standard library alone: python examples/client.py [HOST:PORT[/PATH]]"""
 
 import os
 import socket
