@@ -22,7 +22,7 @@ def main() -> None:
     """Read the command line, build the master, serve."""
     parser = argparse.ArgumentParser(prog="zwoole.reactor", description=__doc__)
     parser.add_argument("--run-dir", type=Path, required=True)
-    parser.add_argument("--epoch", type=int, required=True)
+    parser.add_argument("--incarnation", type=int, required=True)
     parser.add_argument("--index", type=int, required=True)
     parser.add_argument("--lifeline", type=int, required=True)
     parser.add_argument("--turns", type=int, required=True)
@@ -51,7 +51,7 @@ def main() -> None:
         )
         log.flush()
         raise SystemExit(1) from None
-    master = Master(options.run_dir, options.epoch, options.index, sockets, table, settings)
+    master = Master(options.run_dir, options.incarnation, options.index, sockets, table, settings)
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     lifeline.watch(options.lifeline, lambda: os.close(write_end), ORPHAN_GRACE_S)
 

@@ -54,7 +54,7 @@ class Master:
         self._orders: dict[str, Callable[[dict[str, Any]], object]] = {
             "worker": self._expect_worker,
             "switch": lambda order: self._reactor.pool.switch(order["incarnations"]),
-            "places": self._set_places,
+            "worker_num": self._set_places,
             "stop": lambda order: self._reactor.stop(order["seconds"], order["spread"]),
             "reopen_log": lambda _: reopen(self._log_file),
             "query": self._query,
@@ -111,7 +111,7 @@ class Master:
                 carry_out(message)
 
     def _expect_worker(self, order: dict[str, Any]) -> None:
-        self._reactor.pool.expect(order["slot"], order["incarnation"], order["pid"], order["standby"])
+        self._reactor.pool.expect(order["worker_id"], order["incarnation"], order["pid"], order["standby"])
 
     def _set_places(self, order: dict[str, Any]) -> None:
         registry = self._reactor.registry

@@ -1,6 +1,6 @@
-"""The admin listener: /metrics, /healthz and /readyz over HTTP, from threads of the supervisor. Off unless asked for.
+"""The admin listener: /metrics, /healthz and /readyz over HTTP, in threads of the supervisor. Off unless configured.
 
-It needs nobody else: metrics are read from the snapshots, so a master or worker that is stuck does not hold it up.
+It asks no other process: metrics are read from the snapshots, so a master or worker that is stuck does not block it.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ from typing import Any
 
 from zwoole.shared.errors import StartError
 from zwoole.shared.process.log import get_logger
-from zwoole.shared.settings import Settings
 from zwoole.supervisor.listening import explain
 
 METHODS = ("GET", "HEAD")
-MAX_CONNECTIONS = 8  # if one more comes, the oldest is closed: silent clients keep nobody out
-IDLE_S = 5.0  # a client that sends or takes nothing for so long is let go
-WHOLE_S = 15.0  # so is one that has not finished by then
-POLL_S = 0.1  # how soon the thread notices that it is to end
+MAX_CONNECTIONS = 8  # one more closes the oldest, so that silent clients do not block others
+IDLE_S = 5.0  # after so long without a byte in or out a connection is closed
+WHOLE_S = 15.0  # after so long a connection is closed in any case
+POLL_S = 0.1  # within so long the thread notices that it is to end
 
-Readiness = Callable[[], tuple[bool, str]]  # whether clients should be sent here, and in words
+Readiness = Callable[[], tuple[bool, str]]  # whether clients should be sent here; the same in words
 
 log = get_logger("admin")
 
 
 class AdminListener:
-    """Listens for whoever watches the server."""
+    """Serves metrics and health checks."""
 
-    def __init__(self, settings: Settings, run_dir: Path, readiness: Readiness) -> None:
+    def __init__(self, address: tuple[str, int], token: str, run_dir: Path, readiness: Readiness) -> None:
         """Open the socket.
 
         Args:
-            settings: the effective settings.
+            address: the host and the port to listen on.
+            token: what clients must know, "" for nothing.
             run_dir: the run directory.
-            readiness: tells whether clients should be sent here, and says why not; called in other threads.
+            readiness: returns whether clients should be sent here, and in words why not; called in other threads.
 
         Raises:
-            StartError: the address cannot be had, or may not without a token.
+            StartError: the address cannot be listened on, or needs a token.
         """
-        host, port = settings.admin_host, settings.admin_port
-        if not settings.admin_token and not is_loopback(host):
+        host, port = address
+        if not token and not is_loopback(host):
             raise StartError(f"admin_host {host} can be reached from other machines: set admin_token too")
         try:
-            self._server = _HttpServer((host, port), settings.admin_token, run_dir, readiness)
+            self._server = _HttpServer(address, token, run_dir, readiness)
         except OSError as error:
             raise StartError(f"cannot listen on {host}:{port} (admin_port): {explain(error)}") from None
         except TypeError:  # the encoding of names refuses it
@@ -59,18 +59,18 @@ class AdminListener:
         self._url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Begin to answer requests."""
         self._thread.start()
         log.info("admin listener on %s: /metrics, /healthz, /readyz", self._url)
 
     def close(self) -> None:
-        """Close the socket; a request under way is cut off when the process ends."""
+        """Close the socket. A request that is being answered is cut off when the process ends."""
         if self._thread.is_alive():
             self._server.shutdown()
         self._server.server_close()
 
     def abandon(self) -> None:
-        """Close the socket in a forked child, where no thread serves it."""
+        """Close the socket in a forked child, which has no thread that serves it."""
         self._server.server_close()
 
     def _serve(self) -> None:
@@ -101,7 +101,7 @@ class _HttpServer(ThreadingTCPServer):
             self._clients[request] = None
         try:
             super().process_request(request, client_address)
-        except BaseException:  # no thread to be had
+        except BaseException:  # no thread can be started
             self._forget(request)
             raise
 
@@ -124,11 +124,11 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = IDLE_S
 
     def version_string(self) -> str:
-        """Return what stands in `Server`: nothing that helps to choose an attack."""
+        """Return the value of the header `Server`: without versions, which would help to choose an attack."""
         return "zwoole"
 
     def parse_request(self) -> bool:
-        """Read the head; answer a method that nothing here has."""
+        """Read the head of a request; answer it if its method is not one of METHODS."""
         if not super().parse_request():
             return False
         if self.command in METHODS:
@@ -137,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def handle(self) -> None:
-        """Answer one request, in a bounded time whatever the client does."""
+        """Answer one request, in bounded time whatever the client does."""
         limit = threading.Timer(WHOLE_S, cut_off, [self.connection])
         limit.daemon = True
         limit.start()
@@ -150,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._may_enter():
             self._answer(401, "a token is needed: Authorization: Bearer ...\n", WWW_Authenticate="Bearer")
         elif self.path == "/metrics":
-            from zwoole.supervisor.metrics import CONTENT_TYPE, render  # imported by who asks for it only
+            from zwoole.supervisor.metrics import CONTENT_TYPE, render  # imported at the first request only
 
             self._answer(200, render(self.server.run_dir), Content_Type=CONTENT_TYPE)
         elif self.path == "/healthz":
@@ -183,10 +183,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def cut_off(client: socket.socket) -> None:
-    """End a connection, whatever its thread waits for: that ends too."""
+    """End a connection, and with it whatever its thread is waiting for."""
     try:
         client.shutdown(socket.SHUT_RDWR)
-    except OSError:  # it has gone by itself
+    except OSError:  # the client has closed it already
         pass
 
 

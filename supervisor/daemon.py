@@ -1,4 +1,4 @@
-"""Going into the background: the first process waits until the one it leaves behind serves, and says so."""
+"""Going into the background: the first process waits until its child serves, says so, and ends."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MAX_STATE_BYTES = 4096
 
 
 def detach(log_file: str) -> None:
-    """Go on in a child process without a terminal; the first process ends here, when that one serves or has ended.
+    """Go on in a child process without a terminal. The first process ends here, when the child serves or has ended.
 
     Raises:
-        SystemExit: in the first process: 0 when the server serves, else its exit code.
+        SystemExit: in the first process, with 0 if the server serves, else with its exit code.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -33,13 +33,13 @@ def detach(log_file: str) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    if os.environ.get("LISTEN_PID") == first:  # sockets of the service manager: they are this process's now
+    if os.environ.get("LISTEN_PID") == first:  # the sockets of the service manager are this process's now
         os.environ["LISTEN_PID"] = str(os.getpid())
     os.environ["NOTIFY_SOCKET"] = "@" + name[1:].decode()
 
 
 def wait(pid: int, listening: socket.socket, log_file: str) -> int:
-    """Wait until a daemon serves or has ended, and return the exit code for the process that started it."""
+    """Wait until a daemon serves or has ended; return the exit code for the process that has started it."""
     pidfd = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)

@@ -1,127 +1,141 @@
-"""The supervisor's rounds: once a second it looks at every child, whether it hangs, has become old, or too large."""
+"""Health checks: once a second the supervisor looks whether a process hangs, is slow to start, old, or too large."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import psutil
 
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.settings import Settings
-from zwoole.supervisor.process import Child
+from zwoole.supervisor.loop import Later
+from zwoole.supervisor.process import Process
+from zwoole.supervisor.processes import Processes
+from zwoole.supervisor.roles import MASTER
 
-if TYPE_CHECKING:
-    from zwoole.supervisor.processes import Crew
-
-ROUND_S = 1.0
+CHECK_S = 1.0
 DUMP_S = 1.0  # how long a process that hangs has to write its stacks
 
 log = get_logger("supervisor")
 
 
-class Rounds:
-    """Goes round a crew's processes."""
+class HealthChecks:
+    """Checks the processes of one server."""
 
     def __init__(
         self,
-        crew: Crew,
+        processes: Processes,
         settings: Settings,
-        later: Callable[[float, Callable[[], None]], None],
-        recycle: Callable[[int, str, str], None],
+        later: Later,
+        recycle: Callable[[Process, str, str], None],
     ) -> None:
         """Prepare.
 
         Args:
-            crew: whose processes.
+            processes: those that run.
             settings: the effective settings.
             later: calls a function after so many seconds.
-            recycle: replaces the worker of a slot: (slot, reason as it is counted, why in words).
+            recycle: replaces a process: (process, reason as it is counted, reason in words).
         """
-        self._crew = crew
+        self._processes = processes
         self._settings = settings
         self._later = later
         self._recycle = recycle
 
     def begin(self) -> None:
-        """Make the first round after a while, and go on until the crew stops."""
-        self._later(ROUND_S, self._go)
+        """Check in a while for the first time, and go on until the server stops."""
+        self._later(CHECK_S, self._check_all)
 
-    def _go(self) -> None:
-        if self._crew.stopping:  # a stop has its own deadline
+    def _check_all(self) -> None:
+        if self._processes.stopping:  # a stop has a deadline of its own
             return
         now = time.monotonic()
-        for child in list(self._crew.children.values()):
-            self._look_whether_it_hangs(child, now)
-            self._look_whether_it_is_slow_to_start(child, now)
-            if child.role == "worker" and child.ready_at is not None and not child.retiring:
-                self._look_whether_it_is_worn(child, now)
-        self._later(ROUND_S, self._go)
+        for process in self._processes.all():
+            self.check(process, now)
+        self._later(CHECK_S, self._check_all)
 
-    def _look_whether_it_hangs(self, child: Child, now: float) -> None:
-        if child.killed or child.debugged:
-            return
-        held_before = child.liveness.held
-        why = child.liveness.look(now, self._settings.boot_timeout, self._settings.worker_timeout)
-        if child.liveness.held and not held_before:
-            log.warning("%s does not answer, and is left alone: %s", child, child.liveness.held)
-        why = why or self._why_unheard(child)
-        if why:
-            log.error("%s is ended, %s; its stacks:", child, why)
-            child.abort(why)
-            self._later(DUMP_S, lambda: self._end(child, why))
+    def check(self, process: Process, now: float) -> None:
+        """Check one process.
 
-    def _why_unheard(self, child: Child) -> str:
-        """Return why a worker is to be ended whose loop turns, but whose hello reaches no master, "" where it is not.
-
-        The app may have taken away its rights to the run directory. A master that is still to come is waited for.
+        Args:
+            process: the process.
+            now: monotonic seconds.
         """
-        limit = self._settings.boot_timeout
-        booting = any(master.ready_at is None for master in self._crew.of("master"))
-        waits = child.role == "worker" and child.ready_at is None and child.turns.read() and not child.liveness.held
-        if not limit or booting or not waits:
-            child.unheard_s = 0.0
-            return ""
-        child.unheard_s += ROUND_S
-        if child.unheard_s < limit:
-            return ""
-        return f"it does not come to serve: no master has had its hello in {limit:g} s (boot_timeout)"
+        self._check_liveness(process, now)
+        self._check_start(process, now)
+        if process.role.runs_app and process.ready_at is not None and not process.retiring:
+            self._check_wear(process, now)
 
-    def _end(self, child: Child, why: str) -> None:
-        if self._crew.children.get(child.pidfd) is child:
-            child.kill(why)
-
-    def _look_whether_it_is_slow_to_start(self, child: Child, now: float) -> None:
-        """Say what is waited for, each time after twice as long."""
-        if child.ready_at is not None or child.killed or child.debugged or child.liveness.held or self._settings.debug:
+    def _check_liveness(self, process: Process, now: float) -> None:
+        """End a process that hangs, or never becomes ready."""
+        if process.killed or process.debugged:
             return
-        if now - child.started >= child.next_notice_s:
-            log.warning("%s is still starting after %.0f s: %s", child, child.next_notice_s, awaited(child))
-        while now - child.started >= child.next_notice_s:
-            child.next_notice_s *= 2
+        held_before = process.liveness.held
+        why = process.liveness.look(now, self._settings.boot_timeout, self._settings.worker_timeout)
+        if process.liveness.held and not held_before:
+            log.warning("%s does not answer, and is left alone: %s", process, process.liveness.held)
+        why = why or self._why_unheard(process)
+        if why:
+            log.error("%s is ended, %s; its stacks:", process, why)
+            process.abort(why)
+            self._later(DUMP_S, lambda: self._kill(process, why))
 
-    def _look_whether_it_is_worn(self, child: Child, now: float) -> None:
+    def _why_unheard(self, process: Process) -> str:
+        """Return why to end a process whose loop turns, but whose hello no master takes; "" if it is not to be ended.
+
+        The app may have taken away its rights to the run directory. While a master boots, nothing is held against it.
+        """
+        limit_s = self._settings.boot_timeout
+        waits = process.role.linked and process.ready_at is None and not process.liveness.held
+        if not (limit_s and waits and process.turns.read()) or self._a_master_boots():
+            process.unheard_s = 0.0
+            return ""
+        process.unheard_s += CHECK_S
+        if process.unheard_s < limit_s:
+            return ""
+        return f"it does not come to serve: no master has had its hello in {limit_s:g} s (boot_timeout)"
+
+    def _a_master_boots(self) -> bool:
+        return any(master.ready_at is None for master in self._processes.of(MASTER))
+
+    def _kill(self, process: Process, why: str) -> None:
+        if self._processes.runs(process):
+            process.kill(why)
+
+    def _check_start(self, process: Process, now: float) -> None:
+        """Say what a process that starts is waiting for, each time after twice as long."""
+        may_take_its_time = process.killed or process.debugged or process.liveness.held or self._settings.debug
+        if process.ready_at is not None or may_take_its_time:
+            return
+        if now - process.started >= process.next_notice_s:
+            log.warning("%s is still starting after %.0f s: %s", process, process.next_notice_s, awaited(process))
+        while now - process.started >= process.next_notice_s:
+            process.next_notice_s *= 2
+
+    def _check_wear(self, process: Process, now: float) -> None:
+        """Recycle a process that is old or too large."""
+        age_s, max_age_s = now - process.started, self._settings.max_age * process.age_factor
         limit = self._settings.max_memory
-        if child.max_age_s and now - child.started > child.max_age_s:
-            self._recycle(child.index, "max_age", f"it is {now - child.started:.0f} s old")
-        elif limit and (size := resident_bytes(child.process.pid)) > limit:
-            self._recycle(child.index, "max_memory", f"it has {size} bytes of memory")
+        if max_age_s and age_s > max_age_s:
+            self._recycle(process, "max_age", f"it is {age_s:.0f} s old")
+        elif limit and (size := resident_bytes(process.pid)) > limit:
+            self._recycle(process, "max_memory", f"it has {size} bytes of memory")
 
 
-def awaited(child: Child) -> str:
+def awaited(process: Process) -> str:
     """Return what a process that starts has not done yet."""
-    if child.role == "master":
+    if not process.role.runs_app:
         return "it has not said hello"
-    if not child.greeted:
+    if not process.connected:
         return "its app has not reached start(): an import takes long, or what stands before start()"
-    if not child.turns.read():
+    if not process.turns.read():
         return "worker_start has not returned, or the machine is slow; what runs for long belongs in a task or thread"
     return "no master has answered it"
 
 
 def resident_bytes(pid: int) -> int:
-    """Return a process's resident memory, 0 where it is gone."""
+    """Return a process's resident memory; 0 if it is gone."""
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""From a script, or a command line, to a running supervisor."""
+"""Launching a server, from a script or by `zwoole run`, up to the running supervisor."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ from zwoole.shared.settings import Settings
 from zwoole.shared.suggest import did_you_mean
 from zwoole.supervisor import servers
 from zwoole.supervisor.daemon import detach
+from zwoole.supervisor.exit_codes import EXIT_BOOT_FAILED, EXIT_OK
 from zwoole.supervisor.listening import listen
 from zwoole.supervisor.pid_file import PidFile
 from zwoole.supervisor.privileges import check_python, drop
-from zwoole.supervisor.processes import EXIT_BOOT_FAILED
 from zwoole.supervisor.run_directory import RunDirectory, choose
-from zwoole.supervisor.shutdown import EXIT_OK
 from zwoole.supervisor.supervisor import Supervisor
 from zwoole.supervisor.watching import folders_of, restart_at_change
 from zwoole.workers import role
@@ -39,18 +38,18 @@ def supervise(
     run_dir: str | None = None,
     watched: Sequence[Path] = (),
 ) -> None:
-    """Run a server whose `start()` was reached in the first process; return when it has stopped in good order.
+    """Run a server whose `start()` was reached in the first process; return after it has stopped gracefully.
 
     Args:
         server: the app's server.
-        overrides: settings from the command line, which win over the file's.
-        run_dir: the run directory, or None for the usual place.
+        overrides: settings from the command line; they override those in the app's file.
+        run_dir: the run directory, or None for the usual one.
         watched: folders in which a change of a Python file has the workers replaced.
 
     Raises:
         StartError: it cannot start.
-        SettingsError: an override is none of the settings.
-        SystemExit: it stopped otherwise; the code says how.
+        SettingsError: an override is not a setting.
+        SystemExit: it stopped in another way; the code says how.
     """
     check_kernel()
     check_folder()
@@ -69,7 +68,7 @@ def supervise(
     try:
         code = run_here(server, plan, run_dir, watched)
     except ZwooleError as error:
-        if settings.daemonize or settings.log_file:  # nobody reads a terminal
+        if settings.daemonize or settings.log_file:  # the terminal is gone, or not read
             log.get_logger("supervisor").error("%s", error)
         raise
     finally:
@@ -79,7 +78,7 @@ def supervise(
 
 
 def run_here(server: Server, plan: plans.Plan, run_dir: str | None, watched: Sequence[Path]) -> int:
-    """Take what the server needs, in the order that privileges ask for, run it, and give it back; return the code."""
+    """Run a server; return its exit code. What it needs is taken in the order in which privileges are dropped."""
     settings = plan.settings
     open_files.make_room(settings.worker_num, settings.reactor_num)
     pid_file = PidFile(settings.pid_file) if settings.pid_file else None
@@ -103,10 +102,10 @@ def run_here(server: Server, plan: plans.Plan, run_dir: str | None, watched: Seq
 
 
 def check_kernel() -> None:
-    """Check that this process may watch others, as the supervisor and the masters have to.
+    """Check that this process may watch other processes, as supervisor and masters do.
 
     Raises:
-        StartError: the kernel is too old for it, or a sandbox forbids it.
+        StartError: the kernel is too old, or a sandbox forbids it.
     """
     try:
         os.close(os.pidfd_open(os.getpid()))
@@ -118,7 +117,7 @@ def check_kernel() -> None:
 
 
 def check_folder() -> None:
-    """Check that the current folder is there: workers start in it too, and relative paths mean something in it only.
+    """Check that the current folder exists: workers start in it too, and relative paths need it.
 
     Raises:
         StartError: it was removed.
@@ -130,7 +129,7 @@ def check_folder() -> None:
 
 
 def open_log(path: str) -> None:
-    """Send what this process and its children write to a file.
+    """Redirect the output of this process, and of those that it starts, to a file.
 
     Raises:
         StartError: it cannot be opened.
@@ -142,7 +141,7 @@ def open_log(path: str) -> None:
 
 
 def make_plan(settings: Settings, overrides: Mapping[str, Any]) -> plans.Plan:
-    """Return how workers are to run the app that this process runs."""
+    """Return the plan by which workers run the app that this process runs."""
     target = _app or find_main(sys.modules["__main__"])
     return plans.Plan(
         target=target[1],
@@ -156,29 +155,29 @@ def make_plan(settings: Settings, overrides: Mapping[str, Any]) -> plans.Plan:
 
 
 def current_folder() -> Path:
-    """Return the current folder by the name that the shell has for it. Where that has a link such as `current` in it,
-    workers that are started later follow it to the next release; the folder itself may be removed by then.
+    """Return the current folder by the name that the shell has for it. If that name contains a link such as `current`,
+    workers that are started later follow it to the next release; the old folder may be gone by then.
     """
     here = Path.cwd()
     named = Path(os.environ.get("PWD", ""))
     try:
         return named if named.is_absolute() and named.samefile(here) else here
-    except OSError:  # nothing is there, or nothing that we may look at
+    except OSError:  # it does not exist, or we may not look at it
         return here
 
 
 def find_main(main: ModuleType) -> tuple[str, str]:
-    """Return kind and name of what runs as `__main__`: the path of a script, of a folder or archive that has a
-    `__main__.py`, or a module run with -m.
+    """Return the kind and name of what runs as `__main__`: the path of a script, of a folder or archive that has a
+    `__main__.py`, or a module that was run with -m.
 
     Raises:
-        StartError: it came from none of them, so workers could not run it again.
+        StartError: it is none of these, so that workers could not run it again.
     """
     spec = getattr(main, "__spec__", None)  # a debugger's `__main__` may have none
     if spec is not None and spec.name != "__main__":
         return plans.RUN_MODULE, spec.name
     file = Path(getattr(main, "__file__", None) or "<stdin>").absolute()
-    path = file if spec is None else file.parent  # Python itself has run the `__main__.py` in it
+    path = file if spec is None else file.parent  # Python has run the `__main__.py` in that folder or archive
     if not path.is_file() and not path.is_dir():
         raise StartError("start() needs a script that workers can run too: save it to a file and run that")
     return plans.SCRIPT, str(path)
@@ -190,14 +189,15 @@ _app: tuple[str, str] | None = None  # what `zwoole run` was given
 def run_app(
     target: str, arguments: list[str], overrides: dict[str, Any], run_dir: str | None, reload: bool = False
 ) -> None:
-    """Do what `zwoole run TARGET` does.
+    """Run an app, as `zwoole run TARGET` does.
 
     Args:
         target: a script's path, or "module:attribute".
         arguments: the app's own command line.
-        overrides: settings that win over the file's.
-        run_dir: the run directory, or None for the usual place.
-        reload: whether changes of its files have the workers replaced; a mistake is then waited out.
+        overrides: settings that override those in the app's file.
+        run_dir: the run directory, or None for the usual one.
+        reload: whether workers are replaced when a file of the app changes; if the app fails to start, a change of its
+            files starts it again.
 
     Raises:
         ZwooleError: the app cannot be started; the message is for the user.
@@ -206,7 +206,7 @@ def run_app(
     global _app
     check_folder()
     reached = False
-    log.set_format(overrides.get("log_format") == "json")  # for what fails before the file's settings are known
+    log.set_format(overrides.get("log_format") == "json")  # for errors before the settings in the file are known
     watched = folders_of(target) if reload else []
 
     is_attribute = ":" in target and not Path(target).exists()
@@ -220,7 +220,7 @@ def run_app(
             supervise(server, overrides, run_dir, watched)
         except (ZwooleError, SystemExit, KeyboardInterrupt):
             raise
-        except BaseException as error:  # it is not the app's, so all of its frames are shown
+        except BaseException as error:  # the app did not raise it, so all frames are shown
             raise boot_failure(
                 "the supervisor failed, not the app: its traceback stands above",
                 (type(error), error, error.__traceback__),
@@ -248,16 +248,16 @@ def run_target(target: str, is_attribute: bool, reached: Callable[[], bool]) -> 
     Args:
         target: the script's path, or "module:attribute".
         is_attribute: whether it is the latter.
-        reached: tells whether `start()` was called.
+        reached: returns whether `start()` was called.
 
     Raises:
-        ZwooleError: it cannot be; the message is for the user.
+        ZwooleError: it cannot be run; the message is for the user.
     """
     try:
         if is_attribute:
             sys.path[0:0] = [str(current_folder())]
             server = find_server(target)
-            if not reached():  # where the module calls start() itself, it has served by now
+            if not reached():  # if the module calls start() itself, it has served by now
                 server.start()
         else:
             if Path(target).is_dir():
@@ -274,7 +274,7 @@ def run_target(target: str, is_attribute: bool, reached: Callable[[], bool]) -> 
 
 
 def boot_failure(why: str, trace: log.ExcInfo) -> StartError:
-    """Show a traceback, as a record that says why too where the log is JSON; return what is to be raised."""
+    """Show a traceback: if the log is JSON, as a record that says why too. Return the exception to raise."""
     if log.as_json:
         console = log.start("supervisor", "error", as_json=True)
         log.get_logger("supervisor").error("%s", why, exc_info=trace)
@@ -285,22 +285,22 @@ def boot_failure(why: str, trace: log.ExcInfo) -> StartError:
 
 
 def folder_of(script: Path) -> Path:
-    """Return the folder that a script's modules are in. Links to folders stay as they are: where `current` leads to
-    another release after a while, a reload finds that one's modules.
+    """Return the folder that a script's modules are in. Links to folders are kept: if `current` leads to another
+    release later, a reload finds the modules of that one.
     """
     return script.resolve().parent if script.is_symlink() else (current_folder() / script).parent
 
 
 def check_name(target: str, frame: FrameType | None) -> None:
-    """Check that the server of "module:attribute" is there when its module calls `start()` itself, which returns only
-    when the server has stopped. Where another module calls it, the name may be still to come.
+    """Check that the server of "module:attribute" exists, if its module itself calls `start()`, which returns only
+    after the server has stopped. If another module calls `start()`, the name may be defined later.
 
     Args:
         target: "module:attribute".
-        frame: where to begin to look for the caller of `start()`.
+        frame: where the search for the caller of `start()` begins.
 
     Raises:
-        StartError: it is not there.
+        StartError: it does not exist.
     """
     while frame is not None and not is_users(frame.f_code.co_filename):
         frame = frame.f_back
@@ -322,14 +322,14 @@ def find_server(target: str) -> Server:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):  # it is one that the app imports
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):  # a module that the app imports
             raise
         raise StartError(f"there is no module {error.name!r}, neither in {current_folder()} nor installed") from None
     return server_in(module, attribute)
 
 
 def server_in(module: ModuleType, attribute: str) -> Server:
-    """Return the server that a module has by a name.
+    """Return the server that an attribute of a module is.
 
     Raises:
         StartError: there is none.

@@ -1,4 +1,4 @@
-"""Opening the listening sockets, which the supervisor keeps so that a master can be replaced behind them."""
+"""Opening the listening sockets. The supervisor keeps them, so that a master can be replaced without closing them."""
 
 from __future__ import annotations
 
@@ -14,42 +14,44 @@ from zwoole.shared.process.log import get_logger
 from zwoole.shared.settings import Settings
 
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
-PORT_TRIES = 20  # free ports of one address that are tried at the others
+PORT_TRIES = 20  # so many free ports of one address are tried at the others
 FIRST_PASSED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 
 log = get_logger("supervisor")
 
 
 def listen(settings: Settings) -> list[list[socket.socket]]:
-    """Open the sockets to listen on; for each reactor, one for each address of the host.
+    """Open the listening sockets: for each reactor, one for each address of the host.
 
-    A port in use is found by binding without SO_REUSEPORT first: with it, a second server would silently share.
+    They are bound without SO_REUSEPORT first, which fails if the port is in use. With it, a second server would share
+    the port without notice.
 
     Raises:
-        StartError: the address cannot be had; the message says why.
+        StartError: the address cannot be listened on; the message says why.
     """
     if passed := passed_sockets():
         log.info("listening on sockets of the service manager: host and port in the settings do not count")
         return [passed, *([listening.dup() for listening in passed] for _ in range(settings.reactor_num - 1))]
     check_backlog(settings.backlog, SOMAXCONN)
     addresses = resolve(settings.host, settings.port)
-    first = bind_alike(addresses, settings)
+    first = bind_alike(addresses, settings.port, settings.backlog)
     if settings.reactor_num == 1:
         return [first]
     bound = [(listening.family, listening.getsockname()) for listening in first]
     for listening in first:
         listening.close()
     return [
-        [bind(family, address, settings, shared=True) for family, address in bound] for _ in range(settings.reactor_num)
+        [bind(family, address, settings.backlog, shared=True) for family, address in bound]
+        for _ in range(settings.reactor_num)
     ]
 
 
 def check_backlog(wanted: int, limit: Path) -> None:
-    """Say that the kernel keeps fewer connections than were asked for: it cuts the number down without a word.
+    """Warn if the kernel keeps fewer connections than were asked for: it reduces the number without notice.
 
     Args:
-        wanted: how many connections are to wait until they are accepted.
-        limit: the file that has the kernel's limit.
+        wanted: how many connections may wait until they are accepted.
+        limit: the file with the kernel's limit.
     """
     try:
         allowed = int(limit.read_text())
@@ -62,10 +64,10 @@ def check_backlog(wanted: int, limit: Path) -> None:
 
 
 def passed_sockets() -> list[socket.socket]:
-    """Return the listening sockets that a service manager opened for this process, as sd_listen_fds(3) has it.
+    """Return the listening sockets that a service manager has opened for this process, see sd_listen_fds(3).
 
     Raises:
-        StartError: what it passed does not listen for streams.
+        StartError: one of them is not a listening TCP socket.
     """
     meant, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
@@ -92,20 +94,20 @@ Address = tuple[int, tuple[Any, ...]]  # family; host, port, and for IPv6 flow i
 
 
 class Unavailable(StartError):
-    """This machine does not have that address, or no such kind of address."""
+    """This machine does not have that address, or that kind of address."""
 
 
-def bind_all(addresses: list[Address], settings: Settings) -> list[socket.socket]:
-    """Bind to all addresses that this machine has: "localhost" may be ::1 too where there is no IPv6.
+def bind_all(addresses: list[Address], backlog: int) -> list[socket.socket]:
+    """Bind to those of the addresses that this machine has: "localhost" may be ::1 even if there is no IPv6.
 
     Raises:
-        StartError: one of them cannot be had, or none is there.
+        StartError: one of them cannot be listened on, or this machine has none of them.
     """
     bound: list[socket.socket] = []
     missing: list[Unavailable] = []
     for family, address in addresses:
         try:
-            bound.append(bind(family, address, settings, shared=False))
+            bound.append(bind(family, address, backlog, shared=False))
         except Unavailable as error:
             missing.append(error)
         except StartError:
@@ -118,7 +120,7 @@ def bind_all(addresses: list[Address], settings: Settings) -> list[socket.socket
 
 
 def resolve(host: str, port: int) -> list[Address]:
-    """Return family and address of each address that the host has; "::" stands for all of IPv6 and of IPv4."""
+    """Return the family and address of each address of a host; "::" stands for all of IPv6 and IPv4."""
     if host == "::":
         return [(socket.AF_INET6, ("::", port)), (socket.AF_INET, ("0.0.0.0", port))]
     try:
@@ -130,30 +132,30 @@ def resolve(host: str, port: int) -> list[Address]:
     return list(dict.fromkeys((family, address) for family, *_, address in found))
 
 
-def bind_alike(addresses: list[Address], settings: Settings) -> list[socket.socket]:
-    """Bind to all addresses with the same port, also if 0 asks for a free one: what is free at one address may be taken
-    at another, so several are tried then.
+def bind_alike(addresses: list[Address], port: int, backlog: int) -> list[socket.socket]:
+    """Bind to all addresses with the same port. If the port is 0, several free ports are tried: one that is free at one
+    address may be in use at another.
 
     Raises:
         StartError: as in `bind_all`.
     """
-    if settings.port or len(addresses) == 1:
-        return bind_all(addresses, settings)
+    if port or len(addresses) == 1:
+        return bind_all(addresses, backlog)
     tries = 0
     while True:
-        probes = bind_all(addresses, settings)
-        port = probes[0].getsockname()[1]
+        probes = bind_all(addresses, backlog)
+        free = probes[0].getsockname()[1]
         for probe in probes:
             probe.close()
         try:
-            return bind_all([(family, (address[0], port, *address[2:])) for family, address in addresses], settings)
+            return bind_all([(family, (address[0], free, *address[2:])) for family, address in addresses], backlog)
         except StartError:
             tries += 1
             if tries == PORT_TRIES:
                 raise
 
 
-def bind(family: int, address: tuple[Any, ...], settings: Settings, shared: bool) -> socket.socket:
+def bind(family: int, address: tuple[Any, ...], backlog: int, shared: bool) -> socket.socket:
     """Return a listening socket."""
     try:
         listening = socket.socket(family, socket.SOCK_STREAM)
@@ -166,7 +168,7 @@ def bind(family: int, address: tuple[Any, ...], settings: Settings, shared: bool
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind(address)
-        listening.listen(settings.backlog)
+        listening.listen(backlog)
     except OSError as error:
         listening.close()
         kind = Unavailable if error.errno == errno.EADDRNOTAVAIL else StartError
@@ -175,7 +177,7 @@ def bind(family: int, address: tuple[Any, ...], settings: Settings, shared: bool
 
 
 def explain(error: OSError) -> str:
-    """Say why a bind, or the search for an address, failed, and what to do."""
+    """Return why a bind or the search for an address has failed, and what to do."""
     if isinstance(error, socket.gaierror):
         if error.errno == socket.EAI_NONAME:
             return (
@@ -192,3 +194,12 @@ def explain(error: OSError) -> str:
     if error.errno == errno.EINVAL:  # the kernel refuses nothing else of what getaddrinfo gives
         return "an address that begins with fe80 needs its interface, as in fe80::1%eth0"
     return error.strerror or str(error)
+
+
+def where(listening: socket.socket) -> str:
+    """Return "host:port" of a listening socket, "[host]:port" for IPv6; "closed" once it is."""
+    if listening.fileno() < 0:
+        return "closed"
+    host, port, *_, interface = (*listening.getsockname(), 0)[:4]
+    zone = f"%{socket.if_indextoname(interface)}" if interface else ""  # of an address of one interface only
+    return f"[{host}{zone}]:{port}" if listening.family == socket.AF_INET6 else f"{host}:{port}"

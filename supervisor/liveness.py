@@ -1,7 +1,7 @@
 """Telling a process that hangs from one that is idle, booting, stopped, or being debugged.
 
-A process that sleeps wakes every second to count its turn, and so does an asyncio loop whose coroutines all wait. What
-does not count is stuck in one callback, or in the import of the app.
+Each process counts the turns of its loop. An idle one wakes every second to count a turn, and so does an asyncio loop
+whose coroutines all wait. A process that does not count is stuck in one callback, or in the import of the app.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from zwoole.shared.memory.turn_counter import TurnCounter
 
-LONGEST_STEP_S = 2.0  # what one look may add: when we were stopped ourselves, its silence says nothing
-SUSPICIOUS_S = 2.0  # silence from which on it is looked at more closely
+LONGEST_STEP_S = 2.0  # what one look may add: while the supervisor itself was stopped, silence means nothing
+SUSPICIOUS_S = 2.0  # after so much silence it is looked at more closely
 SHORTEST_TIMEOUT_S = 3.0  # an idle process counts once a second
 
 
@@ -19,7 +19,7 @@ class Liveness:
     """What is known of one process's turns.
 
     Attributes:
-        held: why its silence does not count now, "" where it does: it is stopped, or being debugged.
+        held: why its silence does not count now: it is stopped, or being debugged; "" if it counts.
     """
 
     def __init__(self, pid: int, turns: TurnCounter, now: float) -> None:
@@ -32,12 +32,12 @@ class Liveness:
         self._silent_s = 0.0
 
     def look(self, now: float, boot_timeout: float, turn_timeout: float) -> str:
-        """Return why the process is to be ended, "" where it is not.
+        """Return why the process is to be killed, "" if it is not.
 
         Args:
             now: monotonic seconds.
-            boot_timeout: seconds it may take until its first turn; 0: any.
-            turn_timeout: seconds one turn may take; 0: any.
+            boot_timeout: how many seconds its first turn may be away; 0: any number.
+            turn_timeout: how many seconds one turn may take; 0: any number.
         """
         step = min(now - self._looked, LONGEST_STEP_S)
         self._looked = now
@@ -63,7 +63,7 @@ class Liveness:
 
 
 def held_by(pid: int) -> str:
-    """Return what keeps a process from running, "" where nothing does: a stop signal, or a debugger."""
+    """Return what keeps a process from running, a stop signal or a debugger; "" if nothing does."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""The snapshots as OpenMetrics, read when they are asked for."""
+"""The metrics page, in the OpenMetrics format: made of the snapshots when it is asked for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zwoole.shared.memory import stats
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-# The name in a snapshot; the metric's name behind "zwoole_"; what it says; its label beside the process's, if any.
+# Counters: the name in a snapshot; the metric's name after "zwoole_"; its help text; a second label, if it has one.
 MASTER_COUNTERS = (
     ("accepted", "accepted_connections", "TCP connections accepted", ""),
     ("opened", "opened_connections", "WebSocket connections opened", ""),
@@ -59,9 +59,15 @@ WORKER_GAUGES = (
     ("in_flight_bytes", "in_flight_bytes", "Pushed bytes that no master has acknowledged"),
 )
 
+# Each role's processes: the label that tells them apart, their counters and gauges.
+METRICS = {
+    stats.MASTER: ("reactor", MASTER_COUNTERS, MASTER_GAUGES),
+    stats.WORKER: ("worker", WORKER_COUNTERS, WORKER_GAUGES),
+}
+
 
 def render(run_dir: Path) -> str:
-    """Return the page."""
+    """Return the page of the server with that run directory."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(SnapshotCollector(run_dir))
     page: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
@@ -71,18 +77,19 @@ def render(run_dir: Path) -> str:
 class SnapshotCollector(Collector):
     """Reads all snapshots of a server.
 
-    A process is labelled by its number, which its replacement inherits, so counters go on growing over a restart.
+    A process is labelled by its worker id or the number of its reactor. Its replacement has the same, so counters go on
+    growing over a restart.
     """
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
 
     def describe(self) -> Iterable[Metric]:
-        """Name nothing before it is asked for."""
+        """Return no metric: nothing is read before the page is asked for."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Read the snapshots and give every metric."""
+        """Read the snapshots, and yield every metric."""
         reading = stats.read_all(self._run_dir)
         yield _gauge(
             "uptime_seconds", "Seconds since the server began", time.monotonic() - reading.supervisor["started"]
@@ -91,19 +98,17 @@ class SnapshotCollector(Collector):
         for reason, count in reading.supervisor["restarts"].items():
             restarts.add_metric([reason], count)
         yield restarts
-        yield _gauge("workers_wanted", "Workers that should run", reading.supervisor["workers"]["wanted"])
+        yield _gauge("workers_wanted", "Workers that are wanted", reading.supervisor["workers"]["wanted"])
         yield _gauge("workers_ready", "Workers that are ready", reading.supervisor["workers"]["ready"])
         failed = CounterMetricFamily("zwoole_failed_boots", "Workers that ended before they served", labels=["worker"])
         for index, count in reading.supervisor["failed_boots"].items():
             failed.add_metric([index], count)
         yield failed
-        masters = stats.counters_by_index(reading, stats.MASTER)
-        workers = stats.counters_by_index(reading, stats.WORKER)
-        yield from (_counter(*spec, "reactor", masters) for spec in MASTER_COUNTERS)
-        yield from (_gauges(reading, *spec, "reactor", stats.MASTER) for spec in MASTER_GAUGES)
-        yield from (_counter(*spec, "worker", workers) for spec in WORKER_COUNTERS)
-        yield from (_gauges(reading, *spec, "worker", stats.WORKER) for spec in WORKER_GAUGES)
-        yield _callback_times(workers)
+        for role, (process, counters, gauges) in METRICS.items():
+            counted = stats.counters_by_index(reading, role)
+            yield from (_counter(*counter, process, counted) for counter in counters)
+            yield from (_gauges(reading, *gauge, process, role) for gauge in gauges)
+        yield _callback_times(stats.counters_by_index(reading, stats.WORKER))
 
 
 def _counter(
@@ -120,7 +125,7 @@ def _counter(
 
 
 def _gauges(reading: stats.Reading, key: str, name: str, what: str, process: str, role: str) -> GaugeMetricFamily:
-    """Return a gauge of each process; where two share a number, during a reload, their sum."""
+    """Return a gauge of each process; the sum, if two share a number during a reload."""
     sums: dict[int, Any] = {}
     for fields in reading.processes:
         if fields["role"] == role:

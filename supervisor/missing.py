@@ -1,23 +1,23 @@
-"""Masters and workers that are wanted and not ready, as status, readiness and the log name them."""
+"""Processes that are wanted and not ready, as `zwoole status`, /readyz and the log describe them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-NAMED = 10  # missing processes that one line names
+NAMED = 10  # so many missing processes are described in one line
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A master's or worker's place without a process that is ready.
+    """A process that is wanted and not ready.
 
     Attributes:
-        role: "master" or "worker".
-        index: its number.
-        starting: whether a process is starting there.
-        failed_boots: how many in a row have ended before they served anybody.
-        next_try_s: seconds until the next is started; None where one is starting, or none will be.
-        last: how the last one ended, "" where none has.
+        role: the name of its role, such as "worker".
+        index: its worker id, or the number of its reactor.
+        starting: whether a process is starting.
+        failed_boots: how many processes in a row have ended before they served.
+        next_try_s: seconds until the next is started; None if one is starting, or none will be started.
+        last: how the last one ended, "" if none has.
     """
 
     role: str
@@ -39,6 +39,6 @@ class Missing:
 
 
 def describe(missing: list[Missing]) -> str:
-    """Return all of them in one line."""
+    """Return a description of all of them in one line, "" for none."""
     more = len(missing) - NAMED
     return "; ".join(map(str, missing[:NAMED])) + (f"; and {more} more" if more > 0 else "")

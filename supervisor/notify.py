@@ -1,4 +1,4 @@
-"""Telling the service manager, or whoever waits for a daemon, how the server is: the protocol of sd_notify(3)."""
+"""Telling the service manager, or the process that waits for a daemon, how the server is: sd_notify(3)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ WATCHDOG = "WATCHDOG=1"
 
 
 class Notifier:
-    """Sends states to the socket that NOTIFY_SOCKET named; without one it does nothing.
+    """Sends states to the socket that NOTIFY_SOCKET names; without one it does nothing.
 
     Attributes:
-        watchdog_s: seconds within which the manager wants to hear from us; 0: it does not.
+        watchdog_s: how often the manager wants to hear from us, in seconds; 0: never.
     """
 
     def __init__(self) -> None:
-        """Take the variables out of the environment: they are for this process alone."""
+        """Take the variables out of the environment: they are meant for this process only."""
         address = os.environ.pop("NOTIFY_SOCKET", "")
         asked, meant = os.environ.pop("WATCHDOG_USEC", ""), os.environ.pop("WATCHDOG_PID", str(os.getpid()))
         self._address = "\0" + address[1:] if address.startswith("@") else address
@@ -28,7 +28,7 @@ class Notifier:
         self.watchdog_s = int(asked) / 1e6 if is_for_us else 0.0
 
     def send(self, state: str) -> None:
-        """Send lines of the form NAME=value; a manager that is gone or slow holds nobody up."""
+        """Send lines of the form NAME=value. If the manager is gone or slow, they are dropped."""
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:

@@ -1,4 +1,4 @@
-"""The pid file: whose server this is, for tools that want a number. A lock, never the number, says that it lives."""
+"""The pid file: the supervisor's process id, for tools that need it. Its lock, not the number, shows that it lives."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class PidFile:
     """A pid file that this process holds."""
 
     def __init__(self, path: str) -> None:
-        """Write it; one that a dead server left behind is taken over.
+        """Write it. A file that a dead server has left behind is taken over.
 
         Raises:
-            StartError: a living server holds it, or it cannot be written.
+            StartError: a running server holds it, or it cannot be written.
         """
         self._path = Path(path).absolute()
         try:
@@ -43,7 +43,7 @@ class PidFile:
             raise StartError(f"cannot write the pid file {path}: {error.strerror}") from None
 
     def remove(self) -> None:
-        """Remove the file, or empty it where we may not: as another user than the one who made it."""
+        """Remove the file. If that is not allowed, as after a change of the user, empty it."""
         try:
             self._path.unlink()
         except OSError:
@@ -53,5 +53,5 @@ class PidFile:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Close the file; in a forked child too, which must not hold its lock when the server has ended."""
+        """Close the file; in a forked child too, which must not keep the lock after the server's end."""
         os.close(self._file)

@@ -1,4 +1,4 @@
-"""Becoming another user, once what needs privileges is done."""
+"""Becoming another user, after the work that needs privileges."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ import sys
 
 from zwoole.shared.errors import StartError
 
-HIGHEST_ID = 2**32 - 2  # the one above stands for no user
+HIGHEST_ID = 2**32 - 2  # the next number stands for no user
 
 
 def drop(user: str, group: str) -> None:
-    """Become `user` and `group`, each a name or a number; "" leaves the one as it is, or takes the user's group.
+    """Become another user and group.
+
+    Args:
+        user: a name or a number; "" leaves the user as it is.
+        group: a name or a number; "" takes the user's group, or leaves the group as it is.
 
     Raises:
-        StartError: there is none of that name, or this process may not.
+        StartError: there is no such user or group, or this process may not become it.
     """
     entry = find_user(user) if user else None
     gid = find_group(group) if group else entry.pw_gid if entry else os.getgid()
@@ -39,7 +43,7 @@ def drop(user: str, group: str) -> None:
 
 
 def find_user(user: str) -> pwd.struct_passwd:
-    """Return the entry of a user; a number that has none, as in a container, stands for itself and its group.
+    """Return the entry of a user. A number without an entry, as in a container, stands for a user and a group.
 
     Raises:
         StartError: there is none.
@@ -69,12 +73,12 @@ def find_group(group: str) -> int:
 
 
 def number(text: str) -> int | None:
-    """Return the user or group id that a text is, None where it is none."""
+    """Return the user or group id that a text is, None if it is none."""
     return int(text) if re.fullmatch("[0-9]{1,10}", text) and int(text) <= HIGHEST_ID else None
 
 
 def check_python(user: str) -> None:
-    """Check that this process, which has become `user`, may run the Python that every other process will be.
+    """Check that this process, which has become `user`, may run the Python that all other processes run.
 
     Raises:
         StartError: it may not.

@@ -1,202 +1,156 @@
-"""The processes that the supervisor starts: exec'ed programs of their own, never forks."""
+"""One process of the server, as the supervisor knows it: how far it has come, and how it ended."""
 
 from __future__ import annotations
 
 import os
+import random
 import select
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 
 from zwoole.shared.memory.turn_counter import TurnCounter
 from zwoole.shared.process import signals
 from zwoole.supervisor.liveness import Liveness
+from zwoole.supervisor.roles import Role
 
-EARLY_DEATH_S = 1.0  # a worker that dies sooner after its hello counts as one that cannot serve
+EARLY_DEATH_S = 1.0  # a process that dies sooner after it became ready, without having served, has failed to boot
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
-INSPECT = "PYTHONINSPECT"  # has Python go on behind the end of the program, and ask a terminal what to do
-FIRST_NOTICE_S = 5.0  # a process that takes longer to start is spoken of in the log
+KILL_GRACE_S = 1.0  # beyond the time that an end may take, before what is left is killed
+FIRST_NOTICE_S = 5.0  # the log tells of a process that takes longer to start
 
 
-@dataclass
-class Child:
+@dataclass(eq=False)
+class Process:
     """A process of the server.
 
     Attributes:
-        role: "master" or "worker".
-        index: the reactor's or the worker's number.
-        incarnation: the number of this process; no two of a role have the same.
-        process: the process.
-        pidfd: a descriptor that becomes readable when it ends.
+        role: the kind of process.
+        id: its number within the role: the worker id, or the number of the reactor.
+        incarnation: the number of this process; no other process of the server has the same.
+        popen: the process as `subprocess` has it.
+        pidfd: a descriptor that becomes readable when the process ends.
         turns: counts the turns of its loop.
-        started: when, in monotonic seconds.
-        greeted: whether it has said hello on the control socket, and so can be told something.
+        leads_group: whether it leads a process group, or will as soon as it runs.
+        started: when it was started, in monotonic seconds.
+        connected: whether it has said hello on the control socket, so that it can be told something.
         known_to: the incarnations of the masters that were told of it.
-        ready_at: when it could serve, or None.
+        taken_by: the incarnations of the masters that have taken its hello.
+        ready_at: when it became ready, in monotonic seconds; None before that.
         served: whether it has finished an event.
-        retiring: whether a successor took its place, or its place is given up.
-        max_age_s: seconds after its start at which it is to be replaced; 0: never.
-        killed: why we have killed it, "" where we have not.
+        standby: whether it is a successor that waits until the others of its rollout are ready.
+        retiring: whether it was replaced, or its worker id is no longer wanted.
+        age_factor: `max_age` is multiplied by it, so that workers do not all become old at the same time.
+        killed: why we have killed it, "" if we have not.
         sent: the signals that we have killed it with.
-        unheard_s: for how long its loop has turned while no master had its hello, in seconds.
-        next_notice_s: seconds after its start at which it is said what it is still waited for.
-        debugged: whether it said that a debugger traces it, so that it may take any time.
-        leads_group: whether it leads a process group, or will when it has begun to run.
+        unheard_s: for how many seconds its loop has turned without a master that took its hello.
+        next_notice_s: how many seconds after its start the log next says what it is waiting for.
+        debugged: whether a debugger traces it, so that it may take any time.
         liveness: what is known of its turns.
     """
 
-    role: str
-    index: int
+    role: Role
+    id: int
     incarnation: int
-    process: subprocess.Popen[bytes]
+    popen: subprocess.Popen[bytes]
     pidfd: int
     turns: TurnCounter
+    leads_group: bool = False
     started: float = field(default_factory=time.monotonic)
-    greeted: bool = False
+    connected: bool = False
     known_to: set[int] = field(default_factory=set)
+    taken_by: set[int] = field(default_factory=set)
     ready_at: float | None = None
     served: bool = False
+    standby: bool = False
     retiring: bool = False
-    max_age_s: float = 0.0
+    age_factor: float = field(default_factory=lambda: random.uniform(0.9, 1.1))
     killed: str = ""
     sent: set[int] = field(default_factory=set)
     unheard_s: float = 0.0
     next_notice_s: float = FIRST_NOTICE_S
     debugged: bool = False
-    leads_group: bool = False
     liveness: Liveness = field(init=False)
 
     def __post_init__(self) -> None:
-        self.liveness = Liveness(self.process.pid, self.turns, self.started)
+        self.liveness = Liveness(self.pid, self.turns, self.started)
 
     def __str__(self) -> str:
-        return f"{self.role} {self.index} (pid {self.process.pid})"
+        return f"{self.role.name} {self.id} (pid {self.pid})"
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.popen.pid
 
     @property
     def identity(self) -> bytes:
         """Its name on the control socket."""
-        return f"{self.role}-{self.incarnation}".encode()
+        return f"{self.role.name}-{self.incarnation}".encode()
 
     @property
     def died_early(self) -> bool:
-        """Whether it ended before it had served anybody, and soon: starting it again at once will not help."""
+        """Whether it ended without having served, before or soon after it was ready: a new one will do no better."""
         return not self.served and (self.ready_at is None or time.monotonic() - self.ready_at < EARLY_DEATH_S)
 
     def kill(self, why: str) -> None:
-        """End it at once; `why` is said in the log, where it was not killed before."""
+        """Kill it; the log gives the reason of the first kill."""
         self._kill_with(signal.SIGKILL, why)
 
     def abort(self, why: str) -> None:
-        """End it with the stacks of its threads on stderr, as faulthandler writes them at SIGABRT."""
+        """Have it write the stacks of its threads to stderr and end: faulthandler does that at SIGABRT."""
         self._kill_with(signal.SIGABRT, why)
 
     def _kill_with(self, number: signal.Signals, why: str) -> None:
-        """Send it a deadly signal, unless it has ended: then it was not us."""
+        """Send it a deadly signal, unless it has ended by itself already."""
         if not self.has_ended():
             self.killed = self.killed or why
             self.sent.add(number)
             self._send(number)
 
     def has_ended(self) -> bool:
-        """Tell whether it has ended, though that may have been told to nobody yet."""
+        """Tell whether it has ended, even if the loop has not noticed yet."""
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         return bool(poll.poll(0))
 
     def _send(self, number: signal.Signals) -> None:
-        """Send it a signal. Popen's own way would reap it where it has ended, before its group is seen to."""
+        """Send it a signal. Popen's own method would reap a process that has ended, too early for `Orphans`."""
         try:
             signal.pidfd_send_signal(self.pidfd, number)
         except ProcessLookupError:
             pass
 
     def ended_by_us(self, status: int) -> bool:
-        """Tell whether it ended because we have killed it."""
+        """Tell whether it ended because we have killed it; `status` is what `wait` returned."""
         return -status in self.sent
 
     def describe_end(self, status: int) -> str:
-        """Say how it ended; where we ended it, why."""
+        """Return how it ended, and why if we have ended it."""
         if self.ended_by_us(status):
             return f"was ended by zwoole with {exit_name(status)}: {self.killed}"
         return describe_exit(status)
 
     def wait(self) -> int:
-        """Wait until it has ended and return its status as Popen does: negative for a signal. It is not reaped."""
+        """Wait until it has ended, without reaping it; return the exit code, or the signal as a negative number."""
         try:
-            ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:  # something of the app's in this process has reaped it: nobody knows how it ended
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:  # the app's code in this process has reaped it: how it ended is unknown
             return 0
         assert ended is not None
         return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     def reap(self) -> None:
-        """Let go of a process that has ended: its id may be another's from now on."""
+        """Reap it after its end: from now on its process id may be given to another process."""
         os.close(self.pidfd)
         self.turns.close()
-        self.process.wait()
-
-
-def spawn(
-    role: str,
-    index: int,
-    incarnation: int,
-    arguments: list[str],
-    inherited: list[int],
-    turns: TurnCounter,
-    stdin: int | None = subprocess.DEVNULL,
-    leads_group: bool = False,
-) -> Child:
-    """Start `python -m zwoole.<room>` with the interpreter flags of this process.
-
-    Args:
-        role: "master" or "worker".
-        index: the reactor's or the worker's number.
-        incarnation: the number of the new process.
-        arguments: its command line.
-        inherited: descriptors that it keeps.
-        turns: where it will count its turns.
-        stdin: its standard input, None for that of this process.
-        leads_group: whether it is to lead a process group, by which what it leaves behind can be found.
-
-    Raises:
-        OSError: the machine has no room for another process, or no descriptor for it.
-    """
-    room = {"master": "zwoole.reactor", "worker": "zwoole.workers"}[role]
-    command = [sys.executable, *interpreter_flags(), *run_module(room), *arguments]
-    if leads_group:
-        command.append("--lead-group")
-    environment = {name: value for name, value in os.environ.items() if name != INSPECT}
-    with signals.blocked():
-        process = subprocess.Popen(command, pass_fds=inherited, stdin=stdin, env=environment)
-    try:
-        pidfd = os.pidfd_open(process.pid)
-    except OSError:  # nobody would learn of its end
-        process.kill()
-        process.wait()
-        raise
-    return Child(role, index, incarnation, process, pidfd, turns, leads_group=leads_group)
-
-
-def run_module(name: str) -> list[str]:
-    """Return the arguments that run a module without the current folder on the path: a user's msgpack.py there must
-    not be imported in the place of msgpack.
-    """
-    if sys.version_info >= (3, 11):
-        return ["-P", "-m", name]
-    without_folder = f"import sys; del sys.path[0]; import runpy; runpy.run_module({name!r}, None, '__main__', True)"
-    return ["-c", without_folder]
-
-
-def interpreter_flags() -> list[str]:
-    """Return the flags that this interpreter was started with, as command-line arguments."""
-    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined, no-any-return]
+        self.popen.wait()
 
 
 def describe_exit(status: int) -> str:
-    """Say how a process ended by itself, with the signal's name and a hint."""
+    """Return how a process ended by itself, with the signal's name and a hint."""
     if status >= 0:
         return f"exited with code {status}"
     hint = ": out of memory?" if -status == signal.SIGKILL else ""
@@ -204,12 +158,12 @@ def describe_exit(status: int) -> str:
 
 
 def ended_by_signal_for_supervisor(status: int) -> bool:
-    """Tell whether a process ended by a signal that a worker handles until the end of Python restores its default."""
+    """Tell whether a process ended by a signal that workers ignore until Python restores its default at its end."""
     return -status in signals.SUPERVISOR_SIGNALS
 
 
 def exit_name(status: int) -> str:
-    """Name the way a process ended: the signal, or "exit 3"."""
+    """Return how a process ended in a word or two: the signal's name, or "exit 3"."""
     if status >= 0:
         return f"exit {status}"
     try:
@@ -220,5 +174,5 @@ def exit_name(status: int) -> str:
 
 def backoff(failures: int) -> float:
     """Return how many seconds to wait before the next try, after so many early deaths in a row."""
-    doublings = min(failures - 1, 16)  # 2 to the power of a long night's failures is no float
+    doublings = min(failures - 1, 16)  # after a night of failures 2 to their power would be too large for a float
     return 0.0 if failures == 0 else min(FIRST_BACKOFF_S * 2**doublings, MAX_BACKOFF_S)

@@ -1,4 +1,4 @@
-"""What the supervisor counts: restarts by their reason, which processes there are, what those that ended counted."""
+"""What the supervisor counts: restarts by reason, the processes that run, and the counters of those that ended."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 from zwoole.shared.memory import snapshot, stats
 from zwoole.shared.process.run_files import remove, snapshot_path
-from zwoole.supervisor.process import Child
+from zwoole.supervisor.process import Process
+from zwoole.supervisor.roles import ROLES
 
-CAPACITY = 1 << 20  # of its snapshot: the counters of a thousand workers' places
+CAPACITY = 1 << 20  # of its snapshot: the counters of a thousand workers
 
 
-class Ledger:
-    """The supervisor's snapshot."""
+class ProcessStats:
+    """The supervisor's snapshot, which all processes of the server can read."""
 
     def __init__(self, run_dir: Path) -> None:
         """Make the snapshot, and write it for the first time."""
@@ -24,24 +25,27 @@ class Ledger:
         self._snapshot = snapshot.Snapshot(snapshot_path(run_dir, stats.SUPERVISOR, 0), CAPACITY)
         self._started = time.monotonic()
         self._restarts: collections.Counter[str] = collections.Counter()
-        self._processes: list[tuple[str, int]] = []
+        self._processes: list[tuple[str, int]] = []  # role, incarnation
         self._workers = {"wanted": 0, "ready": 0}
         self._failed_boots: collections.Counter[str] = collections.Counter()
-        self._past: dict[str, dict[str, Any]] = {stats.MASTER: {}, stats.WORKER: {}}
+        self._past: dict[str, dict[str, Any]] = {role.name: {} for role in ROLES}
         self._write()
 
-    def began(self, child: Child) -> None:
+    def began(self, process: Process) -> None:
         """Take up a process that was started."""
-        self._processes.append((child.role, child.incarnation))
+        self._processes.append((process.role.name, process.incarnation))
         self._write()
 
-    def ended(self, child: Child) -> None:
-        """Keep what a process counted that has ended, and remove its snapshot; who reads meanwhile reads again."""
-        path = snapshot_path(self._run_dir, child.role, child.incarnation)
+    def ended(self, process: Process) -> None:
+        """Keep what a process has counted that has ended, then remove its snapshot. A reader that sees the list of
+        processes change meanwhile reads again.
+        """
+        role = process.role.name
+        path = snapshot_path(self._run_dir, role, process.incarnation)
         last = snapshot.read(path)
         if last is not None:
-            stats.add(self._past[child.role].setdefault(str(child.index), {}), last["counters"])
-        self._processes.remove((child.role, child.incarnation))
+            stats.add(self._past[role].setdefault(str(process.id), {}), last["counters"])
+        self._processes.remove((role, process.incarnation))
         self._write()
         remove(path)
 
@@ -50,10 +54,11 @@ class Ledger:
         self._restarts[reason] += processes
         self._write()
 
-    def boot_failed(self, index: int) -> None:
-        """Count a process of a worker's place that ended before it served anybody."""
-        self._failed_boots[str(index)] += 1
-        self._write()
+    def boot_failed(self, process: Process) -> None:
+        """Count a worker that ended before it served."""
+        if process.role.runs_app:
+            self._failed_boots[str(process.id)] += 1
+            self._write()
 
     def workers(self, wanted: int, ready: int) -> None:
         """Note how many workers there are to be, and how many are ready."""

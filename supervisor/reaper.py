@@ -1,4 +1,4 @@
-"""The duty of process 1: to reap the orphans that become its children, which in a container nobody else does."""
+"""The duty of process 1: reaping the orphans that become its children. In a container nothing else does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PR_GET_CHILD_SUBREAPER = 37  # linux/prctl.h
 
 
 def is_reaper() -> bool:
-    """Tell whether orphans become children of this process: it is process 1, or was made a subreaper."""
+    """Tell whether orphans become children of this process: if it is process 1, or was made a subreaper."""
     if os.getpid() == 1:
         return True
     answer = ctypes.c_int(0)
@@ -20,7 +20,7 @@ def is_reaper() -> bool:
 
 
 def reap(own: Container[int]) -> list[int]:
-    """Reap children that have ended, but for our `own`, whose end is taken elsewhere; return their ids."""
+    """Reap the children that have ended, except our `own`, which are reaped elsewhere; return their process ids."""
     reaped: list[int] = []
     while True:
         try:
@@ -29,14 +29,14 @@ def reap(own: Container[int]) -> list[int]:
             return reaped
         if ended is None:
             return reaped
-        if ended.si_pid in own:  # the kernel would name it again and again, and none behind it
+        if ended.si_pid in own:  # the kernel would report it again and again, and never another
             return reaped + [pid for pid in children() if pid not in own and os.waitpid(pid, os.WNOHANG)[0]]
         os.waitpid(ended.si_pid, 0)
         reaped.append(ended.si_pid)
 
 
 def children() -> list[int]:
-    """Return the ids of this process's children, those that have ended included; none where the kernel does not say."""
+    """Return the process ids of this process's children, dead ones included; none if the kernel does not list them."""
     found: list[int] = []
     for listed in Path("/proc/self/task").glob("*/children"):
         try:

@@ -1,4 +1,4 @@
-"""The run directory: where it is, whose it is, and which of them belong to servers that live."""
+"""The run directory: where it is, who owns it, and whether its server is running."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from zwoole.shared.memory.mapping import reserve
 from zwoole.shared.process import forks
 from zwoole.shared.process.run_files import CONTROL, LOCK, MAX_IPC_PATH, PLAN, open_lock, remove, try_lock
 
-LONGEST_NAME = "/w1234567890.m1234567890"  # of an endpoint, to see early whether paths will fit
+LONGEST_NAME = "/w1234567890.m1234567890"  # of an endpoint, to know early whether paths will be short enough
 LONGEST_OF_OURS = "/12345-12345678-1234567"  # of a run directory within one of `homes`
-ROOM = "room"  # a file that is there for a moment only
-NO_END = "-"  # stands in the lock file, until there stands the exit code
-MOVED = "+"  # stands in a lock file that was removed, when the server has made another
-UNKNOWN = "?"  # stands in no lock file
+ROOM = "room"  # a file that exists for a moment only
+NO_END = "-"  # in the lock file, until it has the exit code
+MOVED = "+"  # in a lock file that was removed, after the server has made another
+UNKNOWN = "?"  # never in a lock file
 MAX_EXIT_CODE = 255
-END_WIDTH = 4  # so that writing it takes no room that was not there before
+END_WIDTH = 4  # all have the same width, so that writing one needs no more room
 
 RUN = Path("/run")  # where root's run directories are; it is emptied when the machine starts
 TEMPORARY = (Path("/tmp"), Path("/var/tmp"))
-SESSIONS = Path("/run/user")  # what systemd makes here for a user goes when the user logs out
-LINGERING = Path("/var/lib/systemd/linger")  # unless there is a file with the user's name here
+SESSIONS = Path("/run/user")  # systemd removes the folder of a user here when the user logs out
+LINGERING = Path("/var/lib/systemd/linger")  # unless a file here has the user's name
 
 
 def homes() -> list[Path]:
     """Return the folders that may hold this user's run directories, the best first.
 
-    `TMPDIR` is the user's word and the only one, if it can be written to and is short enough for Unix sockets. Else
-    that is root's `/run`, then `$XDG_RUNTIME_DIR` if it is private and stays when the user logs out, then `/tmp` and
+    If the user has set `TMPDIR`, that is the only one, provided that it is writable and short enough for Unix sockets.
+    Else they are `/run` for root, `$XDG_RUNTIME_DIR` if it is private and stays when the user logs out, `/tmp` and
     `/var/tmp`.
     """
     uid = os.getuid()
@@ -52,8 +52,8 @@ def homes() -> list[Path]:
 
 
 def told_folder() -> Path | None:
-    """Return the temporary folder that the user names; None where there is none, or it is nowhere, since it is relative
-    and the current folder is gone.
+    """Return the temporary folder that `TMPDIR` names; None if it names none, or a relative one while the current
+    folder no longer exists.
     """
     told = os.environ.get("TMPDIR", "")
     try:
@@ -63,17 +63,17 @@ def told_folder() -> Path | None:
 
 
 def fits(home: Path) -> bool:
-    """Tell whether the endpoints of a server in this folder would have paths short enough for Unix sockets."""
+    """Tell whether the paths of a server's endpoints in this folder would be short enough for Unix sockets."""
     return run_directory_fits(Path(f"{home}{LONGEST_OF_OURS}"))
 
 
 def run_directory_fits(path: Path) -> bool:
-    """Tell whether the endpoints in this run directory would have paths short enough for Unix sockets."""
+    """Tell whether the paths of the endpoints in this run directory would be short enough for Unix sockets."""
     return len(os.fsencode(f"{path}{LONGEST_NAME}")) <= MAX_IPC_PATH
 
 
 def is_private(path: Path) -> bool:
-    """Tell whether a folder is this user's and closed to all others."""
+    """Tell whether a folder belongs to this user and is closed to all others."""
     try:
         status = path.lstat()
     except OSError:
@@ -82,7 +82,7 @@ def is_private(path: Path) -> bool:
 
 
 def goes_with_session(runtime: Path) -> bool:
-    """Tell whether a user's runtime folder is removed at logout, though a server in the background lives on."""
+    """Tell whether a runtime folder is removed when its user logs out, while servers in the background go on."""
     if runtime.parent != SESSIONS:
         return False
     try:
@@ -92,11 +92,11 @@ def goes_with_session(runtime: Path) -> bool:
 
 
 def choose(given: str | None, port: int, target: str) -> Path:
-    """Return the run directory for a server, and make the folder that it is to be in where that is one of `homes`.
+    """Return the run directory for a server; if it is to be in one of `homes`, make that folder.
 
     Args:
-        given: the user's wish, or None.
-        port: the port it listens on.
+        given: what the user has asked for, or None.
+        port: the port that the server listens on.
         target: the app's script or module.
 
     Raises:
@@ -121,18 +121,18 @@ def choose(given: str | None, port: int, target: str) -> Path:
 
 
 class RunDirectory:
-    """A run directory that this process holds.
+    """The run directory that this process holds.
 
     Attributes:
         path: where it is.
     """
 
     def __init__(self, path: Path) -> None:
-        """Make the directory where it is missing, check that it is ours alone, and take its lock.
+        """Make the directory if it is missing, check that it is ours only, and take its lock.
 
         Raises:
-            StartError: it is somebody else's, open to others, in use, holds other things, its path is too long or not
-                UTF-8, or the disk is full.
+            StartError: it belongs to another user, is open to others, in use, or has other files in it; its path is too
+                long or not UTF-8; or the disk is full.
         """
         self.path = path
         self._lock = -1
@@ -155,7 +155,7 @@ class RunDirectory:
         forks.in_child(self._let_go)
 
     def _take(self) -> None:
-        """Hold the directory and its lock, which is made where it is missing."""
+        """Hold the directory and its lock, which is made if it is missing."""
         path = self.path / LOCK
         try:
             if not is_same_file(self._lock, path):
@@ -169,35 +169,33 @@ class RunDirectory:
                 self._folder = replaced(self._folder, folder)
         except OSError as error:
             raise StartError(f"cannot write in the run directory {self.path}: {error.strerror}") from None
-        with contextlib.suppress(OSError):  # some file systems lock no folders
+        with contextlib.suppress(OSError):  # some file systems cannot lock folders
             fcntl.flock(self._folder, fcntl.LOCK_SH | fcntl.LOCK_NB)  # systemd-tmpfiles leaves locked folders alone
 
     def _check_lock(self, lock: int) -> None:
-        """Take the lock that was opened; where that fails it is closed."""
+        """Take the lock that was opened; close it if that fails."""
         try:
             if not try_lock(lock):
                 stop = f"`zwoole stop --run-dir {self.path}` stops it"
                 raise StartError(f"a server is running in {self.path} already: {stop}")
-            if not is_same_file(lock, self.path / LOCK):  # a server that was ending removed it under our hands
+            if not is_same_file(lock, self.path / LOCK):  # a server that was just ending has removed it
                 raise StartError(f"a server was just ending in {self.path}: start again")
         except BaseException:
             os.close(lock)
             raise
 
     def lost(self) -> list[str]:
-        """Return what somebody has removed: "the directory", or the names of files in it that commands and new
-        processes need.
-        """
+        """Return what was removed: "the directory", or those of its files that commands and new processes need."""
         if not is_same_file(self._folder, self.path):
             return ["the directory"]
         lost = [] if is_same_file(self._lock, self.path / LOCK) else [LOCK]
         return lost + [name for name in (PLAN, CONTROL) if not (self.path / name).exists()]
 
     def take_again(self) -> None:
-        """Make the directory and its lock anew where they were removed.
+        """Make the directory and its lock again, if they were removed.
 
         Raises:
-            StartError: that is not possible, or another server has taken the place.
+            StartError: that is not possible, or another server has taken the path.
         """
         if self.path.parent in homes():
             make_private(self.path.parent)
@@ -207,7 +205,7 @@ class RunDirectory:
         self._take()
 
     def check_room(self, size: int) -> None:
-        """Check that so many bytes can be written in the directory.
+        """Check that `size` bytes can be written in the directory.
 
         Raises:
             OSError: they cannot.
@@ -221,29 +219,29 @@ class RunDirectory:
             remove(path)
 
     def refresh(self) -> None:
-        """Have all that lies there look new, since cleaners of temporary folders remove what looks old."""
+        """Make all files look new, since cleaners of temporary folders remove what looks old."""
         for path in (self.path, *self._entries()):
             with contextlib.suppress(OSError):
                 os.utime(path, follow_symlinks=False)
 
     def note_end(self, code: int) -> None:
-        """Leave the exit code where `zwoole stop` reads it; see `End`."""
+        """Write the exit code where `zwoole stop` reads it; see `End`."""
         self._write_end(str(code))
 
     def _write_end(self, text: str) -> None:
-        """Write into the lock file, if there is one."""
-        with contextlib.suppress(OSError):  # the disk is full: then nobody knows
+        """Write to the lock file, if there is one."""
+        with contextlib.suppress(OSError):  # the disk is full: the exit code remains unknown
             os.pwrite(self._lock, f"{text:<{END_WIDTH}}\n".encode(), 0)
 
     def remove(self) -> None:
-        """Remove the directory, unless it is not this one any more, and let go of the lock."""
+        """Remove the directory, unless its path leads to another by now, and release the lock."""
         if is_same_file(self._folder, self.path):
             shutil.rmtree(self.path, ignore_errors=True)
         forks.forget(self._let_go)
         self._let_go()
 
     def _let_go(self) -> None:
-        """Close what holds the locks; in a forked child too, which must not hold them when the server has ended."""
+        """Release the locks; in a forked child too, which must not hold them after the server's end."""
         self._lock = replaced(self._lock, -1)
         self._folder = replaced(self._folder, -1)
 
@@ -255,14 +253,14 @@ class RunDirectory:
 
 
 def replaced(descriptor: int, new: int) -> int:
-    """Close a descriptor, -1 for none, and return the one that takes its place."""
+    """Close a descriptor (-1: none), and return the new one."""
     if descriptor >= 0:
         os.close(descriptor)
     return new
 
 
 def running() -> list[Path]:
-    """Return the run directories, among those in `homes`, whose servers live."""
+    """Return the run directories in `homes` whose servers are running."""
     found: list[Path] = []
     for home in homes():
         try:
@@ -273,7 +271,7 @@ def running() -> list[Path]:
 
 
 def is_running(path: Path) -> bool:
-    """Tell whether a server holds this run directory: by its lock, which cannot outlive it."""
+    """Tell whether a server holds this run directory, by its lock, which ends with the server."""
     lock = opened(path)
     try:
         return is_held(lock)
@@ -282,15 +280,15 @@ def is_running(path: Path) -> bool:
 
 
 def opened(path: Path) -> int:
-    """Open the lock file of a run directory; -1 where there is none that can be opened."""
+    """Open the lock file of a run directory; return -1 if there is none that can be opened."""
     try:
         return open_lock(path / LOCK)
-    except (OSError, ValueError):  # such as a NUL in the path
+    except (OSError, ValueError):  # a NUL in the path, for example
         return -1
 
 
 def is_held(lock: int) -> bool:
-    """Tell whether another process holds a lock, by its open file; nobody does where that is -1."""
+    """Tell whether another process holds the lock on an open file; False for -1."""
     if lock < 0:
         return False
     try:
@@ -303,19 +301,19 @@ def is_held(lock: int) -> bool:
 
 
 class End:
-    """The end of a server, as its lock file tells it to another process.
+    """The end of a server, which another process reads from the server's lock file.
 
-    The file is opened before the end, since the server removes its directory. Where somebody removes it earlier, and
-    the server makes it anew, the new lock file tells the end.
+    The file is opened before the end, since the server then removes its directory. If the directory is removed earlier
+    and the server makes it again, the new lock file has the end.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the lock file in a run directory. Where there is none, the end has come, and is not known."""
+        """Open the lock file in a run directory. If there is none, the server has ended, in an unknown way."""
         self._path = path
         self._lock = opened(path)
 
     def has_come(self) -> bool:
-        """Tell whether the server has ended. To be asked again and again: one call looks into one lock file."""
+        """Tell whether the server has ended. Call it repeatedly: one call looks at one lock file."""
         if is_held(self._lock):
             return False
         if self.code() == MOVED:
@@ -326,8 +324,8 @@ class End:
     def code(self) -> str:
         """Return how the server has ended.
 
-        It is the exit code as a text, NO_END where the server was killed and could not leave one, "" where it is of a
-        version that leaves none, UNKNOWN or any other text where the lock file was removed or changed by somebody.
+        It is the exit code as text; NO_END if the server was killed and could not write one; "" if it is of a version
+        that writes none; UNKNOWN or any other text if the lock file was removed or changed.
         """
         try:
             return os.pread(self._lock, END_WIDTH, 0).decode("ascii", "replace").strip()
@@ -340,12 +338,12 @@ class End:
 
 
 def exit_code(code: str) -> int | None:
-    """Return the exit code that `End.code` tells; None where it tells none."""
+    """Return the exit code in what `End.code` returns; None if it has none."""
     return int(code) if re.fullmatch("0|[1-9][0-9]{0,2}", code) and int(code) <= MAX_EXIT_CODE else None
 
 
 def is_same_file(descriptor: int, path: Path) -> bool:
-    """Tell whether an open file is still the one at `path`."""
+    """Tell whether an open file is still the file at `path`."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:
@@ -353,10 +351,10 @@ def is_same_file(descriptor: int, path: Path) -> bool:
 
 
 def check_ours(path: Path) -> None:
-    """Check that what lies in the directory, and would be removed, is a server's.
+    """Check that the files in the directory, which will be removed, are a server's.
 
     Raises:
-        StartError: it holds something, but no lock file or a folder.
+        StartError: it is not empty, and has no lock file, or has a folder in it.
     """
     try:
         found = list(path.iterdir())
@@ -367,7 +365,7 @@ def check_ours(path: Path) -> None:
 
 
 def make_private(path: Path) -> None:
-    """Make a folder that only we may enter, or check that the one that is there is so.
+    """Make a folder that only this user may enter; if it exists, check that it is such a folder.
 
     Raises:
         StartError: it is not, or cannot be made.
@@ -375,7 +373,7 @@ def make_private(path: Path) -> None:
     try:
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
-            path.chmod(0o700)  # a umask may have taken away what we need
+            path.chmod(0o700)  # a umask may have removed permissions that we need
         status = path.lstat()
     except OSError as error:
         raise StartError(f"cannot make the run directory {path}: {error.strerror}") from None

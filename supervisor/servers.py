@@ -1,7 +1,7 @@
-"""The running servers of this user: which there are, what each serves and where, and which one a command means.
+"""The running servers of this user: what each serves and where, and which of them a command means.
 
-A server whose run directory is somewhere else leaves a link to it in the usual folder, so that a command without
-options knows of all of them and does not act on the only one that happens to be in the usual place.
+A server whose run directory is not in the usual folder leaves a link to it there. So a command without options knows
+all servers, and does not act on one only because it is in the usual folder.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ log = get_logger("supervisor")
 
 @dataclass(frozen=True)
 class Running:
-    """A server that runs.
+    """A running server.
 
     Attributes:
         run_dir: its run directory.
-        target: the app's script or module, "" while it starts.
+        target: the app's script or module, "" while the server starts.
         listening: "host:port" of each address it listens on.
     """
 
@@ -42,7 +42,7 @@ class Running:
         return f"{self.target or 'a server that starts'} on {addresses}, run directory {self.run_dir}"
 
     def listens_on(self, port: int) -> bool:
-        """Tell whether it listens on a port, on whatever address."""
+        """Tell whether it listens on a port, on any address."""
         return any(address.rpartition(":")[2] == str(port) for address in self.listening)
 
 
@@ -54,10 +54,10 @@ def find(run_dir: str | None, port: int | None = None) -> Running:
         port: a port that it listens on, or None.
 
     Raises:
-        StartError: there is none, or there are several and none was named.
+        StartError: there is none, or several match.
     """
     if run_dir is not None:
-        path = Path(run_dir)  # relative, it would be nowhere if the current folder is gone
+        path = Path(run_dir)  # stays relative: the current folder may be gone
         if not is_running(path):
             if run_dir.isascii() and run_dir.isdigit():
                 raise StartError(
@@ -91,12 +91,12 @@ def listed(servers: list[Running]) -> str:
 
 
 def all_of_them() -> list[Path]:
-    """Return the run directories of this user's servers, those included that a link leads to."""
+    """Return the run directories of this user's servers, including those that a link leads to."""
     found: dict[Path, None] = {}
     for path in running():
         try:
             found[path.readlink()] = None
-        except OSError:  # it is no link, or was removed a moment ago
+        except OSError:  # it is not a link, or was removed a moment ago
             found[path] = None
     return list(found)
 
@@ -109,7 +109,7 @@ def read(run_dir: Path) -> Running:
 
 @contextlib.contextmanager
 def announced(run_dir: Path) -> Iterator[None]:
-    """Have commands find a server that is not in the usual folder, as long as it runs."""
+    """While the block runs, have commands find a server whose run directory is not in the usual folder."""
     link = None if run_dir.parent in homes() else make_link(run_dir)
     try:
         yield
@@ -120,10 +120,10 @@ def announced(run_dir: Path) -> Iterator[None]:
 
 
 def make_link(run_dir: Path) -> Path | None:
-    """Link to a run directory from the usual folder, and remove links there whose servers were killed.
+    """Make a link to a run directory in the usual folder, and remove links there whose servers were killed.
 
     Returns:
-        The link; None where there is no such folder, so that commands need --run-dir.
+        The link; None if it cannot be made, so that commands need --run-dir.
     """
     name = LINK + hashlib.sha256(os.fsencode(run_dir)).hexdigest()[:16]
     for usual in homes():

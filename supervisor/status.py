@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,57 +14,91 @@ import psutil
 from zwoole.shared.memory import stats
 from zwoole.shared.process import stdio
 from zwoole.shared.process.printable import printable
-from zwoole.supervisor.process import Child
-from zwoole.supervisor.processes import Crew
+from zwoole.supervisor.control_fields import Answer, Request, Requests
+from zwoole.supervisor.file_settings import FileSettings
+from zwoole.supervisor.process import Process
+from zwoole.supervisor.processes import Processes
+from zwoole.supervisor.queries import Queries
+from zwoole.supervisor.readiness import Readiness
+from zwoole.supervisor.roles import WORKER
 
 
 class Status:
     """Makes status reports."""
 
-    def __init__(self, crew: Crew, run_dir: str, target: str, listening: list[str]) -> None:
-        """Prepare to report on a crew that runs the app `target` and serves the addresses `listening`."""
-        self._target = target
-        self._crew = crew
+    def __init__(
+        self,
+        processes: Processes,
+        readiness: Readiness,
+        queries: Queries,
+        file_settings: FileSettings,
+        run_dir: Path,
+        target: str,
+        listening: Sequence[str],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            processes: those that run.
+            readiness: knows which are missing.
+            queries: asks the masters.
+            file_settings: the settings that need a restart.
+            run_dir: the run directory.
+            target: the app's script or module.
+            listening: "host:port" of each address that is listened on.
+        """
+        self._processes = processes
+        self._readiness = readiness
+        self._queries = queries
+        self._file_settings = file_settings
         self._run_dir = run_dir
+        self._target = target
         self._listening = listening
         self._started = time.monotonic()
 
-    def report(self, masters: list[Any]) -> dict[str, Any]:
+    def requests(self) -> Requests:
+        """Return the requests that are carried out here."""
+        return {"status": Request({}, self._asked)}
+
+    def _asked(self, answer: Answer) -> None:
+        self._queries.ask(answer, what="status", combine=self._report)
+
+    def _report(self, masters: list[Any]) -> dict[str, Any]:
         """Return the report, with what the masters said in it."""
-        crew = self._crew
+        processes, readiness = self._processes, self._readiness
         return {
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._started, 1),
-            "state": "stopping" if crew.stopping else "serving" if crew.complete else "starting",
+            "state": "stopping" if processes.stopping else "serving" if readiness.complete else "starting",
             "target": printable(self._target),
             "listening": self._listening,
-            "run_dir": printable(self._run_dir),
-            "worker_num": crew.worker_num,
-            "needs_restart": crew.file_settings.changed,
-            "missing": [dataclasses.asdict(missing) for missing in crew.missing()],
-            "processes": [self._describe(child) for child in crew.children.values()],
+            "run_dir": printable(str(self._run_dir)),
+            "worker_num": processes.wanted[WORKER],
+            "needs_restart": self._file_settings.changed,
+            "missing": [dataclasses.asdict(missing) for missing in readiness.missing()],
+            "processes": [self._describe(process) for process in processes.all()],
             "masters": masters,
             "log_lines_lost": stdio.lost_lines(),
-            "stats": stats.gather(Path(self._run_dir)),
+            "stats": stats.gather(self._run_dir),
         }
 
-    def _describe(self, child: Child) -> dict[str, Any]:
-        cpu_s, memory_bytes = use_of(child.process.pid)
+    def _describe(self, process: Process) -> dict[str, Any]:
+        cpu_s, memory_bytes = use_of(process.pid)
         return {
-            "role": child.role,
-            "index": child.index,
-            "pid": child.process.pid,
-            "ready": child.ready_at is not None,
-            "retiring": child.retiring,
-            "uptime_s": round(time.monotonic() - child.started, 1),
+            "role": process.role.name,
+            "index": process.id,
+            "pid": process.pid,
+            "ready": process.ready_at is not None,
+            "retiring": process.retiring,
+            "uptime_s": round(time.monotonic() - process.started, 1),
             "cpu_s": cpu_s,
             "memory_bytes": memory_bytes,
-            "restarts": self._crew.restarts[child.role, child.index],
+            "restarts": self._processes.history(process.role, process.id).restarts,
         }
 
 
 def use_of(pid: int) -> tuple[float, int]:
-    """Return CPU seconds and resident bytes of a process; zeros where it is gone."""
+    """Return CPU seconds and resident bytes of a process; zeros if it is gone."""
     try:
         process = psutil.Process(pid)
         times = process.cpu_times()

@@ -1,5 +1,5 @@
-"""Keeps the run directory: cleaners of temporary folders do not find it old, what somebody removes is made anew, and a
-lack of room is known before a process is started that would miss it.
+"""Upkeep of the run directory: it never looks old to cleaners of temporary folders, what was removed is made again, and
+a lack of room is noticed before a process is started that would need it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from zwoole.shared.memory.progress_map import RING
 from zwoole.shared.process import plan as plans
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.process.run_files import CONTROL, PLAN
+from zwoole.supervisor.loop import Later
 from zwoole.supervisor.run_directory import RunDirectory
 
 LOOK_S = 1.0
 REFRESH_S = 3600.0
 BLOCK = 4096
 PROCESS_BYTES = 2 * BLOCK  # a process's snapshot
-WIRE_BYTES = RING + 2 * BLOCK  # a progress map, and the entries of its file and of the endpoint
+LINK_BYTES = RING + 2 * BLOCK  # a progress map, and the directory entries of its file and of the endpoint
 
 log = get_logger("supervisor")
 
@@ -30,7 +31,7 @@ class Upkeep:
         directory: RunDirectory,
         plan: plans.Plan,
         bind: Callable[[], None],
-        later: Callable[[float, Callable[[], None]], None],
+        later: Later,
     ) -> None:
         """Prepare.
 
@@ -46,8 +47,8 @@ class Upkeep:
         self._later = later
         self._trouble = ""
 
-    def furnish(self, processes: int, wires: int) -> None:
-        """Make the plan and the control socket, and see that all else has room; see `lacks` for the arguments.
+    def furnish(self, processes: int, links: int) -> None:
+        """Make the plan and the control socket, and check that all else has room; see `lacks` for the arguments.
 
         Raises:
             StartError: they cannot be made, or there is no room.
@@ -56,24 +57,24 @@ class Upkeep:
             self._make((PLAN, CONTROL))
         except OSError as error:
             raise StartError(f"cannot write in the run directory {self._directory.path}: {error.strerror}") from None
-        self._check_room(processes, wires)
+        self._check_room(processes, links)
 
     def begin(self) -> None:
         """Look after the directory from now on."""
         self._later(LOOK_S, self._look)
         self._later(REFRESH_S, self._refresh)
 
-    def lacks(self, processes: int, wires: int) -> str:
-        """Return why processes cannot be started now, "" if they can. What was removed is made anew before.
+    def lacks(self, processes: int, links: int) -> str:
+        """Return why processes cannot be started now, "" if they can. What was removed is made again first.
 
         Args:
             processes: how many are to be started.
-            wires: how many pairs of a worker and a master come with them.
+            links: how many pairs of a worker and a master come with them.
         """
         if not self._mend():
             return self._trouble
         try:
-            self._check_room(processes, wires)
+            self._check_room(processes, links)
         except StartError as error:
             if self._is_news(str(error)):
                 log.error("nothing can be started, trying on: %s", error)
@@ -90,7 +91,7 @@ class Upkeep:
         self._later(REFRESH_S, self._refresh)
 
     def _mend(self) -> bool:
-        """Make anew what was removed; return whether all is there again, else `_trouble` says why not."""
+        """Make again what was removed; return whether that worked. If not, `_trouble` says why."""
         lost = self._directory.lost()
         if not lost:
             return True
@@ -108,14 +109,14 @@ class Upkeep:
         return True
 
     def _make(self, names: Iterable[str]) -> None:
-        """Make the plan and the control socket, where they are among the names."""
+        """Make the plan and the control socket, if they are among the names."""
         if PLAN in names:
             plans.write(self._directory.path, self._plan)
         if CONTROL in names:
             self._bind()
 
-    def _check_room(self, processes: int, wires: int) -> None:
-        size = processes * PROCESS_BYTES + wires * WIRE_BYTES
+    def _check_room(self, processes: int, links: int) -> None:
+        size = processes * PROCESS_BYTES + links * LINK_BYTES
         try:
             self._directory.check_room(size)
         except OSError as error:
@@ -123,6 +124,6 @@ class Upkeep:
             raise StartError(f"no space left in the run directory {path} for {size} bytes: {error.strerror}") from None
 
     def _is_news(self, trouble: str) -> bool:
-        """Note what is wrong; return whether it is another thing than before, so that it is logged once."""
+        """Note what is wrong; return whether that is new, so that it is logged once."""
         before, self._trouble = self._trouble, trouble
         return trouble != before

@@ -16,7 +16,7 @@ try:
 except ImportError:
     watchfiles = None  # type: ignore[assignment]
 
-STEP_MS = 50  # files that are written within so many milliseconds are one change
+STEP_MS = 50  # files written within so many milliseconds count as one change
 JOIN_S = 1.0
 
 
@@ -31,17 +31,17 @@ def require() -> None:
 
 
 def folders_of(target: str) -> list[Path]:
-    """Return what to watch for an app: the current folder, and the script's where that lies outside it."""
+    """Return the folders to watch for an app: the current one, and the script's if that lies outside of it."""
     here = Path.cwd()
     script = Path(target).resolve().parent
     return [here] if ":" in target or script.is_relative_to(here) else [here, script]
 
 
 class Watcher:
-    """Watches folders in a thread, and tells of Python files that were changed."""
+    """Watches folders in a thread, and reports Python files that were changed."""
 
     def __init__(self, folders: Sequence[Path], changed: Callable[[list[str]], None]) -> None:
-        """Begin to watch; `changed` is called in the thread, with the files' names."""
+        """Begin to watch. `changed` is called in the thread, with the names of the files."""
         self._stop = threading.Event()
         self._folders = folders
         self._changed = changed
@@ -59,14 +59,14 @@ class Watcher:
 
 
 def watch(folders: Sequence[Path], stop: threading.Event | None = None) -> Iterator[list[str]]:
-    """Yield the names of changed Python files, each time some were; endless, but for `stop`."""
+    """Yield the names of Python files each time some were changed, until `stop` is set."""
     only_python = watchfiles.PythonFilter()
     for changes in watchfiles.watch(*folders, watch_filter=only_python, step=STEP_MS, stop_event=stop):
         yield sorted({os.path.relpath(path) for _, path in changes})
 
 
 def restart_at_change(folders: Sequence[Path]) -> None:
-    """Wait for a change, then run this command again from its beginning."""
+    """Wait for a change, then run this command again from the beginning."""
     changes = next(iter(watch(folders)))
     print_line(f"changed: {', '.join(changes)}")
     os.execv(sys.executable, sys.orig_argv)

@@ -28,7 +28,7 @@ def main() -> None:
     """Read the command line, set this process up as the first one was, and run the app up to its start()."""
     parser = argparse.ArgumentParser(prog="zwoole.workers", description=__doc__)
     parser.add_argument("--run-dir", type=Path, required=True)
-    parser.add_argument("--worker-id", "--slot", type=int, required=True)
+    parser.add_argument("--worker-id", type=int, required=True)
     parser.add_argument("--incarnation", type=int, required=True)
     parser.add_argument("--lifeline", type=int, required=True)
     parser.add_argument("--turns", type=int, required=True)

@@ -243,7 +243,7 @@ class Runtime:
                 self._begin_to_retire()
                 self.stopping = True
             elif message["type"] == "masters":
-                self._masters_changed(message["epochs"])
+                self._masters_changed(message["incarnations"])
             elif message["type"] == "reopen_log":
                 reopen(self._settings.log_file)
             else:

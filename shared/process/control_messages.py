@@ -1,14 +1,14 @@
 """The messages of the control socket, between the supervisor and all others: rare, small, each a msgpack map.
 
-Supervisor to master: worker {slot, incarnation, pid, standby}, switch {incarnations}, places {number}, stop {seconds,
-spread}, query {id, what, ...}, reopen_log {}.
-Supervisor to worker: masters {epochs}, retire {}, end {}, stop {}, reopen_log {}.
+Supervisor to master: worker {worker_id, incarnation, pid, standby}, switch {incarnations}, worker_num {number},
+stop {seconds, spread}, query {id, what, ...}, reopen_log {}.
+Supervisor to worker: masters {incarnations}, retire {}, end {}, stop {}, reopen_log {}.
 Master to supervisor: hello {role}, ready {incarnation}, served {incarnation}, kill {incarnation, why}, stopped {},
 answer {id, result}.
 Worker to supervisor: hello {role, debugged, changed}, recycle {reason, why}.
 The zwoole command to the supervisor: request {id, what, ...}; back: answer {id, result} or answer {id, error}.
 
-`supervisor/control_server.py:REQUESTS` lists the fields of each request.
+The parts of the supervisor that act on a request or report say which fields it may have: `requests()`, `reports()`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import msgpack
 
-NO_MASTER = 0  # in `epochs` of `masters`: a master that does not know the worker and never will
+NO_MASTER = 0  # in `incarnations` of `masters`: a master that does not know the worker and never will
 MAX_MESSAGE_BYTES = 1 << 20
 LONGEST_DRAIN_S = 86400
 MAX_LISTED = 2000  # connections of one master in an answer, so that the answer fits a message

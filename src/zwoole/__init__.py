@@ -70,12 +70,12 @@ __all__ = [
 
 
 def _supervise(server: Server) -> None:
-    """Become the supervisor; imported late, since neither master nor workers need it."""
+    """Become the supervisor, which is imported here since masters and workers do not need it."""
     from zwoole.supervisor.launch import supervise
 
     supervise(server)
 
 
-_descriptors.open_missing()  # before anything that stays open is given one of their numbers
+_descriptors.open_missing()  # before another file takes one of their numbers
 _role.set_starter(_supervise)
 _excepthook.install()

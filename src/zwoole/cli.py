@@ -13,11 +13,11 @@ from zwoole.shared.errors import ZwooleError
 from zwoole.shared.process.stderr import print_line
 from zwoole.version import VERSION
 
-OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a file or terminal that takes no more
-INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a full disk, or a terminal that is gone
+INTERRUPTED = 130  # as in shells: 128 plus the number of SIGINT
 NO_ARGUMENTS: tuple[type[click.UsageError], ...] = (
     (click.exceptions.NoArgsIsHelpError,) if hasattr(click.exceptions, "NoArgsIsHelpError") else ()
-)  # click 8.1 shows the help by itself
+)  # click 8.1 prints the help by itself
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,7 +31,7 @@ def zwoole() -> None:
 
 
 def main() -> None:
-    """Run the command; what goes wrong is said in one line."""
+    """Run the command. An error is one line on stderr."""
     try:
         zwoole.main(prog_name="zwoole", standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -52,13 +52,13 @@ def main() -> None:
             raise
         print_line(f"cannot write the output: {error.strerror}")
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)  # what is left to be written would fail once more at the exit
+        os.dup2(nowhere, 1)  # flushing the rest at the exit would fail again
         os.close(nowhere)
         sys.exit(1)
 
 
 def complain(error: click.UsageError) -> None:
-    """Say in one line what is wrong with a command line; where a command is missing, show the help instead."""
+    """Say in one line what is wrong with a command line; if a command is missing, show the help instead."""
     if isinstance(error, NO_ARGUMENTS):
         error.show()
         return

@@ -1,4 +1,4 @@
-"""`Control`: a running server from Python, by the same socket that the zwoole command uses."""
+"""`Control`: commands to a running server from Python, through the same socket as the zwoole command."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from zwoole import control_client
 from zwoole.control_client import ControlFailed
 from zwoole.shared.errors import StartError
 from zwoole.supervisor import servers
+from zwoole.supervisor.exit_codes import EXIT_FORCED
 from zwoole.supervisor.run_directory import NO_END, End, exit_code
 
 RELOAD_WAIT_S = 120.0
 STOP_WAIT_S = 60.0
 STOPPED = ("0", "")  # of `End.code`
-FORCED = 4  # `stopping.EXIT_FORCED`; to import that takes long
 KICK_CODE = 1008
-LISTED = 1000  # connections of one master that are listed unless asked for more
+LISTED = 1000  # at most so many connections of each master are listed, unless more are asked for
 
 
 class ConnectionInfo(TypedDict):
@@ -35,15 +35,15 @@ class ConnectionInfo(TypedDict):
 
 
 class ConnectionList(TypedDict):
-    """Connections, and how many there are, which may be more."""
+    """The connections that are listed, and how many there are in total."""
 
     total: int
     connections: list[ConnectionInfo]
 
 
 class Control:
-    """Talks to the supervisor of a running server. All methods raise ControlFailed if it has ended, or does not do as
-    asked.
+    """Talks to the supervisor of a running server. All methods raise ControlFailed if the server has ended, or cannot
+    do what was asked.
 
     Attributes:
         server: which server it is: its app, addresses, and run directory.
@@ -51,8 +51,7 @@ class Control:
     """
 
     def __init__(self, run_dir: str | Path | None = None, *, port: int | None = None) -> None:
-        """Find the server: by its run directory, by a port that it listens on, or, without both, the only one that
-        runs.
+        """Find the server: by its run directory, by a port that it listens on, or without both the only running one.
 
         Args:
             run_dir: its run directory.
@@ -68,33 +67,33 @@ class Control:
         self.run_dir = self.server.run_dir
 
     def status(self) -> dict[str, Any]:
-        """Return what `zwoole status --json` shows."""
+        """Return what `zwoole status --json` prints."""
         result: dict[str, Any] = self._ask("status")
         return result
 
     def reload(self) -> int:
-        """Replace the workers by new ones that read the code again; return how many, once they serve."""
+        """Replace the workers by new ones that read the code again; return how many, after they have taken over."""
         return self._ask_number("workers", "reload", timeout_s=RELOAD_WAIT_S)
 
     def workers(self, number: int | None = None, *, by: int | None = None) -> int:
-        """Have another number of workers, from 1 to 1024; return how many there are to be.
+        """Change the number of workers, to 1 to 1024; return the new number.
 
         Args:
-            number: how many in all.
-            by: how many more, or fewer, in the place of a number.
+            number: how many in total.
+            by: how many more, or fewer, instead of `number`.
         """
         fields = {name: value for name, value in (("to", number), ("by", by)) if value is not None}
         return self._ask_number("worker_num", "workers", **fields)
 
     def stop(self, drain: float = 0.0) -> int:
-        """Stop in good order, wait for the end, and return the process id that it had.
+        """Stop the server gracefully, wait for its end, and return the process id that it had.
 
         Args:
-            drain: seconds to spread the clients' goodbye over.
+            drain: over how many seconds the clients are sent away.
 
         Raises:
-            ControlFailed: it has not ended, or has ended otherwise; `exit_code` is then its exit code, such as 4 where
-                something had not finished in time and was killed.
+            ControlFailed: it has not ended, or not gracefully. `exit_code` is then its exit code, such as 4 if
+                something did not finish in time and was killed.
         """
         with contextlib.closing(End(self.run_dir)) as end:
             pid = self._ask_number("pid", "stop", drain=drain)
@@ -116,18 +115,18 @@ class Control:
         return self._ask_number("clients", "kick", fd=fd, code=code, reason=reason)
 
     def push(self, fd: int, message: str | bytes) -> bool:
-        """Send a client a message, text for `str`; tell whether it is there."""
+        """Send a client a message, as text if it is a `str`; return whether its connection is open."""
         return bool(self._ask_number("clients", "push", fd=fd, data=message))
 
     def broadcast(self, message: str | bytes) -> int:
-        """Send all clients a message; return how many they are."""
+        """Send all clients a message; return how many clients."""
         return self._ask_number("clients", "push", fd=None, data=message)
 
     def _ask(self, what: str, **fields: Any) -> Any:
         return control_client.request(self.run_dir, what, **fields)
 
     def _ask_number(self, name: str, what: str, **fields: Any) -> int:
-        """Ask for something and return one number of the answer."""
+        """Send a request, and return one number of the answer."""
         result = self._ask(what, **fields)
         try:
             return int(result[name])
@@ -141,14 +140,14 @@ def check_end(code: str) -> None:
     """Check how a server has ended; see `End.code` for the argument.
 
     Raises:
-        ControlFailed: not in good order, or nobody knows how.
+        ControlFailed: it has not ended gracefully, or how it has ended is unknown.
     """
     if code in STOPPED:
         return
     if code == NO_END:
         raise ControlFailed("the server was killed, or failed, before it had stopped; its log may say why")
     number = exit_code(code)
-    if number == FORCED:
+    if number == EXIT_FORCED:
         raise ControlFailed(
             "the server stopped by force: what had not finished in time was killed; its log says what (exit code 4)",
             number,

@@ -1,4 +1,4 @@
-"""Talking to a running server's supervisor."""
+"""Sending a request to the supervisor of a running server."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from zwoole.shared.process.run_files import control_address
 from zwoole.supervisor.run_directory import End, exit_code
 
 TIMEOUT_S = 5.0
-LOOK_S = 0.05  # how often to look whether the server has ended
+LOOK_S = 0.05  # how often to check whether the server has ended
 
 
 class ControlFailed(ZwooleError):
-    """There is no such server, or it did not answer, answered with an error, or has not stopped in good order.
+    """There is no such server, or it did not answer, answered with an error, or has not stopped gracefully.
 
     Attributes:
-        exit_code: what a command ends with by it; the server's, if that has ended with another code than 0.
+        exit_code: the exit code for a command that fails so: the server's, if it has ended with another than 0; else 1.
     """
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
@@ -31,10 +31,17 @@ class ControlFailed(ZwooleError):
 
 
 def request(run_dir: Path, what: str, timeout_s: float | None = None, **fields: Any) -> Any:
-    """Ask the supervisor for something and return its result; wait for it at most `timeout_s`, or TIMEOUT_S.
+    """Send the supervisor a request, and return the result.
+
+    Args:
+        run_dir: the run directory of the server.
+        what: the name of the request.
+        timeout_s: how many seconds to wait for the answer; None for TIMEOUT_S.
+        fields: the rest of the request.
 
     Raises:
-        ControlFailed: there is no server, it ended before it answered, or it did not answer in time, or with an error.
+        ControlFailed: there is no server; it ended before it answered, did not answer in time, or answered with an
+            error.
     """
     timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
     try:
@@ -48,7 +55,7 @@ def request(run_dir: Path, what: str, timeout_s: float | None = None, **fields: 
             raise ControlFailed(f"no server is running in {run_dir}")
         try:
             data = _exchange(run_dir, packed, timeout_s, end)
-        except UnicodeEncodeError:  # of the address: a link to the run directory may have any name
+        except UnicodeEncodeError:  # by the address: a link to the run directory may have any name
             raise ControlFailed(f"the run directory's path must be UTF-8, not {str(run_dir)!a}") from None
         except zmq.ZMQError as error:
             raise ControlFailed(f"the server in {run_dir} cannot be asked: {zmq.strerror(error.errno or 0)}") from None
@@ -64,7 +71,7 @@ def request(run_dir: Path, what: str, timeout_s: float | None = None, **fields: 
 
 
 def _exchange(run_dir: Path, packed: bytes, timeout_s: float, end: End) -> bytes:
-    """Send a request and return the answer, as long as the server lives."""
+    """Send a request and return the answer, unless the server ends."""
     deadline = time.monotonic() + timeout_s
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     with context, context.socket(zmq.DEALER) as dealer:
@@ -73,7 +80,7 @@ def _exchange(run_dir: Path, packed: bytes, timeout_s: float, end: End) -> bytes
         dealer.send(packed)
         while True:
             left_s = deadline - time.monotonic()
-            has_ended = end.has_come()  # before the look for the answer, which may have been its last word
+            has_ended = end.has_come()  # asked before the poll, so that an answer just before the end is not missed
             if dealer.poll(int(max(0.0, min(left_s, LOOK_S)) * 1000)):
                 return dealer.recv()
             if has_ended:
@@ -83,7 +90,7 @@ def _exchange(run_dir: Path, packed: bytes, timeout_s: float, end: End) -> bytes
 
 
 def _fail_ended(run_dir: Path, code: int | None) -> NoReturn:
-    """Say that a server has ended in the place of an answer; its exit code is None where it is not known."""
+    """Raise that a server has ended without an answer. Its exit code is None if it is unknown."""
     if not code:
         raise ControlFailed(f"the server in {run_dir} has ended before it answered")
     raise ControlFailed(

@@ -1,4 +1,4 @@
-"""One clear line instead of a traceback where a script makes a mistake that zwoole can name."""
+"""One clear line instead of a traceback, for mistakes of a script that zwoole can name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zwoole.shared.process.tracebacks import is_users
 
 
 def install() -> None:
-    """Have uncaught SettingsError, StartError and WrongProcess shown as one line; all else as before."""
+    """Have uncaught SettingsError, StartError and WrongProcess shown as one line; all others as before."""
     previous = sys.excepthook
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -26,6 +26,6 @@ def install() -> None:
 
 
 def place(trace: TracebackType | None) -> str:
-    """Return "app.py:5: " for the user's own line that an error came from, "" where there is none."""
+    """Return "app.py:5: " for the line of the user's code that an error came from, "" if there is none."""
     lines = [frame for frame in traceback.extract_tb(trace) if is_users(frame.filename)]
     return f"{Path(lines[-1].filename).name}:{lines[-1].lineno}: " if lines else ""

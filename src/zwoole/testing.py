@@ -1,4 +1,4 @@
-"""For the tests of apps: a real server on a free port, gone without a trace when the test is done with it.
+"""For tests of apps: a real server on a free port, of which nothing is left after the test.
 
 with zwoole.testing.serve("app.py") as server:
     with websockets.sync.client.connect(server.url("/")) as client: ...
@@ -27,12 +27,12 @@ from zwoole.workers.server import Server
 
 Self = TypeVar("Self", bound="Serving")
 
-# A busy machine is slow; what takes longer than this has gone wrong.
+# Generous, for a busy machine: what takes longer has gone wrong.
 START_S = 60.0
 STOP_S = 60.0
 RELOAD_S = 60.0
 ANSWER_S = 60.0
-GONE_S = 10.0  # how long after the server's end something of it may still be there
+GONE_S = 10.0  # how long after the server's end its processes and files may still exist
 POLL_S = 0.01
 
 PREFIX = "zw-"
@@ -41,20 +41,20 @@ LONGEST_NAME = f"{PREFIX}12345678/{RUN}"  # of a run directory in a temporary fo
 
 
 class ServerFailed(ZwooleError):
-    """A server under test did not start, ended badly, or left something behind; the message has its log."""
+    """A server under test did not start, did not end well, or left something behind; the message has its log."""
 
 
 def serve(app: str | Path, **settings: Any) -> Serving:
     """Return a context manager that serves an app on a free port of 127.0.0.1, in processes of its own.
 
     Args:
-        app: the path of a script, or "module:attribute", looked for from the current folder.
-        settings: any setting but host and port; they win over the app's own.
+        app: the path of a script, or "module:attribute", relative to the current folder.
+        settings: any settings except host and port; they override those in the app's file.
 
     Raises:
         TypeError: the app is something else. A Server object cannot be served: workers are processes of their own,
             which run or import the code that makes it.
-        ServerFailed: there is no place for its files.
+        ServerFailed: no folder can be made for its files.
     """
     return Serving(app, **settings)
 
@@ -63,11 +63,11 @@ class Serving:
     """A server under test, from its start until nothing of it is left.
 
     Attributes:
-        folder: a folder of its own.
+        folder: the folder for its files.
         run_dir: its run directory.
         stdout: the file that the app prints to.
-        stderr: the file of zwoole's log.
-        command: how it is started.
+        stderr: the file with zwoole's log.
+        command: the command that starts it.
         process: the supervisor.
     """
 
@@ -98,7 +98,7 @@ class Serving:
         """Start it and wait until every process serves.
 
         Raises:
-            ServerFailed: it does not, or not in time.
+            ServerFailed: one of them does not, or not in time.
         """
         try:
             self.launch()
@@ -109,10 +109,10 @@ class Serving:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """Stop it; where the test has failed, at once, with its log on stderr.
+        """Stop it. If the test has failed, kill it and print its log to stderr.
 
         Raises:
-            ServerFailed: it ended with another exit code than 0, or left something behind.
+            ServerFailed: its exit code was not 0, or it left something behind.
         """
         try:
             if kind is None:
@@ -123,10 +123,10 @@ class Serving:
             self._remove()
 
     def finish(self) -> None:
-        """Stop it where it runs, and see that it ended well.
+        """Stop it if it runs, and check that it has ended well.
 
         Raises:
-            ServerFailed: it did not.
+            ServerFailed: it has not.
         """
         self.family()
         if self.process.poll() is None:
@@ -137,7 +137,10 @@ class Serving:
         self.assert_nothing_left(GONE_S)
 
     def assert_nothing_left(self, within: float = GONE_S) -> None:
-        """See in so many seconds that every process that was ever seen has ended, and that the run directory is gone.
+        """Check that every process that was ever seen has ended, and that the run directory is gone.
+
+        Args:
+            within: how many seconds that may take.
 
         Raises:
             ServerFailed: something is left.
@@ -153,12 +156,12 @@ class Serving:
         environment: Mapping[str, str] | None = None,
         stdin: int = subprocess.DEVNULL,
     ) -> None:
-        """Start it, in a session of its own as a terminal would, and wait for nothing.
+        """Start it in a session of its own, as a terminal would, and do not wait.
 
         Args:
             cwd: its current folder; None for that of this process.
             environment: its environment; None for that of this process.
-            stdin: a descriptor that it reads.
+            stdin: the descriptor of its standard input.
         """
         with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
             self.process = subprocess.Popen(
@@ -175,7 +178,7 @@ class Serving:
         """Wait until the masters and all workers serve.
 
         Raises:
-            ServerFailed: it has ended, or they do not in time.
+            ServerFailed: it has ended, or they do not serve in time.
         """
         wait(lambda: self.process.poll() is not None or self.is_ready(), within_s)
         if self.process.poll() is not None:
@@ -207,13 +210,13 @@ class Serving:
         """Replace all workers by new ones that read the code again, as `zwoole reload` does.
 
         Raises:
-            ZwooleError: the new code does not boot; the old workers go on.
+            ZwooleError: the new code does not boot, and the old workers go on.
         """
         result: dict[str, Any] = control_client.request(self.run_dir, "reload", timeout_s=RELOAD_S)
         self.family()
         return result
 
-    # Where it is, and what it writes.
+    # Its address and output.
 
     @property
     def port(self) -> int:
@@ -225,7 +228,7 @@ class Serving:
         return f"ws://127.0.0.1:{self.port}{path}"
 
     def log(self) -> str:
-        """Return what was written to stderr: zwoole's log, and the app's tracebacks."""
+        """Return what was written to stderr: zwoole's log and the app's tracebacks."""
         return self.stderr.read_text() if self.stderr.exists() else ""
 
     def output(self) -> str:
@@ -235,7 +238,7 @@ class Serving:
     # Its processes.
 
     def status(self) -> dict[str, Any]:
-        """Return what `zwoole status --json` shows.
+        """Return what `zwoole status --json` prints.
 
         Raises:
             ZwooleError: the server does not answer.
@@ -246,7 +249,7 @@ class Serving:
         return result
 
     def pids(self, role: str = "worker") -> list[int]:
-        """Return the process ids of its masters ("master") or workers, by their numbers."""
+        """Return the process ids of its workers by worker id, or of its masters ("master")."""
         processes = sorted(self.status()["processes"], key=lambda process: process["index"])
         return [process["pid"] for process in processes if process["role"] == role]
 
@@ -260,7 +263,7 @@ class Serving:
         return list(self._family.values())
 
     def alive(self) -> list[psutil.Process]:
-        """Return those of them that live."""
+        """Return those of them that are still running."""
         return [child for child in self.family() if is_alive(child)]
 
     def _failed(self, why: str) -> ServerFailed:
@@ -282,8 +285,8 @@ class Serving:
 
 
 def new_folder() -> Path:
-    """Make a folder for a server's files: in `TMPDIR`, as servers do, if that is short enough for Unix sockets, else in
-    `/tmp` or `/var/tmp`.
+    """Make a folder for a server's files: in `TMPDIR` if that is short enough for Unix sockets, else in `/tmp` or
+    `/var/tmp`.
 
     Raises:
         ServerFailed: none can be made.
@@ -304,7 +307,7 @@ def new_folder() -> Path:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Tell whether a process runs: neither gone, nor waiting to be reaped."""
+    """Tell whether a process runs, and is not just waiting to be reaped."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

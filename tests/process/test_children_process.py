@@ -20,7 +20,7 @@ from tests.process.server_process import ZWOOLE, ServerProcess, free_ports, is_a
 from tests.process.waiting import PATIENCE_S, wait_for
 from tests.supervisor.test_reaper import state
 from zwoole.shared.process.signals import SUPERVISOR_SIGNALS
-from zwoole.supervisor.shutdown import EXIT_FORCED
+from zwoole.supervisor.exit_codes import EXIT_FORCED
 from zwoole.workers.server import COMMANDS
 
 # Runs what a client sends, as a function body or a coroutine's, and answers with what it returns.

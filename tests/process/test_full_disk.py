@@ -15,7 +15,7 @@ import pytest
 from tests.process.server_process import ServerProcess
 from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.shared.errors import ZwooleError
-from zwoole.supervisor.upkeep import PROCESS_BYTES, WIRE_BYTES
+from zwoole.supervisor.upkeep import LINK_BYTES, PROCESS_BYTES
 
 APP = """
     import os
@@ -95,7 +95,7 @@ def process(server: ServerProcess, role: str, index: int = 0) -> dict[str, Any]:
 
 def wait_for_lack(server: ServerProcess) -> None:
     """Wait until there was no room for one process, not for the many of a reload."""
-    size = f"{PROCESS_BYTES + WIRE_BYTES} bytes"
+    size = f"{PROCESS_BYTES + LINK_BYTES} bytes"
     server.wait_log(
         f"nothing can be started, trying on: no space left in the run directory {server.run_dir} for {size}"
     )

@@ -12,7 +12,7 @@ import pytest
 from tests.process.conftest import Serve
 from tests.process.server_process import ServerProcess
 from tests.process.waiting import PATIENCE_S
-from zwoole.supervisor.processes import EXIT_BOOT_FAILED, EXIT_CANNOT_START
+from zwoole.supervisor.exit_codes import EXIT_BOOT_FAILED, EXIT_CANNOT_START
 
 GOOD = """
     from zwoole import Server

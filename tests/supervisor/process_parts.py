@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import pytest
-
 from zwoole.shared.settings import Settings
-from zwoole.supervisor import processes as crew_module
 from zwoole.supervisor.notify import Notifier
-from zwoole.supervisor.process import Child
-from zwoole.supervisor.processes import Crew
-from zwoole.supervisor.shutdown import Stop
+from zwoole.supervisor.parts import Outside, Parts
+from zwoole.supervisor.process import Process
+from zwoole.supervisor.roles import MASTER, WORKER, Role
+from zwoole.supervisor.spawn import Spawner
 
 
-class Process:
+class Popen:
     """Replaces a process of the system."""
 
     def __init__(self, pid: int) -> None:
@@ -38,17 +36,17 @@ class Turns:
         pass
 
 
-class StandIn(Child):
-    """Replaces a child: nothing is sent to it, and it ends when the test says so."""
+class StandIn(Process):
+    """Replaces a process: nothing is sent to it, and it ends when the test says so."""
 
     def _send(self, number: int) -> None:
         pass
 
     def has_ended(self) -> bool:
-        return cast(Any, self.process).status is not None
+        return cast(Any, self.popen).status is not None
 
     def wait(self) -> int:
-        status = cast(Any, self.process).status
+        status = cast(Any, self.popen).status
         assert status is not None
         return int(status)
 
@@ -56,88 +54,110 @@ class StandIn(Child):
         os.close(self.pidfd)
 
 
-class Parts:
-    """The processes of a server and their stop, with a record of what they did.
+class StandInSpawner(Spawner):
+    """Starts nothing, or fails as the test says."""
+
+    def __init__(self) -> None:
+        self.failure: OSError | None = None
+        self._pids = itertools.count(100_000_000)  # no process has such a number
+
+    def spawn(self, role: Role, id: int, incarnation: int, masters: Sequence[int]) -> Process:
+        if self.failure is not None:
+            raise self.failure
+        descriptor = os.open(os.devnull, os.O_RDONLY)  # instead of a pidfd
+        return StandIn(role, id, incarnation, cast(Any, Popen(next(self._pids))), descriptor, cast(Any, Turns()))
+
+
+class TestParts(Parts):
+    """The parts, with a record of what they did.
 
     Attributes:
         told: the control messages that were sent: (identity, kind, fields).
         due: delayed calls: (seconds, function).
         events: the app's callbacks that were run, with their arguments.
-        exit_codes: the exit codes with which the server was given up.
         announced: how often the server was announced as serving.
         lack: what the run directory lacks for another process.
+        spawner: starts nothing.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, run_dir: Path, **settings: Any) -> None:
+    __test__ = False
+
+    def __init__(self, run_dir: Path, tell: Callable[..., None] | None = None, **settings: Any) -> None:
         self.told: list[tuple[bytes, str, dict[str, Any]]] = []
         self.due: list[tuple[float, Callable[[], None]]] = []
         self.events: list[tuple[Any, ...]] = []
-        self.exit_codes: list[int] = []
         self.announced = 0
         self.lack = ""
-        self._pids = itertools.count(100_000_000)  # no process has such a number
-        monkeypatch.setattr(crew_module, "spawn", self._spawn)
-        monkeypatch.setattr(crew_module, "TurnCounter", lambda *_, **__: Turns())
-        effective = Settings().update({"worker_num": 2, **settings})
-        self.crew = Crew(
-            effective,
+        self.spawner = StandInSpawner()
+        outside = Outside(
             run_dir,
-            [[] for _ in range(effective.reactor_num)],
-            [-1] * effective.reactor_num,
-            -1,
-            tell=self.tell,
-            later=self.later,
+            "app.py",
+            ["127.0.0.1:1"],
+            [],
+            Notifier(),
+            self.spawner,
+            tell=tell or self._tell,
+            later=self._later,
             watch=lambda pidfd: None,
+            lacks=lambda processes, links: self.lack,
             run_callback=lambda *event: self.events.append(event),
-            give_up=self.exit_codes.append,
             on_complete=self._announce,
-            lacks=lambda processes, wires: self.lack,
-            first_incarnation=1,
         )
-        self.stop = Stop(
-            self.crew, effective, [], Notifier(), tell=self.tell, later=self.later, before_shutdown=lambda: None
-        )
-
-    def _spawn(self, role: str, index: int, incarnation: int, *_: object, **__: object) -> Child:
-        descriptor = os.open(os.devnull, os.O_RDONLY)  # instead of a pidfd
-        return StandIn(role, index, incarnation, cast(Any, Process(next(self._pids))), descriptor, cast(Any, Turns()))
+        super().__init__(Settings().update({"worker_num": 2, **settings}), outside, first_incarnation=1)
 
     def close(self) -> None:
         """Release what is left."""
-        for descriptor in self.crew.children:
+        for descriptor in self.processes.running:
             os.close(descriptor)
 
     def _announce(self) -> None:
         self.announced += 1
 
-    def tell(self, identity: bytes, kind: str, **fields: Any) -> None:
+    def _tell(self, identity: bytes, kind: str, **fields: Any) -> None:
         self.told.append((identity, kind, fields))
 
-    def later(self, seconds: float, call: Callable[[], None]) -> None:
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
         self.due.append((seconds, call))
 
     # Events.
 
     def start(self) -> None:
         """Start all processes; the masters say hello."""
-        self.crew.start_all()
-        for master in self.crew.of("master"):
-            self.crew.greeted_by(master, False)
+        self.staffing.start_all()
+        self.readiness.update()
+        self.health.begin()
+        for master in self.processes.of(MASTER):
+            self.boots.hello(master)
 
-    def worker(self, slot: int) -> Child:
+    @property
+    def workers(self) -> list[Process]:
+        """The workers that run."""
+        return self.processes.of(WORKER)
+
+    @property
+    def masters(self) -> list[Process]:
+        """The masters that run."""
+        return self.processes.of(MASTER)
+
+    def worker(self, id: int) -> Process:
         """Return the newest process of a worker id."""
-        return [child for child in self.crew.of("worker") if child.index == slot][-1]
+        return [process for process in self.workers if process.id == id][-1]
 
-    def ready(self, child: Child) -> None:
-        """Let a worker say hello, and the masters report it as ready."""
-        self.crew.greeted_by(child, False)
-        for epoch in list(self.crew.epochs):
-            self.crew.worker_ready(child.incarnation, epoch)
+    def ready(self, process: Process) -> None:
+        """Let a worker say hello, and the masters say that they have taken its hello."""
+        self.boots.hello(process)
+        for master in self.masters:
+            self.boots.hello_taken(master, process.incarnation)
 
-    def end(self, child: Child, status: int) -> None:
+    def all_ready(self) -> None:
+        """Let the newest process of each worker id be ready."""
+        for id in range(self.processes.wanted[WORKER]):
+            self.ready(self.worker(id))
+
+    def end(self, process: Process, status: int) -> None:
         """Let a process end."""
-        cast(Any, child.process).status = status
-        self.crew.ended(self.crew.children.pop(child.pidfd))
+        cast(Any, process.popen).status = status
+        self.deaths.ended(process.pidfd)
 
     def run_due(self) -> list[float]:
         """Make the delayed calls, and return their delays."""

@@ -12,9 +12,8 @@ import pytest
 from tests.process.server_process import free_ports
 from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.shared.errors import StartError
-from zwoole.shared.settings import Settings
 from zwoole.supervisor.admin_http import MAX_CONNECTIONS, AdminListener
-from zwoole.supervisor.process_stats import Ledger
+from zwoole.supervisor.process_stats import ProcessStats
 
 
 @pytest.fixture
@@ -24,11 +23,11 @@ def readiness() -> list[tuple[bool, str]]:
 
 @pytest.fixture
 def port(tmp_path: Path, readiness: list[tuple[bool, str]]) -> Iterator[int]:
-    Ledger(tmp_path)
-    settings = Settings().update({"admin_port": free_ports(1)[0], "admin_token": "sesame"})
-    listener = AdminListener(settings, tmp_path, lambda: readiness[0])
+    ProcessStats(tmp_path)
+    port = free_ports(1)[0]
+    listener = AdminListener(("127.0.0.1", port), "sesame", tmp_path, lambda: readiness[0])
     listener.start()
-    yield settings.admin_port
+    yield port
     listener.close()
 
 
@@ -122,7 +121,6 @@ def test_an_oldest_client_is_closed_when_there_are_too_many(port: int) -> None:
 
 @pytest.mark.parametrize("host", ["\u00e9" * 70, "a\0b"])
 def test_a_host_that_can_be_no_name_is_said(tmp_path: Path, host: str) -> None:
-    settings = Settings().update({"admin_host": host, "admin_port": 1, "admin_token": "secret"})
     with pytest.raises(StartError) as caught:
-        AdminListener(settings, tmp_path, lambda: (True, ""))
+        AdminListener((host, 1), "secret", tmp_path, lambda: (True, ""))
     assert str(caught.value) == f"cannot listen on {host!r} (admin_port): no host has such a name"

@@ -14,18 +14,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.process.waiting import wait_for
-from tests.supervisor.process_parts import Parts
+from tests.supervisor.process_parts import TestParts
 from zwoole.shared.process import control_messages
 from zwoole.shared.process.run_files import control_address
-from zwoole.supervisor.control_server import MESSAGES_PER_TURN, REPORTS, REQUESTS, ControlServer
-from zwoole.supervisor.queries import MAX_OPEN, Queries
-from zwoole.supervisor.status import Status
+from zwoole.supervisor.control_server import MESSAGES_PER_TURN, ControlServer
+from zwoole.supervisor.control_socket import ControlSocket
+from zwoole.supervisor.queries import MAX_OPEN
+from zwoole.supervisor.roles import ROLES, WORKER
 
 STRANGER = b"\0stranger"
 EITHER = "give a number of workers, or a change of it as `by`, not both"
 
 
-class Recorded(ControlServer):
+class Recorded(ControlSocket):
     """Records the answers to requests."""
 
     def __init__(self, run_dir: Path) -> None:
@@ -38,24 +39,25 @@ class Recorded(ControlServer):
             self.answers.append(message)
 
 
-class Served(Parts):
-    """Processes that a control socket commands."""
+class Served(TestParts):
+    """The parts of a supervisor that obeys a control socket."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, run_dir: Path) -> None:
-        super().__init__(monkeypatch, run_dir)
-        self.server = Recorded(run_dir)
-        queries = Queries(self.crew, self.server.tell, self.later)
-        self.crew._tell = self.server.tell
-        self.server.bind()
-        self.server.serve(self.crew, self.stop, queries, Status(self.crew, str(run_dir), "app.py", ["127.0.0.1:1"]))
+    def __init__(self, run_dir: Path) -> None:
+        self.socket = Recorded(run_dir)
+        super().__init__(run_dir, self.socket.tell)
+        self.socket.bind()
+        self.server = ControlServer(self.socket, self.processes, self.requests(), self.reports())
         self.start()
-        for slot in range(2):
-            self.ready(self.worker(slot))
+        self.all_ready()
+
+    def close(self) -> None:
+        self.socket.close()
+        super().close()
 
     def state(self) -> Any:
         """Return everything that a message could have changed."""
-        children = [(str(child), child.retiring, child.killed) for child in self.crew.children.values()]
-        return children, self.crew.worker_num, self.crew.stopping, self.crew.reloading
+        processes = [(str(process), process.retiring, process.killed) for process in self.processes.all()]
+        return processes, self.processes.wanted[WORKER], self.processes.stopping, self.rollouts.reloading
 
 
 @pytest.fixture
@@ -65,14 +67,15 @@ def run_dir() -> Iterator[Path]:
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch, run_dir: Path) -> Iterator[Served]:
-    parts = Served(monkeypatch, run_dir)
+def served(run_dir: Path) -> Iterator[Served]:
+    parts = Served(run_dir)
     yield parts
-    parts.server.close()
     parts.close()
 
 
-NAMES = sorted({name for fields in REQUESTS.values() for name in fields} | {"type", "id", "what", "incarnation"})
+REQUESTS = ("connections", "kick", "push", "reload", "status", "stop", "workers")
+FIELDS = ("by", "code", "data", "drain", "fd", "limit", "reason", "to")  # of requests
+NAMES = sorted((*FIELDS, "type", "id", "what", "incarnation"))
 SCALARS = (
     st.none()
     | st.booleans()
@@ -83,31 +86,40 @@ SCALARS = (
     | st.binary(max_size=20)
 )
 VALUES = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text(max_size=5), SCALARS, max_size=3)
-KINDS = st.sampled_from(["request", "answer", *REPORTS["master"], *REPORTS["worker"]]) | st.text(max_size=20)
+KINDS = st.sampled_from(["request", *sorted(frozenset().union(*(role.says for role in ROLES)))]) | st.text(max_size=20)
 MESSAGES = st.fixed_dictionaries(
     {"type": KINDS | VALUES},
     optional={
         "id": st.just(1) | VALUES,
-        "what": st.sampled_from(sorted(REQUESTS)) | VALUES,
+        "what": st.sampled_from(REQUESTS) | VALUES,
         **{name: VALUES for name in NAMES if name not in ("type", "id", "what")},
     },
 ) | st.builds(
     lambda what, fields: {"type": "request", "id": 1, "what": what, **fields},
-    st.sampled_from(sorted(REQUESTS)),
+    st.sampled_from(REQUESTS),
     st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=5), VALUES, max_size=3),
 )
+
+
+def test_every_request_is_tried_with_all_its_fields(served: Served) -> None:
+    assert sorted(served.requests()) == sorted(REQUESTS)
+    assert sorted({name for request in served.requests().values() for name in request.fields}) == sorted(FIELDS)
+
+
+def test_every_message_that_a_process_may_send_is_acted_on(served: Served) -> None:
+    assert set(served.reports()) == {kind for role in ROLES for kind in role.says}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.binary(max_size=60) | MESSAGES.map(msgpack.packb))
 def test_whatever_a_stranger_sends_is_done_or_answered_with_one_error(served: Served, data: bytes) -> None:
-    served.crew.stopping = False
+    served.processes.stopping = False
     before = served.state()
-    served.server.answers.clear()
+    served.socket.answers.clear()
     served.server.take(STRANGER, data)
-    errors = [answer["error"] for answer in served.server.answers if "error" in answer]
+    errors = [answer["error"] for answer in served.socket.answers if "error" in answer]
     if errors:
-        assert len(served.server.answers) == 1
+        assert len(served.socket.answers) == 1
         assert 0 < len(errors[0]) < 300
         assert "\n" not in errors[0]
         assert served.state() == before
@@ -122,23 +134,23 @@ def test_whatever_a_stranger_sends_is_done_or_answered_with_one_error(served: Se
 
 def end_changes(served: Served) -> None:
     """Let the successors of a reload be ready and the replaced workers end; the number of workers stays."""
-    for child in served.crew.of("worker"):
-        if child.ready_at is None:
-            served.ready(child)
-    if served.crew.worker_num > 4:
-        served.crew.scale(2)
-    for child in served.crew.of("worker"):
-        if child.retiring:
-            served.end(child, 0)
+    for worker in served.workers:
+        if worker.ready_at is None:
+            served.ready(worker)
+    if served.processes.wanted[WORKER] > 4:
+        served.rollouts.scale(2)
+    for worker in served.workers:
+        if worker.retiring:
+            served.end(worker, 0)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.binary(max_size=60) | MESSAGES.map(msgpack.packb), role=st.sampled_from(["master", "worker"]))
 def test_whatever_a_process_sends_the_supervisor_goes_on(served: Served, data: bytes, role: str) -> None:
-    child = served.crew.of(role)[0]
-    served.server.take(child.identity, data)
+    process = (served.masters if role == "master" else served.workers)[0]
+    served.server.take(process.identity, data)
     served.run_due()
-    assert child.pidfd in served.crew.children
+    assert process.pidfd in served.processes.running
     end_changes(served)
 
 
@@ -170,7 +182,7 @@ def test_whatever_a_process_sends_the_supervisor_goes_on(served: Served, data: b
 def test_a_request_that_is_wrong_is_answered_with_why(served: Served, fields: dict[str, Any], error: str) -> None:
     before = served.state()
     served.server.take(STRANGER, control_messages.pack("request", id=7, **fields))
-    assert served.server.answers == [{"type": "answer", "id": 7, "error": error}]
+    assert served.socket.answers == [{"type": "answer", "id": 7, "error": error}]
     assert served.state() == before
 
 
@@ -186,20 +198,20 @@ def test_a_request_that_is_wrong_is_answered_with_why(served: Served, fields: di
 )
 def test_what_is_no_request_is_answered_without_a_number(served: Served, data: bytes, error: str) -> None:
     served.server.take(STRANGER, data)
-    (answer,) = served.server.answers
+    (answer,) = served.socket.answers
     assert answer["id"] is None
     assert error in answer["error"]
-    assert not served.crew.stopping
+    assert not served.processes.stopping
 
 
 def test_a_worker_that_a_master_cannot_go_on_with_is_killed_and_the_log_says_why(
     served: Served, log: pytest.LogCaptureFixture
 ) -> None:
-    master, worker = served.crew.of("master")[0], served.worker(1)
+    master, worker = served.masters[0], served.worker(1)
     served.server.take(
         master.identity, control_messages.pack("kill", incarnation=worker.incarnation, why="it sent no batch")
     )
-    assert [child.killed for child in served.crew.of("worker")] == ["", "it sent no batch"]
+    assert [each.killed for each in served.workers] == ["", "it sent no batch"]
     served.end(worker, -9)
     assert f"{worker} was ended by zwoole with SIGKILL: it sent no batch" in log.text
     assert "out of memory" not in log.text
@@ -213,34 +225,34 @@ def test_a_worker_that_a_master_cannot_go_on_with_is_killed_and_the_log_says_why
 )
 def test_as_many_workers_as_were_asked_for(served: Served, fields: dict[str, int], number: int) -> None:
     served.server.take(STRANGER, control_messages.pack("request", id=1, what="workers", **fields))
-    assert served.server.answers == [{"type": "answer", "id": 1, "result": {"worker_num": number}}]
-    staying = [child.index for child in served.crew.of("worker") if not child.retiring]
+    assert served.socket.answers == [{"type": "answer", "id": 1, "result": {"worker_num": number}}]
+    staying = [worker.id for worker in served.workers if not worker.retiring]
     assert sorted(staying) == list(range(number))
 
 
 def test_numbers_asked_for_during_a_reload_are_kept_until_it_is_done(served: Served) -> None:
-    served.crew.reload(None)
-    assert [served.crew.scale(by=1), served.crew.scale(by=1), served.crew.scale(3)] == [3, 4, 3]
-    assert served.crew.worker_num == 2
-    for child in served.crew.of("worker"):
-        if child.ready_at is None:
-            served.ready(child)
-    assert served.crew.worker_num == 3
+    served.rollouts.reload()
+    assert [served.rollouts.scale(by=1), served.rollouts.scale(by=1), served.rollouts.scale(3)] == [3, 4, 3]
+    assert served.processes.wanted[WORKER] == 2
+    for worker in served.workers:
+        if worker.ready_at is None:
+            served.ready(worker)
+    assert served.processes.wanted[WORKER] == 3
 
 
 def test_so_many_requests_may_wait_for_masters(served: Served) -> None:
     for _ in range(MAX_OPEN + 1):
         served.server.take(STRANGER, control_messages.pack("request", id=1, what="status"))
-    assert [answer["error"] for answer in served.server.answers] == [
+    assert [answer["error"] for answer in served.socket.answers] == [
         f"{MAX_OPEN} requests wait already: ask again later"
     ]
 
 
 def test_a_masters_answer_that_makes_no_sense_is_an_error(served: Served) -> None:
-    (master,) = served.crew.of("master")
+    (master,) = served.masters
     served.server.take(STRANGER, control_messages.pack("request", id=1, what="kick", fd=1, code=1000, reason=""))
     served.server.take(master.identity, control_messages.pack("answer", id=1, result={}))
-    assert served.server.answers == [
+    assert served.socket.answers == [
         {"type": "answer", "id": 1, "error": "a master's answer could not be understood: KeyError('clients')"}
     ]
 

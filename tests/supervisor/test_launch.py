@@ -18,8 +18,8 @@ from zwoole.shared.errors import SettingsError, StartError
 from zwoole.shared.process import plan as plans
 from zwoole.shared.settings import Settings
 from zwoole.supervisor import launch
+from zwoole.supervisor.exit_codes import EXIT_BOOT_FAILED
 from zwoole.supervisor.launch import current_folder, find_main, find_server, make_plan, run_app, supervise
-from zwoole.supervisor.processes import EXIT_BOOT_FAILED
 from zwoole.workers import role
 
 APP = """

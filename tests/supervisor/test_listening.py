@@ -18,6 +18,7 @@ from zwoole.shared.settings import Settings
 from zwoole.supervisor import listening
 from zwoole.supervisor.listening import PORT_TRIES, Address, bind, bind_all, listen, resolve
 
+BACKLOG = 16
 LOOPBACK: Address = (socket.AF_INET, ("127.0.0.1", 0))
 NOT_OURS: Address = (socket.AF_INET, ("192.0.2.1", 0))
 
@@ -89,12 +90,12 @@ def test_a_free_port_that_is_taken_at_the_other_address_is_passed_over(
 ) -> None:
     left = taken
 
-    def bind_or_fail(family: int, address: tuple[Any, ...], settings: Settings, shared: bool) -> socket.socket:
+    def bind_or_fail(family: int, address: tuple[Any, ...], backlog: int, shared: bool) -> socket.socket:
         nonlocal left
         if address[0] == "0.0.0.0" and address[1] and left:
             left -= 1
             raise StartError("the port is in use")
-        return bind(family, address, settings, shared)
+        return bind(family, address, backlog, shared)
 
     monkeypatch.setattr(listening, "bind", bind_or_fail)
     if taken == PORT_TRIES:
@@ -144,20 +145,20 @@ def test_an_address_of_one_interface_is_bound_there(opened: list[socket.socket])
     address = (socket.AF_INET6, ("fe80::1", 80, 0, socket.if_nametoindex("lo")))
     assert resolve("fe80::1%lo", 80) == [address]
     with pytest.raises(StartError, match="cannot listen on fe80::1:80: this machine does not have that address"):
-        bind_all([address], Settings())
+        bind_all([address], BACKLOG)
 
 
 def test_an_address_that_this_machine_does_not_have_is_left_out(opened: list[socket.socket]) -> None:
     for addresses in ([NOT_OURS, LOOPBACK], [LOOPBACK, NOT_OURS]):
-        bound = bind_all(addresses, Settings())
+        bound = bind_all(addresses, BACKLOG)
         opened += bound
         assert [each.getsockname()[0] for each in bound] == ["127.0.0.1"]
     with pytest.raises(StartError, match=r"192\.0\.2\.1"):
-        bind_all([NOT_OURS, NOT_OURS], Settings())
+        bind_all([NOT_OURS, NOT_OURS], BACKLOG)
 
 
 def test_a_kind_of_address_that_the_kernel_does_not_know_is_left_out(opened: list[socket.socket]) -> None:
-    bound = bind_all([(socket.AF_APPLETALK + 1000, ("?", 0)), LOOPBACK], Settings())
+    bound = bind_all([(socket.AF_APPLETALK + 1000, ("?", 0)), LOOPBACK], BACKLOG)
     opened += bound
     assert len(bound) == 1
 
@@ -170,13 +171,13 @@ def test_a_port_in_use_on_one_address_closes_the_others(
     bound: list[socket.socket] = []
     real = listening.bind
 
-    def bind(family: int, address: tuple[str, int], settings: Settings, shared: bool) -> socket.socket:
-        bound.append(real(family, address, settings, shared))
+    def bind(family: int, address: tuple[str, int], backlog: int, shared: bool) -> socket.socket:
+        bound.append(real(family, address, backlog, shared))
         return bound[-1]
 
     monkeypatch.setattr(listening, "bind", bind)
     with pytest.raises(StartError):
-        bind_all([LOOPBACK, (socket.AF_INET, taken.getsockname())], Settings())
+        bind_all([LOOPBACK, (socket.AF_INET, taken.getsockname())], BACKLOG)
     assert [each.fileno() for each in bound] == [-1]
 
 

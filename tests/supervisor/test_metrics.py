@@ -8,10 +8,11 @@ from pathlib import Path
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from tests.shared.memory.test_stats import child, record
+from tests.shared.memory.test_stats import process_of, record
 from zwoole.shared.memory.stats import TIME_BOUNDS
 from zwoole.supervisor.metrics import MASTER_COUNTERS, MASTER_GAUGES, WORKER_COUNTERS, WORKER_GAUGES, render
-from zwoole.supervisor.process_stats import Ledger
+from zwoole.supervisor.process_stats import ProcessStats
+from zwoole.supervisor.roles import MASTER, WORKER
 from zwoole.workers.counts import Counts
 
 
@@ -29,10 +30,10 @@ def samples(family: Metric) -> dict[tuple[str, ...], float]:
 
 
 def test_every_counter_and_gauge_is_on_the_page(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    master, worker = child("master", 0, 1), child("worker", 3, 2)
-    ledger.began(master)
-    ledger.began(worker)
+    process_stats = ProcessStats(tmp_path)
+    master, worker = process_of(MASTER, 0, 1), process_of(WORKER, 3, 2)
+    process_stats.began(master)
+    process_stats.began(worker)
     counters = {key: {"x": 7} if label else 5 for key, _, _, label in MASTER_COUNTERS}
     record(tmp_path, master, counters, {key: 2 for key, *_ in MASTER_GAUGES})
     counts = Counts()
@@ -42,9 +43,9 @@ def test_every_counter_and_gauge_is_on_the_page(tmp_path: Path) -> None:
     counts.taken(2)
     counts.failures["close"] += 1
     record(tmp_path, worker, {**counts.as_dict(), "log_lines_lost": 4}, {key: 1 for key, *_ in WORKER_GAUGES})
-    ledger.restarted("reload", 2)
-    ledger.workers(4, 3)
-    ledger.boot_failed(3)
+    process_stats.restarted("reload", 2)
+    process_stats.workers(4, 3)
+    process_stats.boot_failed(worker)
     page = render(tmp_path)
     assert page.endswith("# EOF\n")
     families = parse(page)
@@ -72,20 +73,20 @@ def test_every_counter_and_gauge_is_on_the_page(tmp_path: Path) -> None:
 
 
 def test_the_page_of_a_server_that_has_only_begun_can_be_parsed(tmp_path: Path) -> None:
-    Ledger(tmp_path)
+    ProcessStats(tmp_path)
     assert samples(parse(render(tmp_path))["zwoole_uptime_seconds"])["zwoole_uptime_seconds",] >= 0
 
 
 def test_a_number_goes_on_counting_where_its_process_was_replaced(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    process_stats = ProcessStats(tmp_path)
     for incarnation in (1, 2):
-        worker = child("worker", 0, incarnation)
-        ledger.began(worker)
+        worker = process_of(WORKER, 0, incarnation)
+        process_stats.began(worker)
         counts = Counts()
         counts.taken(2)
         record(tmp_path, worker, {**counts.as_dict(), "log_lines_lost": 4}, {key: 1 for key, *_ in WORKER_GAUGES})
         if incarnation == 1:
-            ledger.ended(worker)
+            process_stats.ended(worker)
     families = parse(render(tmp_path))
     assert samples(families["zwoole_events"])["zwoole_events_total", "0", "message"] == 2
     assert samples(families["zwoole_unfinished_events"]) == {("zwoole_unfinished_events", "0"): 1}

@@ -9,26 +9,28 @@ from typing import Any, cast
 
 import pytest
 
-from tests.supervisor.process_parts import Parts
+from tests.supervisor.process_parts import TestParts
 from zwoole.shared.memory import stats
+from zwoole.supervisor.deaths import BOOT_TRIES
+from zwoole.supervisor.exit_codes import EXIT_BOOT_FAILED
 from zwoole.supervisor.missing import NAMED, Missing, describe
-from zwoole.supervisor.process import EARLY_DEATH_S, Child
-from zwoole.supervisor.processes import BOOT_TRIES, EXIT_BOOT_FAILED
+from zwoole.supervisor.process import EARLY_DEATH_S, Process
+from zwoole.supervisor.roles import WORKER
 
-Make = Callable[..., Parts]
+Make = Callable[..., TestParts]
 
 
 @pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Make]:
-    made: list[Parts] = []
+def make(tmp_path: Path) -> Iterator[Make]:
+    made: list[TestParts] = []
 
-    def crew(**settings: Any) -> Parts:
-        parts = Parts(monkeypatch, tmp_path, **settings)
+    def started(**settings: Any) -> TestParts:
+        parts = TestParts(tmp_path, **settings)
         made.append(parts)
         parts.start()
         return parts
 
-    yield crew
+    yield started
     for parts in made:
         parts.close()
 
@@ -40,14 +42,14 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> py
     return caplog
 
 
-def boot_fails(parts: Parts, slot: int, status: int = 3) -> None:
+def boot_fails(parts: TestParts, id: int, status: int = 3) -> None:
     """Let the process of a worker id end before it is ready, and start the next one."""
-    parts.end(parts.worker(slot), status)
+    parts.end(parts.worker(id), status)
     parts.run_due()
 
 
-def words(parts: Parts) -> list[str]:
-    return [str(missing) for missing in parts.crew.missing()]
+def words(parts: TestParts) -> list[str]:
+    return [str(missing) for missing in parts.readiness.missing()]
 
 
 # The start.
@@ -56,53 +58,52 @@ def words(parts: Parts) -> list[str]:
 def test_a_start_is_over_when_every_worker_was_ready(make: Make) -> None:
     parts = make()
     parts.ready(parts.worker(1))
-    assert not parts.crew.complete
+    assert not parts.readiness.complete
     assert (parts.announced, words(parts)) == (0, ["worker 0: starting"])
     parts.ready(parts.worker(0))
-    assert parts.crew.complete
+    assert parts.readiness.complete
     assert (parts.announced, words(parts)) == (1, [])
 
 
 @pytest.mark.parametrize("status", [3, 0, -9])
-def test_three_failures_of_one_place_end_a_start_though_the_others_serve(make: Make, status: int) -> None:
+def test_three_failures_of_one_worker_end_a_start_though_the_others_serve(make: Make, status: int) -> None:
     parts = make()
     parts.ready(parts.worker(1))
     for _ in range(BOOT_TRIES - 1):
         boot_fails(parts, 0, status)
-    assert parts.exit_codes == []
+    assert not parts.processes.stopping
     boot_fails(parts, 0, status)
-    assert parts.exit_codes == [EXIT_BOOT_FAILED]
+    assert parts.processes.stopping
+    assert parts.shutdown.exit_code == EXIT_BOOT_FAILED
 
 
-def test_a_place_that_is_given_up_is_not_waited_for(make: Make) -> None:
+def test_a_worker_that_is_no_longer_wanted_is_not_waited_for(make: Make) -> None:
     parts = make()
     parts.ready(parts.worker(0))
-    parts.crew.scale(1)
-    assert (parts.crew.complete, parts.announced) == (True, 1)
+    parts.rollouts.scale(1)
+    assert (parts.readiness.complete, parts.announced) == (True, 1)
 
 
 def test_after_the_start_a_worker_that_does_not_boot_is_tried_for_ever_later_each_time(make: Make) -> None:
     parts = make()
-    for slot in (0, 1):
-        parts.ready(parts.worker(slot))
+    parts.all_ready()
     parts.worker(0).served = True
     parts.end(parts.worker(0), -9)
     parts.due.clear()
-    parts.crew._start_worker(0)
+    parts.staffing.start(WORKER, 0)
     waits = []
     for _ in range(20):
         parts.end(parts.worker(0), 3)
         waits += parts.run_due()
     assert waits[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8])
     assert waits[-1] == 5.0
-    assert parts.exit_codes == []
+    assert not parts.processes.stopping
 
 
 def test_what_ends_well_before_it_is_ready_is_a_failed_boot_too(make: Make) -> None:
     """Otherwise a script that exits would be restarted in a loop without a pause."""
     parts = make()
-    for slot in (0, 1):
-        parts.ready(parts.worker(slot))
+    parts.all_ready()
     boot_fails(parts, 0)
     parts.due.clear()
     parts.end(parts.worker(0), 0)
@@ -118,7 +119,7 @@ def test_a_worker_that_is_missing_is_described(make: Make) -> None:
     boot_fails(parts, 0)
     assert words(parts) == ["worker 0: starting, 1 failed boot, last: exit 3"]
     parts.end(parts.worker(0), -11)
-    (missing,) = parts.crew.missing()
+    (missing,) = parts.readiness.missing()
     assert (missing.starting, missing.failed_boots, missing.last) == (False, 2, "SIGSEGV")
     assert missing.next_try_s is not None
     assert 0 <= missing.next_try_s <= 0.2
@@ -126,9 +127,8 @@ def test_a_worker_that_is_missing_is_described(make: Make) -> None:
 
 def test_a_master_that_is_missing_is_described_too(make: Make) -> None:
     parts = make()
-    for slot in (0, 1):
-        parts.ready(parts.worker(slot))
-    (master,) = parts.crew.of("master")
+    parts.all_ready()
+    (master,) = parts.masters
     assert master.ready_at is not None
     master.ready_at -= EARLY_DEATH_S
     parts.end(master, -9)
@@ -137,10 +137,9 @@ def test_a_master_that_is_missing_is_described_too(make: Make) -> None:
 
 def test_a_successor_is_not_missed(make: Make) -> None:
     parts = make()
-    for slot in (0, 1):
-        parts.ready(parts.worker(slot))
-    parts.crew.reload(None)
-    assert parts.crew.missing() == []
+    parts.all_ready()
+    parts.rollouts.reload()
+    assert parts.readiness.missing() == []
 
 
 def test_workers_that_are_missing_are_counted(make: Make, tmp_path: Path) -> None:
@@ -150,7 +149,7 @@ def test_workers_that_are_missing_are_counted(make: Make, tmp_path: Path) -> Non
     parts.ready(parts.worker(1))
     total = stats.gather(tmp_path)["total"]
     assert (total["workers_wanted"], total["workers_ready"], total["failed_boots"]) == (2, 1, 2)
-    parts.crew.scale(5)
+    parts.rollouts.scale(5)
     assert stats.gather(tmp_path)["total"]["workers_wanted"] == 5
 
 
@@ -166,9 +165,8 @@ def test_one_line_names_some_of_many() -> None:
 
 def test_a_worker_that_we_end_is_no_crash(make: Make, log: pytest.LogCaptureFixture) -> None:
     parts = make()
-    for slot in (0, 1):
-        parts.ready(parts.worker(slot))
-    parts.crew.reload(None)
+    parts.all_ready()
+    parts.rollouts.reload()
     failing, other = parts.worker(0), parts.worker(1)
     parts.end(failing, 3)
     assert other.killed == "reload failed"
@@ -180,12 +178,10 @@ def test_a_worker_that_we_end_is_no_crash(make: Make, log: pytest.LogCaptureFixt
 
 def test_a_worker_that_does_not_finish_is_no_crash(make: Make, log: pytest.LogCaptureFixture) -> None:
     parts = make()
-    for slot in (0, 1):
-        parts.ready(parts.worker(slot))
+    parts.all_ready()
     old = parts.worker(0)
-    parts.crew.reload(None)
-    for slot in (0, 1):
-        parts.ready(parts.worker(slot))
+    parts.rollouts.reload()
+    parts.all_ready()
     parts.run_due()
     parts.end(old, -9)
     assert parts.events == []
@@ -194,21 +190,21 @@ def test_a_worker_that_does_not_finish_is_no_crash(make: Make, log: pytest.LogCa
 
 def test_a_boot_that_takes_too_long_says_so_wherever_it_is_reported(make: Make) -> None:
     parts = make()
-    for slot in (0, 1):
-        parts.ready(parts.worker(slot))
-    parts.crew.reload((b"command", 1))
+    parts.all_ready()
+    answers: list[dict[str, Any]] = []
+    parts.rollouts.reload(lambda **fields: answers.append(fields))
     hanging = parts.worker(0)
     hanging.abort("it does not come to serve: no hello after 60 s (boot_timeout)")
     parts.end(hanging, -6)
-    (answer,) = [fields for identity, _, fields in parts.told if identity == b"command"]
+    (answer,) = answers
     assert "was ended by zwoole with SIGABRT: it does not come to serve: no hello after 60 s" in answer["error"]
 
 
 # Slow starts are logged.
 
 
-def look(parts: Parts, child: Child, seconds: float) -> None:
-    parts.crew._rounds._look_whether_it_is_slow_to_start(child, child.started + seconds)
+def look(parts: TestParts, process: Process, seconds: float) -> None:
+    parts.health._check_start(process, process.started + seconds)
 
 
 def test_a_slow_start_is_said_each_time_after_twice_as_long(make: Make, log: pytest.LogCaptureFixture) -> None:
@@ -225,9 +221,9 @@ def test_a_slow_start_is_said_each_time_after_twice_as_long(make: Make, log: pyt
 
 def test_what_is_waited_for_is_said(make: Make, log: pytest.LogCaptureFixture) -> None:
     parts = make()
-    worker, (master,) = parts.worker(0), parts.crew.of("master")
+    worker, (master,) = parts.worker(0), parts.masters
     look(parts, worker, 5)
-    parts.crew.greeted_by(worker, False)
+    parts.boots.hello(worker)
     look(parts, worker, 10)
     cast(Any, worker.turns).count = 1
     look(parts, worker, 20)
@@ -246,8 +242,8 @@ def test_a_process_that_is_debugged_or_stopped_may_take_its_time(make: Make, log
     parts = make()
     parts.worker(0).debugged = True
     parts.worker(1).liveness.held = "it is stopped"
-    for slot in (0, 1):
-        look(parts, parts.worker(slot), 100)
+    for worker in parts.workers:
+        look(parts, worker, 100)
     assert "still starting" not in log.text
 
 
@@ -264,38 +260,38 @@ def test_a_stop_does_not_wait_for_workers_that_have_never_been_ready(make: Make)
     parts = make()
     serving, in_worker_start = parts.worker(0), parts.worker(1)
     parts.ready(serving)
-    parts.crew.greeted_by(in_worker_start, False)
-    parts.stop.begin()
-    (master,) = parts.crew.of("master")
-    parts.stop.go_on()
+    parts.boots.hello(in_worker_start)
+    parts.shutdown.begin()
+    (master,) = parts.masters
+    parts.shutdown.go_on()
     assert not in_worker_start.killed  # there may be a message for the worker that it replaces
-    parts.stop.master_stopped(master.incarnation)
-    parts.stop.go_on()
+    parts.shutdown.stopped(master)
+    parts.shutdown.go_on()
     assert in_worker_start.killed == "the server stops"
     assert not serving.killed
     assert (serving.identity, "stop", {}) in parts.told
-    assert parts.stop.exit_code == 0
+    assert parts.shutdown.exit_code == 0
 
 
 # Starts that never finish are ended.
 
 
-def go_round(parts: Parts, child: Child, times: int) -> None:
-    """Check repeatedly a child whose silence does not count."""
+def check(parts: TestParts, process: Process, times: int) -> None:
+    """Check repeatedly a process whose silence does not count."""
     for _ in range(times):
-        parts.crew._rounds._look_whether_it_hangs(child, child.started)
+        parts.health.check(process, process.started)
 
 
 def test_a_worker_that_turns_and_is_heard_by_no_master_is_ended(make: Make, log: pytest.LogCaptureFixture) -> None:
     parts = make(boot_timeout=20)
     worker = parts.worker(0)
-    parts.crew.greeted_by(worker, False)
-    go_round(parts, worker, 100)
+    parts.boots.hello(worker)
+    check(parts, worker, 100)
     assert not worker.killed, "it has not turned: another limit counts its time"
     cast(Any, worker.turns).count = 1
-    go_round(parts, worker, 19)
+    check(parts, worker, 19)
     assert not worker.killed
-    go_round(parts, worker, 1)
+    check(parts, worker, 1)
     assert worker.killed == "it does not come to serve: no master has had its hello in 20 s (boot_timeout)"
     assert f"{worker} is ended, it does not come to serve: no master has had its hello in 20 s" in log.text
     parts.end(worker, -6)
@@ -305,10 +301,10 @@ def test_a_worker_that_turns_and_is_heard_by_no_master_is_ended(make: Make, log:
 @pytest.mark.parametrize("why", ["a master boots", "it serves", "any time", "it is debugged", "it is stopped"])
 def test_a_worker_that_is_not_to_blame_goes_on(make: Make, why: str) -> None:
     parts = make(boot_timeout=0 if why == "any time" else 20)
-    worker, (master,) = parts.worker(0), parts.crew.of("master")
-    parts.crew.greeted_by(worker, False)
+    worker, (master,) = parts.worker(0), parts.masters
+    parts.boots.hello(worker)
     cast(Any, worker.turns).count = 1
-    go_round(parts, worker, 1)
+    check(parts, worker, 1)
     if why == "a master boots":
         master.ready_at = None
     elif why == "it serves":
@@ -317,5 +313,5 @@ def test_a_worker_that_is_not_to_blame_goes_on(make: Make, why: str) -> None:
         worker.debugged = True
     elif why == "it is stopped":
         worker.liveness.held = why
-    go_round(parts, worker, 1000)
+    check(parts, worker, 1000)
     assert not worker.killed

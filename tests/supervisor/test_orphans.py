@@ -14,7 +14,8 @@ from tests.process.waiting import wait_for
 from tests.supervisor.test_reaper import state
 from zwoole.shared.process import process_groups
 from zwoole.supervisor.orphans import Orphans
-from zwoole.supervisor.process import Child
+from zwoole.supervisor.process import Process
+from zwoole.supervisor.roles import WORKER
 
 
 class Turns:
@@ -45,17 +46,15 @@ class Later:
             call()
 
 
-def dead_worker(script: str, leads_group: bool = True) -> tuple[Child, int]:
+def dead_worker(script: str, leads_group: bool = True) -> tuple[Process, int]:
     """Return a worker that has ended, and the process that its script has left."""
-    process = subprocess.Popen(
-        ["sh", "-c", f"{script} & echo $!"], stdout=subprocess.PIPE, start_new_session=leads_group
-    )
-    assert process.stdout is not None
-    left = int(process.stdout.readline())
-    process.stdout.close()
-    child = Child("worker", 0, 7, process, os.pidfd_open(process.pid), Turns(), leads_group=leads_group)  # type: ignore[arg-type]
-    assert child.wait() == 0
-    return child, left
+    popen = subprocess.Popen(["sh", "-c", f"{script} & echo $!"], stdout=subprocess.PIPE, start_new_session=leads_group)
+    assert popen.stdout is not None
+    left = int(popen.stdout.readline())
+    popen.stdout.close()
+    worker = Process(WORKER, 0, 7, popen, os.pidfd_open(popen.pid), Turns(), leads_group)  # type: ignore[arg-type]
+    assert worker.wait() == 0
+    return worker, left
 
 
 @pytest.fixture
@@ -68,38 +67,38 @@ def lives(pid: int) -> bool:
 
 
 def test_a_worker_that_left_nothing_is_reaped_at_once(later: Later) -> None:
-    child, left = dead_worker("sleep 0")
+    worker, left = dead_worker("sleep 0")
     wait_for(lambda: not lives(left), "it to end")
     orphans = Orphans(600, later)
-    orphans.end_group(child)
+    orphans.end_group(worker)
     assert not orphans.leaders
-    assert state(child.process.pid) == "gone"
-    assert child.turns.closed  # type: ignore[attr-defined]
+    assert state(worker.popen.pid) == "gone"
+    assert worker.turns.closed  # type: ignore[attr-defined]
 
 
 def test_what_is_left_is_asked_to_end_and_then_the_worker_is_reaped(later: Later) -> None:
-    child, left = dead_worker("exec sleep 1000 >/dev/null")
+    worker, left = dead_worker("exec sleep 1000 >/dev/null")
     os.kill(left, signal.SIGSTOP)  # it receives SIGTERM only when it continues
     wait_for(lambda: state(left) == "T", "it to stand still")
     orphans = Orphans(600, later)
-    orphans.end_group(child)
+    orphans.end_group(worker)
     later.run()
-    assert list(orphans.leaders) == [child.process.pid]
-    assert state(child.process.pid) == "Z"  # its pid is not reused
+    assert list(orphans.leaders) == [worker.popen.pid]
+    assert state(worker.popen.pid) == "Z"  # its pid is not reused
     os.kill(left, signal.SIGCONT)
     wait_for(lambda: not lives(left), "it to end")
     later.run()
     assert not orphans.leaders
-    assert state(child.process.pid) == "gone"
+    assert state(worker.popen.pid) == "gone"
     assert not later.calls
 
 
 def test_what_does_not_end_in_time_is_killed(later: Later, monkeypatch: pytest.MonkeyPatch) -> None:
-    child, left = dead_worker("trap '' TERM; exec sleep 1000 >/dev/null")
+    worker, left = dead_worker("trap '' TERM; exec sleep 1000 >/dev/null")
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)
     orphans = Orphans(5, later)
-    orphans.end_group(child)
+    orphans.end_group(worker)
     now += 4.9
     later.run()
     assert lives(left)
@@ -109,7 +108,7 @@ def test_what_does_not_end_in_time_is_killed(later: Later, monkeypatch: pytest.M
     wait_for(lambda: not lives(left), "it to be killed")
     assert not orphans.leaders
     assert not later.calls
-    assert state(child.process.pid) == "gone"
+    assert state(worker.popen.pid) == "gone"
 
 
 def test_at_once_means_at_once(later: Later) -> None:
@@ -126,17 +125,17 @@ def test_at_once_means_at_once(later: Later) -> None:
 
 
 def test_a_worker_without_a_group_of_its_own_is_reaped_only(later: Later) -> None:
-    child, left = dead_worker("exec sleep 1000 >/dev/null", leads_group=False)
+    worker, left = dead_worker("exec sleep 1000 >/dev/null", leads_group=False)
     orphans = Orphans(0, later)
-    orphans.end_group(child)
-    assert state(child.process.pid) == "gone"
+    orphans.end_group(worker)
+    assert state(worker.popen.pid) == "gone"
     assert lives(left)
     os.kill(left, signal.SIGKILL)
 
 
 def test_a_session_of_its_own_is_left_alone(later: Later) -> None:
-    child, left = dead_worker("exec setsid sleep 1000 >/dev/null")
-    wait_for(lambda: not process_groups.members(child.process.pid), "it to have its session")
-    Orphans(0, later).end_group(child)
+    worker, left = dead_worker("exec setsid sleep 1000 >/dev/null")
+    wait_for(lambda: not process_groups.members(worker.popen.pid), "it to have its session")
+    Orphans(0, later).end_group(worker)
     assert lives(left)
     os.kill(left, signal.SIGKILL)

@@ -32,8 +32,7 @@ from zwoole.shared.process.lifeline import ORPHANED_EXIT
 from zwoole.shared.process.run_files import LOCK
 from zwoole.shared.websocket.mask import COMPILED
 from zwoole.supervisor import run_directory, servers
-from zwoole.supervisor.processes import EXIT_BOOT_FAILED, EXIT_CANNOT_START
-from zwoole.supervisor.shutdown import EXIT_FORCED, EXIT_OK
+from zwoole.supervisor.exit_codes import EXIT_BOOT_FAILED, EXIT_CANNOT_START, EXIT_FORCED, EXIT_OK
 from zwoole.version import VERSION
 
 PAGE = ROOT / "docs" / "cli.md"

@@ -1,1 +1,1 @@
-"""The commands of `zwoole`, a module for each group of them."""
+"""The commands of `zwoole`."""

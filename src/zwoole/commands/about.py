@@ -22,7 +22,7 @@ VALUE_FOLLOWS = """    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]];
 @click.command()
 @json_option
 def version(as_json: bool) -> None:
-    """Show the version, and whether it runs compiled.
+    """Show the version, and whether zwoole runs compiled.
 
     Example: zwoole version --json
     """
@@ -40,7 +40,7 @@ def version(as_json: bool) -> None:
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print the script by which a shell completes zwoole's commands and options.
+    """Print a script that has a shell complete zwoole's commands and options.
 
     Example: zwoole completion bash > ~/.local/share/bash-completion/completions/zwoole
     """

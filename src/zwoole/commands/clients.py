@@ -17,7 +17,7 @@ from zwoole.shared.websocket.close_codes import MAX_REASON_BYTES, is_sendable
 
 @click.command()
 @click.option(
-    "--limit", type=click.IntRange(1, MAX_LISTED), default=LISTED, help="List so many of each master at most."
+    "--limit", type=click.IntRange(1, MAX_LISTED), default=LISTED, help="List at most so many of each master."
 )
 @server_options
 def connections(limit: int, run_dir: str | None, port: int | None, as_json: bool) -> None:
@@ -31,7 +31,7 @@ def connections(limit: int, run_dir: str | None, port: int | None, as_json: bool
 
 
 def describe(found: ConnectionList) -> str:
-    """Return a list of connections for a person."""
+    """Return a list of connections as text."""
     rows = [
         [
             *(str(one["fd"]), one["address"], one["path"], duration(one["age_s"]), one["state"]),
@@ -54,7 +54,7 @@ def check_fd(context: click.Context, parameter: click.Parameter, value: str) -> 
 
 
 def check_fd_or_all(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
-    """Return the number of a connection, None for "all"."""
+    """Return the number of a connection; None for "all"."""
     return None if value == "all" else check_fd(context, parameter, value)
 
 
@@ -68,7 +68,7 @@ def check_code(context: click.Context, parameter: click.Parameter, value: int) -
 
 
 def check_reason(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Check that a value can be a reason for a close."""
+    """Check that a value can be the reason in a close frame."""
     if len(check_text(context, parameter, value).encode()) > MAX_REASON_BYTES:
         raise click.BadParameter(f"a reason has at most {MAX_REASON_BYTES} bytes", context, parameter)
     return value
@@ -86,7 +86,7 @@ def check_text(context: click.Context, parameter: click.Parameter, value: str) -
 @click.command()
 @click.argument("fd", metavar="FD|all", callback=check_fd_or_all)
 @click.option("--code", type=int, default=KICK_CODE, callback=check_code, show_default=True, help="Close code.")
-@click.option("--reason", default="", callback=check_reason, help="Reason that the client is told.")
+@click.option("--reason", default="", callback=check_reason, help="Reason for the client.")
 @server_options
 def kick(fd: int | None, code: int, reason: str, run_dir: str | None, port: int | None, as_json: bool) -> None:
     """Close the connection FD, or all.

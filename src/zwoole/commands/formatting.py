@@ -1,4 +1,4 @@
-"""Tables of text, and numbers as people read them."""
+"""Text tables, and numbers for people."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def lines(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
-    """Return rows of cells as lines with aligned columns; the columns in `right` end together.
+    """Return rows of cells as lines with aligned columns; those in `right` are aligned to the right.
 
-    A cell may have any text, also a client's: its control characters are escaped.
+    A cell may have any text, from clients too: control characters are escaped.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]

@@ -1,4 +1,4 @@
-"""The command group: commands are imported when they are called, and a wrong name is answered with the right one."""
+"""The command group. A command is imported when it is called; a mistyped name is answered with a suggestion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from zwoole.shared.suggest import did_you_mean
 
-# Name of each command, the module it is in, and its function there.
+# The name of each command, its module, and its function there.
 COMMANDS = {
     "run": ("zwoole.commands.run", "run"),
     "status": ("zwoole.commands.status", "status"),
@@ -29,10 +29,10 @@ COMMANDS = {
 
 
 class Group(click.Group):
-    """A group whose commands are those of the table above."""
+    """The group of the commands in the table above."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names, in the table's order."""
+        """Return the names, in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -44,9 +44,9 @@ class Group(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the command that is called; one that is not there is answered with the nearest."""
+        """Find the command that is called. If there is none of that name, suggest the most similar."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             ctx.fail(f"no such command {args[0]!r}" + did_you_mean(args[0], COMMANDS))
-        if args and args[0] != "run" and isinstance(sys.stdout, io.TextIOWrapper):  # what an app prints is its own
-            sys.stdout.reconfigure(errors="backslashreplace")  # a path may have what the terminal's encoding has not
+        if args and args[0] != "run" and isinstance(sys.stdout, io.TextIOWrapper):  # except for what an app prints
+            sys.stdout.reconfigure(errors="backslashreplace")  # a path may have characters that the encoding lacks
         return super().resolve_command(ctx, args)

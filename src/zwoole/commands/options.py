@@ -1,4 +1,4 @@
-"""Options that several commands have, and how they print."""
+"""Options of several commands, and how commands print."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def files(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Have the shell complete paths."""
+    """Have the shell complete paths of files."""
     return [CompletionItem(incomplete, type="file")]
 
 
@@ -26,19 +26,19 @@ def folders(context: click.Context, parameter: click.Parameter, incomplete: str)
 
 
 run_dir_option = click.option(
-    "--run-dir", metavar="DIR", shell_complete=folders, help="The server's run directory, where several run."
+    "--run-dir", metavar="DIR", shell_complete=folders, help="The server's run directory, if several run."
 )
-port_option = click.option("--port", type=click.IntRange(1, 65535), help="A port of the server, where several run.")
+port_option = click.option("--port", type=click.IntRange(1, 65535), help="A port of the server, if several run.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def server_options(command: Command) -> Command:
-    """Give a command the options that say which server it is for, and how it prints."""
+    """Give a command the options that say which server it acts on, and how it prints."""
     return run_dir_option(port_option(json_option(command)))
 
 
 def control_of(run_dir: str | None, port: int | None, as_json: bool) -> Control:
-    """Return the server that is meant, after it was named on stderr: before anything is done to it.
+    """Return the server that a command acts on. Name it on stderr, before anything is done to it.
 
     Raises:
         ControlFailed: there is none, or there are several.
@@ -50,7 +50,7 @@ def control_of(run_dir: str | None, port: int | None, as_json: bool) -> Control:
 
 
 def show(result: Mapping[str, Any], as_json: bool, text: str, control: Control | None = None) -> None:
-    """Print a result as JSON, with the server that it is of, or what says it in words."""
+    """Print a result: as JSON, with the server that it is about, or as text."""
     if as_json and control is not None:
         server = control.server
         named = {"target": server.target, "listening": server.listening, "run_dir": str(server.run_dir)}

@@ -1,4 +1,4 @@
-"""`zwoole reload`, `stop` and `workers`: what the processes of a running server are to do."""
+"""`zwoole reload`, `stop` and `workers`: commands to the processes of a running server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from zwoole.shared.settings import MAX_WORKERS
 @click.command()
 @server_options
 def reload(run_dir: str | None, port: int | None, as_json: bool) -> None:
-    """Replace all workers by new ones that read the code again; connections stay. Fails where the new code does.
+    """Replace all workers by new ones that read the code again; connections stay. If the new code fails, the old
+    workers go on.
 
     Example: zwoole reload
     """
@@ -24,7 +25,7 @@ def reload(run_dir: str | None, port: int | None, as_json: bool) -> None:
 
 
 def check_number(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Check that a value is a number of workers, or with a sign a change of it."""
+    """Check that a value is a number of workers, or a change of it with a sign."""
     if not re.fullmatch(r"[+-]?[0-9]{1,9}", value) or (value[0] in "+-" and abs(int(value)) > MAX_WORKERS):
         raise click.BadParameter(
             f"{value!r} is neither a number of workers nor a change such as +1", context, parameter
@@ -39,7 +40,7 @@ def check_number(context: click.Context, parameter: click.Parameter, value: str)
 
 
 def check_drain(context: click.Context, parameter: click.Parameter, value: float) -> float:
-    """Check that a value is a time for a drain; click's own range would let NaN pass."""
+    """Check that a value is a time for a drain. The range of click would accept NaN."""
     if not 0 <= value <= LONGEST_DRAIN_S:
         raise click.BadParameter(f"{value} is not in the range 0<=x<={LONGEST_DRAIN_S}.", context, parameter)
     return value
@@ -49,7 +50,7 @@ def check_drain(context: click.Context, parameter: click.Parameter, value: float
 @click.argument("number", metavar="N|+N|-N", callback=check_number)
 @server_options
 def workers(number: str, run_dir: str | None, port: int | None, as_json: bool) -> None:
-    """Have N workers in all, or so many more (+1) or fewer (-1).
+    """Change the number of workers to N, or by +N or -N.
 
     Example: zwoole workers +1
     """
@@ -65,11 +66,11 @@ def workers(number: str, run_dir: str | None, port: int | None, as_json: bool) -
     default=0.0,
     metavar="SECONDS",
     callback=check_drain,
-    help="Spread the clients' goodbye over this time.",
+    help="Send the clients away over this time, not all at once.",
 )
 @server_options
 def stop(drain: float, run_dir: str | None, port: int | None, as_json: bool) -> None:
-    """Stop a running server in good order, and wait for its end.
+    """Stop a running server gracefully, and wait for its end.
 
     Example: zwoole stop --drain 30
     """

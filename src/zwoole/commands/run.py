@@ -32,7 +32,7 @@ DEBUG_SETTINGS = {
 
 
 def complete_setting(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the settings that begin like this; behind "=" the values, where there are few."""
+    """Return the settings that begin with what was typed; after "=" their values, if there are only a few."""
     name, separator, value = incomplete.partition("=")
     if not separator:
         return [CompletionItem(f"{each.name}=") for each in fields(Settings) if each.name.startswith(name)]
@@ -44,7 +44,7 @@ def complete_setting(context: click.Context, parameter: click.Parameter, incompl
 
 
 def numbers_of(name: str) -> click.IntRange:
-    """Return the numbers that a setting may be: an error then has the name of the option, not of the setting."""
+    """Return the range of a setting, so that an error names the option, not the setting."""
     (metadata,) = [each.metadata for each in fields(Settings) if each.name == name]
     return click.IntRange(metadata["low"], metadata["high"])
 
@@ -72,7 +72,7 @@ def numbers_of(name: str) -> click.IntRange:
     "--access-log", is_flag=True, help="Log every connection that opens or ends, and every client that is refused."
 )
 @click.option("--pid-file", metavar="FILE", shell_complete=files, help="Keep the process id in a file.")
-@click.option("--user", help="Become this user after the port was opened.")
+@click.option("--user", help="Become this user after opening the port.")
 @click.option("--group", help="Become this group.")
 @click.option("--reload", is_flag=True, help="For development: replace the workers when a Python file changes.")
 @click.option("--debug", is_flag=True, help="For development: one worker, breakpoint() works, no timeouts.")
@@ -96,7 +96,7 @@ def run(
     debug: bool,
     run_dir: str | None,
 ) -> None:
-    """Run the server of TARGET: a script (app.py), or module:attribute. Options win over the file's settings.
+    """Run the server of TARGET: a script (app.py), or module:attribute. Options override the settings in its file.
 
     \b
     Example: zwoole run examples/echo.py --host 127.0.0.1 --port 9000 --workers 2
@@ -127,7 +127,7 @@ def run(
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """Return name and value of NAME=VALUE.
+    """Return the name and value in NAME=VALUE.
 
     Raises:
         SettingsError: it has no "=".
@@ -139,7 +139,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def value_of(text: str, kind: type) -> Any:
-    """Return the value of a setting of that type: JSON, a text without quotes, or a word for True and False."""
+    """Return the value of a setting of a type: it is given as JSON, as text without quotes, or as a word for a bool."""
     value: Any
     try:
         value = json.loads(text)
@@ -147,6 +147,6 @@ def value_of(text: str, kind: type) -> Any:
         value = text
     if kind is bool and not isinstance(value, bool):
         return BOOLEANS.get(text.strip().lower(), value)
-    if kind is str and not isinstance(value, str):  # a token or a host name of digits is a text
+    if kind is str and not isinstance(value, str):  # a token or host name may consist of digits
         return text
     return value

@@ -36,8 +36,8 @@ class Row(NamedTuple):
 
 
 def notes(report: dict[str, Any]) -> list[str]:
-    """Return a line for each process that is missing and that the table does not explain, one for lost output, and one
-    for each setting that the file has changed.
+    """Return what the table does not show: lines about missing processes, except those that are just starting, about
+    lost output, and about settings that need a restart.
     """
     missing = [Missing(**fields) for fields in report["missing"]]
     told = [str(one) for one in missing if one.failed_boots or not one.starting]
@@ -48,18 +48,18 @@ def notes(report: dict[str, Any]) -> list[str]:
 
 
 def totals(report: dict[str, Any]) -> dict[str, int]:
-    """Return the counters of all masters together."""
+    """Return the sums of the masters' counters."""
     return {name: sum(master[name] for master in report["masters"]) for name in COUNTERS}
 
 
 def rates(first: dict[str, Any], second: dict[str, Any], seconds: float) -> dict[str, float]:
-    """Return how much they have grown in a second; a master that is new has none yet."""
+    """Return by how much the sums have grown per second; they shrink when a master is replaced, which counts as 0."""
     before, now = totals(first), totals(second)
     return {name: max(now[name] - before[name], 0) / seconds for name in COUNTERS}
 
 
 def rows_of(first: dict[str, Any], second: dict[str, Any], seconds: float) -> list[Row]:
-    """Return the processes of the second report, masters first, with the CPU that each took since the first."""
+    """Return a row for each process of the second report, masters first, with its CPU use since the first report."""
     cpu_before = {process["pid"]: process["cpu_s"] for process in first["processes"]}
     ordered = sorted(second["processes"], key=lambda process: (process["role"], process["index"]))
     used = [process["cpu_s"] - cpu_before.get(process["pid"], process["cpu_s"]) for process in ordered]
@@ -67,7 +67,7 @@ def rows_of(first: dict[str, Any], second: dict[str, Any], seconds: float) -> li
 
 
 def row_of(process: dict[str, Any], cpu: float, masters: list[dict[str, Any]]) -> Row:
-    """Return what is shown of a process, with what the masters say of it."""
+    """Return the row of a process, with what the masters know about it."""
     connections = queue = lag_s = None
     if process["role"] == "master":
         for master in masters:

@@ -1,4 +1,4 @@
-"""`zwoole status` on a terminal: what is as it should be is quiet, what is not has a colour."""
+"""`zwoole status` on a terminal. Colours mark what is not as it should be."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from zwoole.commands.status_rows import HEAD, Row, notes, rates, rows_of, totals
 BUSY_CPU = 0.9  # of a core
 LATE_S = 0.1
 DOT = "●"
-WIDTH = 84  # that nothing is left out on a terminal which is narrower: its lines wrap
+WIDTH = 84  # at least, so that nothing is cut off: on a narrower terminal lines wrap
 WARNS, FAILS = "yellow", "bold red"
-STATES = {"serving": "bold green", "ready": "green"}  # all others are on the way to one of these, or from it
+STATES = {"serving": "bold green", "ready": "green"}  # all others lead to one of these, or away from it
 LEFT = {"PROCESS", "STATE"}
 
 
@@ -32,7 +32,7 @@ def show(first: dict[str, Any], second: dict[str, Any], seconds: float) -> None:
 
 
 def page(first: dict[str, Any], second: dict[str, Any], seconds: float, dot: str = DOT) -> Group:
-    """Return what is printed: the server in a few lines, behind a dot, then a table of its processes."""
+    """Return what is printed: a few lines about the server, behind a dot, then a table of its processes."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     for name in HEAD:
         table.add_column(
@@ -45,7 +45,7 @@ def page(first: dict[str, Any], second: dict[str, Any], seconds: float, dot: str
 
 
 def title(report: dict[str, Any], dot: str) -> Text:
-    """Return the state of the server, and where it is."""
+    """Return the lines with the state of the server, its addresses and its run directory."""
     return Text.assemble(
         (f"{dot} {report['state']}", STATES.get(report["state"], WARNS)),
         f" {report['target']} on {', '.join(report['listening'])} for ",
@@ -56,7 +56,7 @@ def title(report: dict[str, Any], dot: str) -> Text:
 
 
 def summary(report: dict[str, Any], rate: dict[str, float]) -> Table:
-    """Return connections and traffic, the rates in front."""
+    """Return the lines about connections and traffic, with rates first."""
     now = totals(report)
     grid = Table.grid(padding=(0, 2))
     grid.add_column()

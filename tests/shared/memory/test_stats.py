@@ -16,8 +16,9 @@ from zwoole.shared.memory import stats
 from zwoole.shared.memory.snapshot import Snapshot
 from zwoole.shared.memory.turn_counter import TURNS_BYTES, TurnCounter
 from zwoole.shared.process.run_files import snapshot_path
-from zwoole.supervisor.process import Child
-from zwoole.supervisor.process_stats import Ledger
+from zwoole.supervisor.process import Process
+from zwoole.supervisor.process_stats import ProcessStats
+from zwoole.supervisor.roles import MASTER, WORKER, Role
 from zwoole.workers.server import Server
 
 NOTHING: dict[str, Any] = {"restarts": {}, "workers_wanted": 0, "workers_ready": 0, "failed_boots": 0}
@@ -26,18 +27,18 @@ for counters_and_gauges in stats.EMPTY.values():
         NOTHING.update(names)
 
 
-def child(role: str, index: int, incarnation: int) -> Child:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
+def process_of(role: Role, id: int, incarnation: int) -> Process:
+    popen = subprocess.Popen([sys.executable, "-c", ""])
+    popen.wait()
     with tempfile.TemporaryFile() as turns:
         turns.truncate(TURNS_BYTES)
-        return Child(role, index, incarnation, process, -1, TurnCounter(turns.fileno()))
+        return Process(role, id, incarnation, popen, -1, TurnCounter(turns.fileno()))
 
 
-def record(run_dir: Path, process: Child, counters: dict[str, Any], gauges: dict[str, Any]) -> None:
-    named = {"role": process.role, "index": process.index, "pid": 1, "incarnation": process.incarnation}
+def record(run_dir: Path, process: Process, counters: dict[str, Any], gauges: dict[str, Any]) -> None:
+    named = {"role": process.role.name, "index": process.id, "pid": 1, "incarnation": process.incarnation}
     times = {"started": 0.0, "written": 0.0}
-    path = snapshot_path(run_dir, process.role, process.incarnation)
+    path = snapshot_path(run_dir, process.role.name, process.incarnation)
     Snapshot(path).write({**named, **times, "counters": counters, "gauges": gauges})
 
 
@@ -48,10 +49,10 @@ def test_counters_are_added_whatever_their_shape() -> None:
 
 
 def test_the_total_is_the_sum_over_processes_and_the_largest_of_their_lags(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    process_stats = ProcessStats(tmp_path)
     for index, (messages, connections, lag) in enumerate([(10, 3, 0.5), (5, 4, 0.25)]):
-        master = child("master", index, 1 + index)
-        ledger.began(master)
+        master = process_of(MASTER, index, 1 + index)
+        process_stats.began(master)
         record(tmp_path, master, {"messages_in": messages}, {"connections": connections, "lag_s": lag})
     gathered = stats.gather(tmp_path)
     assert gathered["total"] == {**NOTHING, "messages_in": 15, "connections": 7, "lag_s": 0.5}
@@ -61,15 +62,15 @@ def test_the_total_is_the_sum_over_processes_and_the_largest_of_their_lags(tmp_p
 
 
 def test_what_a_process_counted_stays_when_it_has_ended_and_its_file_goes(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    first, second = child("worker", 0, 1), child("worker", 0, 2)
-    ledger.began(first)
+    process_stats = ProcessStats(tmp_path)
+    first, second = process_of(WORKER, 0, 1), process_of(WORKER, 0, 2)
+    process_stats.began(first)
     record(tmp_path, first, {"events": {"message": 10}}, {"unfinished": 1})
-    ledger.began(second)
+    process_stats.began(second)
     record(tmp_path, second, {"events": {"message": 1}}, {"unfinished": 0})
     assert stats.gather(tmp_path)["total"]["events"] == {"message": 11}
-    ledger.ended(first)
-    ledger.restarted("SIGKILL")
+    process_stats.ended(first)
+    process_stats.restarted("SIGKILL")
     assert not snapshot_path(tmp_path, "worker", 1).exists()
     gathered = stats.gather(tmp_path)
     assert gathered["total"] == {**NOTHING, "events": {"message": 11}, "restarts": {"SIGKILL": 1}}
@@ -78,31 +79,31 @@ def test_what_a_process_counted_stays_when_it_has_ended_and_its_file_goes(tmp_pa
 
 
 def test_a_process_that_has_written_nothing_yet_is_left_out(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    worker = child("worker", 0, 1)
-    ledger.began(worker)
+    process_stats = ProcessStats(tmp_path)
+    worker = process_of(WORKER, 0, 1)
+    process_stats.began(worker)
     assert stats.gather(tmp_path)["workers"] == []
-    ledger.ended(worker)
+    process_stats.ended(worker)
     assert stats.gather(tmp_path)["total"] == NOTHING
 
 
 def test_workers_that_are_missing_and_boots_that_failed_are_counted(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    ledger.workers(4, 3)
+    process_stats = ProcessStats(tmp_path)
+    process_stats.workers(4, 3)
     for index in (2, 2, 0):
-        ledger.boot_failed(index)
+        process_stats.boot_failed(process_of(WORKER, index, 1))
     expected = {**NOTHING, "workers_wanted": 4, "workers_ready": 3, "failed_boots": 3}
     assert stats.gather(tmp_path)["total"] == expected
 
 
 def test_the_file_of_a_process_that_has_been_counted_as_ended_is_not_counted_again(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    worker = child("worker", 0, 1)
-    ledger.began(worker)
+    process_stats = ProcessStats(tmp_path)
+    worker = process_of(WORKER, 0, 1)
+    process_stats.began(worker)
     record(tmp_path, worker, {"events": {"message": 10}}, {})
     copy = tmp_path / "copy"
     os.link(snapshot_path(tmp_path, "worker", 1), copy)
-    ledger.ended(worker)
+    process_stats.ended(worker)
     copy.rename(snapshot_path(tmp_path, "worker", 1))  # as if it had not been removed yet
     assert stats.gather(tmp_path)["total"]["events"] == {"message": 10}
 
