@@ -1,4 +1,4 @@
-"""Servers for tests with real processes, each of which is gone without a trace when its test ends."""
+"""Servers for tests with real processes; nothing of them is left when their test ends."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Serve = Callable[..., ServerProcess]
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let clients go straight to the server, whatever the machine is set up for."""
+    """Let clients connect directly to the server, however the machine is configured."""
     monkeypatch.setenv("NO_PROXY", "*")
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Return a function that starts a server and waits until it serves; arguments as ServerProcess takes them."""
+    """Return a function that starts a server and waits until it serves; it takes the arguments of ServerProcess."""
     with ExitStack() as servers:
         yield lambda *app, **settings: servers.enter_context(ServerProcess(*app, **settings)).serve()

@@ -1,4 +1,4 @@
-"""A place where commands of the documentation run as they stand there, and touch nothing else."""
+"""A sandbox in which the documentation's commands run unchanged without touching anything else."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from types import TracebackType
 from tests.process.server_process import EXAMPLES, ZWOOLE, free_ports
 from tests.process.waiting import wait_for
 
-PORTS = ("8080", "8085", "9000", "9090")  # what the pages use
+PORTS = ("8080", "8085", "9000", "9090")  # the ports used in the pages
 PATIENCE_S = 60.0
 
 
 def listens(port: int) -> bool:
-    """Tell whether somebody does."""
+    """Return whether anything listens on a port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-class Desk:
-    """A folder with the examples in it, free ports in the place of the well-known ones, and servers.
+class DocSandbox:
+    """A folder with the examples, free ports that replace the well-known ones, and servers.
 
     Attributes:
-        folder: the folder, which commands run in; `zwoole status` finds the servers that they start, and no others.
-        ports: the port here for each that a page names.
+        folder: the folder in which commands run; `zwoole status` finds only servers that they start.
+        ports: the replacement for each port that a page names.
     """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="zw-", dir="/tmp"))  # short: Unix sockets have short paths
+        self.folder = Path(tempfile.mkdtemp(prefix="zw-", dir="/tmp"))  # short: the paths of Unix sockets are limited
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self._environment = {
             **os.environ,
@@ -52,7 +52,7 @@ class Desk:
         (self.folder / ".venv").symlink_to(sys.prefix)
 
     def here(self, text: str) -> str:
-        """Return a text with the ports of this place."""
+        """Return a text with the ports of this sandbox."""
         for known, port in self.ports.items():
             text = re.sub(rf"\b{known}\b", str(port), text)
         return text
@@ -64,7 +64,7 @@ class Desk:
         path.write_text(self.here(text))
 
     def run(self, command: str) -> str:
-        """Run a command that ends, and return what it prints; the test fails where it does."""
+        """Run a command that ends, and return its output; the test fails if the command does."""
         done = subprocess.run(
             self.here(command),
             shell=True,
@@ -87,11 +87,11 @@ class Desk:
         wait_for(lambda: "listening on ws://" in path.read_text() or server.poll() is not None, f"{command} to serve")
         assert server.poll() is None, path.read_text()
 
-    def __enter__(self) -> Desk:
+    def __enter__(self) -> DocSandbox:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """Stop the servers, also those in the background, and see that they end well."""
+        """Stop the servers, also those in the background, and check their exit codes."""
         try:
             for run_dir in self.folder.glob("zwoole-*/*"):
                 self.run(f"zwoole stop --run-dir {run_dir}")

@@ -1,4 +1,4 @@
-"""What is to go wrong with the socket of one client of a server that runs with faults.c before its C library."""
+"""Faults to inject into the socket of one client of a server that runs with faults.c preloaded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FaultPlan:
     """The plan, in memory that it shares with the server.
 
     Attributes:
-        environment: what the server is to be started with.
+        environment: environment variables for the server.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,34 +44,34 @@ class FaultPlan:
         self.environment = {"LD_PRELOAD": str(library), "FAULT_PLAN": str(path)}
 
     def arm(self, fault: int, at: int = 0, number: int = 0) -> None:
-        """Let something happen to the next connection.
+        """Inject a fault into the next connection.
 
         Args:
             fault: one of the constants above.
-            at: at which of its system calls that move bytes, from 1.
+            at: which of its system calls that move bytes, from 1.
             number: the errno, with ERRNO.
         """
         self._plan.at, self._plan.fault, self._plan.number = at, fault, number
         self._plan.armed = 1
 
     def fail_accepting(self, number: int, times: int) -> None:
-        """Let accepting fail so often."""
+        """Make accepting fail that many times."""
         self._plan.accept_number = number
         self._plan.accept_times = times
 
     @property
     def calls(self) -> int:
-        """How many system calls moved bytes of the connection, or were to."""
+        """Number of system calls that moved bytes of the connection, or tried to."""
         return int(self._plan.calls)
 
     @property
     def fired(self) -> int:
-        """How often something went wrong."""
+        """Number of injected faults."""
         return int(self._plan.fired)
 
     @property
     def accepting_fails(self) -> int:
-        """How often accepting is still to fail."""
+        """How often accepting is still going to fail."""
         return int(self._plan.accept_times)
 
     @property

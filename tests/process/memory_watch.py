@@ -1,4 +1,4 @@
-"""How much memory the processes of a server take, watched all along, and clients that take no heed of it."""
+"""Measures the memory of a server's processes continuously, and clients that load it without regard."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MIB = 1 << 20
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SAMPLE_S = 0.01
 TOLERANCE = 1.2
-NOISE = 2 * MIB  # code that runs for the first time, pages that the allocator rounds up to
-SEND_BUFFER = 65536  # of a client that floods: what the kernels hold between us is of no interest
-QUIET_LOOKS = 5  # in which a master that turns has read nothing more
+NOISE = 2 * MIB  # first runs of code, and pages that the allocator rounds up to
+SEND_BUFFER = 65536  # of a flooding client: keeps what the kernels hold between us small
+QUIET_LOOKS = 5  # looks in which a live master has read nothing more
 
 
 def resident(pid: int) -> int:
@@ -30,7 +30,7 @@ def resident(pid: int) -> int:
 
 
 class MemoryWatch:
-    """Watches every process of a server from `with` to its end; what each had before is its baseline."""
+    """Watches every process of a server during the `with` block; its memory at the start is the baseline."""
 
     def __init__(self, server: ServerProcess) -> None:
         self._pids = {
@@ -57,14 +57,14 @@ class MemoryWatch:
                 self._highest[pid] = max(self._highest[pid], resident(pid))
 
     def grown(self, role: str) -> int:
-        """Return by how many bytes a process of this role has grown at most."""
+        """Return the largest growth of a process of this role, in bytes."""
         return max(self._highest[pid] - self._before[pid] for pid in self._pids[role])
 
     def assert_within(self, freed: int = 0, **limits: int) -> None:
-        """Assert that no process has grown by more than the limits that apply to its role, and a fifth.
+        """Assert that no process has grown by more than the limits for its role, plus a fifth.
 
         Args:
-            freed: bytes that those with a limit may have on top, because they keep what they have freed.
+            freed: additional bytes for roles with a limit, because they keep freed memory.
             limits: bytes, by role.
         """
         for role in self._pids:
@@ -75,17 +75,17 @@ class MemoryWatch:
 
 
 class Flood:
-    """Clients that send one message again and again, as fast as the server lets them, and read nothing."""
+    """Clients that send one message again and again, as fast as the server allows, and read nothing."""
 
     def __init__(self, server: ServerProcess, clients: int, size: int, first: str = "", parts: bool = False) -> None:
         """Connect.
 
         Args:
-            server: where to.
-            clients: how many.
-            size: bytes of one message.
+            server: the server.
+            clients: number of clients.
+            size: bytes per message.
             first: a text that each of them sends before.
-            parts: whether no message is sent to its end.
+            parts: whether messages stay incomplete.
         """
         frame = client_frame(BINARY, b"x" * size)
         self._frames = frame[:-1] if parts else frame * max(1, 65536 // len(frame))
@@ -112,12 +112,14 @@ class Flood:
             client.socket.close()
 
     def stop(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         self._ended = True
         self._thread.join()
 
     def wait_stopped(self) -> None:
-        """Wait until backpressure has stopped all clients: no more went off between several answers of the master."""
+        """Wait until backpressure has stopped all clients: nothing more was sent between several answers of the
+        master.
+        """
         seen: list[tuple[int, int]] = []
 
         def are_stopped() -> bool:
@@ -142,16 +144,16 @@ class Flood:
             return
         try:
             count = to.send(memoryview(self._frames)[begin:])
-        except OSError:  # it is full, or cut off
+        except OSError:  # it is full, or the connection is broken
             return
         self._sent[to] += count
 
 
 class Audience:
-    """Clients that read all they are sent as fast as they can, and look at none of it; or that never read."""
+    """Clients that read everything as fast as they can without looking at it, or that never read."""
 
     def __init__(self, port: int, clients: int, reads: bool = True) -> None:
-        """Connect so many clients."""
+        """Connect that many clients."""
         small = {} if reads else {"receive_buffer": 4096, "segment": 536}
         self.clients = [RawClient(port, **small).upgrade() for _ in range(clients)]
         self._ended = not reads
@@ -168,7 +170,7 @@ class Audience:
             client.socket.close()
 
     def command(self, text: str) -> None:
-        """Have the first client send a text."""
+        """Let the first client send a text."""
         self.clients[0].send_frame(TEXT, text.encode())
 
     def _read(self) -> None:

@@ -1,6 +1,6 @@
-"""A client without manners: a plain socket that sends what a test wants and reports exactly what came back.
+"""A low-level client: a plain socket that sends what a test wants, and reports exactly what came back.
 
-Only pings it answers by itself, so that it may live longer than the server's heartbeat lets it, unless told not to.
+It answers pings by itself unless told not to, so that the server's heartbeat does not close it.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
 @dataclass(frozen=True)
 class ServerFrame:
-    """One frame from the server, which never masks and never splits."""
+    """One frame from the server, which never masks and never fragments."""
 
     opcode: int
     payload: bytes
 
     @property
     def close_code(self) -> int:
-        """The code of a close frame, 1005 where it has none."""
+        """The code of a close frame; 1005 if it has none."""
         assert self.opcode == CLOSE, self
         return int(struct.unpack("!H", self.payload[:2])[0]) if self.payload else 1005
 
 
 class RawClient:
-    """A socket to the server; a reset instead of an end fails the test with ConnectionResetError."""
+    """A socket to the server. A reset instead of an orderly end fails the test with ConnectionResetError."""
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class RawClient:
         """Connect.
 
         Args:
-            port: the server's.
+            port: the server's port.
             timeout: seconds that sending and reading may take.
-            receive_buffer: SO_RCVBUF in bytes, 0 the kernel's own.
-            answer_pings: whether `read_frame` answers pings and leaves them out.
-            source: the address to connect from, "" the kernel's choice.
-            segment: TCP_MAXSEG in bytes, 0 the kernel's own; the kernel sizes the server's send buffer by it.
+            receive_buffer: SO_RCVBUF in bytes; 0 for the kernel's default.
+            answer_pings: whether `read_frame` answers and skips pings.
+            source: the address to connect from; "" for the kernel's choice.
+            segment: TCP_MAXSEG in bytes; 0 for the kernel's default. The kernel sizes the server's send buffer by it.
         """
         self.socket = socket.socket()
         self._answer_pings = answer_pings
@@ -82,18 +82,18 @@ class RawClient:
         self.socket.close()
 
     def send(self, *pieces: bytes) -> None:
-        """Send bytes as they are, in one go."""
+        """Send bytes unchanged, in one call."""
         self.socket.sendall(b"".join(pieces))
 
     def upgrade(self, path: str = "/", behind: bytes = b"") -> RawClient:
-        """Go through the handshake; `behind` is sent in the same segment as the head."""
+        """Perform the handshake; `behind` is sent in the same segment as the head."""
         self.send(HEAD.format(path=path).encode(), behind)
         head = self.read_head()
         assert head.startswith("HTTP/1.1 101 "), head
         return self
 
     def send_frame(self, opcode: int, payload: bytes = b"") -> None:
-        """Send one frame as it should be."""
+        """Send one valid frame."""
         self.send(client_frame(opcode, payload))
 
     def read_head(self) -> str:
@@ -118,7 +118,7 @@ class RawClient:
         return frame
 
     def read_frames(self) -> list[ServerFrame]:
-        """Read until the server has closed the connection, whose close frame is answered; return all frames."""
+        """Read until the server has closed the connection, answer its close frame, and return all frames."""
         frames = []
         while not self.at_end():
             frames.append(self.read_frame())
@@ -134,7 +134,7 @@ class RawClient:
         return self._take(len(self._received))
 
     def at_end(self) -> bool:
-        """Tell whether the server sends nothing more."""
+        """Return whether the server sends nothing more."""
         if not self._received and not self.ended:
             self._read_some()
         return self.ended and not self._received

@@ -1,5 +1,5 @@
-"""A real server for a test: `zwoole.testing` with what only our own tests need: apps as text, other commands, signals,
-starts and ends that fail, clients.
+"""A real server for a test. It adds to `zwoole.testing` what only zwoole's own tests need: apps as text, other
+commands, signals, failing starts and ends, clients.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ ZWOOLE = Path(sys.executable).with_name("zwoole")
 
 
 class ServerProcess(Serving):
-    """One server; the `with` statement does not start it but sees to its end."""
+    """One server. The `with` statement does not start it but makes sure that it ends."""
 
     def __init__(self, app: str | Path, *options: str, command: Sequence[str] = (), **settings: Any) -> None:
         """Prepare to serve an app with `zwoole run` on a free port.
 
         Args:
             app: its source, or the path of a script.
-            options: further options of `zwoole run`.
-            command: what to run in the place of `zwoole run APP`; it gets no options.
-            settings: given by --set; `workers` is 1 unless it says otherwise.
+            options: additional options of `zwoole run`.
+            command: run this instead of `zwoole run APP`, without options.
+            settings: passed with --set; `workers` is 1 by default.
         """
         super().__init__("app.py")
         self.app = app if isinstance(app, Path) else self.write("app.py", app)
@@ -53,7 +53,7 @@ class ServerProcess(Serving):
             *("--workers", str(self.workers), "--run-dir", str(self.run_dir), *set_options, *options),
         ]
 
-    # Its life.
+    # Start and end.
 
     def __enter__(self) -> ServerProcess:
         return self
@@ -75,7 +75,9 @@ class ServerProcess(Serving):
         wait_for(self.is_ready, "all processes to be ready", within)
 
     def wait_acknowledged(self) -> None:
-        """Wait until the masters know that all events have finished: if a worker is killed now, its clients stay."""
+        """Wait until the masters know that all events have finished: a worker that is killed now costs no
+        connection.
+        """
 
         def are_finished() -> bool:
             masters = self.status()["masters"]  # those that answered
@@ -85,14 +87,14 @@ class ServerProcess(Serving):
         wait_for(are_finished, "all events to be acknowledged")
 
     def is_ready(self) -> bool:
-        """Tell whether as many masters and workers serve as were asked for."""
+        """Return whether all masters and workers serve."""
         if not super().is_ready():
             return False
         ready = [process["role"] for process in self.status()["processes"] if process["ready"]]
         return (ready.count("worker"), ready.count("master")) == (self.workers, self.reactors)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send the supervisor a signal; note its children first, to see that none outlives it."""
+        """Send the supervisor a signal; record its children first, to check that none outlives it."""
         self.family()
         self.process.send_signal(number)
 
@@ -101,20 +103,20 @@ class ServerProcess(Serving):
         return self.wait_for_end(within)
 
     def stop(self, number: signal.Signals = signal.SIGTERM, within: float = PATIENCE_S) -> int:
-        """Stop it, see that nothing is left, and return the exit code."""
+        """Stop it, check that nothing is left, and return the exit code."""
         self.send_signal(number)
         code = self.wait(within)
         self.assert_nothing_left()
         return code
 
     def finish(self) -> None:
-        """Stop it where the test has not seen to its end."""
+        """Stop it if the test has not done so."""
         if hasattr(self, "process") and self.process.poll() is None:
             super().finish()
-        print(self.log(), file=sys.stderr)  # pytest shows it where the test fails after that
+        print(self.log(), file=sys.stderr)  # pytest shows it if the test fails
 
     def report(self) -> dict[str, Any]:
-        """Return what `status` does, and look for no processes, which costs more the more the machine has.
+        """Return what `status` does, without looking for processes, which is slow on a machine with many.
 
         Raises:
             ZwooleError: the server does not answer.
@@ -123,7 +125,7 @@ class ServerProcess(Serving):
         result: dict[str, Any] = control_client.request(run_dir, "status", timeout_s=PATIENCE_S)
         return result
 
-    # What it writes.
+    # Output.
 
     def lines(self) -> list[str]:
         """Return what the app has printed."""
@@ -134,7 +136,7 @@ class ServerProcess(Serving):
         wait_for(lambda: line in self.lines(), f"the line {line!r}", within)
 
     def wait_log(self, text: str, within: float = PATIENCE_S) -> str:
-        """Wait until stderr has `text`, and return all of it."""
+        """Wait until stderr contains `text`, and return all of it."""
         wait_for(lambda: text in self.log() or self.process.poll() is not None, f"{text!r} on stderr", within)
         log = self.log()
         assert text in log, f"the server ended with code {self.process.returncode}; stderr:\n{log}"
@@ -146,11 +148,11 @@ class ServerProcess(Serving):
         path.write_text(textwrap.dedent(text))
         return path
 
-    # Its clients.
+    # Clients.
 
     @property
     def port(self) -> int:
-        """The port that it listens on, also where its supervisor does not answer."""
+        """The port that it listens on, even if its supervisor does not answer."""
         found = re.search(r"listening on ws://[^:]+:(\d+)", self.wait_log("listening on "))
         assert found is not None
         return int(found[1])
@@ -162,13 +164,13 @@ class ServerProcess(Serving):
 
     @contextmanager
     def connect_later(self, path: str = "/") -> Iterator[Future[ClientConnection]]:
-        """Connect in a thread, and give the client that comes of it."""
+        """Connect in a thread, and yield the resulting client."""
         with ThreadPoolExecutor(1) as executor:
             yield executor.submit(self.connect, path)
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, nor will, but for servers of this test; no client is given one."""
+    """Return ports that only servers of this test will listen on, and that no client is assigned."""
     claims = [claim_port() for _ in range(count)]
     _claims.extend(claims)  # until this process ends
     return [port for port, _ in claims]

@@ -1,4 +1,4 @@
-"""The admin listener of a real server: metrics, health, readiness through the server's states, and who is let in."""
+"""The admin listener of a real server: metrics, health, readiness in each state of the server, and access."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ server.start()
 
 
 def get(port: int, path: str, token: str = "") -> tuple[int, str]:
-    """Return status and body; status 0 where nobody answers."""
+    """Return status and body; status 0 if nothing answers."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

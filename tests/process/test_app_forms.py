@@ -1,4 +1,4 @@
-"""The forms in which an app may come, and the folders in which it may lie: every worker finds it again."""
+"""The forms that an app can have, and the folders it can be in: every worker finds it again."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def server() -> Iterator[ServerProcess]:
 
 
 def serves(server: ServerProcess) -> None:
-    """See that a server serves, and that a worker of a reload finds the app too."""
+    """Check that a server serves, and that a worker of a reload finds the app too."""
     server.wait_log("listening on ")
     server.wait_ready()
     server.reload()

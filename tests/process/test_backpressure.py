@@ -1,4 +1,4 @@
-"""Slow readers and slow workers: what waits is bounded, and what was accepted is answered."""
+"""Slow readers and slow workers: queues are bounded, and everything that was accepted is answered."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def app(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def rss(pid: int) -> int:
-    """Return how much memory a process has, in bytes."""
+    """Return the resident memory of a process, in bytes."""
     return int(psutil.Process(pid).memory_info().rss)
 
 
 def test_much_to_a_steady_reader_arrives_whole(serve: Serve, app: str) -> None:
-    """64 MiB in one callback, under the limit for one client: every piece, in order."""
+    """64 MiB in one callback, below the limit for one client: everything arrives, in order."""
     server = serve(app, socket_buffer_size=100 * MIB)
     count = 64 * MIB // PIECE
     with RawClient(server.port) as client:
@@ -72,7 +72,7 @@ def test_much_to_a_steady_reader_arrives_whole(serve: Serve, app: str) -> None:
 
 
 def test_more_than_the_limit_ends_with_1013(serve: Serve, app: str) -> None:
-    """A reader that is behind by more than its share is closed; what it gets before that is right and in order."""
+    """A reader that falls too far behind is closed; what it received before is correct and in order."""
     server = serve(app)
     with RawClient(server.port, receive_buffer=8192) as client:
         client.upgrade()
@@ -117,7 +117,7 @@ def test_one_slow_reader_holds_nobody_up(serve: Serve, app: str) -> None:
 
 
 def test_stopped_worker_is_waited_for(serve: Serve, app: str) -> None:
-    """Messages to a worker that is stopped wait, in order, and the clients that send too many are not read."""
+    """Messages to a stopped worker wait, in order, and clients that send too many are not read."""
     server = serve(app)
     (worker,) = server.pids("worker")
     (master,) = server.pids("master")
@@ -145,7 +145,7 @@ def test_stopped_worker_is_waited_for(serve: Serve, app: str) -> None:
 
 
 def test_flood_at_a_stopped_worker_is_bounded(serve: Serve) -> None:
-    """What the windows and the parking places do not hold stays in the kernel and with the client."""
+    """What exceeds the windows and the parked messages stays in the kernel and with the client."""
     server = serve(KINDS["def"])
     (worker,) = server.pids("worker")
     (master,) = server.pids("master")
@@ -164,7 +164,7 @@ def test_flood_at_a_stopped_worker_is_bounded(serve: Serve) -> None:
 
 
 def test_a_callback_pushes_any_amount_through_a_small_window(serve: Serve) -> None:
-    """Credit comes back as often as it takes, while the callback runs and nothing else of its worker is finished."""
+    """Credit returns as often as needed while the callback runs and nothing else of its worker finishes."""
     server = serve(KINDS["def"].replace(f"({PIECE} // 4)", "250"), up_window_bytes=1024, slow_reader="drop_newest")
     with RawClient(server.port) as client:
         client.upgrade()
@@ -195,7 +195,7 @@ WAITING = """
 
 
 def test_a_callback_that_waits_for_long_holds_up_no_other_connection(serve: Serve) -> None:
-    """However many messages of others pass it by: more than the ring of unfinished events has places."""
+    """However many messages of others overtake it: more than the ring of unfinished events has slots."""
     server = serve(WAITING, max_wait_time=1)
     with RawClient(server.port) as waiting, RawClient(server.port) as handled, RawClient(server.port) as client:
         waiting.upgrade()

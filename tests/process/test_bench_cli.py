@@ -1,4 +1,4 @@
-"""The command `zwoole bench`: what it takes, prints, writes, and with which exit code it ends."""
+"""The command `zwoole bench`: its arguments, its output, its files, and its exit codes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 async def hear(connection: ServerConnection) -> None:
-    """Take messages, and answer none."""
+    """Receive messages without answering."""
     async for _ in connection:
         pass
 
@@ -74,7 +74,7 @@ def test_a_run_prints_a_table_and_writes_files(command: Command, tmp_path: Path)
     assert "errors none" in lines
     assert result["messages"] > 0
     assert html_file.read_text().startswith("<!doctype html>")
-    assert "errors 0  0 s left" in err  # a line of progress
+    assert "errors 0  0 s left" in err  # a progress line
 
 
 def test_a_wrong_reply_is_exit_code_1(command: Command) -> None:

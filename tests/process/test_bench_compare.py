@@ -1,4 +1,4 @@
-"""The comparison: who is measured in what, measurements of real servers, and the files that are written."""
+"""The comparison: which servers take part in which scenario, measurements of real servers, and the written files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL = replace(BY_NAME["echo-16"], connections=2, depth=2)
 needs_echo = pytest.mark.skipif(bool(ECHO.skip_reason()), reason=ECHO.skip_reason())
 
 
-# Who is measured in what.
+# Which servers take part in which scenario.
 
 
 def test_scenarios_name_peers_that_there_are() -> None:
@@ -148,7 +148,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have one small scenario in place of all."""
+    """Replace all scenarios by a small one."""
     monkeypatch.setattr(comparison, "SCENARIOS", (SMALL,))
 
 

@@ -77,7 +77,7 @@ def test_the_curve_rises_to_the_longest_latency() -> None:
         assert nearest == pytest.approx((level, level * 1000), rel=0.01)
 
 
-# The samples of several processes, put together.
+# The combined samples of several processes.
 
 
 def sample(interval: int, latency_ns: int, errors: int = 0) -> Sample:

@@ -1,4 +1,4 @@
-"""Callbacks of every kind: where each runs, what order they keep, and what their failures cost."""
+"""Callbacks of every kind: where each runs, in which order, and what their failures cost."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ ORDER = """
 
 @pytest.mark.parametrize("kinds", ["def def def", "async async async", "def async def", "async def async"])
 def test_order(serve: Serve, kinds: str) -> None:
-    """Open, then the messages in order, then close, in whatever way they are written."""
+    """Open, then the messages in order, then close, for every way to write callbacks."""
     fields: dict[str, str] = {}
     for name, kind in zip(("open", "message", "close"), kinds.split(), strict=True):
         fields[name], fields[f"{name}_pause"] = KINDS[kind]
@@ -428,7 +428,7 @@ def test_slow_callback_is_reported(serve: Serve) -> None:
 
 
 def test_program_started_from_a_callback_is_no_worker(serve: Serve) -> None:
-    """Roles are not given by the environment: a zwoole app that a callback runs is a server of its own."""
+    """The environment does not assign roles: a zwoole app that a callback starts is a separate server."""
     server = serve(
         """
         import subprocess
@@ -479,7 +479,7 @@ def test_a_busy_worker_does_not_stop_the_other(serve: Serve) -> None:
 
 
 def test_lines_of_workers_are_whole() -> None:
-    """Workers share one stdout; their lines do not mix, also where PYTHONUNBUFFERED says to hold nothing back."""
+    """Workers share one stdout; their lines do not mix, even if PYTHONUNBUFFERED forbids buffering."""
     app = """
         from zwoole import Server
 

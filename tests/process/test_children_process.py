@@ -1,4 +1,4 @@
-"""Processes and threads that callbacks start: they are what they are in plain Python, and end with their worker."""
+"""Processes and threads that callbacks start: they behave as in plain Python, and end with their worker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from zwoole.shared.process.signals import SUPERVISOR_SIGNALS
 from zwoole.supervisor.exit_codes import EXIT_FORCED
 from zwoole.workers.server import COMMANDS
 
-# Runs what a client sends, as a function body or a coroutine's, and answers with what it returns.
+# Runs what a client sends, as the body of a function or coroutine, and answers with its result.
 HEAD = """
     import asyncio
     import concurrent.futures
@@ -119,7 +119,9 @@ def app(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Shared]:
-    """Return a function that gives a server of a kind, for tests that leave it as it was; in the end it must stop."""
+    """Return a function that provides a server of a kind, for tests that leave it unchanged; at the end it must
+    stop.
+    """
     with ExitStack() as stack:
         servers: dict[str, ServerProcess] = {}
 
@@ -135,18 +137,18 @@ def shared() -> Iterator[Shared]:
 
 @pytest.fixture(params=KINDS)
 def each(request: pytest.FixtureRequest, shared: Shared) -> ServerProcess:
-    """A server of each kind, for tests that leave it as it was."""
+    """A server of each kind, for tests that leave it unchanged."""
     return shared(request.param)
 
 
 @pytest.fixture
 def plain(shared: Shared) -> ServerProcess:
-    """A server with a `def` callback, for tests that leave it as it was."""
+    """A server with a `def` callback, for tests that leave it unchanged."""
     return shared("def")
 
 
 def ask(server: ServerProcess, source: str) -> str:
-    """Have a callback run a function's body, and return what that returns, as text."""
+    """Let a callback run the body of a function, and return its result as text."""
     with server.connect(open_timeout=PATIENCE_S) as client:
         client.send(source)
         return str(client.recv(PATIENCE_S))
@@ -169,7 +171,7 @@ def test_a_process_can_be_terminated(shared: Shared, kind: str, method: str) -> 
 
 @pytest.mark.parametrize(("kind", "method"), METHODS)
 def test_a_pool_works_and_ends_with_its_block(shared: Shared, kind: str, method: str) -> None:
-    """Also while one of its processes is busy."""
+    """Even while one of its processes is busy."""
     code = f"""
     with multiprocessing.get_context("{method}").Pool(1) as pool:
         answer = pool.apply(square, [7])
@@ -261,7 +263,7 @@ if __name__ == "__main__":
     "ending", [IN_FINALLY, pytest.param(AT_EXIT, marks=NO_FORK_AT_EXIT)], ids=["finally", "atexit"]
 )
 def test_a_process_can_be_terminated_at_the_very_end(serve: Serve, app: str, ending: str) -> None:
-    """When the worker has said goodbye, and its event loop is closed."""
+    """After the worker has said goodbye and its event loop is closed."""
     start = textwrap.indent('if __name__ == "__main__":\n    server.start()\n', "    ")
     assert start in app
     server = serve(app.replace(start, textwrap.indent(ending, "    ")))
@@ -281,7 +283,7 @@ def test_a_program_ends_by_a_signal(plain: ServerProcess, number: signal.Signals
 
 
 def signal_state(status: str) -> list[str]:
-    """Return the signals that a process blocks, ignores and handles, out of /proc/PID/status."""
+    """Return the signals that a process blocks, ignores and handles, from /proc/PID/status."""
     return re.findall(r"^Sig(?:Blk|Ign|Cgt):.*", status, re.MULTILINE)
 
 
@@ -289,7 +291,7 @@ PRINT_STATUS = "print(open('/proc/self/status').read())"
 
 
 def test_a_program_starts_like_any_other(plain: ServerProcess) -> None:
-    """With the signals and the mask that it has when a plain Python program starts it."""
+    """With the same signal handlers and mask as if a plain Python program had started it."""
     command = [
         sys.executable,
         "-c",
@@ -340,18 +342,18 @@ def test_a_forked_child_has_a_name_of_its_own(plain: ServerProcess) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_forked_child_keeps_none_of_the_servers_connections(serve: Serve, kind: str) -> None:
-    """A master takes a worker's end for certain when both its process and its connection are gone."""
+    """A master considers a worker ended only when both its process and its connection are gone."""
     server = serve(KINDS[kind])
     what = 'repr([os.readlink(entry) for entry in os.scandir("/proc/self/fd") if os.path.lexists(entry)])'
     listed = ask(server, FORK_AND_RETURN_TEXT.format(what=what))
     event_loops = 0 if kind == "def" else 2  # the pair of sockets by which asyncio's loop wakes itself
     assert listed.count("socket:") == event_loops, listed
     of_worker = ask(server, f"return {what}")
-    assert of_worker.count("pipe:") - listed.count("pipe:") == 3  # the lifeline, and both ends of the mailbox's
+    assert of_worker.count("pipe:") - listed.count("pipe:") == 3  # the lifeline, and both ends of the mailbox's pipe
 
 
 def test_a_killed_workers_connections_are_taken_over_while_a_forked_pool_lives(serve: Serve) -> None:
-    """Whatever ignores SIGTERM lives on meanwhile."""
+    """Processes that ignore SIGTERM stay alive meanwhile."""
     server = serve(SYNC, orphan_timeout=600)
     code = """
     def stay(path):
@@ -374,7 +376,7 @@ def test_a_killed_workers_connections_are_taken_over_while_a_forked_pool_lives(s
 
 
 def read(server: ServerProcess, name: str) -> str:
-    """Return what a file in the server's folder says, "" while it is not there."""
+    """Return the contents of a file in the server's folder; "" if there is none."""
     path = server.folder / name
     return path.read_text() if path.exists() else ""
 
@@ -385,7 +387,7 @@ def test_threads_push(each: ServerProcess) -> None:
         assert {client.recv(PATIENCE_S), client.recv(PATIENCE_S)} == {"from a thread", "None"}
 
 
-# A child that goes on where zwoole called the app.
+# A child that returns to where zwoole called the app.
 
 ENDS = {
     "sys.exit": ("sys.exit(5)", 5),
@@ -748,7 +750,7 @@ def test_what_does_not_end_holds_up_no_second_signal(serve: Serve) -> None:
 
 
 def test_what_does_not_end_holds_up_no_stop(serve: Serve) -> None:
-    """Longer than max_wait_time, that is."""
+    """For longer than max_wait_time."""
     server = serve(SYNC, orphan_timeout=600, max_wait_time=0.5)
     ask(server, STUBBORN)
     stubborn = psutil.Process(int(wait_for(lambda: read(server, "pid"), "the child")))

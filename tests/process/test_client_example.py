@@ -1,4 +1,4 @@
-"""The client among the examples, which README names for everyone without another: it says what came."""
+"""The example client, which README recommends if no other is installed: it prints what it receives."""
 
 from __future__ import annotations
 

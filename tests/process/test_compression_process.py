@@ -1,4 +1,4 @@
-"""permessage-deflate from end to end, with the `websockets` library as the client."""
+"""permessage-deflate end to end, with the `websockets` library as the client."""
 
 from __future__ import annotations
 

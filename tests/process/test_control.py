@@ -1,4 +1,6 @@
-"""A running server from outside: its clients listed, pushed to, and closed, by `zwoole.Control`."""
+"""Controlling a running server from outside with `zwoole.Control`: listing its clients, pushing to them, closing
+them.
+"""
 
 from __future__ import annotations
 
@@ -159,7 +161,7 @@ SLOW = """
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_reload_ends_with_the_server(serve: Serve, number: signal.Signals) -> None:
-    """Or it would wait for two minutes for the answer of a server that is gone."""
+    """Otherwise it would wait for two minutes for the answer of a server that is gone."""
     server = serve(SLOW)
     server.write("wait", "")
     command = [str(ZWOOLE), "reload", "--run-dir", str(server.run_dir)]

@@ -1,4 +1,4 @@
-"""Processes that are killed: what their clients see, what is lost, and how the server goes on."""
+"""Killed processes: what their clients see, what is lost, and how the server continues."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def close_code(client: ClientConnection) -> int:
 
 @pytest.mark.parametrize("app", KINDS.values(), ids=KINDS)
 def test_idle_worker_is_killed(serve: Serve, app: str) -> None:
-    """Nobody is closed: its connections go on with the next one."""
+    """No connection is closed: the next worker takes them over."""
     server = serve(app)
     (pid,) = server.pids("worker")
     with server.connect() as one, server.connect() as two:
@@ -79,7 +79,7 @@ def test_idle_worker_is_killed(serve: Serve, app: str) -> None:
 
 @pytest.mark.parametrize("app", KINDS.values(), ids=KINDS)
 def test_worker_is_killed_in_a_callback(serve: Serve, app: str) -> None:
-    """Only the message that was being worked on costs its connection."""
+    """Only the connection whose message was being handled is closed."""
     server = serve(app)
     (pid,) = server.pids("worker")
     with server.connect() as other, server.connect() as client:
@@ -105,7 +105,7 @@ def test_the_other_worker_notices_nothing(serve: Serve) -> None:
 
 
 def test_messages_wait_for_the_next_worker(serve: Serve) -> None:
-    """Messages sent while no worker is there are answered, in order, by the one that comes."""
+    """Messages sent while there is no worker are answered, in order, by the next one."""
     server = serve(SYNC)
     (pid,) = server.pids("worker")
     with RawClient(server.port) as client:
@@ -165,14 +165,14 @@ def test_worker_sends_what_is_no_batch(serve: Serve) -> None:
 
 
 def test_master_is_killed(serve: Serve) -> None:
-    """Its clients see the end of TCP; whoever connects meanwhile waits and is served, and nobody is refused."""
+    """Its clients see the end of TCP. Clients that connect meanwhile wait and are served; none is refused."""
     server = serve(SYNC, workers=2)
     (pid,) = server.pids("master")
     port = server.port
     with RawClient(port) as client:
         client.upgrade()
         os.kill(pid, signal.SIGKILL)
-        with suppress(ConnectionResetError):  # no master is there to say it with a close frame
+        with suppress(ConnectionResetError):  # there is no master to send a close frame
             assert client.read_rest() == b""
         with RawClient(port) as late:
             late.upgrade()
@@ -185,7 +185,7 @@ def test_master_is_killed(serve: Serve) -> None:
 
 
 def test_master_is_killed_twice(serve: Serve) -> None:
-    """A master that dies young is replaced as well, and its workers find the way to the next."""
+    """A master that dies early is replaced too, and its workers connect to the next one."""
     server = serve(SYNC)
     for _ in range(2):
         (pid,) = server.pids("master")
@@ -197,7 +197,7 @@ def test_master_is_killed_twice(serve: Serve) -> None:
 
 
 def test_master_is_killed_while_a_worker_boots(serve: Serve) -> None:
-    """The worker was started for the dead master, and finds its successor all the same."""
+    """The worker was started for the dead master, and still finds its successor."""
     slow_boot = "while os.path.exists('slow boot'):\n        time.sleep(0.01)\n"
     server = serve(SYNC.replace("server = Server()", f"{slow_boot}    server = Server()"))
     (master,) = server.pids("master")
@@ -233,7 +233,7 @@ def test_numbers_go_on_behind_a_dead_master(serve: Serve) -> None:
 
 @pytest.mark.parametrize("app", KINDS.values(), ids=KINDS)
 def test_supervisor_is_killed(serve: Serve, app: str) -> None:
-    """Nobody is orphaned: clients are told 1001, and all that there is goes away."""
+    """Clients are closed with 1001, and all processes end."""
     server = serve(app, workers=2)
     with server.connect() as client:
         who_serves(client)
@@ -247,7 +247,7 @@ def test_supervisor_is_killed(serve: Serve, app: str) -> None:
 
 @pytest.mark.parametrize("reactors", [1, 2])
 def test_a_server_that_is_started_at_once_after_a_killed_one_serves(serve: Serve, reactors: int) -> None:
-    """Its predecessor's processes live on for seconds, and use the same run directory."""
+    """The processes of the killed server live on for seconds, and use the same run directory."""
     server = serve(SYNC, reactor_num=reactors)
     with server.connect() as client:
         client.send("sleep")
@@ -278,7 +278,7 @@ def test_supervisor_is_killed_while_a_callback_runs(serve: Serve) -> None:
 
 
 def test_a_new_server_takes_the_place_of_a_killed_one() -> None:
-    """What a whole server killed at once leaves in the run directory is in nobody's way."""
+    """What a whole server killed at once leaves in the run directory disturbs nobody."""
     with ServerProcess(SYNC) as server:
         server.serve()
         for process in (server.process, *server.family()):

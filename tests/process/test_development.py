@@ -1,4 +1,4 @@
-"""What helps while an app is written: workers that follow the files, and a debugger."""
+"""Help while an app is written: workers that follow changed files, and a debugger."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ server.start()
 
 
 def change(server: ServerProcess, source: str) -> None:
-    """Write the module until that is seen: the first time may be before the watches stand."""
+    """Write the module until the change is noticed: the first write may come before the watches exist."""
 
     def is_seen() -> bool:
         server.write("answers.py", source)
@@ -35,7 +35,7 @@ def change(server: ServerProcess, source: str) -> None:
 
 
 def test_reload_follows_the_files() -> None:
-    """The connection stays; a mistake leaves the old code in service until it is mended."""
+    """The connection stays; after a mistake the old code serves until the mistake is corrected."""
     with ServerProcess(APP, "--reload") as server:
         server.write("answers.py", "ANSWER = 'one'\n")
         server.start().wait_ready()
@@ -116,7 +116,7 @@ def test_reload_without_watchfiles_says_what_to_do() -> None:
 
 
 def test_breakpoint() -> None:
-    """On a terminal: the worker stops, is asked, and goes on, however long that takes."""
+    """On a terminal: the worker stops, is inspected, and continues, however long that takes."""
     app = """
         from zwoole import Server
 

@@ -27,7 +27,7 @@ NPM_CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "zwoo
 
 
 def talk(server: ServerProcess) -> None:
-    """Say hello as the article does, and see that the server prints what the article shows."""
+    """Say hello as the article does, and check that the server prints what the article shows."""
     with server.connect() as client:
         client.send("Hello, server!")
         assert client.recv(PATIENCE_S) == REPLY
@@ -77,7 +77,7 @@ def test_python_app_py(guard: bool) -> None:
 
 
 def announced_run_dir(server: ServerProcess) -> Path:
-    """Return the run directory that a server chose itself, as its log names it."""
+    """Return the run directory that a server chose itself, from its log."""
     found = re.search(r"run directory (\S+)", server.wait_log("run directory "))
     assert found is not None
     return Path(found[1])
@@ -89,7 +89,7 @@ def announced_run_dir(server: ServerProcess) -> Path:
 def test_wscat_runs_a_command(serve: Serve, wscat: Path) -> None:
     server = serve(EXAMPLES / "echo.py", workers=2)
     command = [str(wscat), "-c", server.url(), "-x", "Hello, server!", "-w", "1"]
-    # Its standard input must stay open: wscat takes its end for the user's wish to leave.
+    # Its standard input must stay open: wscat exits at its end.
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout is not None
         assert REPLY in client.stdout.read()
@@ -128,7 +128,7 @@ def test_wscat_in_a_terminal(serve: Serve, wscat: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wscat() -> Path:
-    """Return the wscat program, installed with npm where it is not there yet."""
+    """Return the wscat program; it is installed with npm if it is missing."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         pytest.skip("node and npm are not installed")

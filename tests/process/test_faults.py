@@ -1,4 +1,6 @@
-"""Whatever goes wrong with a client's socket, at whatever system call: it gets all or an end, and the rest go on."""
+"""Any fault of a client's socket, at any system call: the client gets everything or an end, and the others are
+served.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +40,12 @@ def on_close(server, fd):
 server.start()
 """
 LARGE = bytes(range(256)) * 800
-LEAST_CALLS = 10  # of a session, whatever comes in one piece
+LEAST_CALLS = 10  # of a session, even if everything arrives at once
 IDLE_S = 0.5
 
 
 class Rig:
-    """A server, and the plan of what goes wrong with one of its clients."""
+    """A server, and the plan of faults for one of its clients."""
 
     def __init__(self, server: ServerProcess, plan: FaultPlan) -> None:
         self.server = server
@@ -52,7 +54,9 @@ class Rig:
         self.descriptors = self.master.num_fds()
 
     def session(self) -> None:
-        """Be a client that uses all there is; raises OSError or AssertionError where it does not get what it is due."""
+        """Act as a client that uses every feature; raises OSError or AssertionError if it does not get what it
+        should.
+        """
         with RawClient(self.server.port) as client:
             client.upgrade()
             client.send_frame(TEXT, b"small")
@@ -67,7 +71,7 @@ class Rig:
             assert client.at_end()
 
     def settle(self) -> None:
-        """Wait until the client of the plan is gone, and its callbacks have run."""
+        """Wait until the client of the plan is gone and its callbacks have run."""
         wait_for(lambda: self.plan.is_closed, "the faulty socket to be closed")
         wait_for(lambda: self.unclosed() == 0, "a close for every open")
 
@@ -78,14 +82,14 @@ class Rig:
         return sum(line.startswith("open") for line in lines) - sum(line.startswith("close") for line in lines)
 
     def calls_of_a_session(self) -> int:
-        """Return how many system calls of the master a session takes."""
+        """Return how many of the master's system calls a session takes."""
         self.plan.arm(NOTHING)
         self.session()
         self.settle()
         return self.plan.calls
 
     def is_calm(self) -> bool:
-        """Tell whether the master sleeps while nothing comes."""
+        """Return whether the master sleeps while nothing arrives."""
         before = sum(self.master.cpu_times()[:2])
         with pytest.raises(psutil.TimeoutExpired):
             self.master.wait(IDLE_S)
@@ -106,7 +110,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(rig: Rig) -> Iterator[None]:
-    """Every test leaves the master with the descriptors that it had, asleep, and serving."""
+    """After every test the master has its former number of descriptors, sleeps, and serves."""
     yield
     rig.session()
     wait_for(lambda: rig.master.num_fds() == rig.descriptors, "no more descriptors than without a client")

@@ -1,4 +1,6 @@
-"""A run directory on a full disk: what is new is refused in one line, what runs goes on, and nobody gets a SIGBUS."""
+"""A run directory on a full disk: new processes are refused in one line, running ones continue, and none gets
+SIGBUS.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ APP = """
 
     server.start()
 """
-# Before it starts: as on a file system that is full as long as the file "full" is there, in the supervisor.
+# Before it starts: the supervisor sees a full file system as long as the file "full" exists.
 FAULTY = """
     import errno
     import os
@@ -57,7 +59,7 @@ FAULTY = """
 
 @contextmanager
 def small_disk(server: ServerProcess, size: str) -> Iterator[Path]:
-    """Give a file system of this size with the server's run directory in it; skip the test if none is allowed."""
+    """Yield a file system of this size with the server's run directory in it; skip the test if none is allowed."""
     disk = server.folder / "d"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "none", str(disk)]
@@ -84,7 +86,7 @@ def fill(disk: Path) -> None:
 
 
 def process(server: ServerProcess, role: str, index: int = 0) -> dict[str, Any]:
-    """Return what `status` says of the newest process in a place, as soon as it serves."""
+    """Return the row of `status` for the newest process of a worker id, as soon as it serves."""
 
     def found() -> dict[str, Any]:
         there = [one for one in server.report()["processes"] if (one["role"], one["index"]) == (role, index)]
@@ -102,7 +104,7 @@ def wait_for_lack(server: ServerProcess) -> None:
 
 
 def assert_in_order(server: ServerProcess) -> None:
-    """Check that nothing was ended by a fault of its own."""
+    """Check that no process was ended by a fault of its own."""
     for trace in ("Traceback", "SIGBUS", "Bus error"):
         assert trace not in server.log()
 
@@ -151,7 +153,7 @@ def test_a_master_that_dies_on_a_full_disk_is_replaced_when_there_is_room() -> N
         server.serve()
         fill(disk)
         killed = process(server, "master")["pid"]
-        os.kill(server.process.pid, signal.SIGSTOP)  # until what the master had is taken by somebody else
+        os.kill(server.process.pid, signal.SIGSTOP)  # until something else takes the room that the master had
         os.kill(killed, signal.SIGKILL)
         for left in server.run_dir.glob("*.m*"):
             left.unlink()

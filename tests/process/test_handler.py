@@ -1,4 +1,4 @@
-"""Handlers: a coroutine for each connection, with the manners of the `websockets` library."""
+"""Handlers: a coroutine for each connection, with the conventions of the `websockets` library."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def server() -> Iterator[ServerProcess]:
 
 
 def end_of(client: ClientConnection) -> tuple[int, str]:
-    """Return code and reason that the server closes a connection with, without another message before."""
+    """Return code and reason with which the server closes a connection, without another message before."""
     with pytest.raises(ConnectionClosed) as closed:
         client.recv(PATIENCE_S)
     assert closed.value.rcvd is not None
@@ -251,7 +251,7 @@ def test_two_receivers_are_one_too_many(server: ServerProcess) -> None:
 
 
 def test_a_handler_is_not_cancelled_when_its_client_leaves(server: ServerProcess) -> None:
-    """It sees the end in the attributes and in what it calls next, and runs on for as long as it likes."""
+    """It learns of the end from the attributes and from its next call, and runs on for as long as it likes."""
     with server.connect("/works") as client:
         client.send("work")
         server.wait_line("works")
@@ -331,7 +331,7 @@ def test_callbacks_serve_all_other_paths(server: ServerProcess) -> None:
 
 
 def wait_line_end(server: ServerProcess, end: str, beginning: str) -> None:
-    """Wait for a printed line that begins and ends so, around the connection's number."""
+    """Wait for a printed line with this beginning and end, around the connection's number."""
 
     def printed() -> bool:
         return any(line.startswith(beginning) and line.endswith(end) for line in server.lines())

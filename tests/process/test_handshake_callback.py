@@ -1,4 +1,4 @@
-"""`on("handshake")` with real workers: who may connect, and what they are told."""
+"""`on("handshake")` with real workers: which clients may connect, and what they are told."""
 
 from __future__ import annotations
 

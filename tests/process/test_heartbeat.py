@@ -1,4 +1,4 @@
-"""Clients that die without a word, and pauses that must cost nobody its connection: with real signals."""
+"""Clients that die silently, and pauses that must not close any connection: with real signals."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ with connect(sys.argv[1], open_timeout=60) as connection:
         pass
 """
 INTERVAL_S = 0.5
-TIMEOUT_S = 3.0  # clients that live answer in time on a busy machine too
-ROUNDS = 1 + int((INTERVAL_S + TIMEOUT_S) / INTERVAL_S)  # of pings, in which one that is not answered runs out
+TIMEOUT_S = 3.0  # live clients answer in time on a busy machine too
+ROUNDS = 1 + int((INTERVAL_S + TIMEOUT_S) / INTERVAL_S)  # number of pings during which an unanswered one expires
 PAUSE_S = 2 * (INTERVAL_S + TIMEOUT_S)
 QUICK = {"ping_interval": INTERVAL_S, "ping_timeout": TIMEOUT_S}
 Crowd = Callable[[ServerProcess, int], list[ClientConnection]]
@@ -59,7 +59,7 @@ TIMED_OUT = "1011 keepalive ping timeout server"
 
 @pytest.fixture
 def pausing() -> Iterator[list[int]]:
-    """Return a list of process ids that are continued at the end, whatever happened."""
+    """Return a list of process ids that are continued at the end in any case."""
     pids: list[int] = []
     yield pids
     for pid in pids:
@@ -82,18 +82,18 @@ def crowd() -> Iterator[Crowd]:
 
 
 def counters(server: ServerProcess) -> tuple[int, dict[str, int], dict[str, int]]:
-    """Return how many connections there are, and how many were closed, by code and by setting."""
+    """Return the number of connections, and how many were closed, by code and by setting."""
     (master,) = server.status()["masters"]
     return master["connections"], master["closed"], master["closed_for_limits"]
 
 
 def wait_for_pings(server: ServerProcess, count: int) -> None:
-    """Wait until so many more pings were sent."""
+    """Wait until that many more pings were sent."""
     before = server.status()["masters"][0]["pings"]
     wait_for(lambda: server.status()["masters"][0]["pings"] >= before + count, f"{count} pings")
 
 
-# The dead.
+# Dead clients.
 
 
 def test_a_client_whose_process_is_stopped_is_closed_in_time(serve: Serve, pausing: list[int]) -> None:
@@ -135,11 +135,11 @@ def test_a_client_that_says_nothing_is_closed_where_there_is_an_idle_time(serve:
         assert counters(server)[2] == {"heartbeat_idle_time": 1}
 
 
-# The living.
+# Live clients.
 
 
 def test_a_pause_of_the_master_closes_nobody(serve: Serve, crowd: Crowd, pausing: list[int]) -> None:
-    """Longer than every timeout: what was sent meanwhile lies unread when it goes on, and that is read first."""
+    """Longer than every timeout: data sent meanwhile is unread when it continues, and is read first."""
     server = serve(APP, **QUICK, heartbeat_idle_time=2 * TIMEOUT_S)
     (master,) = server.pids("master")
     clients = crowd(server, 20)
@@ -203,7 +203,9 @@ def test_a_busy_worker_closes_nobody(serve: Serve) -> None:
 
 
 def test_a_client_that_is_not_read_is_not_closed(serve: Serve, pausing: list[int]) -> None:
-    """Its worker is stopped and it has sent more than may wait: its pongs lie unread, for longer than the timeout."""
+    """Its worker is stopped, and it has sent more than may be parked: its pongs stay unread for longer than the
+    timeout.
+    """
     server = serve(APP, **QUICK, connection_window_events=1, parked_messages=1)
     (worker,) = server.pids("worker")
     with server.connect() as client, server.connect() as other:

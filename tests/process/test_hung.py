@@ -1,4 +1,4 @@
-"""Processes that hang are ended with their stacks in the log; those that only wait, or are stopped, are left alone."""
+"""Hung processes are ended, with their stacks in the log; processes that only wait, or are stopped, are left alone."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ APP = """
     server.start()
 """
 KINDS = {"def": APP.format("def"), "async def": APP.format("async def")}
-TIMEOUT_S = 8.0  # in which processes that do not hang turn, also where the machine has much else to do
-BOOT_S = (3.0, 15.0, 60.0)  # tried in turn: a machine may be too slow to boot the others in the first
+TIMEOUT_S = 8.0  # in which processes that do not hang turn, even on a busy machine
+BOOT_S = (3.0, 15.0, 60.0)  # tried in turn: a machine may be too slow to boot the others within the first
 
 
 @pytest.mark.parametrize("app", KINDS.values(), ids=KINDS)
 def test_worker_that_hangs(serve: Serve, app: str) -> None:
-    """Its stacks are shown, its connections go on with the next, but for the one that it hung in."""
+    """Its stacks are logged, and its connections move to the next worker, except the one that it hung in."""
     server = serve(app, worker_timeout=TIMEOUT_S)
     (pid,) = server.pids("worker")
     with server.connect() as other, server.connect() as client:
@@ -59,7 +59,7 @@ def test_worker_that_hangs(serve: Serve, app: str) -> None:
 
 
 def test_worker_that_ignores_sigabrt(serve: Serve) -> None:
-    """What does not end by SIGABRT is killed."""
+    """A process that survives SIGABRT is killed."""
     app = KINDS["def"].replace("server = Server()", "server = Server()\n    import signal")
     app = app.replace("while True:", "signal.signal(signal.SIGABRT, signal.SIG_IGN)\n        while True:")
     server = serve(app, worker_timeout=TIMEOUT_S)
@@ -71,7 +71,7 @@ def test_worker_that_ignores_sigabrt(serve: Serve) -> None:
 
 
 def test_waiting_is_not_hanging(serve: Serve) -> None:
-    """An idle worker, and a coroutine that awaits for long, turn all the same; so do many slow callbacks in a row."""
+    """An idle worker turns, and so does a coroutine that awaits for long, and a series of slow callbacks."""
     app = """
         import asyncio
         import time
@@ -137,7 +137,7 @@ HANGS_AT_SIGVTALRM = """
 
 
 def test_master_that_hangs() -> None:
-    """Another takes its place on the same port."""
+    """Another one takes over the same port."""
     with ServerProcess(KINDS["def"], worker_timeout=TIMEOUT_S) as server:
         server.write("sitecustomize.py", HANGS_AT_SIGVTALRM)
         server.start({"PYTHONPATH": str(server.folder)}).wait_ready()

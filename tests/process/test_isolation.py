@@ -1,4 +1,4 @@
-"""A worker that stands still holds up its own clients and nobody else's."""
+"""A worker that does not respond holds up its own clients only."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ APP = """
 
 @contextmanager
 def stopped(server: ServerProcess, worker: int, client: RawClient) -> Iterator[None]:
-    """A worker process that does not run."""
+    """A stopped worker process."""
     os.kill(server.pids("worker")[worker], signal.SIGSTOP)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Large messages through the payload rings, and around them where they are full, off, or held by a slow callback."""
+"""Large messages through the payload rings, and without them if they are full, off, or held by a slow callback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that send or want too much, on real sockets: what they are told, and what they cost in memory meanwhile."""
+"""Clients that exceed limits, on real sockets: what they are told, and the memory that they cost meanwhile."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ECHO = """
 
 
 class Memory:
-    """How much memory the master has more than at the beginning, and the most that was ever seen."""
+    """Growth of the master's memory since the start, and its maximum."""
 
     def __init__(self, server: ServerProcess) -> None:
         (pid,) = server.pids("master")
@@ -70,11 +70,11 @@ def still_serves(server: ServerProcess) -> bool:
         return client.read_frame() == ServerFrame(TEXT, b"still there?")
 
 
-# Memory for messages that are not whole.
+# Memory for incomplete messages.
 
 
 def test_messages_that_never_end_are_bounded_for_all_clients_together(serve: Serve, stack: ExitStack) -> None:
-    """64 clients that hold 2 MiB each: 128 MiB, of which 16 may be held."""
+    """64 clients with 2 MiB each: 128 MiB, of which 16 may be kept."""
     server = serve(ECHO, package_max_length=4 * MIB, partial_total_bytes=16 * MIB, close_timeout=0.5)
     memory = Memory(server)
     clients = open_clients(stack, server, 64)
@@ -120,7 +120,7 @@ def test_a_flood_of_pings_is_closed_with_1008(serve: Serve, stack: ExitStack) ->
 
 
 def test_pongs_for_a_client_that_does_not_read_are_bounded(serve: Serve) -> None:
-    """40 MiB of pings, as fast as they go, and no pong read until the last."""
+    """40 MiB of pings at full speed, and no pong is read before the last."""
     server = serve(ECHO, control_frames_per_second=0)
     memory = Memory(server)
     with RawClient(server.port, receive_buffer=8192) as client:
@@ -221,7 +221,7 @@ def test_over_max_connection_per_ip_a_client_is_answered_429_and_others_are_not(
 
 
 def refusal(server: ServerProcess) -> str:
-    """Return what a client gets that sends its whole request before it reads."""
+    """Return the response for a client that sends its whole request before it reads."""
     with RawClient(server.port) as client:
         client.send(HEAD.format(path="/").encode())
         return client.read_rest().decode()
@@ -242,7 +242,7 @@ def test_over_the_accept_rate_clients_wait_and_are_all_served(serve: Serve, stac
 
 
 def test_heads_that_never_end_are_bounded_in_size_and_time(serve: Serve, stack: ExitStack) -> None:
-    """300 clients with almost the longest head there may be: each holds its bytes for the handshake's time only."""
+    """300 clients with almost the longest allowed head: each keeps its bytes only until the handshake times out."""
     server = serve(ECHO, handshake_timeout=4)
     memory = Memory(server)
     clients = []

@@ -1,4 +1,4 @@
-"""Many connections at once, every reply checked."""
+"""Many connections at the same time, with every reply checked."""
 
 from __future__ import annotations
 

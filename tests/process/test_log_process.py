@@ -1,5 +1,5 @@
-"""What a server writes: with a stdout and stderr that take nothing, with apps that configure logging, with hostile
-clients.
+"""The output of a server: to a stdout and stderr that accept nothing, with apps that configure logging, and with
+hostile clients.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ CHATTY = """
 
 
 class Unread(ServerProcess):
-    """A server whose stdout and stderr lead to a descriptor of the test."""
+    """A server whose stdout and stderr are a descriptor of the test."""
 
     descriptor = -1
 
@@ -113,7 +113,7 @@ def terminal_that_hangs_up() -> Iterator[tuple[int, Callable[[], None]]]:
 
 @contextmanager
 def terminal_that_is_stopped() -> Iterator[tuple[int, Callable[[], None]]]:
-    """By Ctrl+S, or because nobody draws what is written to it."""
+    """Stopped by Ctrl+S, or because nobody reads it."""
     controller, terminal = pty.openpty()
     try:
         yield terminal, lambda: None
@@ -150,7 +150,7 @@ def lost(server: ServerProcess) -> int:
     [*((place, "def") for place in PLACES), ("pipe that nobody reads", "async def")],
 )
 def test_output_that_nobody_takes_costs_the_lines_and_nothing_else(place: str, kind: str) -> None:
-    """Callbacks go on, a worker that dies is replaced, commands and signals work."""
+    """Callbacks continue, a dead worker is replaced, commands and signals work."""
     with PLACES[place]() as (descriptor, spoil), Unread(CHATTY.format(kind), "--access-log") as server:
         server.descriptor = descriptor
         server.start()
@@ -196,7 +196,7 @@ def test_stacks_that_nobody_reads_hold_up_no_end() -> None:
 
 
 def test_the_log_says_how_many_lines_were_lost() -> None:
-    """And goes on where somebody reads again."""
+    """And it continues when somebody reads again."""
     read_end, write_end = os.pipe()
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     with Unread(CHATTY.format("def")) as server, io.FileIO(read_end) as reader:
@@ -301,7 +301,7 @@ SPEAKS_IN_THE_SUPERVISOR = """
 
 
 def test_what_the_supervisor_wrote_before_it_ended_is_there(serve: Serve) -> None:
-    """Though a thread writes it."""
+    """Although a thread writes it."""
     server = serve(SPEAKS_IN_THE_SUPERVISOR)
     server.wait_line("start")
     server.wait_line("child")
@@ -438,7 +438,7 @@ PLAIN = """
 @pytest.mark.parametrize("how", ["zwoole run", "python app.py", "--daemon"])
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
 def test_standard_descriptors_that_are_closed(closed: tuple[int, ...], how: str) -> None:
-    """They are /dev/null in all processes, and nothing of ours."""
+    """They are /dev/null in all processes, and none of zwoole's own files."""
     (port,) = free_ports(1)
     with ExitStack() as stack:
         server = stack.enter_context(Unread(PLAIN.format(port=port), workers=2, reactor_num=2))
@@ -488,7 +488,7 @@ def kill_what_is_left(daemon: psutil.Process) -> None:
 
 
 def run_dir_below(folder: Path) -> Path | None:
-    """Return the run directory of a server that has chosen it itself."""
+    """Return the run directory that a server has chosen itself."""
     return next((path.parent for path in folder.glob("zwoole-*/*/plan*")), None)
 
 
@@ -496,7 +496,7 @@ def run_dir_below(folder: Path) -> Path | None:
     ("options", "code"), [(["app.py", "--daemon", "--log-file", "log"], 0), (["ends.py"], 3), (["none.py"], 1)]
 )
 def test_a_pipe_that_is_closed_changes_no_exit_code(options: list[str], code: int) -> None:
-    """Of a command that says one line there."""
+    """For a command that writes one line there."""
     with pipe_that_is_closed() as (descriptor, spoil), Unread(CHATTY.format("def")) as server:
         server.write("ends.py", "")
         server.command = [str(ZWOOLE), "run", *options, "--port", "0", "--pid-file", "pid"]
@@ -626,7 +626,7 @@ def test_nothing_of_a_client_commands_a_terminal_or_forges_a_line(serve: Serve) 
 
 
 def test_bytes_above_ascii_in_a_request_line_do_not_reach_the_log(serve: Serve) -> None:
-    """An HTTP client may send them as they are."""
+    """An HTTP client may send them unescaped."""
     server = serve(CONFIGURES.format(""), "--access-log")
     with socket.create_connection(("127.0.0.1", server.port)) as raw:
         head = (

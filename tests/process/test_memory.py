@@ -1,11 +1,11 @@
-"""Nothing grows without bound: what each process takes at most, whatever clients and callbacks do.
+"""Nothing grows without bound: the maximum of each process, whatever clients and callbacks do.
 
-Each limit that is set here is small, so that it is reached at once; a process may grow by those that apply to it, and
-a fifth; and while messages come and go, by the freed memory that it keeps for the next. The master has, for a worker,
-`window_bytes`, `up_window_bytes` and two payload rings, and for the clients `parked_total_bytes`,
-`partial_total_bytes` where messages come in pieces, and `output_total_bytes`, or the `socket_buffer_size` of its only
-client. A worker has `window_bytes`, `up_window_bytes` and the rings, the supervisor nothing. What connections take by
-themselves is no part of it: clients connect before the watch begins.
+The limits are small here, so that they are reached at once. A process may grow by the limits that apply to it plus a
+fifth, and, while messages come and go, by the freed memory that it keeps for the next ones. The master has, per worker,
+`window_bytes`, `up_window_bytes` and two payload rings. For clients it has `parked_total_bytes`, `partial_total_bytes`
+if messages arrive in pieces, and `output_total_bytes`, or the `socket_buffer_size` of its only client. A worker has
+`window_bytes`, `up_window_bytes` and the rings; the supervisor has nothing. The memory of connections themselves does
+not count: clients connect before the measurement starts.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ ASYNC = APP.format(kind="async def", call="await awaited(COMMANDS[frame.data.spl
 
 @pytest.fixture(autouse=True)
 def many_descriptors() -> Iterator[None]:
-    """Let this process have a thousand clients, and the servers it starts too."""
+    """Allow this process and the servers that it starts a thousand clients."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], min(8192, before[1])), before[1]))
     yield
@@ -141,13 +141,13 @@ def go_on(server: ServerProcess) -> None:
 
 
 def status(server: ServerProcess) -> dict[str, Any]:
-    """Return the master's counters, as soon as it finds the time."""
+    """Return the master's counters as soon as it answers."""
     (master,) = wait_for(lambda: server.status()["masters"], "the master's status")
     return dict(master)
 
 
 def wait_for_line(server: ServerProcess, beginning: str, within: float = PATIENCE_S) -> str:
-    """Return the first line that begins so."""
+    """Return the first line that begins like this."""
     return wait_for(
         lambda: next((line for line in server.lines() if line.startswith(beginning)), ""), f"a line {beginning}", within
     )
@@ -197,7 +197,7 @@ def test_clients_flood_behind_callbacks_that_wait(serve: Serve, size: int) -> No
 
 
 def test_what_is_parked_stops_the_reading_and_is_answered(serve: Serve) -> None:
-    """Behind a worker that is stopped: what was accepted is not lost, and no more is accepted than may wait."""
+    """Behind a stopped worker: accepted messages are not lost, and no more are accepted than may be parked."""
     server = serve(SYNC, **SETTINGS, parked_bytes=4 * MIB)
     (worker,) = server.pids("worker")
     with MemoryWatch(server) as watch, ExitStack() as stack:
@@ -223,7 +223,7 @@ def test_what_is_parked_stops_the_reading_and_is_answered(serve: Serve) -> None:
 
 
 def fill(client: RawClient, sent: int) -> int:
-    """Go on sending commands, behind so many bytes of them, until the kernels take no more; return how many now."""
+    """Send commands, after `sent` bytes of them, until the kernels accept no more; return the new total."""
     client.socket.setblocking(False)
     with suppress(BlockingIOError):
         while True:
@@ -233,7 +233,7 @@ def fill(client: RawClient, sent: int) -> int:
 
 
 def test_messages_that_never_arrive_whole(serve: Serve) -> None:
-    """Whose message would grow beyond what all may hold is closed, and the others are served."""
+    """A client whose message would exceed the limit for all is closed, and the others are served."""
     server = serve(SYNC, **SETTINGS)
     flood = Flood(server, 60, MIB - 1, parts=True)
     with MemoryWatch(server) as watch, flood:
@@ -258,7 +258,7 @@ def test_a_client_never_reads_what_it_is_pushed(serve: Serve, size: int) -> None
 
 @pytest.mark.parametrize("size", [500, 50_000])
 def test_a_thousand_clients_never_read_a_broadcast(serve: Serve, size: int) -> None:
-    """Small frames are copied for each of them; a large one is there once, in the queues of all."""
+    """Small frames are copied for each client; a large one exists once, in the queues of all."""
     server = serve(SYNC, **SETTINGS)
     with Audience(server.port, 1000, reads=False) as audience, MemoryWatch(server) as watch:
         audience.command(f"broadcast {GIGABYTE // 1000 // size} {size}")

@@ -1,4 +1,4 @@
-"""Workers that do not boot, or not yet: seen from outside, in the exit code, and not waited for by a stop."""
+"""Workers that fail to boot or are slow: visible from outside, in the exit code, and not waited for by a stop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.supervisor.exit_codes import EXIT_BOOT_FAILED
 from zwoole.testing import ServerFailed, Serving
 
-# Worker 0 fails in worker_start while a file is there.
+# Worker 0 fails in worker_start while a file exists.
 FAILS = """
     from pathlib import Path
     from zwoole import Server
@@ -114,7 +114,7 @@ def test_a_worker_that_is_missing_later_is_seen_and_comes_back(serve: Serve) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("kind", ["async def", "def"])
 def test_a_stop_does_not_wait_for_an_endless_worker_start(kind: str, number: signal.Signals) -> None:
-    """What has never served has nothing to finish: nobody is waited for, nor killed for being late."""
+    """A worker that has never served has nothing to finish: the stop neither waits nor logs a kill."""
     with ServerProcess(ENDLESS[kind]) as server:
         server.start()
         wait_for(lambda: "begun" in server.lines(), "worker_start")

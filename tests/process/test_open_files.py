@@ -1,4 +1,4 @@
-"""A server that may open few files: it says so, or works with what there is."""
+"""A server that may open few files: it reports that, or works with what it has."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ APP = """
 
 
 def limited(server: ServerProcess, files: int) -> ServerProcess:
-    """Have a server start with that limit of open files."""
+    """Start a server with that limit of open files."""
     server.command[:0] = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]
     return server
 
@@ -38,7 +38,7 @@ def test_a_limit_that_is_too_low_is_one_line() -> None:
 
 
 def test_with_the_least_that_is_needed_all_places_taken_it_reloads() -> None:
-    """ZeroMQ ends a process that gets no descriptor: connections must never take the last ones."""
+    """ZeroMQ aborts a process that runs out of descriptors: connections must never take the last ones."""
     with ServerProcess(APP) as server, ExitStack() as stack:
         limited(server, open_files.needed(1, 1)).serve()
         masters = server.pids("master")

@@ -1,4 +1,4 @@
-"""That what is built from the checkout, or from a source distribution of it, has everything and nothing else."""
+"""A wheel built from the checkout, or from its source distribution, contains everything it should and nothing else."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.test_build import MODULES
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("reactor", "workers", "shared", "supervisor", "bench", "src")
 FILES = ("setup.py", "setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
-# One with a page of HTML beside it that is no page of Cython's; all would take minutes.
+# One of them has an HTML page that Cython did not generate; compiling all would take minutes.
 TO_COMPILE = ("zwoole.shared.websocket.mask", "zwoole.bench.loadtest.pace")
 GENERATED = re.compile(r"\.(c|html|so|pyc)$")
-OURS = ("bench/loadtest/page.html", "bench/peers/*.c")  # what looks generated and is not
+OURS = ("bench/loadtest/page.html", "bench/peers/*.c")  # files that look generated but are not
 WRITTEN = ("*.py", "*.pxd", "py.typed", *OURS, *(f"bench/peers/*.{kind}" for kind in ("go", "js", "php")))
-UNPACKED = ("bench/micro/*", "bench/results/*")  # what no installation has
+UNPACKED = ("bench/micro/*", "bench/results/*")  # files that no installation contains
 
 BUILD = """
 import sys
@@ -40,19 +40,19 @@ def is_of(name: str, patterns: Iterable[str]) -> bool:
 
 
 def files_in(checkout: Path) -> set[str]:
-    """Return the files of a checkout that lie in the package's folder or behind its links, by their names there."""
+    """Return the files of a checkout in the package's folder and behind its links, by their names there."""
     door = checkout / "src" / "zwoole"
     folders = [door, *(link for link in door.iterdir() if link.is_symlink())]
     return {str(file.relative_to(door)) for folder in folders for file in folder.glob("**/*") if file.is_file()}
 
 
 def written() -> set[str]:
-    """Return the package's files in the checkout that somebody has written."""
+    """Return the package's hand-written files in the checkout."""
     return {name for name in files_in(ROOT) if is_of(name, WRITTEN) and not is_of(name, UNPACKED)}
 
 
 def build(folder: Path, what: str, **environment: str) -> Path:
-    """Build a distribution in a folder of sources, without the network, and return its file."""
+    """Build a distribution from a folder of sources, without network access, and return its file."""
     result = folder / what
     result.mkdir()
     done = subprocess.run(
@@ -68,7 +68,7 @@ def build(folder: Path, what: str, **environment: str) -> Path:
 
 
 def package_files(names: Iterable[str]) -> set[str]:
-    """Return, of the names in a wheel, those of the package."""
+    """Return the names in a wheel that belong to the package."""
     return {name.removeprefix("zwoole/") for name in names if name.startswith("zwoole/")}
 
 

@@ -37,7 +37,7 @@ server.start()
 
 
 def python_for_user() -> str:
-    """Return a Python with zwoole that the user may run; the test is skipped where there is none."""
+    """Return a Python with zwoole that the user may run; the test is skipped if there is none."""
     paths = ":".join(path for path in sys.path if path)
     for python in (sys.executable, "/usr/bin/python3"):
         try:
@@ -80,13 +80,13 @@ def server() -> Iterator[ServerProcess]:
 
 
 def start(server: ServerProcess, *options: str) -> ServerProcess:
-    """Start it, with options."""
+    """Start it with options."""
     server.command += list(options)
     return server.start({"PYTHONPATH": ":".join(path for path in sys.path if path)})
 
 
 def owners(server: ServerProcess) -> set[tuple[int, ...]]:
-    """Return the user and group ids that its processes have: real, effective and saved."""
+    """Return the user and group ids of its processes: real, effective and saved."""
     pids = [server.process.pid, *server.pids("master"), *server.pids("worker")]
     return {(*psutil.Process(pid).uids(), *psutil.Process(pid).gids()) for pid in pids}
 
@@ -115,7 +115,7 @@ def test_all_processes_are_the_users_and_go_on_as_ever(server: ServerProcess) ->
         wait_for(lambda: server.is_ready() and server.pids("worker")[0] not in before, "another worker")
         client.send("and after a death?")
         assert client.recv(PATIENCE_S) == seen
-    os.kill(server.pids("master")[0], signal.SIGKILL)  # the port is root's to open, and is still there
+    os.kill(server.pids("master")[0], signal.SIGKILL)  # only root can open the port, and it is still open
     wait_for(lambda: server.is_ready() and server.pids("master")[0] not in before, "another master")
     assert owners(server) == {(*[user.pw_uid] * 3, *[user.pw_gid] * 3)}
     with server.connect() as client:
@@ -126,7 +126,7 @@ def test_all_processes_are_the_users_and_go_on_as_ever(server: ServerProcess) ->
 
 
 def test_a_log_file_that_the_user_may_not_open_anew_is_kept(server: ServerProcess) -> None:
-    """As when root moves it in /var/log; and in a folder of the user's it is opened."""
+    """As when root moves it in /var/log. In a folder of the user's, it is opened."""
     folder = server.folder / "log"
     folder.mkdir(mode=0o755)
     path, moved = folder / "server.log", folder / "server.log.1"

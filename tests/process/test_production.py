@@ -1,4 +1,4 @@
-"""A server as a service: its manager, its files, its log, its place in the background."""
+"""A server as a service: its manager, its files, its log, running in the background."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @pytest.mark.parametrize("reactors", [1, 2])
 def test_socket_of_the_manager(reactors: int) -> None:
-    """The port stays its own: a connection made while the server is down waits for it."""
+    """The port stays with the manager: a connection made while the server is down waits for it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with ServerProcess(APP, reactor_num=reactors) as server:
@@ -109,7 +109,7 @@ def test_pid_file(server: ServerProcess) -> None:
 
 
 def test_stale_pid_file(server: ServerProcess) -> None:
-    """Even where its number is a living process's."""
+    """Even if its number belongs to a living process."""
     path = server.write("server.pid", f"{os.getpid()}\n")
     server.command += ["--pid-file", str(path)]
     server.start().wait_ready()
@@ -118,7 +118,7 @@ def test_stale_pid_file(server: ServerProcess) -> None:
 
 
 def test_log_file_is_opened_anew(server: ServerProcess) -> None:
-    """All processes write to it, what the app prints included; none keeps the one that was moved away."""
+    """All processes write to it, including the app's prints; none keeps the file that was moved away."""
     path, moved = server.folder / "server.log", server.folder / "server.log.1"
     server.command += ["--log-file", str(path)]
     server.start()

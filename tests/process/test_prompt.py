@@ -1,7 +1,7 @@
-"""What a callback pushed leaves while it runs, and what has ended stays ended: told by order, never by the clock.
+"""Pushes leave while their callback runs, and finished callbacks stay finished: tested by order, never by the clock.
 
-A callback here goes on only when its client says that it has the push. If the push waited for the callback's end, the
-two would wait for each other, and the client would lose patience.
+A callback here continues only when its client confirms the push. If the push waited for the callback's end, the two
+would wait for each other, and the client would time out.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def test_a_push_leaves_while_its_callback_goes_on(
     serve: Serve, tmp_path: Path, serving: str, how: str, reactors: int
 ) -> None:
     if reactors > 1 and how != "sleep":
-        return  # what differs with two masters is who is sent to, not what the callback does
+        return  # with two masters only the recipients differ, not what the callback does
     go = tmp_path / "go"
     server = serve(APP.format(go=str(go), serving=SERVING[serving]), reactor_num=reactors)
     with server.connect() as client:
@@ -121,7 +121,9 @@ def test_a_push_leaves_while_its_callback_goes_on(
 def test_a_callback_that_has_ended_is_not_undone_by_the_death_of_the_next_one(
     serve: Serve, tmp_path: Path, serving: str
 ) -> None:
-    """The worker is killed in the second callback, when the client of the first has its answer: that one stays."""
+    """The worker is killed in the second callback, after the first client has its answer: the first connection
+    stays.
+    """
     callback = f"""
 @server.on("message")
 {serving} on_message(server, frame):
@@ -135,7 +137,7 @@ def test_a_callback_that_has_ended_is_not_undone_by_the_death_of_the_next_one(
         first.send("end")
         assert first.recv(60) == "answer"
         second.send("stay")
-        assert second.recv(60) == "answer"  # it left behind the acknowledgement of the first one
+        assert second.recv(60) == "answer"  # it was sent behind the acknowledgement of the first one
         os.kill(worker, signal.SIGKILL)
         with pytest.raises(ConnectionClosedError):
             second.recv(60)
@@ -144,7 +146,7 @@ def test_a_callback_that_has_ended_is_not_undone_by_the_death_of_the_next_one(
 
 
 def test_one_slow_callback_after_the_other_answers_one_after_the_other(serve: Serve, tmp_path: Path) -> None:
-    """Three messages in one batch; the answer of each is there before the next callback ends."""
+    """Three messages in one batch; each answer arrives before the next callback ends."""
     serving = """
 @server.on("message")
 def on_message(server, frame):

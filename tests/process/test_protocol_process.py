@@ -1,4 +1,4 @@
-"""What a server does with clients that break the rules, leave early, or come in pieces: on real sockets, to the end."""
+"""Clients that violate the protocol, leave early, or send in pieces: on real sockets, until the end."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def server() -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def hasty_server() -> Iterator[ServerProcess]:
-    """Return a server that waits for no head."""
+    """Return a server that does not wait for heads."""
     with ServerProcess(ECHO, handshake_timeout=0.3) as server:
         yield server.serve()
 
@@ -56,7 +56,7 @@ def client(server: ServerProcess) -> Iterator[RawClient]:
 
 
 def number(client: RawClient) -> int:
-    """Return the number that the server knows a client by."""
+    """Return the fd by which the server knows a client."""
     client.send_frame(TEXT, b"who am I?")
     return int(client.read_frame().payload)
 
@@ -101,7 +101,7 @@ def test_violation(client: RawClient, frame: bytes, code: int) -> None:
 
 @pytest.mark.parametrize(("frame", "code"), VIOLATIONS.values(), ids=VIOLATIONS)
 def test_violation_with_more_behind_it(client: RawClient, frame: bytes, code: int) -> None:
-    """What the client had sent already is read and dropped: unread, it would turn the end into a reset."""
+    """What the client has already sent is read and dropped: unread data would turn the end into a reset."""
     client.send(client_frame(TEXT, b"before"), frame, bytes(1 << 20))
     frames = client.read_frames()
     assert frames[0] == ServerFrame(TEXT, b"before")
@@ -175,7 +175,7 @@ def test_a_close_without_a_code(client: RawClient) -> None:
 
 
 def test_fin_behind_messages(client: RawClient) -> None:
-    """A client that shuts its sending side down still gets the replies to what it had sent."""
+    """A client that shuts down its sending side still gets the replies to what it has sent."""
     texts = [b"%d" % number for number in range(100)]
     client.send(*(client_frame(TEXT, text) for text in texts))
     client.socket.shutdown(socket.SHUT_WR)

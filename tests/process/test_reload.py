@@ -78,7 +78,7 @@ def test_new_code_serves_the_old_connections(serve: Serve) -> None:
 
 
 def test_a_link_to_another_release_is_followed() -> None:
-    """The script, and the modules beside it."""
+    """For the script, and for the modules beside it."""
     with ServerProcess(APP) as server:
         for release in ("1", "2"):
             (server.folder / release).mkdir()
@@ -115,12 +115,12 @@ def test_code_that_does_not_boot_leaves_the_old_in_service(serve: Serve) -> None
 
 
 def test_many_reloads_under_load_lose_nothing(serve: Serve) -> None:
-    """50 reloads, each completed before the next is asked for: every connection stays, every answer is right."""
+    """50 reloads, each completed before the next is requested: every connection stays, every answer is correct."""
     server = serve(APP.replace('@server.on("adopt")\n', ""), workers=2)
     over = threading.Event()
 
     def talk(name: int) -> int:
-        """Keep 8 messages outstanding on one connection until all is over; return how many were answered."""
+        """Keep 8 messages outstanding on one connection until the end; return how many were answered."""
         number = 0
         with server.connect() as client:
             while not over.wait(0.005):
@@ -136,7 +136,7 @@ def test_many_reloads_under_load_lose_nothing(serve: Serve) -> None:
     with ThreadPoolExecutor(5) as pool:
         talks = [pool.submit(talk, name) for name in range(5)]
         try:
-            for _ in range(50):  # asked for as `zwoole reload` does, which waits for the end of each
+            for _ in range(50):  # requested as `zwoole reload` does, which waits for the end of each
                 assert control_client.request(server.run_dir, "reload", timeout_s=PATIENCE_S)["workers"] == 2
         finally:
             over.set()
@@ -149,11 +149,11 @@ def test_a_reload_that_fills_a_place_whose_worker_is_to_be_started_again_fills_i
     longest_s = 5.0
 
     def reload_meanwhile() -> float:
-        """Reload while a worker waits to be started again; return when it was to be, 0 where the reload took longer."""
+        """Reload while a worker waits for its restart; return when that was scheduled, 0 if the reload took longer."""
         server.write("boot slowly", "")
         waits = f"worker 0 is started again in {longest_s} s"
         told = server.log().count(waits)
-        while server.log().count(waits) == told:  # one that dies while it boots is started later each time
+        while server.log().count(waits) == told:  # each death while booting delays the restart further
             for pid in server.pids("worker"):
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
@@ -277,7 +277,7 @@ def test_each_reload_shows_the_traceback_of_code_that_does_not_boot(serve: Serve
 
 
 def test_a_worker_that_boots_can_be_given_up(serve: Serve) -> None:
-    """It never gets a connection, and goes as soon as it has booted, long before its time is over."""
+    """It never gets a connection, and ends as soon as it has booted, long before its time is over."""
     server = serve(APP)
     (first,) = server.pids("worker")
     assert control_client.request(server.run_dir, "workers", by=1) == {"worker_num": 2}
@@ -302,7 +302,7 @@ def test_a_setting_that_the_file_has_changed_needs_a_restart(serve: Serve) -> No
         server.start()
     """
     server = serve(source)
-    assert server.status()["needs_restart"] == []  # the port is the command line's
+    assert server.status()["needs_restart"] == []  # the command line sets the port
     text = server.app.read_text().replace("50", "40").replace("old", "new").replace("80", "81")
     server.app.write_text(text)
     server.reload()
@@ -371,11 +371,11 @@ def on_worker_stop(server, worker_id):
 
 server.start()
 """
-NEVER_S = 3600.0  # what would take so long does not happen in a test
+NEVER_S = 3600.0  # an event that would take this long does not happen in a test
 
 
 def replace(server: ServerProcess, how: str, pid: int) -> None:
-    """Have the worker with this number replaced, or given up."""
+    """Replace or remove the worker with this id."""
     if how == "reload":
         server.reload()
     elif how == "SIGTERM":
@@ -391,7 +391,7 @@ def replace(server: ServerProcess, how: str, pid: int) -> None:
 
 
 def server_of_next(server: ServerProcess) -> int:
-    """Return the number of the worker that a new connection is given to."""
+    """Return the id of the worker that a new connection is given to."""
     with server.connect("/echo") as client:
         client.send("a message")
         return int(str(client.recv(PATIENCE_S)).split()[-1])
@@ -400,7 +400,7 @@ def server_of_next(server: ServerProcess) -> int:
 @pytest.mark.parametrize("client", ["stays", "leaves"])
 @pytest.mark.parametrize("how", ["reload", "SIGTERM", "SystemExit", "max_request", "fewer"])
 def test_a_handler_that_still_runs_is_cancelled_when_its_worker_ends(serve: Serve, how: str, client: str) -> None:
-    """When its connections have been closed, at once; it cleans up, and its worker ends in good order."""
+    """At once when its connections have been closed; it cleans up, and its worker ends gracefully."""
     times = {"handover_timeout": 1.0 if client == "stays" else NEVER_S, "max_wait_time": NEVER_S}
     settings = {"max_request": 20} if how == "max_request" else {}
     with ExitStack() as clients:
@@ -445,11 +445,11 @@ def test_what_still_runs_with_one_master_is_not_cut_short_since_another_has_noth
 
 
 def test_a_replaced_worker_goes_on_with_the_other_masters_if_one_dies(serve: Serve) -> None:
-    """Its successor does not know that worker, and no command may wait for its welcome."""
+    """The new master does not know that worker, and no command may wait for its welcome."""
     server = serve(STAYING, reactor_num=2, handover_timeout=NEVER_S)
     (before,) = server.pids("worker")
     with ExitStack() as clients:
-        peers: dict[int, ClientConnection] = {}  # one of each master
+        peers: dict[int, ClientConnection] = {}  # one per master
         while len(peers) < server.reactors:
             ran = server.output().count("callback runs")
             peer = clients.enter_context(server.connect())
@@ -485,7 +485,7 @@ def test_a_replaced_worker_runs_close_for_what_went_with_the_only_master(serve: 
 
 @pytest.mark.parametrize("what", ["callback", "handler"])
 def test_what_does_not_finish_is_cancelled_when_the_time_of_its_worker_is_over(serve: Serve, what: str) -> None:
-    """An `async def` callback; a handler whose client does not answer the server's goodbye."""
+    """An `async def` callback, and a handler whose client does not answer the server's close."""
     no_kill = f"import zwoole.supervisor.retirement\nzwoole.supervisor.retirement.KILL_GRACE_S = {NEVER_S}\n"
     server = serve(no_kill + STAYING, handover_timeout=0.1, max_wait_time=1.0, close_timeout=NEVER_S)
     (before,) = server.pids("worker")

@@ -1,4 +1,4 @@
-"""What callbacks see of a client, and what they can do to it: requests, frames, and the commands of a server."""
+"""What callbacks see of a client, and what they can do with it: requests, frames, and the commands of a server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.process.raw_client import TEXT, RawClient
 from tests.process.server_process import ServerProcess
 from tests.process.waiting import PATIENCE_S, wait_for
 
-# Each client is told what `open` saw. A message "command argument" runs the function of that name.
+# Each client is sent what `open` saw. A message "command argument" runs the function of that name.
 APP = """
     import json
     import threading
@@ -229,7 +229,7 @@ def test_broadcast_reaches_everybody_once(server: ServerProcess) -> None:
             assert client.recv(PATIENCE_S) == "second", "no copy of the first came twice"
 
 
-# Ends, and looking at connections.
+# Closing connections, and querying them.
 
 
 def test_disconnect(client: ClientConnection) -> None:

@@ -1,4 +1,4 @@
-"""A run directory that somebody takes away: it is made anew, and what runs goes on."""
+"""A run directory that somebody removes: it is created anew, and running processes continue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.process.test_full_disk import APP, assert_in_order, process
 from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.shared.errors import ZwooleError
 
-# A worker that boots waits until it may go on, if the file "wait" is there.
+# A booting worker waits for permission to continue if the file "wait" exists.
 SLOW = """
     import os
     import time
@@ -38,7 +38,7 @@ SLOW = """
 
 
 def who_serves(client: ClientConnection) -> str:
-    """Return what the worker that answers says."""
+    """Return what the answering worker says."""
     client.send("who are you?")
     return str(client.recv(PATIENCE_S))
 
@@ -83,7 +83,7 @@ def test_what_is_removed_is_made_anew_and_nobody_notices(serve: Serve, name: str
 
 @pytest.mark.parametrize("what", ["worker", "master", "HUP"])
 def test_a_death_or_a_reload_at_the_same_moment_makes_it_anew_too(serve: Serve, what: str) -> None:
-    """The supervisor does not learn of the removal before it needs the directory."""
+    """The supervisor needs the directory before it learns of the removal."""
     server = serve(APP, workers=2)
     before = process(server, what)["pid"] if what != "HUP" else process(server, "worker")["pid"]
     os.kill(server.process.pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Signals at every moment of a server's life: to one process, to the group, doubled, and at a bad time."""
+"""Signals at every moment of a server's life: to one process, to the group, doubled, and at inconvenient times."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ server.start()
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT], ids=lambda number: number.name)
 def test_asked_to_stop_during_boot(number: signal.Signals) -> None:
-    """A worker that is not ready has nothing to finish, and does not hold the server up."""
+    """A worker that is not ready has nothing to finish, and does not delay the stop."""
     with ServerProcess(APP, max_wait_time=HOUR_S) as server:
         server.write("slow boot", "")
         server.start()
@@ -70,7 +70,7 @@ def test_doubled_reload_is_two_at_most_and_one_after_the_other(serve: Serve) -> 
     with server.connect() as client:
         who_serves(client)
         before = server.pids("worker")
-        for _ in range(5):  # at once: a look at the children in between takes as long as a reload
+        for _ in range(5):  # without pauses: looking at the children in between takes as long as a reload
             server.process.send_signal(signal.SIGHUP)
         server.wait_log("reload: done in")
         wait_for(lambda: server.log().count("reload: starting") == server.log().count("reload: done"), "all to be done")
@@ -107,7 +107,7 @@ def test_other_signals_during_stop_change_nothing(serve: Serve) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_group_is_told_and_told_again(serve: Serve, number: signal.Signals) -> None:
-    """systemd, `timeout` and terminals signal the whole group, some wrappers twice: still in good order."""
+    """systemd, `timeout` and terminals signal the whole group, some wrappers twice: the stop is still graceful."""
     server = serve(APP, workers=2)
     with server.connect() as client:
         who_serves(client)
@@ -138,7 +138,7 @@ LEFT_TO_THE_SUPERVISOR = [number for number in SUPERVISOR_SIGNALS if number != s
 
 @pytest.mark.parametrize("options", [(), ("--debug",)], ids=" ".join)
 def test_masters_and_workers_leave_signals_to_the_supervisor(options: tuple[str, ...]) -> None:
-    """To each of them by itself, as what signals all processes of a service does."""
+    """Sent to each of them separately, as tools do that signal all processes of a service."""
     with ServerProcess(APP, *options) as server:
         server.serve()
         with server.connect() as client:
@@ -171,7 +171,7 @@ def test_a_group_that_is_sent_usr1_and_quit_is_reloaded_and_stopped(serve: Serve
 
 
 def test_signals_during_boot_end_nobody() -> None:
-    """Not between the first instruction and the last of what comes before the worker serves."""
+    """At no moment between the first instruction and serving."""
     with ServerProcess(APP) as server:
         server.write("slow boot", "")
         server.start()
@@ -281,7 +281,7 @@ def test_more_and_fewer_workers_by_signal(serve: Serve) -> None:
 
 
 def test_signals_that_a_parent_held_back_are_heard() -> None:
-    """A program that blocks signals hands that on to what it starts."""
+    """Programs inherit the signals that their parent blocks."""
     held_back = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGABRT}
     with ServerProcess(APP) as server:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, held_back)

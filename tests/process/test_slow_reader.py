@@ -1,4 +1,4 @@
-"""A client that reads slowly, or not for a while: what its worker is told, what it gets, and that nobody else waits."""
+"""A client that reads slowly or pauses: what its worker is told, what it receives, and that nobody else waits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.process.waiting import wait_for
 
 MIB = 1 << 20
 PIECE = 65536
-SLOW = {"receive_buffer": 4096, "segment": 536}  # the kernels between us hold next to nothing
+SLOW = {"receive_buffer": 4096, "segment": 536}  # the kernels in between hold almost nothing
 
 CALLBACKS = f"""
     from zwoole import Server
@@ -63,7 +63,7 @@ def piece(number: int) -> ServerFrame:
 
 
 def opened(server: ServerProcess, client: RawClient) -> tuple[str, str]:
-    """Let a client connect; return its fd and the worker that has it."""
+    """Let a client connect; return its fd and its worker."""
     before = len(server.lines())
     client.upgrade()
     line = wait_for(lambda: server.lines()[before:], "the open callback")[0]
@@ -72,13 +72,13 @@ def opened(server: ServerProcess, client: RawClient) -> tuple[str, str]:
 
 
 def push(server: ServerProcess, by: RawClient, fd: str, first: int, last: int) -> None:
-    """Have numbered pieces pushed to a connection, and wait until the callback has done it."""
+    """Push numbered pieces to a connection, and wait until the callback has finished."""
     by.send_frame(TEXT, f"{fd} {first} {last}".encode())
     server.wait_line(f"pushed {last}")
 
 
 def marks(server: ServerProcess, count: int) -> list[list[str]]:
-    """Return what was told of full and empty buffers, as soon as it is so much."""
+    """Return the full and empty buffer events as soon as there are that many."""
     told: list[list[str]] = []
 
     def are_there() -> bool:
@@ -141,7 +141,7 @@ def test_a_drop_policy_leaves_out_whole_messages_counts_them_and_keeps_the_conne
 
 
 def test_send_waits_for_a_client_that_reads_slowly_and_all_arrives(serve: Serve) -> None:
-    """Many times what may wait for it, with the default limits."""
+    """Many times what may be queued for it, with the default limits."""
     server = serve(HANDLER)
     with RawClient(server.port, receive_buffer=65536) as client:
         client.upgrade()

@@ -1,6 +1,6 @@
-"""Every command and snippet of README and docs/, run as it stands there, or checked as far as this machine can.
+"""Every command and snippet of README and docs/, run unchanged, or checked as far as this machine allows.
 
-A block that cannot be run says why in a comment before it; its commands are parsed all the same.
+A block that cannot be run has a comment before it that says why; its commands are still parsed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from tests.process.conftest import Serve
-from tests.process.doc_sandbox import Desk, listens
+from tests.process.doc_sandbox import DocSandbox, listens
 from tests.process.server_process import EXAMPLES, ZWOOLE, ServerProcess, free_ports
 from tests.process.waiting import PATIENCE_S, wait_for
 from tests.snippets import ROOT, Snippet, commands, snippets, spans
@@ -42,13 +42,13 @@ def ids(found: Sequence[Snippet]) -> list[str]:
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    with Desk() as desk:
-        yield desk
+def sandbox() -> Iterator[DocSandbox]:
+    with DocSandbox() as sandbox:
+        yield sandbox
 
 
 def only(language: str) -> Snippet:
-    """Return the one block in a language."""
+    """Return the only block in a language."""
     (found,) = snippets(language)
     return found
 
@@ -66,7 +66,7 @@ PROGRAMS = [found for found in PYTHON if found not in APPS]
 
 @pytest.mark.parametrize("app", APPS, ids=ids(APPS))
 def test_an_app_serves(app: Snippet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It answers, it reloads, it answers again, and it ends in silence."""
+    """It answers, reloads, answers again, and ends silently."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     path = tmp_path / "app.py"
     path.write_text(app.text.replace("8085", str(free_ports(1)[0])))
@@ -93,16 +93,18 @@ def test_python_that_is_not_run_could_be() -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=ids(PROGRAMS))
-def test_a_program_runs(program: Snippet, desk: Desk) -> None:
-    """A test by pytest, all else beside a server that has a client."""
+def test_a_program_runs(program: Snippet, sandbox: DocSandbox) -> None:
+    """A test runs under pytest, everything else beside a server that has a client."""
     if "def test_" in program.text:
-        desk.write("test_it.py", program.text)
-        assert re.search(r"[1-9]\d* passed", desk.run(f"{sys.executable} -m pytest -q -p no:cacheprovider test_it.py"))
+        sandbox.write("test_it.py", program.text)
+        assert re.search(
+            r"[1-9]\d* passed", sandbox.run(f"{sys.executable} -m pytest -q -p no:cacheprovider test_it.py")
+        )
         return
-    desk.serve("zwoole run app.py")
-    desk.write("program.py", program.text)
-    with connect(desk.here("ws://127.0.0.1:8080/")):
-        assert desk.run(f"{sys.executable} program.py")
+    sandbox.serve("zwoole run app.py")
+    sandbox.write("program.py", program.text)
+    with connect(sandbox.here("ws://127.0.0.1:8080/")):
+        assert sandbox.run(f"{sys.executable} program.py")
 
 
 # Commands.
@@ -113,18 +115,18 @@ NOT_RUN = [found for found in BLOCKS if found.why_not]
 
 
 def serves(command: str) -> bool:
-    """Tell whether a command is a server that runs until it is stopped."""
+    """Return whether a command is a server that runs until it is stopped."""
     in_front = command.startswith(("zwoole run ", "python app.py")) and "--daemon" not in command
     return in_front or command.endswith("&")
 
 
 def shape(line: str) -> str:
-    """Return a line without what is another number, or unit, each time, and on another number of cores."""
+    """Return a line without the numbers and units that differ between runs and machines."""
     return " ".join(re.sub(r"[\d.,]+( ?[num]?s\b| process(es)?| cores?)?", "N", line).split())
 
 
 def check(command: str) -> None:
-    """Check that what a command calls is there, without calling it: a target of make, or zwoole with such options."""
+    """Check that what a command calls exists, without calling it: a target of make, or zwoole with such options."""
     words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command) if word not in ("...", "&")]
     if words[0] == "make":
         assert {word for word in words[1:] if "=" not in word} <= TARGETS
@@ -135,27 +137,27 @@ def check(command: str) -> None:
         try:
             subcommand.make_context(words[1], words[2:], parent=group)
         except click.MissingParameter:
-            pass  # named within a sentence, without what it would be called with
+            pass  # named within a sentence, without its arguments
         except click.exceptions.Exit as done:  # --help
             assert done.exit_code == 0
 
 
 @pytest.mark.parametrize("block", RUN, ids=ids(RUN))
-def test_a_block_of_commands_runs(block: Snippet, desk: Desk) -> None:
-    """One after the other, beside a server where none of them starts it."""
+def test_a_block_of_commands_runs(block: Snippet, sandbox: DocSandbox) -> None:
+    """One after the other, beside a server if none of them starts one."""
     found = commands(block)
     if not any(serves(command) or command.startswith("make ") for command, _ in found[:1]):
-        desk.serve("zwoole run app.py")
+        sandbox.serve("zwoole run app.py")
     for command, printed in found:
         if command.startswith("make "):
             check(command)
             subprocess.run(["make", "-n", *shlex.split(command)[1:]], cwd=ROOT, check=True, capture_output=True)
         elif serves(command):
-            desk.serve(command.removesuffix("&"))
+            sandbox.serve(command.removesuffix("&"))
         else:
-            said = desk.run(re.sub(r"--(drain|duration) \d+", r"--\1 1", command))
+            said = sandbox.run(re.sub(r"--(drain|duration) \d+", r"--\1 1", command))
             lines = {shape(line) for line in said.splitlines()}
-            assert [line for line in printed.splitlines() if shape(desk.here(line)) not in lines] == [], said
+            assert [line for line in printed.splitlines() if shape(sandbox.here(line)) not in lines] == [], said
 
 
 @pytest.mark.parametrize("block", NOT_RUN, ids=ids(NOT_RUN))
@@ -174,7 +176,7 @@ def test_a_command_within_a_sentence_is_one(command: str) -> None:
     check(command)
 
 
-# What others read.
+# Configuration of other programs.
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
@@ -250,7 +252,7 @@ needs_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is
 
 @contextmanager
 def proxied(folder: Path, serve: Serve, text: str) -> Iterator[str]:
-    """Run nginx with a text as its configuration before a server, and give its address."""
+    """Run nginx with this configuration in front of a server, and yield its address."""
     (port,) = free_ports(1)
     text = text.replace("127.0.0.1:8080", f"127.0.0.1:{serve(TELLS).port}").replace(
         "listen 80;", f"listen 127.0.0.1:{port};"
@@ -268,7 +270,7 @@ def proxied(folder: Path, serve: Serve, text: str) -> Iterator[str]:
 
 @needs_nginx
 def test_nginx_lets_browsers_through(tmp_path: Path, serve: Serve) -> None:
-    """A page of the host that nginx serves may connect, and the client's address reaches a callback."""
+    """A page from the host that nginx serves may connect, and the client's address reaches a callback."""
     with proxied(tmp_path, serve, only("nginx").text) as address:
         page = Origin(f"http://{address}")
         with connect(f"ws://{address}/", origin=page, compression=None) as client:

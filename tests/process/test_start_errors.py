@@ -1,4 +1,6 @@
-"""What goes wrong before a server serves: said in one clear line, with an exit code, and without our own frames."""
+"""What goes wrong before a server serves: reported in one clear line, with an exit code, and without zwoole's own
+frames.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,11 @@ GOOD = """
 
     server.start()
 """
-USAGE = 2  # exit code of a command that was called in the wrong way
+USAGE = 2  # exit code of a command that was called wrongly
 
 
 def fails(server: ServerProcess, code: int) -> str:
-    """Start a server that cannot; return what it wrote to stderr."""
+    """Start a server that cannot serve; return what it wrote to stderr."""
     server.start()
     assert server.wait() == code, server.log()
     server.assert_nothing_left()
@@ -37,7 +39,7 @@ def fails(server: ServerProcess, code: int) -> str:
 
 
 def without_our_frames(text: str) -> str:
-    """Return the text; the test fails where it has frames of a traceback that are no business of the user's."""
+    """Return the text; the test fails if it contains traceback frames of zwoole."""
     frames = re.findall(r'^ *File ".*', text, re.MULTILINE)
     ours = [frame for frame in frames if re.search(r"\bzwoole/|runpy|/(reactor|workers|shared)/", frame)]
     assert not ours, f"frames of our own in:\n{text}"
@@ -45,7 +47,7 @@ def without_our_frames(text: str) -> str:
 
 
 def app(*lines: str) -> str:
-    """Return an app with these lines between the making of the server and its start."""
+    """Return an app with these lines between creating the server and starting it."""
     body = ["from zwoole import Server", "server = Server()", *lines, "server.start()"]
     return "\n".join(body) + "\n"
 
@@ -112,7 +114,7 @@ def test_mistake_in_the_app(source: str, code: int, line: str) -> None:
     ],
 )
 def test_mistake_in_python_app_py(name: str) -> None:
-    """Without the zwoole command the same line comes, with the place in the app, and no traceback."""
+    """Without the zwoole command the same line is printed, with the place in the app, and without a traceback."""
     source, _, line = MISTAKES[name]
     with ServerProcess(source, command=[sys.executable, "app.py"]) as server:
         log = fails(server, 1)
@@ -195,7 +197,7 @@ def test_module_and_attribute() -> None:
         server.serve()
 
 
-# Places that are taken.
+# Ports and folders that are in use.
 
 
 def test_port_in_use() -> None:
@@ -209,7 +211,7 @@ def test_port_in_use() -> None:
 
 @pytest.mark.parametrize("reactors", [1, 2])
 def test_port_in_use_by_another_zwoole(serve: Serve, reactors: int) -> None:
-    """Also where both would share it with SO_REUSEPORT."""
+    """Even if both would share it with SO_REUSEPORT."""
     port = serve(GOOD, reactor_num=reactors).port
     with ServerProcess(GOOD, "--port", str(port), reactor_num=reactors) as server:
         assert f"cannot listen on 127.0.0.1:{port}: the port is in use" in fails(server, EXIT_CANNOT_START)
@@ -280,7 +282,7 @@ NO_TEMPORARY_FOLDER = """
 
 @pytest.mark.parametrize("given", [True, False])
 def test_no_temporary_folder_at_all(given: bool) -> None:
-    """Nothing needs one if the run directory is named; else one line says what to do."""
+    """None is needed if the run directory is named; otherwise one line says what to do."""
     source = textwrap.dedent(NO_TEMPORARY_FOLDER) + app(MESSAGE)
     with ServerProcess(source) as server:
         at = server.command.index("--run-dir")
@@ -334,7 +336,7 @@ NO_BOOT = {
 
 @pytest.mark.parametrize("where", NO_BOOT)
 def test_a_traceback_is_shown_once_however_often_a_boot_fails(where: str) -> None:
-    """As further lines of its record; where it is the same again, one line says so, and what was raised."""
+    """As further lines of its record. If it repeats, one line says so, and names the exception."""
     source = f"""
         import os
         from zwoole import Server
@@ -407,7 +409,7 @@ def test_app_that_fails_in_workers_only() -> None:
 
 
 def test_app_that_exits_in_workers_only() -> None:
-    """It is tried again as seldom as one that raises, also where its code says that all is well."""
+    """It is retried as rarely as one that raises, even if its exit code signals success."""
     source = """
         import os
         import sys
@@ -576,7 +578,7 @@ def test_a_wrong_name_is_said_before_the_module_starts_the_server_itself() -> No
 
 
 def test_a_module_may_take_its_server_from_one_that_starts_it() -> None:
-    """The name is not there yet when `start()` is called, and will be."""
+    """The name does not exist yet when `start()` is called, but will."""
     with ServerProcess(GOOD) as server:
         server.write("other.py", f"from zwoole import Server\nserver = Server()\n{MESSAGE}\nserver.start()\n")
         server.write("module.py", "from other import server\n")

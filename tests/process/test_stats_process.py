@@ -1,4 +1,4 @@
-"""stats() in every place it can be called from, and its numbers after a load that is known."""
+"""stats() in every place from which it can be called, and its numbers after a known load."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_known_load_is_counted_exactly(serve: Serve) -> None:
     assert (events["open"], events["message"], events["close"]) == (6, 201, 6)
     assert (sum(total["callback_times"]), total["failures"]) == (201, {"message": 1})
     assert (total["unfinished"], total["restarts"]) == (0, {})
-    assert total["in_flight_bytes"] < 200  # the last acknowledgements: credit comes back with what is sent down next
+    assert total["in_flight_bytes"] < 200  # the last acknowledgements: their credit returns with the next batch down
     assert total["callback_seconds"] > 0
     assert total["longest_lag_s"] >= total["lag_s"] >= 0
     workers = server.status()["stats"]["workers"]
@@ -160,7 +160,7 @@ def test_a_coroutine_is_counted_to_its_end_and_a_handlers_messages_too(serve: Se
         client.send("stats")
         total = json.loads(client.recv())["total"]
         assert total["events"]["message"] == 7
-        assert sum(total["callback_times"][:7]) == 0  # each slept for 30 ms, and 25 ms end the seventh bucket
+        assert sum(total["callback_times"][:7]) == 0  # each slept for 30 ms, and the seventh bucket ends at 25 ms
         assert sum(total["callback_times"]) == 3
         handled.send("stats")
         assert json.loads(handled.recv())["total"]["events"]["message"] == 8

@@ -1,4 +1,4 @@
-"""How a server ends: in good order when asked, at once when asked again, and never with something left behind."""
+"""How a server ends: gracefully when asked once, immediately when asked again, and without leaving anything behind."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ KINDS = {"def": SYNC, "async def": APP.format("async def", "async def")}
 
 
 def close_code(client: ClientConnection) -> int:
-    """Return the code that the server closes a connection with; replies before it are skipped."""
+    """Return the code with which the server closes a connection, skipping earlier replies."""
     with pytest.raises(ConnectionClosed) as closed:
         while True:
             client.recv(PATIENCE_S)
@@ -67,7 +67,7 @@ def close_code(client: ClientConnection) -> int:
 
 @contextmanager
 def stuck(server: ServerProcess) -> Iterator[ClientConnection]:
-    """Give a client whose callback runs and does not end."""
+    """Yield a client whose callback does not return."""
     with server.connect() as client:
         client.send("sleep 3600")
         server.wait_line("sleeping")
@@ -101,12 +101,12 @@ def test_stops_in_good_order(serve: Serve, app: str, number: signal.Signals) -> 
 
 
 def test_is_quick_with_nobody_there(serve: Serve) -> None:
-    server = serve(SYNC, workers=2, max_wait_time=HOUR_S)  # which is not waited for
+    server = serve(SYNC, workers=2, max_wait_time=HOUR_S)  # it is not waited for
     assert server.stop() == 0
 
 
 def test_control_c_reaches_the_whole_group(serve: Serve) -> None:
-    """A terminal sends SIGINT to all processes of the foreground; only the supervisor listens."""
+    """A terminal sends SIGINT to all processes in the foreground; only the supervisor acts on it."""
     server = serve(SYNC, workers=2)
     with server.connect() as client:
         echo(client, "hello")
@@ -120,7 +120,7 @@ def test_control_c_reaches_the_whole_group(serve: Serve) -> None:
 
 
 def test_control_c_while_starting() -> None:
-    """Also before the children have come as far as ignoring it."""
+    """Even before the children have started to ignore it."""
     for _ in range(3):
         with ServerProcess(SYNC, workers=2) as server:
             server.start()
@@ -173,11 +173,11 @@ def test_a_client_that_never_answers_does_not_hold_it(serve: Serve) -> None:
     server.assert_nothing_left()
 
 
-# Not so good order.
+# Ends that are less graceful.
 
 
 def test_a_client_that_keeps_the_connection_open_leaves_workers_time_for_their_end(serve: Serve) -> None:
-    """It has answered the close frame; its silence must not cost `worker_stop` its time."""
+    """It has answered the close frame; its silence must not use up the time of `worker_stop`."""
     app = SYNC.replace(
         "    server.start()",
         """
@@ -290,7 +290,7 @@ def test_sigquit_stops_at_once(serve: Serve) -> None:
 
 
 def zwoole(server: ServerProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `zwoole` as in the server's own world."""
+    """Run `zwoole` in the server's environment."""
     environment = {**os.environ, "TMPDIR": str(server.folder)}
     command = [str(ZWOOLE), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment)
@@ -348,7 +348,7 @@ def test_no_server(serve: Serve, command: str) -> None:
 
 
 def test_several_servers(serve: Serve) -> None:
-    """Where several run, the command asks which; one alone needs no name."""
+    """If several run, the command asks which; a single one needs no name."""
     command = [str(ZWOOLE), "run", "app.py", "--port", "0", "--workers", "1"]
     with ServerProcess(SYNC, command=command) as one, ServerProcess(SYNC, command=command) as two:
         for server in (one, two):
@@ -369,7 +369,7 @@ def test_several_servers(serve: Serve) -> None:
 
 
 def test_an_inspecting_python_ends_its_workers_in_order_too() -> None:
-    """PYTHONINSPECT has Python ask what to do behind the end of its program: that is for who started the server."""
+    """PYTHONINSPECT makes Python prompt after the end of its program: that concerns the user who started the server."""
     with ServerProcess(SYNC) as server:
         server.start({"PYTHONINSPECT": "1"})
         server.wait_ready()

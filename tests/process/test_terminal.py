@@ -46,8 +46,8 @@ def on_message(server, frame):
 
 server.start()
 """
-# A shell, as far as job control goes: it has the terminal, starts the command as a job of the foreground, and takes the
-# terminal back at a word. It says nothing itself.
+# A shell reduced to job control: it owns the terminal, starts the command as a foreground job, and takes the terminal
+# back on request. It prints nothing itself.
 SHELL = """
 import fcntl, os, signal, subprocess, sys, termios
 terminal, command = int(sys.argv[1]), sys.argv[2:]
@@ -69,19 +69,19 @@ sys.exit(job.wait())
 
 
 class Terminal:
-    """The user's end of a terminal: everything that was written to it is in `text`."""
+    """The user's end of a terminal: `text` contains everything that was written to it."""
 
     def __init__(self) -> None:
         self._user, self.descriptor = pty.openpty()
         attributes = termios.tcgetattr(self.descriptor)
-        attributes[3] |= termios.TOSTOP  # `stty tostop`: jobs in the background that write are stopped
+        attributes[3] |= termios.TOSTOP  # `stty tostop`: background jobs that write are stopped
         termios.tcsetattr(self.descriptor, termios.TCSANOW, attributes)
         self.text = ""
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
     def close(self) -> None:
-        """Close it here, where it was the last that had it open."""
+        """Close this end."""
         os.close(self.descriptor)
         self._reader.join()
         os.close(self._user)
@@ -110,7 +110,7 @@ def server() -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def shell(server: ServerProcess, terminal: Terminal) -> Iterator[subprocess.Popen[str]]:
-    """The shell, on whose terminal the server was started in the foreground."""
+    """The shell on whose terminal the server was started in the foreground."""
     command = [sys.executable, "-c", SHELL, str(terminal.descriptor), *server.command]
     shell = subprocess.Popen(
         command,
@@ -136,7 +136,7 @@ def shell(server: ServerProcess, terminal: Terminal) -> Iterator[subprocess.Pope
 
 
 def connected(terminal: Terminal) -> ClientConnection:
-    """Return a client of the server that has written to the terminal where it listens."""
+    """Return a client of the server, whose port is read from the terminal."""
     found = re.search(r"listening on (ws://[^ \r]+)", terminal.text)
     assert found is not None
     return connect(found[1], compression=None, open_timeout=60, close_timeout=60)

@@ -118,7 +118,7 @@ def test_an_app_that_does_not_start_says_why(tmp_path: Path, source: str, code: 
 
 
 def test_the_end_of_a_server_that_does_not_boot_is_noticed(tmp_path: Path) -> None:
-    """Though it ends before it has answered; the patience of `serve` is longer than this test's."""
+    """It ends before it has answered; the timeout of `serve` is longer than this test's."""
     (tmp_path / "app.py").write_text(
         "from zwoole import Server\n"
         "server = Server()\n"

@@ -1,4 +1,4 @@
-"""A worker from its start to its end: what can be done in worker_start, `retire`, what is left at the end."""
+"""A worker from start to end: what works in worker_start, `retire`, and what is left at the end."""
 
 from __future__ import annotations
 
@@ -222,7 +222,9 @@ def test_nothing_is_lost_in_worker_start(serve: Serve, kind: str, begin: str, wa
 
 
 def test_what_works_in_worker_stop(serve: Serve) -> None:
-    """Of a worker that was replaced: all. When the server stops: clients are gone, and so is who carries messages."""
+    """In a replaced worker everything works. When the server stops, clients and the masters that carry messages are
+    gone.
+    """
     server = serve(
         """
         from zwoole import QueueFull, Server
@@ -260,7 +262,7 @@ def test_what_works_in_worker_stop(serve: Serve) -> None:
     assert server.lines()[-2:] == ["push False", "there is no master that could pass the message on"]
 
 
-# Failures that are no callback's.
+# Failures outside of callbacks.
 
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
@@ -479,7 +481,7 @@ CANCELLED = """
 @pytest.mark.parametrize("event", ["retire", "worker_stop"])
 @pytest.mark.parametrize("task", ["waits", "cleans_up", "is_told"])
 def test_a_task_that_the_app_ends_ends_in_silence(serve: Serve, task: str, event: str) -> None:
-    """Whether the app cancels it, and it may clean up then, or tells it otherwise; at a reload as at a stop."""
+    """Whether the app cancels it (it may clean up then) or ends it in another way; at a reload and at a stop."""
     server = serve(CANCELLED.format(task=task, event=event, cancels=task != "is_told"))
     (old,) = server.pids("worker")
     server.reload()
@@ -587,7 +589,7 @@ def test_an_exception_of_a_signal_handler_ends_the_worker_and_says_so(serve: Ser
     assert "start()" not in log.replace("server.start()", "")
 
 
-# A timer once in the server.
+# A timer that runs in one worker only.
 
 ONCE = """
         import asyncio

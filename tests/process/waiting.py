@@ -1,4 +1,4 @@
-"""Waiting for what another process does: for a condition with a deadline, never for a while."""
+"""Waiting for another process: for a condition with a deadline, never for a fixed time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
-PATIENCE_S = 60.0  # shared cores are slow at times; what takes longer has gone wrong
+PATIENCE_S = 60.0  # shared cores are slow at times; anything longer is a failure
 POLL_S = 0.01
 
 
 def wait_for(condition: Callable[[], Value], what: str, within: float = PATIENCE_S) -> Value:
-    """Return the first true value of a condition; the test fails, saying `what` was awaited, if none comes in time."""
+    """Return the first true value of a condition. If there is none in time, the test fails and names `what` it
+    waited for.
+    """
     deadline = time.monotonic() + within
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -24,7 +26,7 @@ def wait_for(condition: Callable[[], Value], what: str, within: float = PATIENCE
 
 
 def is_readable(descriptor: int, within: float = 0.0) -> bool:
-    """Tell whether there is something to be read, at the latest after so many seconds; of any descriptor's number."""
+    """Return whether a descriptor of any number becomes readable within the timeout."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(within * 1000))

@@ -1,4 +1,4 @@
-"""What a server's processes take from their surroundings, and what programs that callbacks start get from them."""
+"""What a server's processes inherit from their environment, and what programs inherit that callbacks start."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ server.start()
 
 
 def run(server: ServerProcess, command: str) -> str:
-    """Have a callback run a program, and return its output."""
+    """Let a callback run a program, and return its output."""
     with server.connect() as client:
         client.send(command)
         return str(client.recv(PATIENCE_S))
 
 
 def test_a_program_inherits_no_descriptor(serve: Serve) -> None:
-    """Not even where the callback does not close them."""
+    """Even if the callback does not close them."""
     server = serve(RUNS_PROGRAMS)
     listed = run(server, "ls -l /proc/self/fd").splitlines()[1:]
     assert sorted(line.split()[8] for line in listed) == ["0", "1", "2", "3"], listed  # 3 is the folder that ls reads
@@ -65,7 +65,7 @@ def test_a_program_does_not_inherit_the_role(serve: Serve) -> None:
 
 
 def test_the_terminals_input_is_nobodys(serve: Serve) -> None:
-    """A child that read it would take it from the shell, or be stopped for it."""
+    """A child that read it would take input from the shell, or be stopped."""
     read_end, write_end = os.pipe()
     with ServerProcess(RUNS_PROGRAMS) as server:
         server.start(stdin=read_end).wait_ready()
@@ -75,8 +75,8 @@ def test_the_terminals_input_is_nobodys(serve: Serve) -> None:
     os.close(write_end)
 
 
-def test_process_1_reaps_strangers() -> None:
-    """A subreaper is to orphans what process 1 of a container is."""
+def test_process_1_reaps_orphans() -> None:
+    """A subreaper has the same duty towards orphans as process 1 of a container."""
     become = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
     with ServerProcess(RUNS_PROGRAMS) as server:
         server.command = [sys.executable, "-c", become, str(ZWOOLE), *server.command[1:]]
