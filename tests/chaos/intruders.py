@@ -93,7 +93,7 @@ class Intruders:
                 open_timeout=PATIENCE_S,
             ) as connection:
                 await connection.send(f"{number}:0:much")
-                await self._wait(lambda: self._kicked() >= kicked, "those who do not read to be closed")
+                await self._wait(lambda: self._kicked() >= kicked, "the clients that do not read to be closed")
                 while True:
                     await connection.recv()
         except ConnectionClosed as closed:

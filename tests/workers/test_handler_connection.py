@@ -225,7 +225,7 @@ async def test_send_takes_text_bytes_and_pieces_of_one_kind(
 
 
 async def forgotten() -> str:
-    """Return a message, to those who await it."""
+    """Return a message to the coroutine that awaits it."""
     return "a message"
 
 

@@ -78,8 +78,8 @@ def test_connections_that_the_server_ends_are_told() -> None:
     assert run.client.still_open == CONNECTIONS - 2
 
 
-class Visits(Window):
-    """A window that closes when there were so many visits, bad ones included."""
+class UntilCount(Window):
+    """A window that closes after `count` connections, including failed ones."""
 
     def __init__(self, client: ConnectClient, count: int) -> None:
         super().__init__(*astuple(window()))
@@ -90,11 +90,11 @@ class Visits(Window):
         return 0 if self._is_over() else FOREVER_NS
 
 
-def visit(target: Target, count: int = 20, at_once: int = 3, **terms: bool) -> tuple[ConnectClient, int]:
-    """Return the client after so many visits, and how many it has counted."""
+def connect(target: Target, count: int = 20, at_once: int = 3, **terms: bool) -> tuple[ConnectClient, int]:
+    """Return the client after `count` connections, and how many of them it has counted."""
     plan = Plan(target, mode="connect", connections=at_once, **terms)  # type: ignore[arg-type]
     client = ConnectClient(Dialer(plan, Address(socket.AF_INET, (target.host, target.port)), DEADLINE_S), at_once, 0)
-    client.run(Visits(client, count))
+    client.run(UntilCount(client, count))
     client.close()
     return client, sum(messages for interval, messages, _, _ in client.tally.take_finished() if interval == 0)
 
@@ -110,34 +110,34 @@ def test_connections_come_and_go(secure: bool) -> None:
         left.append(connection.close_code or 0)
 
     with websocket_server(counting, secure=secure) as target:
-        client, visits_counted = visit(target, insecure=secure)
+        client, counted = connect(target, insecure=secure)
     assert client.errors == {}
-    assert 20 <= visits_counted == len(entered)
+    assert 20 <= counted == len(entered)
     assert left == [1000] * len(entered)
 
 
-def test_a_goodbye_that_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_close_frame_that_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect_mode, "CLOSE_TIMEOUT_S", 0.1)
 
     with raw_server(upgrading_only()) as target:
-        client, visits_counted = visit(target, count=3)
-    assert client.errors == {"goodbye": visits_counted}
+        client, counted = connect(target, count=3)
+    assert client.errors == {"goodbye": counted}
     assert client.first_error == "the server has not closed the connection"
 
 
-def test_a_goodbye_without_a_close_frame() -> None:
+def test_an_end_without_a_close_frame() -> None:
     with raw_server(upgrading_only(b"\x81\x02hi", after=lambda reader, _: reader.readexactly(8))) as target:
-        client, _ = visit(target, count=3)
+        client, _ = connect(target, count=3)
     assert set(client.errors) == {"goodbye"}
     assert client.first_error == "the server closed the connection without a close frame"
 
 
 def test_a_server_that_refuses_or_is_gone_ends_the_run_early() -> None:
-    client, visits_counted = visit(closed_port(), count=1000)
-    assert (visits_counted, set(client.errors)) == (0, {"refused"})
+    client, counted = connect(closed_port(), count=1000)
+    assert (counted, set(client.errors)) == (0, {"refused"})
     with raw_server(answering(b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n")) as target:
-        client, visits_counted = visit(target, count=1000)
-    assert (visits_counted, set(client.errors)) == (0, {"status"})
+        client, counted = connect(target, count=1000)
+    assert (counted, set(client.errors)) == (0, {"status"})
     assert client.first_error == "HTTP status 503 Full"
 
 
