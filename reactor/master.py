@@ -54,7 +54,7 @@ class Master:
         self._orders: dict[str, Callable[[dict[str, Any]], object]] = {
             "worker": self._expect_worker,
             "switch": lambda order: self._reactor.pool.switch(order["incarnations"]),
-            "worker_num": self._set_places,
+            "worker_num": self._set_worker_num,
             "stop": lambda order: self._reactor.stop(order["seconds"], order["spread"]),
             "reopen_log": lambda _: reopen(self._log_file),
             "query": self._query,
@@ -113,9 +113,9 @@ class Master:
     def _expect_worker(self, order: dict[str, Any]) -> None:
         self._reactor.pool.expect(order["worker_id"], order["incarnation"], order["pid"], order["standby"])
 
-    def _set_places(self, order: dict[str, Any]) -> None:
+    def _set_worker_num(self, order: dict[str, Any]) -> None:
         registry = self._reactor.registry
-        self._reactor.pool.set_places(order["number"])
+        self._reactor.pool.set_worker_num(order["number"])
         registry.limit = min(registry.table.limit, open_files.for_connections(order["number"]))
 
     def _query(self, order: dict[str, Any]) -> None:

@@ -112,5 +112,5 @@ def describe(connection: Connection) -> dict[str, Any]:
         "state": NAMES[connection.stage],
         "queued_bytes": connection.output.queued,
         "outstanding": connection.outstanding,
-        "worker": None if connection.slot is None else connection.slot.index,
+        "worker": None if connection.worker is None else connection.worker.id,
     }

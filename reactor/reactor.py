@@ -219,7 +219,7 @@ class Reactor:
             **self.counters(),
             "workers": [
                 {
-                    "slot": link.slot.index,
+                    "worker_id": link.worker.id,
                     "pid": link.pid,
                     "ready": link.ready,
                     "active": link.active,

@@ -204,7 +204,7 @@ class Closing:
 
     def _tell_worker(self, connection: Connection) -> None:
         """Tell the worker, once, of a connection that it was told of."""
-        if connection.slot is not None and not connection.closed_down and connection.stage != STAGE_HANDSHAKE:
+        if connection.worker is not None and not connection.closed_down and connection.stage != STAGE_HANDSHAKE:
             self._router.close(connection)
 
     def _linger(self, connection: Connection) -> None:

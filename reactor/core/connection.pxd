@@ -19,7 +19,7 @@ cdef class Connection:
     cdef public bytes record
     cdef public bint handler
     cdef public bytes state
-    cdef public object slot
+    cdef public object worker
     cdef public object owner
     cdef public bint adopting
     cdef public int replays

@@ -34,15 +34,15 @@ class Connection:
         protocol: its RFC 6455 state, from OPEN on.
         handler: whether a coroutine handler serves it.
         state: what callbacks keep with it, packed; handed over with it.
-        slot: the worker slot it belongs to, from OPEN on.
+        worker: the worker worker it belongs to, from OPEN on.
         owner: the link of the worker that was told of it, and is to be told the rest; None between two workers.
-        adopting: whether it stands in its slot's line of those to be handed over.
+        adopting: whether it stands in its worker's line of those to be handed over.
         replays: how often in a row its messages went to a worker that died before it began them.
         outstanding, outstanding_bytes: events with its worker that have not finished.
         parked: (opcode, data) of messages accepted but not yet sent down, or None.
         parked_bytes: their size.
         unread: bytes read from the socket behind the last parked message, not yet parsed.
-        waiting: whether it stands in its slot's line of those that the window stopped.
+        waiting: whether it stands in its worker's line of those that the window stopped.
         interest: the epoll mask it is registered with.
         close_code, close_reason, close_initiator: how it ends, for the `close` callback.
         closed_down: whether the worker was told.
@@ -94,13 +94,13 @@ class Connection:
         "remote_port",
         "replays",
         "rereading",
-        "slot",
         "stage",
         "state",
         "throttled",
         "transport",
         "unread",
         "waiting",
+        "worker",
     )
 
     def __init__(self, fd: int, descriptor: int, remote_addr: str, remote_port: int) -> None:
@@ -118,7 +118,7 @@ class Connection:
         self.handler = False
         # Way down.
         self.state = b""
-        self.slot: Any = None  # a WorkerSlot, which this module does not know
+        self.worker: Any = None  # a Worker, which this module does not know
         self.owner: Any = None  # a WorkerLink
         self.adopting = False
         self.replays = 0

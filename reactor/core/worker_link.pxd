@@ -10,11 +10,11 @@ cdef int ADOPT, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE
 cdef int RING, RING_MIN_BYTES
 
 
-cdef class WorkerSlot
+cdef class Worker
 
 
 cdef class WorkerLink:
-    cdef public WorkerSlot slot
+    cdef public Worker worker
     cdef readonly unsigned long long incarnation
     cdef readonly int pid
     cdef readonly object socket
@@ -64,8 +64,8 @@ cdef class WorkerLink:
     cdef void _own(self, Connection connection) except *
 
 
-cdef class WorkerSlot:
-    cdef readonly int index
+cdef class Worker:
+    cdef readonly int id
     cdef public WorkerLink link
     cdef public Py_ssize_t connections
     cdef readonly object adoptions

@@ -1,10 +1,10 @@
 """The master's end of the wire to a worker.
 
-A slot is a worker's place, 0 to worker_num - 1; connections belong to it. A link is one incarnation: the process
-that holds the place now, with its own endpoint, window and progress map. While a slot has no active link its window
+A worker is a worker's place, 0 to worker_num - 1; connections belong to it. A link is one incarnation: the process
+that holds the place now, with its own endpoint, window and progress map. While a worker has no active link its window
 is 0, and messages wait parked on their connections.
 
-A link's life: made when its process starts; *ready* when it said hello; *active* when its slot's connections are its
+A link's life: made when its process starts; *ready* when it said hello; *active* when its worker's connections are its
 own; *retiring* when a successor is active and only coroutine handlers and unfinished events keep it; *drained* when
 it was told that nothing follows, or has said so itself; *closed*.
 """
@@ -35,11 +35,11 @@ class WorkerLink:
     """The wire to one worker incarnation.
 
     Attributes:
-        slot: the place it holds, or will hold.
+        worker: the place it holds, or will hold.
         incarnation: its number; no two workers ever have the same.
         pid: its process.
         ready: whether it said hello.
-        active: whether its slot's connections are its own.
+        active: whether its worker's connections are its own.
         retiring: whether a successor has taken its place.
         drained: whether nothing follows: it was told so, or has said goodbye.
         deaf: whether nothing is read from it any more, since it is closed or not to be trusted.
@@ -83,26 +83,26 @@ class WorkerLink:
         "retiring",
         "served",
         "settled",
-        "slot",
         "socket",
         "touched",
         "turn",
         "unfinished",
         "waiting",
         "window",
+        "worker",
         "writer",
     )
 
     def __init__(
         self,
-        slot: WorkerSlot,
+        worker: Worker,
         incarnation: int,
         pid: int,
         socket: zmq.Socket[bytes],
         progress: ProgressMap,
         settings: Settings,
     ) -> None:
-        self.slot = slot
+        self.worker = worker
         self.incarnation = incarnation
         self.pid = pid
         self.socket = socket
@@ -283,11 +283,11 @@ def shared_memory(ring_bytes: int) -> SharedMemory | None:
         return None
 
 
-class WorkerSlot:
+class Worker:
     """A worker's place and the connections that belong to it.
 
     Attributes:
-        index: the worker's id, from 0.
+        id: the worker id, from 0.
         link: the active incarnation, or None.
         connections: how many belong here.
         adoptions: those to be handed over to the active link, in order.
@@ -304,7 +304,7 @@ class WorkerSlot:
         "connections",
         "gone_since",
         "held_back",
-        "index",
+        "id",
         "link",
         "notices",
         "pending_closes",
@@ -312,8 +312,8 @@ class WorkerSlot:
         "pipe_bytes",
     )
 
-    def __init__(self, index: int) -> None:
-        self.index = index
+    def __init__(self, worker_id: int) -> None:
+        self.id = worker_id
         self.link: WorkerLink | None = None
         self.connections = 0
         self.adoptions: deque[Connection] = deque()

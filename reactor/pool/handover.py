@@ -20,7 +20,7 @@ from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.registry import Registry
 from zwoole.reactor.core.slices import Slices
 from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_HANDSHAKE, STAGE_OPEN
-from zwoole.reactor.core.worker_link import WorkerLink, WorkerSlot
+from zwoole.reactor.core.worker_link import Worker, WorkerLink
 from zwoole.reactor.pool.verdict import Verdict
 from zwoole.reactor.routing.router import Router
 from zwoole.reactor.sending.outbound import Outbound
@@ -71,15 +71,15 @@ class Handover:
         self._adopt_timeout = adopt_timeout
         self._handover_timeout = handover_timeout
         self._handler_deadlines: Wheel | None = None  # handler connections of retiring workers
-        self._spreading: set[WorkerSlot] = set()  # places whose connections are being given to others
+        self._spreading: set[Worker] = set()  # places whose connections are being given to others
         self._sending_away: Slices[Connection] | None = None
 
     def activate(self, link: WorkerLink) -> None:
-        """Give a worker its place, and its slot's connections."""
-        slot = link.slot
-        before, slot.link = slot.link, link
+        """Give a worker its place, and its worker's connections."""
+        worker = link.worker
+        before, worker.link = worker.link, link
         link.active = True
-        slot.gone_since = 0.0
+        worker.gone_since = 0.0
         if before is not None:
             self.retire(before)
         self._loop.serve_later(link)
@@ -110,11 +110,11 @@ class Handover:
 
     def judge(self, link: WorkerLink) -> Verdict:
         """Return what becomes of a dead worker's events; its place is empty from here on."""
-        slot = link.slot
-        if slot.link is link:
+        worker = link.worker
+        if worker.link is link:
             self.deaths += 1
-            slot.link = None
-            slot.gone_since = self._loop.clock.now
+            worker.link = None
+            worker.gone_since = self._loop.clock.now
         return Verdict(link.window.unfinished(), link.progress.read)
 
     def bury(self, link: WorkerLink, verdict: Verdict) -> None:
@@ -126,10 +126,10 @@ class Handover:
             connection.waiting = False
             if connection in verdict.replay and connection.stage in (STAGE_HANDSHAKE, STAGE_OPEN, STAGE_ENDING):
                 self._router.replay(connection, verdict.replay[connection])
-        slot = link.slot
-        if slot not in self._router.slots:  # given up meanwhile
-            slot = min(self._router.slots, key=lambda other: (other.link is None, other.connections))
-        slot.pending_closes.extend(verdict.closes)
+        worker = link.worker
+        if worker not in self._router.workers:  # given up meanwhile
+            worker = min(self._router.workers, key=lambda other: (other.link is None, other.connections))
+        worker.pending_closes.extend(verdict.closes)
         closed = {CLOSE_INTERNAL_ERROR: 0, CLOSE_SERVICE_RESTART: 0}
 
         def lose(connection: Connection, code: int, reason: str) -> None:
@@ -156,32 +156,32 @@ class Handover:
             if any(closed.values()):
                 log.info(
                     "worker %d (pid %d) has ended: %d connection(s) of handlers are closed with %d, %d others with %d",
-                    *(link.slot.index, link.pid),
+                    *(link.worker.id, link.pid),
                     *(closed[CLOSE_SERVICE_RESTART], CLOSE_SERVICE_RESTART),
                     *(closed[CLOSE_INTERNAL_ERROR], CLOSE_INTERNAL_ERROR),
                 )
 
         Slices(self._loop, self._owned(link), go_on, finish)
-        if slot.link is not None:
-            self._loop.serve_later(slot.link)
+        if worker.link is not None:
+            self._loop.serve_later(worker.link)
 
-    def give_up(self, slot: WorkerSlot) -> None:
+    def give_up(self, worker: Worker) -> None:
         """Give up a place that is not among the router's any more: its connections go to the others."""
-        link, slot.link = slot.link, None
-        self._spread(slot)
+        link, worker.link = worker.link, None
+        self._spread(worker)
         if link is not None:
             self.retire(link)
 
     def look_after(self) -> bool:
         """See to places without a worker; answer whether there are any."""
         now = self._loop.clock.now
-        missing = [slot for slot in self._router.slots if slot.link is None]
-        empty = {slot: now - slot.gone_since for slot in missing if slot.gone_since and slot.connections}
-        if len(missing) < len(self._router.slots):
-            for slot, seconds in empty.items():
+        missing = [worker for worker in self._router.workers if worker.link is None]
+        empty = {worker: now - worker.gone_since for worker in missing if worker.gone_since and worker.connections}
+        if len(missing) < len(self._router.workers):
+            for worker, seconds in empty.items():
                 if seconds >= self._adopt_timeout:
-                    self._spread(slot)
-        elif late := {slot for slot, seconds in empty.items() if seconds >= NO_WORKER_S}:
+                    self._spread(worker)
+        elif late := {worker for worker, seconds in empty.items() if seconds >= NO_WORKER_S}:
             self._send_waiting_away(late)
         return bool(missing)
 
@@ -202,29 +202,29 @@ class Handover:
         else:
             self._closing.server_close(connection, code, reason)
 
-    def _send_waiting_away(self, slots: set[WorkerSlot]) -> None:
+    def _send_waiting_away(self, workers: set[Worker]) -> None:
         """Close the connections of these places that wait for a worker, where there has been none at all for long."""
         if self._sending_away is not None and not self._sending_away.done:
             return
 
         def send_away(connection: Connection) -> None:
-            slot: WorkerSlot | None = connection.slot
-            if connection.parked is not None and slot is not None and slot.link is None:
+            worker: Worker | None = connection.worker
+            if connection.parked is not None and worker is not None and worker.link is None:
                 self._closing.server_close(connection, CLOSE_TRY_AGAIN_LATER, "the server has no worker now")
 
-        waiting = [it for it in self._registry.all() if it.parked is not None and it.slot in slots]
+        waiting = [it for it in self._registry.all() if it.parked is not None and it.worker in workers]
         self._sending_away = Slices(self._loop, waiting, send_away)
 
-    def _spread(self, slot: WorkerSlot) -> None:
+    def _spread(self, worker: Worker) -> None:
         """Let the connections of a place belong to the other places, unless it gets a worker meanwhile."""
-        if slot in self._spreading:
+        if worker in self._spreading:
             return
-        self._spreading.add(slot)
+        self._spreading.add(worker)
 
         def move(connection: Connection) -> None:
-            if connection.slot is not slot or connection.closed_down or slot.link is not None:
+            if connection.worker is not worker or connection.closed_down or worker.link is not None:
                 return
-            self._router.move(connection, self._least_busy(slot))
+            self._router.move(connection, self._least_busy(worker))
             connection.adopting = False
             owner: WorkerLink | None = connection.owner
             if owner is not None and owner.closed:
@@ -235,23 +235,23 @@ class Handover:
                 self._router.settle(connection)
 
         def finish() -> None:
-            self._spreading.discard(slot)
-            if slot.link is not None:
+            self._spreading.discard(worker)
+            if worker.link is not None:
                 return
-            slot.adoptions.clear()
-            held_back = list(slot.held_back)
-            slot.held_back.clear()
+            worker.adoptions.clear()
+            held_back = list(worker.held_back)
+            worker.held_back.clear()
             Slices(self._loop, held_back, self._router.read_if_allowed)  # or it is held back again, in its new place
-            other = self._least_busy(slot)
-            other.pending_closes.extend(slot.pending_closes)
-            slot.pending_closes.clear()
+            other = self._least_busy(worker)
+            other.pending_closes.extend(worker.pending_closes)
+            worker.pending_closes.clear()
             if other.link is not None:
                 self._loop.serve_later(other.link)
 
-        mine = [connection for connection in self._registry.all() if connection.slot is slot]
+        mine = [connection for connection in self._registry.all() if connection.worker is worker]
         Slices(self._loop, mine, move, finish)
 
-    def _least_busy(self, slot: WorkerSlot) -> WorkerSlot:
+    def _least_busy(self, worker: Worker) -> Worker:
         """Return the place with the fewest connections beside one, of those with a worker where there are any."""
-        others = [other for other in self._router.slots if other is not slot]
+        others = [other for other in self._router.workers if other is not worker]
         return min(others, key=lambda other: (other.link is None, other.connections))

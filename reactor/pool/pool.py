@@ -22,7 +22,7 @@ from zmq.utils.monitor import parse_monitor_message
 from zwoole.reactor.clients.opening import Opening, Routes
 from zwoole.reactor.core.commands import Commands
 from zwoole.reactor.core.loop import Loop
-from zwoole.reactor.core.worker_link import WorkerLink, WorkerSlot
+from zwoole.reactor.core.worker_link import Worker, WorkerLink
 from zwoole.reactor.pool.handover import Handover
 from zwoole.reactor.routing.pipes import Pipes
 from zwoole.reactor.routing.router import Router
@@ -69,14 +69,14 @@ class Expected:
     """A worker process that the supervisor has told of.
 
     Attributes:
-        slot: the place it is to take.
+        worker_id: the id it is to have.
         incarnation: its number.
         pid: its process.
         pidfd: its process as a descriptor, -1 if it ended before we heard of it.
         standby: whether it waits for `switch`, or takes its place as soon as it says hello.
     """
 
-    slot: int
+    worker_id: int
     incarnation: int
     pid: int
     pidfd: int
@@ -148,31 +148,31 @@ class Pool:
 
     # The supervisor's word.
 
-    def expect(self, slot: int, incarnation: int, pid: int, standby: bool) -> None:
+    def expect(self, worker_id: int, incarnation: int, pid: int, standby: bool) -> None:
         """Make the endpoint for a worker process that is starting.
 
         Args:
-            slot: the place it is to take.
+            worker_id: the id it is to have.
             incarnation: its number.
             pid: its process.
             standby: whether it waits for `switch`, or takes its place as soon as it says hello.
         """
-        if slot >= len(self._router.slots):
-            self.set_places(slot + 1)
+        if worker_id >= len(self._router.workers):
+            self.set_worker_num(worker_id + 1)
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             pidfd = -1
-        self._make_endpoint(Expected(slot, incarnation, pid, pidfd, standby))
+        self._make_endpoint(Expected(worker_id, incarnation, pid, pidfd, standby))
         self._boots.start(0)
 
-    def _make_endpoint(self, worker: Expected) -> None:
+    def _make_endpoint(self, expected: Expected) -> None:
         """Make the progress map and the endpoint; where the run directory does not allow it now, later."""
-        path = progress_path(self._run_dir, worker.incarnation, self._incarnation)
+        path = progress_path(self._run_dir, expected.incarnation, self._incarnation)
         try:
             progress = ProgressMap(path, RING, create=True)
         except OSError as error:
-            self._no_endpoint(worker, str(error.strerror))
+            self._no_endpoint(expected, str(error.strerror))
             return
         socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
@@ -181,38 +181,38 @@ class Pool:
         socket.setsockopt(zmq.RCVHWM, 0)
         monitor = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         try:
-            socket.bind(endpoint(self._run_dir, worker.incarnation, self._incarnation))
+            socket.bind(endpoint(self._run_dir, expected.incarnation, self._incarnation))
         except zmq.ZMQError as error:
             socket.disable_monitor()
             monitor.close(0)
             socket.close(0)
             progress.close()
             remove(path)
-            self._no_endpoint(worker, os.strerror(error.errno or 0))
+            self._no_endpoint(expected, os.strerror(error.errno or 0))
             return
         self._told_why = ""
-        slot = self._router.slots[worker.slot]
-        link = WorkerLink(slot, worker.incarnation, worker.pid, socket, progress, self._settings)
-        self._links[worker.incarnation] = link
-        if worker.standby:
-            self._standby.add(worker.incarnation)
+        worker = self._router.workers[expected.worker_id]
+        link = WorkerLink(worker, expected.incarnation, expected.pid, socket, progress, self._settings)
+        self._links[expected.incarnation] = link
+        if expected.standby:
+            self._standby.add(expected.incarnation)
         self._loop.add_link(link)
-        self._watch(link, monitor, worker.pidfd)
+        self._watch(link, monitor, expected.pidfd)
 
-    def _no_endpoint(self, worker: Expected, why: str) -> None:
-        self._without_endpoint.append(worker)
+    def _no_endpoint(self, expected: Expected, why: str) -> None:
+        self._without_endpoint.append(expected)
         if why != self._told_why:
             self._told_why = why
-            log.error("no endpoint for worker %d in %s, trying on: %s", worker.slot, self._run_dir, why)
+            log.error("no endpoint for worker %d in %s, trying on: %s", expected.worker_id, self._run_dir, why)
 
     def _look_after_boots(self, _: int) -> None:
         """Make endpoints that could not be made before, and end workers that will never find theirs."""
         waiting, self._without_endpoint = self._without_endpoint, []
-        for worker in waiting:
-            if worker.slot < len(self._router.slots) and lives(worker.pidfd):
-                self._make_endpoint(worker)
-            elif worker.pidfd >= 0:
-                os.close(worker.pidfd)
+        for expected in waiting:
+            if expected.worker_id < len(self._router.workers) and lives(expected.pidfd):
+                self._make_endpoint(expected)
+            elif expected.pidfd >= 0:
+                os.close(expected.pidfd)
         booting = [link for link in self.links if not link.ready and not self._exit_states[link.incarnation].exited_at]
         for link in booting:
             endpoint_there = endpoint_path(self._run_dir, link.incarnation, self._incarnation).exists()
@@ -228,29 +228,29 @@ class Pool:
             link = self._links.get(incarnation)
             if link is not None and link.ready:
                 self._activate(link)
-                self._dismiss_booting(link.slot)
+                self._dismiss_booting(link.worker)
         self._ticks.start(0)
 
-    def set_places(self, number: int) -> None:
+    def set_worker_num(self, number: int) -> None:
         """Have places for so many workers."""
-        slots = self._router.slots
-        while len(slots) < number:
-            slots.append(WorkerSlot(len(slots)))
-            self._pipes.open_place(slots[-1])
-        while len(slots) > number:
-            self._give_up(slots.pop())
+        workers = self._router.workers
+        while len(workers) < number:
+            workers.append(Worker(len(workers)))
+            self._pipes.open_queue(workers[-1])
+        while len(workers) > number:
+            self._give_up(workers.pop())
 
-    def _give_up(self, slot: WorkerSlot) -> None:
+    def _give_up(self, worker: Worker) -> None:
         """Give up a place that is not among the router's any more: its connections go to the others."""
-        self._pipes.close_place(slot)
-        self._dismiss_booting(slot)
-        self._handover.give_up(slot)
+        self._pipes.close_queue(worker)
+        self._dismiss_booting(worker)
+        self._handover.give_up(worker)
         self._ticks.start(0)
 
-    def _dismiss_booting(self, slot: WorkerSlot) -> None:
+    def _dismiss_booting(self, worker: Worker) -> None:
         """Let workers that boot for a place that they will not get end: their hello is their goodbye."""
         for booting in self.links:
-            if booting.slot is slot and not booting.active:
+            if booting.worker is worker and not booting.active:
                 booting.retiring = True
 
     def dismiss(self) -> None:
@@ -324,7 +324,7 @@ class Pool:
         """
         if link.deaf:
             return
-        log.error("worker %d (pid %d) is ended: %s", link.slot.index, link.pid, reason)
+        log.error("worker %d (pid %d) is ended: %s", link.worker.id, link.pid, reason)
         link.deaf = True
         self._loop.remove_link(link)
         self._kill(link.incarnation, reason)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from zwoole.reactor.core.commands import Commands
 from zwoole.reactor.core.loop import Loop
-from zwoole.reactor.core.worker_link import WorkerLink, WorkerSlot
+from zwoole.reactor.core.worker_link import Worker, WorkerLink
 from zwoole.reactor.routing.router import Router
 from zwoole.shared.memory.connection_table import ConnectionTable
 from zwoole.shared.process.log import get_logger
@@ -38,42 +38,42 @@ class Pipes:
         self._table = table
         self._router = router
         self._limit = OVERRUN * queue_bytes
-        for slot in router.slots:
-            table.set_waiting(slot.index, 0)
-        commands.register(SEND_MESSAGE, lambda link, event: self.send(link.slot.index, event.number, event.data()))
+        for worker in router.workers:
+            table.set_waiting(worker.id, 0)
+        commands.register(SEND_MESSAGE, lambda link, event: self.send(link.worker.id, event.number, event.data()))
 
     def send(self, source: int, target: int, body: bytes) -> None:
         """Take a message of worker `source` for worker `target`."""
-        slots = self._router.slots
-        slot = slots[target] if target < len(slots) else None
-        if slot is None or slot.pipe_bytes + len(body) > self._limit:
+        workers = self._router.workers
+        worker = workers[target] if target < len(workers) else None
+        if worker is None or worker.pipe_bytes + len(body) > self._limit:
             self.dropped += 1
             log.warning("a message from worker %d to worker %d is dropped: no room", source, target)
             return
-        slot.pipe.append((source, body))
-        slot.pipe_bytes += len(body)
-        if slot.link is not None:
-            self.serve(slot.link)
-        self._table.set_waiting(target, slot.pipe_bytes)
+        worker.pipe.append((source, body))
+        worker.pipe_bytes += len(body)
+        if worker.link is not None:
+            self.serve(worker.link)
+        self._table.set_waiting(target, worker.pipe_bytes)
 
     def serve(self, link: WorkerLink) -> None:
         """Send what waits for a worker, as far as its window has room."""
-        slot = link.slot
-        if slot.link is not link or not slot.pipe:
+        worker = link.worker
+        if worker.link is not link or not worker.pipe:
             return
-        while slot.pipe and link.window.has_room(len(slot.pipe[0][1])):
-            source, body = slot.pipe.popleft()
-            slot.pipe_bytes -= len(body)
+        while worker.pipe and link.window.has_room(len(worker.pipe[0][1])):
+            source, body = worker.pipe.popleft()
+            worker.pipe_bytes -= len(body)
             link.send_pipe_message(source, body)
             self.messages += 1
         self._loop.touch(link)
-        self._table.set_waiting(slot.index, slot.pipe_bytes)
+        self._table.set_waiting(worker.id, worker.pipe_bytes)
 
-    def open_place(self, slot: WorkerSlot) -> None:
+    def open_queue(self, worker: Worker) -> None:
         """Let messages be sent to a place."""
-        self._table.set_waiting(slot.index, slot.pipe_bytes)
+        self._table.set_waiting(worker.id, worker.pipe_bytes)
 
-    def close_place(self, slot: WorkerSlot) -> None:
+    def close_queue(self, worker: Worker) -> None:
         """A place is given up, and with it what waits there."""
-        self.dropped += len(slot.pipe)
-        self._table.set_waiting(slot.index, -1)
+        self.dropped += len(worker.pipe)
+        self._table.set_waiting(worker.id, -1)

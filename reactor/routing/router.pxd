@@ -3,7 +3,7 @@ import cython
 from zwoole.reactor.core.connection cimport Connection
 from zwoole.reactor.core.loop cimport Loop
 from zwoole.reactor.routing.parking cimport Parking
-from zwoole.reactor.core.worker_link cimport WorkerLink, WorkerSlot
+from zwoole.reactor.core.worker_link cimport WorkerLink, Worker
 
 # From modules whose Python names they are; as C integers they compare without an object.
 cdef int STAGE_ENDING, STAGE_GONE, STAGE_OPEN
@@ -13,7 +13,7 @@ cdef unsigned int IN
 
 
 cdef class Router:
-    cdef readonly list slots
+    cdef readonly list workers
     cdef readonly Parking parking
     cdef readonly unsigned long long replays
     cdef readonly unsigned long long adoptions
@@ -26,13 +26,13 @@ cdef class Router:
     @cython.locals(link=WorkerLink)
     cpdef bint accept(self, Connection connection, int opcode, bytes data) except -1
 
-    @cython.locals(slot=WorkerSlot, link=WorkerLink)
+    @cython.locals(worker=Worker, link=WorkerLink)
     cpdef bint hold_back(self, Connection connection) except -1
 
-    @cython.locals(slot=WorkerSlot, owner=WorkerLink, link=WorkerLink)
+    @cython.locals(worker=Worker, owner=WorkerLink, link=WorkerLink)
     cpdef void close(self, Connection connection) except *
 
-    @cython.locals(slot=WorkerSlot)
+    @cython.locals(worker=Worker)
     cpdef void discard_parked(self, Connection connection) except *
     cpdef bint is_idle(self, Connection connection)
     cpdef void read_on(self, Connection connection) except *
@@ -45,18 +45,18 @@ cdef class Router:
     @cython.locals(connection=Connection)
     cpdef void finished(self, WorkerLink link, unsigned long long sequence) except *
 
-    @cython.locals(slot=WorkerSlot, connection=Connection)
+    @cython.locals(worker=Worker, connection=Connection)
     cpdef void serve(self, WorkerLink link) except *
 
-    @cython.locals(slot=WorkerSlot, owner=WorkerLink)
+    @cython.locals(worker=Worker, owner=WorkerLink)
     cpdef void settle(self, Connection connection) except *
 
     @cython.locals(link=WorkerLink, connection=Connection)
-    cdef void _serve_adoptions(self, WorkerSlot slot) except *
+    cdef void _serve_adoptions(self, Worker worker) except *
 
     @cython.locals(connection=Connection)
     cdef void _serve_line(self, WorkerLink link) except *
-    cdef void _leave_slot(self, Connection connection) except *
+    cdef void _leave_worker(self, Connection connection) except *
     cdef bint _serves(self, WorkerLink link, Connection connection)
     cdef bint _has_room(self, Connection connection, Py_ssize_t size)
 

@@ -1,18 +1,18 @@
 """The way down: which worker a connection belongs to, and whether a message may go there now.
 
-Operations: give a new connection a slot; send its events in order; park what may not go down yet; send the parked
+Operations: give a new connection a worker; send its events in order; park what may not go down yet; send the parked
 when credit comes back; hand a connection over from one worker to the next; say when it must not be read for a while.
 
 When all that may be parked is parked, a connection whose next message would have to be is not read at all: it stands
-in its slot's line of those held back, which is served as room comes back.
+in its worker's line of those held back, which is served as room comes back.
 
 An event goes down when its connection has nothing parked before it, the worker that owns the connection is there, and
 both windows, the worker's and the connection's, have room. Else it is parked on the connection, behind what is parked
 already. A connection whose own room came back goes on at once; one that the worker's window stopped stands in the
 link's line, and the line is served one message each in turn.
 
-Hand-over is one mechanism (`settle`), whatever the reason: a connection whose owner is not its slot's active link has
-its messages parked; when the last event that the old owner has of it is finished, it joins its slot's line, and the
+Hand-over is one mechanism (`settle`), whatever the reason: a connection whose owner is not its worker's active link has
+its messages parked; when the last event that the old owner has of it is finished, it joins its worker's line, and the
 new owner is told to adopt it, then sent the parked messages. A coroutine cannot be handed over: a handler's
 connection stays with its owner as long as that lives.
 """
@@ -25,7 +25,7 @@ from collections.abc import Callable
 from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.loop import IN, Loop
 from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_GONE, STAGE_OPEN
-from zwoole.reactor.core.worker_link import WorkerLink, WorkerSlot
+from zwoole.reactor.core.worker_link import Worker, WorkerLink
 from zwoole.reactor.routing.parking import Parking
 from zwoole.shared.settings import Settings
 from zwoole.shared.websocket.frames import OP_TEXT
@@ -48,7 +48,7 @@ class Router:
     """Moves messages from connections to workers.
 
     Attributes:
-        slots: the workers' places.
+        workers: the workers' places.
         parking: what is parked on all connections.
         replays: messages sent again after the death of a worker that had not begun them.
         adoptions: connections handed over.
@@ -66,7 +66,7 @@ class Router:
             settings: says how many workers there are and what one connection may have outstanding.
             finish_ending: called with a connection in ENDING that has nothing unfinished left.
         """
-        self.slots = [WorkerSlot(index) for index in range(settings.worker_num)]
+        self.workers = [Worker(worker_id) for worker_id in range(settings.worker_num)]
         self.parking = parking
         self.replays = 0
         self.adoptions = 0
@@ -79,11 +79,11 @@ class Router:
     # Connections.
 
     def open(self, connection: Connection) -> None:
-        """Give a new connection to the slot with the fewest, those with a worker first, and tell its worker."""
+        """Give a new connection to the worker with the fewest, those with a worker first, and tell its worker."""
         self._place(connection, OPEN)
 
     def ask(self, connection: Connection) -> None:
-        """Give a new connection to a slot as `open` does, and ask its worker whether the client may connect."""
+        """Give a new connection to a worker as `open` does, and ask its worker whether the client may connect."""
         self._place(connection, HANDSHAKE)
 
     def open_asked(self, connection: Connection) -> None:
@@ -96,13 +96,13 @@ class Router:
         """Forget a connection whose worker was asked, and will hear no more of it."""
         self.discard_parked(connection)
         connection.closed_down = True
-        if connection.slot is not None:
-            self._leave_slot(connection)
+        if connection.worker is not None:
+            self._leave_worker(connection)
 
     def _place(self, connection: Connection, event: int) -> None:
-        slot = min(self.slots, key=lambda slot: (slot.link is None, slot.connections))
-        slot.connections += 1
-        connection.slot = slot
+        worker = min(self.workers, key=lambda worker: (worker.link is None, worker.connections))
+        worker.connections += 1
+        connection.worker = worker
         self.parking.park(connection, event, connection.record)
         self.settle(connection)
 
@@ -131,14 +131,14 @@ class Router:
 
     def hold_back(self, connection: Connection) -> bool:
         """Do not read a connection whose next message could only be parked where no more may be; tell whether."""
-        slot: WorkerSlot | None = connection.slot
-        if connection.stage != STAGE_OPEN or slot is None:
+        worker: Worker | None = connection.worker
+        if connection.stage != STAGE_OPEN or worker is None:
             return False
         if connection.parked is None:  # else it is read on when that has gone down
             link: WorkerLink | None = connection.owner
             if link is not None and self._serves(link, connection) and not link.waiting and link.window.has_room(0):
                 return False
-            join_line(slot.held_back, connection, slot.connections)
+            join_line(worker.held_back, connection, worker.connections)
         self.stop_reading(connection)
         return True
 
@@ -146,31 +146,33 @@ class Router:
         """Tell the worker that a connection ended; the last that any worker hears of it."""
         self.discard_parked(connection)
         connection.closed_down = True
-        if connection.slot is None:
+        if connection.worker is None:
             return
-        slot: WorkerSlot = connection.slot
-        slot.connections -= 1
+        worker: Worker = connection.worker
+        worker.connections -= 1
         owner: WorkerLink | None = connection.owner
-        # What is unfinished is with the owner, and the close belongs behind it; else any worker of the slot will do.
-        link = owner if owner is not None and (connection.outstanding or self._serves(owner, connection)) else slot.link
-        in_turn = link is owner or not slot.pending_closes
+        # What is unfinished is with the owner, and the close belongs behind it; else any worker of the worker will do.
+        link = (
+            owner if owner is not None and (connection.outstanding or self._serves(owner, connection)) else worker.link
+        )
+        in_turn = link is owner or not worker.pending_closes
         if link is not None and in_turn and link.window.has_place():
             link.send_close(connection)
             self._loop.touch(link)
         else:
-            slot.pending_closes.append(connection)
-        slot.notices.pop(connection, None)
+            worker.pending_closes.append(connection)
+        worker.notices.pop(connection, None)
         if connection.owner is not None:  # a retiring owner must not wait for an end that another is told of
             connection.owner.disown(connection)
 
     def discard_parked(self, connection: Connection) -> None:
         """Forget what was accepted but not sent down; the connection's close code accounts for it.
 
-        A connection whose open is among that leaves its slot: a worker that never heard of it hears of no end.
+        A connection whose open is among that leaves its worker: a worker that never heard of it hears of no end.
         """
         parked = connection.parked
-        if parked is not None and connection.slot is not None and parked[0][0] in OPENINGS:
-            self._leave_slot(connection)
+        if parked is not None and connection.worker is not None and parked[0][0] in OPENINGS:
+            self._leave_worker(connection)
         self.parking.discard(connection)
         if connection.waiting and connection.owner is not None:  # others may wait for what it was to send first
             self._loop.serve_later(connection.owner)
@@ -206,7 +208,7 @@ class Router:
             link.send_command(BUFFER_FULL if connection.output.full else BUFFER_EMPTY, connection.fd, b"")
             self._loop.touch(link)
         else:
-            link.slot.notices[connection] = None
+            link.worker.notices[connection] = None
 
     # Acknowledgements and credit.
 
@@ -230,36 +232,36 @@ class Router:
 
     def serve(self, link: WorkerLink) -> None:
         """Send what the windows have room for now: ends that found no place, adoptions, those in the line."""
-        slot = link.slot
-        if slot.link is link:
-            if slot.pending_closes:
-                self._tell_ends(slot)
-            if slot.adoptions:
-                self._serve_adoptions(slot)
-        if slot.notices and link.window.has_place():
-            notices, slot.notices = slot.notices, {}
+        worker = link.worker
+        if worker.link is link:
+            if worker.pending_closes:
+                self._tell_ends(worker)
+            if worker.adoptions:
+                self._serve_adoptions(worker)
+        if worker.notices and link.window.has_place():
+            notices, worker.notices = worker.notices, {}
             for connection in notices:
                 self.notify(connection)
         self._serve_line(link)
-        if slot.held_back:
+        if worker.held_back:
             self._read_held_back(link)
 
     # Hand-over.
 
     def settle(self, connection: Connection) -> None:
-        """Hand a connection over to its slot's worker, if that is another than its owner, as soon as it may be."""
-        if connection.adopting or connection.closed_down or connection.outstanding or connection.slot is None:
+        """Hand a connection over to its worker's worker, if that is another than its owner, as soon as it may be."""
+        if connection.adopting or connection.closed_down or connection.outstanding or connection.worker is None:
             return
-        slot: WorkerSlot = connection.slot
+        worker: Worker = connection.worker
         owner: WorkerLink | None = connection.owner
         if owner is not None:
             if self._serves(owner, connection):
                 return
             owner.disown(connection)
         connection.adopting = True
-        join_line(slot.adoptions, connection, slot.connections)
-        if slot.link is not None:
-            self._loop.serve_later(slot.link)
+        join_line(worker.adoptions, connection, worker.connections)
+        if worker.link is not None:
+            self._loop.serve_later(worker.link)
 
     def replay(self, connection: Connection, events: list[tuple[int, bytes]]) -> None:
         """Put back, in front of what is parked, what a worker died without beginning."""
@@ -277,36 +279,36 @@ class Router:
             connection.waiting = False
         return line
 
-    def move(self, connection: Connection, slot: WorkerSlot) -> None:
-        """Let a connection belong to another slot; `settle` it then."""
-        if connection.slot is not None:
-            connection.slot.connections -= 1
-        slot.connections += 1
-        connection.slot = slot
+    def move(self, connection: Connection, worker: Worker) -> None:
+        """Let a connection belong to another worker; `settle` it then."""
+        if connection.worker is not None:
+            connection.worker.connections -= 1
+        worker.connections += 1
+        connection.worker = worker
 
-    def _tell_ends(self, slot: WorkerSlot) -> None:
-        """Tell the slot's worker of ends that could not be told, as far as its window and this turn allow."""
-        link = slot.link
+    def _tell_ends(self, worker: Worker) -> None:
+        """Tell the worker's worker of ends that could not be told, as far as its window and this turn allow."""
+        link = worker.link
         if link is None:
             return
         for _ in range(ADOPTIONS_PER_TURN):
-            if not slot.pending_closes or not link.window.has_place():
+            if not worker.pending_closes or not link.window.has_place():
                 break
-            link.send_close(slot.pending_closes.popleft())
+            link.send_close(worker.pending_closes.popleft())
             self._loop.touch(link)
         else:
             self._loop.serve_later(link)
 
-    def _serve_adoptions(self, slot: WorkerSlot) -> None:
-        """Tell the slot's worker to adopt those in line, as far as its window and this turn allow."""
-        link = slot.link
+    def _serve_adoptions(self, worker: Worker) -> None:
+        """Tell the worker's worker to adopt those in line, as far as its window and this turn allow."""
+        link = worker.link
         if link is None:
             return
         for _ in range(ADOPTIONS_PER_TURN):
-            if not slot.adoptions or not link.window.has_room(0):
+            if not worker.adoptions or not link.window.has_room(0):
                 break
-            connection = slot.adoptions.popleft()
-            if connection.slot is not slot or not connection.adopting:  # it was given to another place meanwhile
+            connection = worker.adoptions.popleft()
+            if connection.worker is not worker or not connection.adopting:  # it was given to another place meanwhile
                 continue
             connection.adopting = False
             if connection.closed_down:
@@ -320,7 +322,7 @@ class Router:
             self.notify(connection)
             self._resume(connection)
         else:
-            if slot.adoptions:
+            if worker.adoptions:
                 self._loop.serve_later(link)
 
     # Steps of the above.
@@ -340,13 +342,13 @@ class Router:
             if connection.owner is link:
                 self._wait_if_stopped(link, connection)
 
-    def _leave_slot(self, connection: Connection) -> None:
+    def _leave_worker(self, connection: Connection) -> None:
         """Let a connection belong to nobody: no worker was told that it is open."""
         if connection.owner is not None:
             connection.owner.disown(connection)
-        if connection.slot is not None:
-            connection.slot.connections -= 1
-            connection.slot = None
+        if connection.worker is not None:
+            connection.worker.connections -= 1
+            connection.worker = None
 
     def _serves(self, link: WorkerLink, connection: Connection) -> bool:
         """Tell whether a link may be sent this connection's events."""
@@ -360,7 +362,7 @@ class Router:
 
     def _read_held_back(self, link: WorkerLink) -> None:
         """Read on, a few at a time, those that were held back, where there is room for what they send."""
-        line = link.slot.held_back
+        line = link.worker.held_back
         for _ in range(READ_ON_PER_TURN):
             if not line or self.draining:
                 return

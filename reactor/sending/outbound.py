@@ -173,13 +173,13 @@ class Outbound:
                 self._commands[kind](link, event)
             else:
                 self.unknown += 1
-                log.warning("worker %d sent an event of unknown kind %d", link.slot.index, kind)
+                log.warning("worker %d sent an event of unknown kind %d", link.worker.id, kind)
             link.events_left -= 1
             if link.events_left <= 0 and event.left:
                 return False
         link.received += event.ring_bytes
         self._router.serve(link)
-        if link.slot.pipe:
+        if link.worker.pipe:
             self._pipes.serve(link)
         if not link.served and link.window.oldest > 1:  # behind its welcome
             link.served = True

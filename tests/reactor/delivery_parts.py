@@ -8,7 +8,7 @@ import msgpack
 
 from tests.reactor.reactor_parts import Client, Event, Reactor
 from zwoole.reactor.core.connection import Connection
-from zwoole.reactor.core.worker_link import WorkerSlot
+from zwoole.reactor.core.worker_link import Worker
 from zwoole.shared.memory.progress_map import FINISHED, STARTED
 from zwoole.shared.wire.events import ACK, ADOPT, CLOSE, FAIL, MESSAGE, OPEN, PUSH
 
@@ -67,8 +67,8 @@ class ConnectionModel:
 class Actor:
     """A worker process: its events wait in a queue per connection, and run when a test says so."""
 
-    def __init__(self, reactor: Reactor, slot: WorkerSlot, models: dict[int, ConnectionModel]) -> None:
-        self.worker = reactor.worker(slot.index, ready=False)
+    def __init__(self, reactor: Reactor, slot: Worker, models: dict[int, ConnectionModel]) -> None:
+        self.worker = reactor.worker(slot.id, ready=False)
         self.ended: set[int] = set()  # fds that one of its callbacks has closed: their further messages do not run
         self.link = self.worker.link
         self.lanes: dict[int, deque[Event]] = defaultdict(deque)

@@ -235,7 +235,7 @@ class Worker:
         masters_end.bind(address)
         self.socket.connect(address)
         progress = ProgressMap(reactor.run_dir / f"w{incarnation}.progress", RING, create=True)
-        slots = reactor.router.slots
+        slots = reactor.router.workers
         self.link = WorkerLink(slots[slot], incarnation, os.getpid(), masters_end, progress, reactor.settings)
         self.writer = BatchWriter()
         self.batches = 0
@@ -246,13 +246,13 @@ class Worker:
         """Take the slot, as after a hello."""
         self.link.ready = True
         self.link.active = True
-        self.link.slot.link = self.link
+        self.link.worker.link = self.link
         self._reactor.loop.serve_later(self.link)
 
     def die(self) -> None:
         """End with everything finished; the master reacts, without a verdict."""
         self.link.active = self.link.ready = False
-        self.link.slot.link = None
+        self.link.worker.link = None
         self._reactor.router.forget_line(self.link)
         for connection in self._reactor.registry.all():
             if connection.owner is self.link:

@@ -299,7 +299,7 @@ def test_the_worker_is_asked_before_the_101(asking: Reactor, worker: Worker, cli
     opened, message = worker.take()
     assert (opened.kind, message.kind, message.body) == (EVENT_OPEN, MESSAGE, "eager")
     assert unpack_request(opened.fd, msgpack.unpackb(opened.body)[0]).subprotocol == "chat"
-    assert worker.link.connections == asking.router.slots[0].connections == 1
+    assert worker.link.connections == asking.router.workers[0].connections == 1
     worker.finish(opened, message)
     assert asking.router.is_idle(client.connection)
 
@@ -348,7 +348,7 @@ def test_the_worker_may_refuse(asking: Reactor, worker: Worker, client: Client) 
     assert b"\r\nWWW-Authenticate: Bearer\r\n" in response
     assert response.endswith(b"\r\n\r\nwho are you?\n")
     assert worker.take() == []
-    assert worker.link.connections == asking.router.slots[0].connections == 0
+    assert worker.link.connections == asking.router.workers[0].connections == 0
     client.leave()
     assert client.connection.stage == STAGE_GONE
 
@@ -368,7 +368,7 @@ def test_no_answer_in_time_is_a_503(asking: Reactor, worker: Worker, client: Cli
     worker.writer.add_bytes(ACCEPT, event.fd, Accept().pack())
     worker.finish(event)
     assert worker.take() == [], "too late: nothing was opened, so nothing is closed"
-    assert worker.link.connections == asking.router.slots[0].connections == 0
+    assert worker.link.connections == asking.router.workers[0].connections == 0
 
 
 def test_a_client_that_leaves_meanwhile_is_forgotten(asking: Reactor, worker: Worker, client: Client) -> None:
@@ -378,7 +378,7 @@ def test_a_client_that_leaves_meanwhile_is_forgotten(asking: Reactor, worker: Wo
     assert client.connection.stage == STAGE_GONE
     answer(worker, Accept())
     assert worker.take() == []
-    assert worker.link.connections == asking.router.slots[0].connections == 0
+    assert worker.link.connections == asking.router.workers[0].connections == 0
     assert asking.router.parking.bytes == 0
 
 

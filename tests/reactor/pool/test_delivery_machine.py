@@ -14,7 +14,7 @@ from tests.reactor.delivery_parts import Actor, ConnectionModel, Peer
 from tests.reactor.reactor_parts import Client, Reactor, establish
 from zwoole.reactor.core import slices
 from zwoole.reactor.core.stages import STAGE_OPEN
-from zwoole.reactor.core.worker_link import WorkerSlot
+from zwoole.reactor.core.worker_link import Worker
 from zwoole.shared.wire.events import DISCONNECT
 
 PLACES = 2
@@ -90,7 +90,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule(pick=PICK)
     def boot(self, pick: int) -> None:
-        empty = [slot for slot in self.reactor.router.slots if slot.link is None]
+        empty = [slot for slot in self.reactor.router.workers if slot.link is None]
         if empty:
             self.start(chosen(empty, pick))
         self.settle()
@@ -98,15 +98,15 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule(pick=PICK)
     def replace(self, pick: int) -> None:
         """A reload, or the recycling of one worker: the successor takes over from a serving one."""
-        staffed = [slot for slot in self.reactor.router.slots if slot.link is not None]
+        staffed = [slot for slot in self.reactor.router.workers if slot.link is not None]
         if staffed:
             self.start(chosen(staffed, pick))
         self.settle()
 
     @rule()
     def give_up_a_place(self) -> None:
-        if len(self.reactor.router.slots) > 1:
-            slot = self.reactor.router.slots.pop()
+        if len(self.reactor.router.workers) > 1:
+            slot = self.reactor.router.workers.pop()
             for model in self.owned_by(slot):
                 model.causes.add("replaced")
             self.reactor.handover.give_up(slot)
@@ -114,9 +114,9 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule()
     def add_a_place(self) -> None:
-        slots = self.reactor.router.slots
+        slots = self.reactor.router.workers
         if len(slots) < 3:
-            slots.append(WorkerSlot(len(slots)))
+            slots.append(Worker(len(slots)))
         self.settle()
 
     @precondition(lambda self: self.living())
@@ -178,7 +178,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     def finish_everything(self) -> None:
         """Let everything finish."""
-        for slot in self.reactor.router.slots:
+        for slot in self.reactor.router.workers:
             if slot.link is None:
                 self.start(slot)
         for _ in range(100):
@@ -229,7 +229,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         reactor = self.reactor
         assert reactor.router.parking.bytes == 0
         left = [peer.connection for peer in self.peers.values() if peer.connection.stage == STAGE_OPEN]
-        assert sum(slot.connections for slot in reactor.router.slots) == len(left)
+        assert sum(slot.connections for slot in reactor.router.workers) == len(left)
         assert sum(actor.link.connections for actor in self.living()) == len(left)
         for connection in left:
             assert (connection.outstanding, connection.outstanding_bytes, connection.parked) == (0, 0, None)
@@ -242,7 +242,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     # Steps of the above.
 
-    def start(self, slot: WorkerSlot) -> None:
+    def start(self, slot: Worker) -> None:
         actor = Actor(self.reactor, slot, self.models)
         self.actors.append(actor)
         actor.hello()
@@ -251,7 +251,7 @@ class DeliveryMachine(RuleBasedStateMachine):
                 model.causes.add("replaced")
         self.reactor.handover.activate(actor.link)
 
-    def owned_by(self, slot: WorkerSlot) -> list[ConnectionModel]:
+    def owned_by(self, slot: Worker) -> list[ConnectionModel]:
         return [
             self.models[connection.fd]
             for connection in self.reactor.registry.all()

@@ -26,7 +26,7 @@ def models() -> dict[int, ConnectionModel]:
 
 
 def actor_at(reactor: Reactor, place: int, models: dict[int, ConnectionModel]) -> Actor:
-    actor = Actor(reactor, reactor.router.slots[place], models)
+    actor = Actor(reactor, reactor.router.workers[place], models)
     actor.hello()
     reactor.handover.activate(actor.link)
     return actor
@@ -76,7 +76,7 @@ def test_a_connection_that_is_closing_is_not_handed_over_unopened(
     assert kinds_told(second) == []
     client.send_close()
     assert kinds_told(second) == []
-    assert reactor.router.slots[0].connections == 0
+    assert reactor.router.workers[0].connections == 0
 
 
 def test_an_end_that_a_given_up_place_was_to_hear_is_told_to_another(
@@ -93,7 +93,7 @@ def test_an_end_that_a_given_up_place_was_to_hear_is_told_to_another(
     goes.take()
     client.send_close()
     reactor.pass_time(4.0)
-    reactor.handover.give_up(reactor.router.slots.pop())
+    reactor.handover.give_up(reactor.router.workers.pop())
     goes.die()
     assert (CLOSE, fd) in [(event.kind, event.fd) for event in stays.worker.take()]
 
@@ -104,7 +104,7 @@ def test_a_handler_whose_worker_died_is_not_handed_over_though_its_place_is_give
     """The worker id is abandoned before all of its connections had their turn."""
     monkeypatch.setattr(slices, "SLICE", 1)
     stays = actor_at(reactor, 0, models)
-    reactor.router.slots[0].connections += 100  # so that all go to the other worker id
+    reactor.router.workers[0].connections += 100  # so that all go to the other worker id
     goes = actor_at(reactor, 1, models)
     clients = [client_of(reactor, models, stays, goes) for _ in range(5)]
     for client in clients:
@@ -112,7 +112,7 @@ def test_a_handler_whose_worker_died_is_not_handed_over_though_its_place_is_give
     goes.flush()
     reactor.turn()
     goes.die()
-    reactor.handover.give_up(reactor.router.slots.pop())
+    reactor.handover.give_up(reactor.router.workers.pop())
     reactor.turn(20)
     assert ADOPT not in [event.kind for event in stays.worker.take()]
     assert [client.read() for client in clients] == [
@@ -125,7 +125,7 @@ def test_a_worker_that_comes_while_its_place_is_given_to_others_adopts_what_is_l
 ) -> None:
     monkeypatch.setattr(slices, "SLICE", 1)
     other = actor_at(reactor, 0, models)
-    reactor.router.slots[0].connections += 100
+    reactor.router.workers[0].connections += 100
     first = actor_at(reactor, 1, models)
     clients = [client_of(reactor, models, other, first) for _ in range(6)]
     for client in clients:
@@ -144,7 +144,7 @@ def test_a_worker_that_comes_while_its_place_is_given_to_others_adopts_what_is_l
     adopted = {actor: [event.fd for event in actor.worker.take() if event.kind == ADOPT] for actor in (other, second)}
     assert all(adopted.values()), "some went before the worker came"
     assert sorted([*adopted[other], *adopted[second]]) == sorted(client.connection.fd for client in clients)
-    assert reactor.router.slots[1].connections == len(adopted[second])
+    assert reactor.router.workers[1].connections == len(adopted[second])
     assert second.link.connections == len(adopted[second])
 
 

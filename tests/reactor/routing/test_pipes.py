@@ -55,7 +55,7 @@ def test_a_place_without_a_worker_keeps_them_for_the_next(reactor: Reactor) -> N
 def test_no_more_waits_than_the_queue_holds(reactor: Reactor) -> None:
     for _ in range(2 * OVERRUN):
         reactor.pipes.send(0, 1, bytes(LIMIT))
-    assert reactor.router.slots[1].pipe_bytes == OVERRUN * LIMIT == reactor.table.waiting(1)
+    assert reactor.router.workers[1].pipe_bytes == OVERRUN * LIMIT == reactor.table.waiting(1)
     assert reactor.pipes.dropped == OVERRUN
 
 
@@ -67,6 +67,6 @@ def test_a_place_that_is_none_takes_nothing(reactor: Reactor) -> None:
 
 def test_a_place_that_is_given_up_is_none(reactor: Reactor) -> None:
     reactor.pipes.send(0, 1, b"late")
-    reactor.pipes.close_place(reactor.router.slots.pop())
+    reactor.pipes.close_queue(reactor.router.workers.pop())
     assert reactor.table.waiting(1) == -1
     assert reactor.pipes.dropped == 1

@@ -75,9 +75,9 @@ def test_a_connection_goes_to_the_slot_with_the_fewest_that_is_ready() -> None:
     with Reactor(worker_num=3) as reactor:
         reactor.worker(1)
         reactor.worker(2)
-        slots = [reactor.bare_connection().slot for _ in range(5)]
-        assert [slot.index for slot in slots if slot is not None] == [1, 2, 1, 2, 1]
-        assert [slot.connections for slot in reactor.router.slots] == [0, 3, 2]
+        slots = [reactor.bare_connection().worker for _ in range(5)]
+        assert [slot.id for slot in slots if slot is not None] == [1, 2, 1, 2, 1]
+        assert [slot.connections for slot in reactor.router.workers] == [0, 3, 2]
 
 
 def test_a_slot_without_a_ready_link_is_a_window_of_0(reactor: Reactor) -> None:
@@ -85,7 +85,7 @@ def test_a_slot_without_a_ready_link_is_a_window_of_0(reactor: Reactor) -> None:
     accept(reactor, connection, b"a", b"b")
     worker = reactor.worker(ready=False)
     assert worker.take() == []
-    worker.link.slot.link = worker.link  # there, but has not said hello
+    worker.link.worker.link = worker.link  # there, but has not said hello
     accept(reactor, connection, b"c")
     assert worker.take() == []
     assert connection.outstanding == 0
@@ -250,7 +250,7 @@ def test_a_connection_whose_worker_has_room_is_read_though_others_have_parked_al
         client, hog = reactor.open_client(), reactor.open_client()
         worker = reactor.worker(0)
         finish(reactor, worker, worker.take())
-        assert hog.connection.slot is not client.connection.slot
+        assert hog.connection.worker is not client.connection.worker
         accept(reactor, hog.connection, b"x" * (1 << 20))
         client.send_message(b"a")
         hog.send_message(b"b")
@@ -261,7 +261,7 @@ def test_a_connection_whose_worker_has_room_is_read_though_others_have_parked_al
 def test_clients_that_come_and_go_leave_nothing_behind_at_a_worker_that_does_not_answer(
     reactor: Reactor, worker: Worker
 ) -> None:
-    slot = worker.link.slot
+    slot = worker.link.worker
     waiting = 0
     for _ in range(3 * STALE):
         connection = reactor.bare_connection()
@@ -332,7 +332,7 @@ def test_close_is_never_held_back_by_the_window(reactor: Reactor, worker: Worker
 def test_a_close_without_a_link_waits_for_one(reactor: Reactor) -> None:
     first_worker = reactor.worker()
     connections = [opened(reactor, first_worker) for _ in range(3)]
-    slot = first_worker.link.slot
+    slot = first_worker.link.worker
     first_worker.die()
     for connection in connections:
         connection.close_code = 1000 + connection.fd
@@ -368,7 +368,7 @@ def test_a_close_that_finds_the_ring_full_waits_for_a_place_and_keeps_its_order(
 def test_a_worker_that_was_never_told_of_an_open_is_not_told_of_the_close(reactor: Reactor) -> None:
     connection = reactor.bare_connection()
     accept(reactor, connection, b"a")
-    slot = connection.slot
+    slot = connection.worker
     assert slot is not None
     reactor.router.close(connection)
     assert slot.connections == 0

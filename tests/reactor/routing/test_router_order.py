@@ -131,7 +131,7 @@ class RouterMachine(RuleBasedStateMachine):
             out = [event for event in self.unfinished if event.fd == connection.fd and event.kind != CLOSE]
             assert connection.outstanding == len(out) <= 3
             assert connection.outstanding_bytes == sum(len(event.body) for event in out if event.kind != ADOPT)
-        assert self.router.slots[0].connections == len(self.open)
+        assert self.router.workers[0].connections == len(self.open)
 
     @invariant()
     def nothing_waits_without_a_reason(self) -> None:
@@ -141,7 +141,7 @@ class RouterMachine(RuleBasedStateMachine):
         for connection in self.open.values():
             if connection.owner is None:
                 assert connection.adopting
-                assert list(self.router.slots[0].adoptions).count(connection) == 1
+                assert list(self.router.workers[0].adoptions).count(connection) == 1
                 assert not self.worker.link.window.has_room(0)
                 continue
             if connection.parked is not None:

@@ -172,7 +172,7 @@ def test_what_a_worker_without_a_place_for_it_cannot_be_told_is_told_later() -> 
             worker.link.window.finish(sequence)
         reactor.router.serve(worker.link)
         assert marks(worker) == [(BUFFER_FULL, full.connection.fd), (BUFFER_EMPTY, empty.connection.fd)]
-        assert not worker.link.slot.notices
+        assert not worker.link.worker.notices
 
 
 def test_a_mark_that_is_crossed_between_two_workers_is_told_to_the_next(reactor: Reactor, worker: Worker) -> None:
