@@ -55,9 +55,7 @@ class Scheduler:
         self._flow_control = flow_control
         self._handlers = handlers
         self._loop = asyncio.get_running_loop()
-        self._lanes: dict[
-            int, deque[Job] | None
-        ] = {}  # fds with an event that is queued or runs; the events behind that
+        self._lanes: dict[int, deque[Job] | None] = {}  # fds with an event that is queued or runs; those behind it
         self._queue: deque[Job] = deque()
         self._idle: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
