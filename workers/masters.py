@@ -22,7 +22,7 @@ from zwoole.shared.errors import BackpressureError, NotServing
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.process.forks import refuse_if_forked
 from zwoole.shared.wire.batches import BatchReader
-from zwoole.shared.wire.events import WELCOME
+from zwoole.shared.wire.events import BYE, WELCOME
 from zwoole.workers.flusher import Flusher
 from zwoole.workers.link import MasterLink
 from zwoole.workers.mailbox import Mailbox
@@ -260,6 +260,24 @@ class Masters:
         self._ends = True
         self.run(lambda: self._run_mailbox(lambda: True))
         self.flush()
+
+    def goodbye(self, linger_s: float) -> None:
+        """Send the output that is left, tell the masters that nothing follows, and close the links.
+
+        Args:
+            linger_s: how long the last batches have to reach the masters.
+        """
+        self.flusher.stop()
+        self.flush_all()
+        self.mailbox.close()
+        for link in self.links:
+            if link is not None:
+                link.writer.add(BYE, 0)
+                link.flush()
+                if not link.closed:
+                    link.close(linger_s)
+        self.said_goodbye = True
+        self.links[:] = [None] * len(self.links)
 
     def start_flusher(self) -> None:
         """From now on, send output in time also while a callback runs.

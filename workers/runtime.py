@@ -24,7 +24,7 @@ from zwoole.shared.process.control_messages import NO_MASTER
 from zwoole.shared.process.descriptors import file_identity
 from zwoole.shared.process.log import boot_trace_of, get_logger, reopen
 from zwoole.shared.settings import Settings
-from zwoole.shared.wire.events import BYE, DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, WELCOME
+from zwoole.shared.wire.events import DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, WELCOME
 from zwoole.workers.background import name_threads, waited_for, watch_threads
 from zwoole.workers.commands import Commands
 from zwoole.workers.dispatch import Dispatcher
@@ -346,16 +346,7 @@ class Runtime:
     def goodbye(self) -> None:
         """Send the output that is left, and tell the masters that are still there that nothing follows."""
         self.recorder.write()
-        self.masters.flusher.stop()
-        self.masters.flush_all()
-        self.masters.mailbox.close()
-        for link in self.links.values():
-            link.writer.add(BYE, 0)
-            link.flush()
-            if not link.closed:
-                link.close(self._linger_s)
-        self.masters.said_goodbye = True
-        self.masters.links[:] = [None] * len(self.masters.links)
+        self.masters.goodbye(self._linger_s)
 
     def end(self) -> None:
         """Let go of what is left after the loop; the app's script may still do something when `start()` is left."""

@@ -12,7 +12,7 @@ import pytest
 from tests.workers.worker_parts import PATIENCE_MS, Master, closing, end, in_thread, message
 from zwoole.shared.errors import BackpressureError, NotServing, QueueFull
 from zwoole.shared.memory.connection_table import CLOSING
-from zwoole.shared.wire.events import ACK, BROADCAST, DISCONNECT, PING, PUSH, WELCOME
+from zwoole.shared.wire.events import ACK, BROADCAST, BYE, DISCONNECT, PING, PUSH, WELCOME
 
 
 @pytest.fixture
@@ -143,6 +143,15 @@ def test_the_end_of_a_worker_loses_nothing_that_threads_have_pushed(master: Mast
     master.link.finished(0)
     master.masters.flush_all()
     assert master.sent().commands == [(PUSH, fd, b"x" * 1000), (PUSH, fd, b"of the thread"), (ACK, 0, 1)]
+
+
+def test_a_goodbye_sends_what_is_left_and_closes_the_links(master: Master) -> None:
+    fd = congest(master)
+    master.masters.goodbye(1.0)
+    assert master.link.closed
+    assert master.sent().commands == [(PUSH, fd, b"x" * 1000), (PUSH, fd, b"of the thread"), (BYE, 0, None)]
+    with pytest.raises(NotServing, match="said goodbye"):
+        master.commands.push(fd, "a")
 
 
 def test_output_is_announced(master: Master) -> None:
