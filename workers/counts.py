@@ -10,7 +10,6 @@ from typing import Any
 from zwoole.shared.memory.stats import TIME_BOUNDS
 from zwoole.shared.wire.events import CALLBACKS
 
-NAMES = CALLBACKS  # by the kind of event
 KINDS = 16  # every kind of event is below this
 
 
@@ -50,7 +49,7 @@ class Counts:
         self._events = memoryview(array("Q", [0] * KINDS))
 
     def taken(self, kind: int) -> None:
-        """Count an event that was taken from the wire, of one of the kinds in NAMES."""
+        """Count an event that was taken from the wire, of one of the kinds that call a callback."""
         self.total += 1
         self._events[kind] += 1
 
@@ -69,7 +68,7 @@ class Counts:
     def as_dict(self) -> dict[str, Any]:
         """Return all counters, as they stand in a snapshot."""
         return {
-            "events": {name: self._events[kind] for kind, name in NAMES.items()},
+            "events": {name: self._events[kind] for kind, name in CALLBACKS.items()},
             "callback_times": list(self._times),
             "callback_seconds": round(self.seconds, 6),
             "failures": dict(self.failures),

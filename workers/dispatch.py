@@ -21,9 +21,8 @@ from zwoole.shared.request import unpack_request
 from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL
 from zwoole.shared.websocket.frames import OP_TEXT
 from zwoole.shared.wire.batches import BODY_BYTES, BODY_TEXT, BatchReader
-from zwoole.shared.wire.events import ADOPT, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE
+from zwoole.shared.wire.events import ADOPT, CALLBACKS, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE
 from zwoole.workers.commands import Commands
-from zwoole.workers.counts import NAMES
 from zwoole.workers.frame import Frame
 from zwoole.workers.invocation import Invoker, check_result
 from zwoole.workers.link import MasterLink
@@ -104,7 +103,7 @@ class Dispatcher:
                             counts.on_record()
                         now = monotonic()
                     before = now
-            elif kind in NAMES:
+            elif kind in CALLBACKS:
                 self._take_rare(link, sequence, kind, event)
                 before = monotonic()
             else:
@@ -139,7 +138,7 @@ class Dispatcher:
             self.scheduler.add(link, sequence, kind, fd, body)
             return
         before = monotonic()
-        if NAMES[kind] in self.invoker.callbacks:
+        if CALLBACKS[kind] in self.invoker.callbacks:
             link.started(sequence)
         self.invoker.call(kind, fd, body)
         if kind == CLOSE:

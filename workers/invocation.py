@@ -30,9 +30,9 @@ from zwoole.shared.process.forks import leave
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.request import Request
 from zwoole.shared.websocket.close_codes import CLOSE_INTERNAL_ERROR
-from zwoole.shared.wire.events import CLOSE, HANDSHAKE, MESSAGE, PIPE_MESSAGE
+from zwoole.shared.wire.events import CALLBACKS, CLOSE, HANDSHAKE, MESSAGE, PIPE_MESSAGE
 from zwoole.workers.commands import Commands
-from zwoole.workers.counts import NAMES, Counts
+from zwoole.workers.counts import Counts
 
 NO_LOOP = ("no running event loop", "There is no current event loop")  # asyncio's words if no loop runs
 NO_CONNECTION = -1  # stands for the fd if a callback is about none
@@ -122,7 +122,7 @@ class Invoker:
         """
         if kind == MESSAGE:
             return "message", self._on_message, (self.server, body)
-        name = NAMES[kind]
+        name = CALLBACKS[kind]
         callback = self.callbacks.get(name)
         if kind == CLOSE:
             code, reason, initiator = body

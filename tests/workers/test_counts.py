@@ -13,14 +13,15 @@ from tests.conftest import Time
 from tests.workers.worker_parts import AsyncMaster, Master, closing, in_loop, message, opening, settle
 from zwoole.shared.memory.stats import TIME_BOUNDS
 from zwoole.shared.wire import events
-from zwoole.workers.counts import KINDS, NAMES, Counts
+from zwoole.shared.wire.events import CALLBACKS
+from zwoole.workers.counts import KINDS, Counts
 from zwoole.workers.events import EVENTS
 
 
 def test_every_kind_that_has_a_callback_has_a_place_and_the_name_of_its_event() -> None:
-    assert set(NAMES) < set(range(KINDS))
-    assert set(NAMES.values()) < set(EVENTS)
-    assert all(getattr(events, name.upper()) == kind for kind, name in NAMES.items())
+    assert set(CALLBACKS) < set(range(KINDS))
+    assert set(CALLBACKS.values()) < set(EVENTS)
+    assert all(getattr(events, name.upper()) == kind for kind, name in CALLBACKS.items())
 
 
 @given(st.lists(st.floats(0, 100)))
