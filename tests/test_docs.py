@@ -25,6 +25,7 @@ README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PROGRAMMING = ROOT / "docs" / "programming.md"
 SECURITY = ROOT / "docs" / "security.md"
+DECISIONS = ROOT / "docs" / "decisions"
 PAGES = [*snippets.PAGES, ROOT / "CHANGELOG.md"]
 HOUSE = ("reactor", "workers", "shared", "supervisor", "bench", "src/zwoole")
 SOURCES = [file for top in HOUSE for file in (ROOT / top).glob("**/*.py")]
@@ -240,3 +241,15 @@ def test_the_table_of_events_is_the_one_of_the_wire() -> None:
 def test_the_table_of_stages_is_the_one_of_the_code() -> None:
     named = [cells[0] for cells in rows(section(ARCHITECTURE, "## The stages of a connection"))]
     assert named == [f"`{name.upper()}`" for name in stages.NAMES]
+
+
+def test_every_decision_is_listed() -> None:
+    listed = re.findall(r"^\| \[(.+)\]\(\1\) \| .+ \|$", text_of(DECISIONS / "README.md"), re.MULTILINE)
+    assert sorted([*listed, "README.md"]) == sorted(page.name for page in DECISIONS.iterdir())
+
+
+@pytest.mark.parametrize("page", sorted(DECISIONS.glob("[a-z]*.md")), ids=lambda page: page.name)
+def test_a_decision_fits_on_a_page_and_says_why_what_and_how_it_was_measured(page: Path) -> None:
+    headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
+    assert headings[1:] == ["Context", "Decision", "Consequences", "How it was measured"]
+    assert len(text_of(page).splitlines()) <= 60
