@@ -51,7 +51,9 @@ cdef class Loop:
     cpdef void read_later(self, Connection connection) except *
     cpdef void serve_later(self, WorkerLink link) except *
 
-    @cython.locals(connections=dict, connection=Connection, link=WorkerLink, mask="unsigned int", descriptor=int, lag=double)
+    @cython.locals(
+        connections=dict, connection=Connection, link=WorkerLink, mask="unsigned int", descriptor=int, lag=double
+    )
     cpdef void turn(self) except *
 
     @cython.locals(spin=double, began=double, waited=double)
