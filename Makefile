@@ -11,7 +11,15 @@ JOBS := $(shell nproc)
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 BYTE_LEVEL := tests --ignore=tests/process --ignore=tests/chaos
 
-.PHONY: run test check lint types test-compiled test-bytes test-pure test-pythons peers bench bench-micro conformance fuzz chaos soak clean
+# What .pre-commit-config.yaml has too. cython-lint calls pycodestyle, which it looks for on the path.
+define LINT
+$(BIN)/ruff check .
+$(BIN)/ruff format --check .
+$(BIN)/codespell
+PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint reactor workers shared bench
+endef
+
+.PHONY: run test check lint types test-compiled test-bytes test-pure test-pythons coverage profile peers bench bench-micro conformance fuzz chaos soak clean
 
 run: $(VENV)/installed
 	@echo
@@ -26,14 +34,12 @@ test: lint types test-compiled test-pure
 # While you work, in less than a minute: on the sources as they are, so that nothing is built again for it.
 check:
 	test -e $(VENV)/tested || $(MAKE) $(VENV)/tested
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(LINT)
 	$(BIN)/mypy
 	ZWOOLE_EXPECT_BUILD=pure PYTHONPATH=$(CURDIR)/src $(PYTEST) -q $(BYTE_LEVEL)
 
 lint: $(VENV)/tested
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(LINT)
 
 types: $(VENV)/tested
 	$(BIN)/mypy
@@ -57,6 +63,26 @@ PART := test-compiled
 test-pythons:
 	tests/pythons.sh $(PYTHON) $(PART)
 
+# Which lines and branches the tests reach: of the sources uncompiled, in the tests' own processes and in those of the
+# servers that they start. COVERED='$(BYTE_LEVEL)' leaves the servers out and takes a few minutes.
+COVERED := tests --ignore=tests/chaos
+# These fail uncompiled, or in a traced process, which zwoole takes for one that is being debugged.
+NOT_TRACED := test_stop.py::test_stops_in_good_order test_hung.py
+
+coverage: $(VENV)/tested
+	rm -rf build/coverage
+	mkdir -p build/coverage
+	failed=0; \
+	ZWOOLE_EXPECT_BUILD=pure PYTHONPATH=$(CURDIR)/src $(BIN)/coverage run -m pytest -n $(JOBS) --dist loadfile \
+		$(addprefix --deselect=tests/process/,$(NOT_TRACED)) $(COVERED) || failed=$$?; \
+	$(BIN)/coverage combine --quiet; \
+	$(BIN)/coverage html --quiet; \
+	$(BIN)/coverage json --quiet; \
+	$(BIN)/coverage report; \
+	$(BIN)/python tests/coverage_by_folder.py build/coverage/coverage.json; \
+	echo "line by line: build/coverage/html/index.html"; \
+	exit $$failed
+
 # The peers of the comparison that are Python or npm packages. `make bench` runs without them too, and names what it skips.
 peers: $(VENV)/tested
 	REQUIRE_CYTHON=1 $(BIN)/pip install --quiet --disable-pip-version-check '.[peers]'
@@ -71,6 +97,16 @@ bench: $(VENV)/tested
 # The hot parts by themselves, with canned bytes and without sockets.
 bench-micro: $(VENV)/tested
 	$(BIN)/python -m pytest bench/micro --benchmark-columns=min,median,stddev,ops
+
+# Where a master and a worker spend their time under load, as flame graphs in build/profile.
+PROFILE_OPTIONS :=
+
+profile: $(VENV)/profiled
+	$(BIN)/python -m zwoole.bench.flame_graphs $(PROFILE_OPTIONS)
+
+$(VENV)/profiled: $(VENV)/tested
+	$(BIN)/pip install --quiet --disable-pip-version-check 'py-spy>=0.4'
+	touch $@
 
 # Not an editable install: the checkout stays free of compiled modules, and the pure suite sees plain sources.
 $(VENV)/installed: $(SOURCES)

@@ -130,6 +130,14 @@ def test_a_build_of_which_a_part_is_compiled_is_called_that(
     assert (found["compiled"], found["modules"]) == (compiled == 3, {"compiled": compiled, "of": 3})
 
 
+@pytest.mark.parametrize("module", [module for module in MODULES if "cython.compiled" in source_of(module).read_text()])
+def test_a_module_with_two_bodies_runs_uncompiled_without_cython(module: str) -> None:
+    script = f"import sys; sys.modules['cython'] = None; import {module}; assert {module}.cython.compiled is False"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_every_compiled_module_has_types(module: str) -> None:
     assert source_of(module).with_suffix(".pxd").is_file()
