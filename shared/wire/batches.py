@@ -1,25 +1,24 @@
-"""The batches that events travel in between master and workers.
+"""Batches: the form in which events travel between master and workers.
 
 A batch is one ZeroMQ message whose first part is one flat msgpack array:
 
     [first, credit, kind, number, body, kind, number, body, ...]
 
-- `first`: down, the sequence number of the batch's first event (the others follow it, one by one); up, the
+- `first`: down, the sequence number of the batch's first event (those of the others follow consecutively); up, the
   number of the batch, so that a lost one would be noticed.
-- `credit`: how many bytes of batches the sender has taken from its peer and dealt with, in all. A batch without
-  events tells that alone.
+- `credit`: the total number of bytes of batches that the sender has received from its peer and finished. A batch
+  without events carries only that.
 - `kind`: one of the constants of events.py. A kind that the reader does not know is counted, never fatal.
-- `number`: a connection's fd, or what the kind's comment says.
-- `body`: nil, an unsigned integer, text (msgpack str), or bytes (msgpack bin; for the rarer kinds they are a
-  packed msgpack value of their own). A payload of ATTACH_BYTES or more is `true` (text) or `false` (binary) in the
-  array and a further part of the ZeroMQ message, in order. Where both sides have mapped the payload ring
-  (payload_ring.py), one of RING_MIN_BYTES or more lies there, and the body is a msgpack extension of 8 bytes, type 1
-  (binary) or 2 (text): its position in the ring and its size.
+- `number`: a connection's fd, or what the table of events says.
+- `body`: nil, an unsigned integer, text (msgpack str), or bytes (msgpack bin; for the rarer kinds they are a packed
+  msgpack value). A payload of ATTACH_BYTES or more is `true` (text) or `false` (binary) in the array, and an additional
+  part of the ZeroMQ message, in order. If both sides have mapped the payload ring (payload_ring.py), a payload of
+  RING_MIN_BYTES or more lies there. Its body is then a msgpack extension of 8 bytes, type 1 (binary) or 2 (text): its
+  position in the ring and its size.
 
-Goals: a batch grows while events are found, without an object per event; it is read without one either. The
-writer below emits exactly what the msgpack library would for the same list, but for the head's fixed width, and
-the tests hold it to that.
-Whatever arrives is checked against the end of the buffer before it is believed: WireError is all it can raise.
+Goals: a batch grows as events are found, without an object per event, and is read without one. The writer emits exactly
+the bytes that the msgpack library would for the same list, except for the head's fixed width; the tests compare them.
+Everything that arrives is checked against the end of the buffer before it is used; the reader raises WireError only.
 """
 
 from __future__ import annotations
@@ -27,31 +26,31 @@ from __future__ import annotations
 from zwoole.shared.wire.buffers import append_frame, append_slice
 from zwoole.shared.wire.payload_ring import PayloadRing
 
-# Kinds of bodies, as BatchReader.body_type has them.
+# Types of bodies: the values of BatchReader.body_type.
 BODY_NIL = 0
 BODY_INTEGER = 1
 BODY_TEXT = 2
 BODY_BYTES = 3
 
-ATTACH_BYTES = 32768  # payloads of this size or more travel as a part of their own
+ATTACH_BYTES = 32768  # payloads of this size or more travel as a separate part
 MAX_BATCH_EVENTS = 1 << 20
 
-_COUNT_AT = 1  # where the array's length stands in a batch
+_COUNT_AT = 1  # index of the array's length in a batch
 _CREDIT_AT = 15
 _EMPTY_BATCH = bytes([0xDD, 0, 0, 0, 2, 0xCF, 0, 0, 0, 0, 0, 0, 0, 0, 0xCF, 0, 0, 0, 0, 0, 0, 0, 0])
 
 
 class WireError(Exception):
-    """A batch that is not what this page says."""
+    """A malformed batch."""
 
 
 class BatchWriter:
-    """Gathers events into one batch.
+    """Collects events into a batch.
 
     Attributes:
-        ring: where large payloads go; None while the other side has not mapped it.
-        events: how many were added since the last `take`.
-        size: bytes gathered, attached payloads and those in the ring included.
+        ring: carries large payloads; None while the other side has not mapped it.
+        events: number of events added since the last `take`.
+        size: bytes collected, including attached payloads and those in the ring.
         ring_bytes: bytes in the ring.
     """
 
@@ -87,7 +86,7 @@ class BatchWriter:
         self.size += size + 8
 
     def add_text(self, kind: int, number: int, body: bytes) -> None:
-        """Add an event with a text body, given as the UTF-8 it is sent as."""
+        """Add an event with a text body, given as UTF-8."""
         buffer = self._buffer
         size = len(body)
         buffer.append(kind)
@@ -111,7 +110,7 @@ class BatchWriter:
         self.size += size + 8
 
     def add_integer(self, kind: int, number: int, body: int) -> None:
-        """Add an event with an unsigned integer for a body."""
+        """Add an event whose body is an unsigned integer."""
         self._buffer.append(kind)
         append_integer(self._buffer, number)
         append_integer(self._buffer, body)
@@ -127,11 +126,11 @@ class BatchWriter:
         self.size += 8
 
     def take(self, first: int, credit: int) -> list[bytearray | bytes]:
-        """Return the batch's parts and begin a new one.
+        """Return the parts of the batch and start a new one.
 
         Args:
             first: sequence number of the first event, or the batch's number.
-            credit: bytes taken from the peer so far.
+            credit: total bytes received from the peer and finished.
         """
         buffer = self._buffer
         count = 2 + 3 * self.events
@@ -150,7 +149,7 @@ class BatchWriter:
         return parts
 
     def _put(self, extension: int, body: bytes) -> bool:
-        """Put a payload into the ring; false where it must travel with the batch."""
+        """Put a payload into the ring; return False if it must travel with the batch."""
         ring = self.ring
         if ring is None:
             return False
@@ -170,18 +169,18 @@ class BatchWriter:
 
 
 class BatchReader:
-    """Walks over the events of one batch.
+    """Iterates over the events of one batch.
 
     Attributes:
-        first: see the top of this page.
-        credit: see the top of this page.
-        left: how many events follow the current one.
+        first: see the module's docstring.
+        credit: see the module's docstring.
+        left: number of events after the current one.
         kind: the current event's kind.
         number: the current event's number.
         body_type: one of the BODY_ constants.
-        body_integer: the body, where it is BODY_INTEGER.
-        body_size: its bytes, where it is BODY_TEXT or BODY_BYTES.
-        ring_bytes: bytes of the payloads in the ring, of the events so far.
+        body_integer: the body, if it is BODY_INTEGER.
+        body_size: the body's length in bytes, if it is BODY_TEXT or BODY_BYTES.
+        ring_bytes: total bytes of the payloads in the ring, of the events so far.
     """
 
     __slots__ = (
@@ -212,7 +211,7 @@ class BatchReader:
             ring: the sender's payload ring.
 
         Raises:
-            WireError: the head of the batch is not one.
+            WireError: the head of the batch is malformed.
         """
         self._parts = parts
         self._parts_read = 0
@@ -241,10 +240,10 @@ class BatchReader:
         self.credit = self._integer()
 
     def next(self) -> bool:
-        """Go on to the next event; false at the end.
+        """Advance to the next event; return False at the end.
 
         Raises:
-            WireError: the batch ends too early, too late, or holds what no event does.
+            WireError: the batch ends too early or too late, or contains an invalid value.
         """
         if not self.left:
             if self._position != self._end or self._parts_read + 1 != len(self._parts):
@@ -257,7 +256,7 @@ class BatchReader:
         return True
 
     def data(self) -> bytes:
-        """Return the body's bytes; text as its UTF-8."""
+        """Return the body as bytes; text as its UTF-8."""
         if self._attached:
             return self._parts[self._parts_read] if self._attached == 1 else bytes(self._view())
         buffer = self._buffer
@@ -278,10 +277,10 @@ class BatchReader:
             raise WireError("text that is not UTF-8") from None
 
     def append_frame(self, out: bytearray | None, first: int) -> bytearray:
-        """Append a frame around the body, which must be of less than 65536 bytes.
+        """Append a frame around the body, which must be shorter than 65536 bytes.
 
         Args:
-            out: the buffer that grows; None for a new one.
+            out: the buffer to append to; None: a new one.
             first: the frame's first byte: FIN, reserved bits and opcode.
 
         Returns:
@@ -292,7 +291,7 @@ class BatchReader:
         return append_frame(out, first, self.data(), 0, self.body_size)
 
     def _read_body(self) -> None:
-        """Read the body's mark and length; its bytes stay where they are."""
+        """Read the body's type and length; its bytes are not copied."""
         mark = self._byte()
         self._attached = 0
         self.body_size = 0
@@ -325,7 +324,7 @@ class BatchReader:
             raise WireError(f"a body that begins with {mark:#x}")
 
     def _read_place(self) -> None:
-        """Read where in the ring the body lies."""
+        """Read the position and the size of a body in the ring."""
         extension = self._byte()
         place = self._unsigned(8)
         self._start = place >> 32
@@ -337,7 +336,7 @@ class BatchReader:
         self.ring_bytes += self.body_size
 
     def _view(self) -> memoryview:
-        """Return the body as it lies in the ring."""
+        """Return the body in place in the ring."""
         ring: PayloadRing = self._ring  # type: ignore[assignment]
         return ring.view(self._start, self.body_size)
 

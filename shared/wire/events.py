@@ -1,9 +1,9 @@
-"""The events between master and workers: one table says all that is common knowledge about each kind.
+"""The events between master and workers: one table contains everything that both sides must know about each kind.
 
-A new kind of event is a row here, the code that sends it, and the code that acts on it. What the table says is used by
-the window (what costs credit), by the verdict on a dead worker (what is sent again), by the workers (which callback an
-event calls) and by the documentation. Commands, the events that come up, are registered with the master by the part
-that carries them out (`reactor/core/commands.py`).
+A new kind of event is a row here, the code that sends it, and the code that acts on it. The table is used by the window
+(which events use credit), by the verdict on a dead worker (which are sent again), by the workers (which callback an
+event calls) and by the documentation. Commands are the events that come up from workers; the part of the master that
+carries one out registers it (`reactor/core/commands.py`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RINGS = 43
 PING = 44
 SYNC = 45
 
-END_NOW = 1  # the number of a DRAIN that waits for nothing that still runs
+END_NOW = 1  # the number of a DRAIN after which the worker does not wait for running callbacks
 
 # The window and the queue of parked messages keep a message's opcode with its kind, so that it can be sent again.
 BINARY = 0x80
@@ -49,11 +49,11 @@ BINARY_MESSAGE = MESSAGE | BINARY
 DOWN = "down"
 UP = "up"
 
-# What becomes of an event that a worker was sent and had not begun when it died.
-LOST = "lost"  # nothing: it was for that worker only
-SENT_AGAIN = "sent again"  # to the worker that comes next, in order
-TOLD_AGAIN = "told again"  # to the worker that comes next, which need not know the connection
-ADOPTED = "adopted"  # nothing: the next worker is told to adopt the connection anyway
+# What happens to an event that a worker was sent and had not started when it died.
+LOST = "lost"  # dropped: it was for that worker only
+SENT_AGAIN = "sent again"  # to the next worker, in order
+TOLD_AGAIN = "told again"  # to the next worker, which need not know the connection
+ADOPTED = "adopted"  # dropped: the next worker is told to adopt the connection anyway
 
 
 class Event(NamedTuple):
@@ -63,10 +63,10 @@ class Event(NamedTuple):
         name: its constant's name.
         kind: its number on the wire.
         direction: DOWN or UP.
-        about: what its number and its body are.
-        credit: whether it counts against the limits of the window; down only. Others only take a place in it.
-        after_death: what becomes of it if its worker dies before it began; down only.
-        callback: the name of the callback that it calls, "" for none.
+        about: the meaning of its number and its body.
+        credit: whether it counts against the limits of the window; down only. Others only occupy a slot in it.
+        after_death: what happens to it if its worker dies before it has started; down only.
+        callback: the name of the callback that it calls; "" for none.
     """
 
     name: str
@@ -160,11 +160,11 @@ EVENTS = (
     Event("SYNC", SYNC, UP, "number: 0; nil. This worker waits for the credit of all earlier batches"),
 )
 
-OPENINGS = (OPEN, HANDSHAKE)  # a worker that is sent one of them has not heard of the connection before
+OPENINGS = (OPEN, HANDSHAKE)  # the worker has not heard of the connection before
 
 
 def by_kind() -> dict[int, Event]:
-    """Return the rows of what goes down by what the window keeps: the kind, for a message its opcode with it."""
+    """Return the rows of events that go down, by the window's value for them: the kind, with a message's opcode."""
     rows = {event.kind: event for event in EVENTS if event.direction == DOWN}
     return {**rows, BINARY_MESSAGE: rows[MESSAGE]}
 
