@@ -81,7 +81,7 @@ class Boots:
             return
         last_end = self._processes.history(process.role, process.id).last_end
         if last_end and process.ready_at is None and not process.standby:
-            log.info("%s serves in the place of the one that has ended (%s)", process, last_end)
+            log.info("%s replaces the one that has ended (%s)", process, last_end)
         if self._readiness.complete:  # before that, the others of the start may still fail in the same way
             forget_failures(self._run_dir)
         self._is_ready(process)

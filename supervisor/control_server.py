@@ -63,7 +63,7 @@ class ControlServer:
             self._requested(partial(self._socket.tell, sender, "answer", id=number), message)
         except (control_messages.ControlError, BadRequest) as error:
             if process is not None:
-                log.warning("a control message of %s could not be understood: %s", process, error)
+                log.warning("a control message from %s is invalid: %s", process, error)
             else:
                 self._socket.tell(sender, "answer", id=number, error=str(error))
 

@@ -133,7 +133,7 @@ class Deaths:
             self._stats.boot_failed(process)
             if not self._readiness.complete and history.failures >= BOOT_TRIES:
                 failing, tries = role.failing, history.failures
-                log.error("the %s does not boot: giving up after %d tries; the reason stands above", failing, tries)
+                log.error("the %s does not boot: giving up after %d tries; the reason is above", failing, tries)
                 self._give_up(role.exit_code)
                 return
         history.restarts += 1

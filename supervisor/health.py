@@ -74,10 +74,10 @@ class HealthChecks:
         held_before = process.liveness.held
         why = process.liveness.look(now, self._settings.boot_timeout, self._settings.worker_timeout)
         if process.liveness.held and not held_before:
-            log.warning("%s does not answer, and is left alone: %s", process, process.liveness.held)
+            log.warning("%s does not respond but is left alone: %s", process, process.liveness.held)
         why = why or self._why_unheard(process)
         if why:
-            log.error("%s is ended, %s; its stacks:", process, why)
+            log.error("killing %s: %s; stack dump follows", process, why)
             process.abort(why)
             self._later(DUMP_S, lambda: self._kill(process, why))
 
@@ -94,7 +94,7 @@ class HealthChecks:
         process.unheard_s += CHECK_S
         if process.unheard_s < limit_s:
             return ""
-        return f"it does not come to serve: no master has had its hello in {limit_s:g} s (boot_timeout)"
+        return f"it does not become ready: no master has taken its hello in {limit_s:g} s (boot_timeout)"
 
     def _a_master_boots(self) -> bool:
         return any(master.ready_at is None for master in self._processes.of(MASTER))
@@ -128,10 +128,10 @@ def awaited(process: Process) -> str:
     if not process.role.runs_app:
         return "it has not said hello"
     if not process.connected:
-        return "its app has not reached start(): an import takes long, or what stands before start()"
+        return "its app has not reached start(): an import, or other code before start(), takes long"
     if not process.turns.read():
-        return "worker_start has not returned, or the machine is slow; what runs for long belongs in a task or thread"
-    return "no master has answered it"
+        return "worker_start has not returned, or the machine is slow; long work belongs in a task or thread"
+    return "no master has taken its hello"
 
 
 def resident_bytes(pid: int) -> int:

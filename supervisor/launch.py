@@ -125,7 +125,7 @@ def check_folder() -> None:
     try:
         Path.cwd()
     except OSError as error:
-        raise StartError(f"the current folder is gone ({error.strerror}): start in one that is there") from None
+        raise StartError(f"the current folder no longer exists ({error.strerror}): start in one that exists") from None
 
 
 def open_log(path: str) -> None:
@@ -222,7 +222,7 @@ def run_app(
             raise
         except BaseException as error:  # the app did not raise it, so all frames are shown
             raise boot_failure(
-                "the supervisor failed, not the app: its traceback stands above",
+                "the supervisor failed, not the app: its traceback is above",
                 (type(error), error, error.__traceback__),
             ) from None
 

@@ -30,7 +30,7 @@ def listen(settings: Settings) -> list[list[socket.socket]]:
         StartError: the address cannot be listened on; the message says why.
     """
     if passed := passed_sockets():
-        log.info("listening on sockets of the service manager: host and port in the settings do not count")
+        log.info("listening on sockets of the service manager: host and port in the settings are ignored")
         return [passed, *([listening.dup() for listening in passed] for _ in range(settings.reactor_num - 1))]
     check_backlog(settings.backlog, SOMAXCONN)
     addresses = resolve(settings.host, settings.port)
@@ -186,7 +186,7 @@ def explain(error: OSError) -> str:
             )
         return error.strerror or str(error)
     if error.errno == errno.EADDRINUSE:
-        return "the port is in use; stop whoever has it, or take another port"
+        return "the port is in use: stop the program that uses it, or take another port"
     if error.errno == errno.EACCES:
         return "ports below 1024 need privileges; take another port"
     if error.errno == errno.EADDRNOTAVAIL:

@@ -59,7 +59,7 @@ class Liveness:
             return ""
         if count:
             return f"it hangs: its loop has not turned for {limit:g} s (worker_timeout)"
-        return f"it does not come to serve: no hello after {limit:g} s (boot_timeout)"
+        return f"it does not become ready: no hello after {limit:g} s (boot_timeout)"
 
 
 def held_by(pid: int) -> str:

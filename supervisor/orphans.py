@@ -43,7 +43,7 @@ class Orphans:
             process_groups.send(pid, signal.SIGTERM)
             if left := process_groups.members(pid):
                 self.leaders[pid] = process
-                log.info("%s has left %d process(es), which are ended: %s", process, len(left), left)
+                log.info("%s left %d process(es) behind, which are ended: %s", process, len(left), left)
                 self._look(process, time.monotonic() + self._timeout_s)
                 return
         process.reap()
@@ -68,7 +68,7 @@ class Orphans:
 
     def _kill(self, process: Process) -> None:
         left = process_groups.members(process.pid)
-        log.warning("what %s has left did not end in time: killed: %s", process, left)
+        log.warning("what %s left behind did not end in time, killed: %s", process, left)
         process_groups.send(process.pid, signal.SIGKILL)
         del self.leaders[process.pid]
         process.reap()

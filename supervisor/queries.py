@@ -122,7 +122,7 @@ class Queries:
             return
         try:
             result = combine(results)
-        except (KeyError, TypeError) as failure:  # of another version, started after zwoole was installed anew
+        except (KeyError, TypeError) as failure:  # of another version: zwoole was upgraded meanwhile
             answer(error=f"a master's answer could not be understood: {failure!r}")
         else:
             answer(result=result)

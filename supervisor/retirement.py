@@ -54,13 +54,13 @@ class Retirement:
     def _cancel(self, process: Process) -> None:
         """Have a process cancel what it still runs. From then on it has as much time for its end as in a stop."""
         if self._overstays(process):
-            log.warning("%s has had its time after it was replaced: what still runs there is cancelled", process)
+            log.warning("%s was replaced and has not finished in time: cancelling what still runs there", process)
             self._tell(process.identity, "end")
 
     def _kill(self, process: Process) -> None:
         if self._overstays(process):
-            log.warning("%s did not finish in time after it was replaced: killed", process)
-            process.kill("it did not finish in time after it was replaced")
+            log.warning("%s was replaced and did not end in time: killed", process)
+            process.kill("it was replaced and did not end in time")
 
     def _overstays(self, process: Process) -> bool:
         return self._processes.runs(process) and not self._processes.stopping  # a stop has a deadline of its own

@@ -232,7 +232,7 @@ class Rollouts:
     def _fail(self, rollout: Rollout, why: str) -> None:
         """Give a rollout up: kill its successors; the old workers stay."""
         self._under_way.remove(rollout)
-        log.error("%s failed, the old workers stay in service: %s; the reason stands above", rollout.why, why)
+        log.error("%s failed, the old workers stay in service: %s; the reason is above", rollout.why, why)
         for successor in rollout.successors:
             successor.standby = False
             if self._processes.runs(successor):

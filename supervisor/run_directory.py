@@ -106,7 +106,9 @@ def choose(given: str | None, port: int, target: str) -> Path:
         try:
             return Path(told).absolute()
         except FileNotFoundError:
-            raise StartError(f"the current folder is gone, so {told} is nowhere: give an absolute --run-dir") from None
+            raise StartError(
+                f"the current folder no longer exists, so {told} has no meaning: give an absolute --run-dir"
+            ) from None
     digest = hashlib.sha256(os.fsencode(Path(target).absolute())).hexdigest()[:8]
     name = f"{port}-{digest}" if port else f"{port}-{digest}-{os.getpid()}"
     reasons = []
@@ -361,7 +363,7 @@ def check_ours(path: Path) -> None:
     except OSError as error:
         raise StartError(f"cannot look into the run directory {path}: {error.strerror}") from None
     if found and (path / LOCK not in found or any(entry.is_dir() for entry in found)):
-        raise StartError(f"{path} is no run directory but holds something else: give an empty folder or a new one")
+        raise StartError(f"{path} is not a run directory and not empty: give an empty or a new folder")
 
 
 def make_private(path: Path) -> None:

@@ -68,7 +68,9 @@ def find(run_dir: str | None, port: int | None = None) -> Running:
         try:
             found = [read(path.absolute())]
         except FileNotFoundError:
-            raise StartError(f"the current folder is gone, so {run_dir} is nowhere: give an absolute path") from None
+            raise StartError(
+                f"the current folder no longer exists, so {run_dir} has no meaning: give an absolute path"
+            ) from None
     else:
         found = [read(path) for path in all_of_them()]
         if not found:

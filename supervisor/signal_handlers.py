@@ -19,7 +19,7 @@ def handlers(shutdown: Shutdown, rollouts: Rollouts, reopen_log: Callable[[], No
     Args:
         shutdown: stops the server.
         rollouts: replaces workers and changes their number.
-        reopen_log: opens the log file anew.
+        reopen_log: reopens the log file, after it was moved.
     """
     return {
         signal.SIGINT: partial(shutdown.signalled, "SIGINT"),
@@ -44,4 +44,4 @@ def scale(rollouts: Rollouts, by: int) -> None:
     try:
         rollouts.scale(by=by)
     except ValueError as error:
-        log.warning("the number of workers stays as it is: %s", error)
+        log.warning("the number of workers is unchanged: %s", error)

@@ -62,7 +62,7 @@ class Staffing:
         for role in ROLES:
             for id in range(self._processes.wanted[role]):
                 if self.start(role, id) is None:
-                    raise StartError("no process can be started; the reason stands above")
+                    raise StartError("no process can be started; the reason is above")
 
     def lacks(self, role: Role, number: int) -> str:
         """Return why so many processes of a role cannot be started now, "" if they can."""

@@ -236,12 +236,12 @@ class Supervisor:
         self._loop.queue_signals(self._signals.keys() - left_alone)
 
     def _reopen_log(self) -> None:
-        """Open the log file anew, here and in all processes: somebody has moved it away."""
+        """Reopen the log file here and in all processes, after it was moved."""
         if not self._settings.log_file or not reopen(self._settings.log_file):
             return
         for process in self._parts.processes.all():
             self._socket.tell(process.identity, "reopen_log")
-        log.info("the log file was opened anew")
+        log.info("the log file was reopened")
 
     # The end.
 

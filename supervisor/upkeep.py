@@ -77,7 +77,7 @@ class Upkeep:
             self._check_room(processes, links)
         except StartError as error:
             if self._is_news(str(error)):
-                log.error("nothing can be started, trying on: %s", error)
+                log.error("nothing can be started, trying again: %s", error)
         else:
             self._trouble = ""
         return self._trouble
@@ -101,11 +101,11 @@ class Upkeep:
             self._make(self._directory.lost())
         except (OSError, StartError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            if self._is_news(f"{what} of {self._directory.path} was removed, making it anew fails: {why}"):
-                log.error("nothing can be started or commanded, what runs goes on: %s", self._trouble)
+            if self._is_news(f"{what} of {self._directory.path} was removed, making it again fails: {why}"):
+                log.error("no process can be started and no command works, what runs goes on: %s", self._trouble)
             return False
         self._trouble = ""
-        log.warning("%s of %s was removed by somebody, and is made anew", what, self._directory.path)
+        log.warning("%s of %s was removed, and was made again", what, self._directory.path)
         return True
 
     def _make(self, names: Iterable[str]) -> None:

@@ -155,5 +155,5 @@ def check_end(code: str) -> None:
     if number:
         raise ControlFailed(f"the server ended with exit code {number}; its log says why", number)
     raise ControlFailed(
-        "whether the server stopped in good order is not known: its lock file was removed or changed; its log says it"
+        "whether the server stopped gracefully is unknown: its lock file was removed or changed; see its log"
     )

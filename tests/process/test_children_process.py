@@ -732,7 +732,7 @@ def test_what_does_not_end_is_killed(end: Callable[[ServerProcess], None]) -> No
         end(server)
         wait_for(lambda: not is_alive(stubborn), "it to be killed")
         if end is kill_worker:
-            server.wait_log(" did not end in time: killed: ")
+            server.wait_log(" did not end in time, killed: ")
             server.wait_ready()
             assert server.stop() == 0
 
@@ -742,7 +742,7 @@ def test_what_does_not_end_holds_up_no_second_signal(serve: Serve) -> None:
     ask(server, STUBBORN)
     stubborn = psutil.Process(int(wait_for(lambda: read(server, "pid"), "the child")))
     kill_worker(server)
-    server.wait_log("has left 1 process(es), which are ended: ")
+    server.wait_log("left 1 process(es) behind, which are ended: ")
     server.wait_ready()
     assert is_alive(stubborn)
     assert server.stop(signal.SIGQUIT) == EXIT_FORCED
@@ -755,7 +755,7 @@ def test_what_does_not_end_holds_up_no_stop(serve: Serve) -> None:
     ask(server, STUBBORN)
     stubborn = psutil.Process(int(wait_for(lambda: read(server, "pid"), "the child")))
     kill_worker(server)
-    server.wait_log("has left 1 process(es), which are ended: ")
+    server.wait_log("left 1 process(es) behind, which are ended: ")
     server.wait_ready()
     assert server.stop() == 0
     assert not is_alive(stubborn)

@@ -99,7 +99,7 @@ def wait_for_lack(server: ServerProcess) -> None:
     """Wait until there was no room for one process, not for the many of a reload."""
     size = f"{PROCESS_BYTES + LINK_BYTES} bytes"
     server.wait_log(
-        f"nothing can be started, trying on: no space left in the run directory {server.run_dir} for {size}"
+        f"nothing can be started, trying again: no space left in the run directory {server.run_dir} for {size}"
     )
 
 

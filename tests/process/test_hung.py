@@ -53,7 +53,7 @@ def test_worker_that_hangs(serve: Serve, app: str) -> None:
         assert who_serves(other) != pid
     log = server.wait_log("was ended by zwoole with SIGABRT")
     why = f"it hangs: its loop has not turned for {TIMEOUT_S:g} s (worker_timeout)"
-    assert f"worker 0 (pid {pid}) is ended, {why}; its stacks" in log
+    assert f"killing worker 0 (pid {pid}): {why}; stack dump follows" in log
     assert "in stuck_in_a_callback" in log
     assert f"worker 0 (pid {pid}) was ended by zwoole with SIGABRT: {why}" in log
 
@@ -111,7 +111,7 @@ def test_stopped_process(serve: Serve, role: str) -> None:
     with server.connect() as client:
         serving = who_serves(client)
         os.kill(pid, signal.SIGSTOP)
-        log = server.wait_log("does not answer, and is left alone: it is stopped; SIGCONT lets it go on")
+        log = server.wait_log("does not respond but is left alone: it is stopped; SIGCONT lets it go on")
         assert f"{role} 0 (pid {pid})" in log
         begun = time.monotonic()
         wait_for(lambda: time.monotonic() - begun > TIMEOUT_S + 2, "the time to pass")
@@ -148,7 +148,7 @@ def test_master_that_hangs() -> None:
             with pytest.raises(ConnectionClosed):
                 client.recv(PATIENCE_S)
         log = server.wait_log(f"master 0 (pid {pid}) was ended by zwoole with SIGABRT: it hangs")
-        assert f"master 0 (pid {pid}) is ended, it hangs: its loop has not turned for {TIMEOUT_S:g} s" in log
+        assert f"killing master 0 (pid {pid}): it hangs: its loop has not turned for {TIMEOUT_S:g} s" in log
         assert "in hang" in log
         server.wait_ready()
         with server.connect() as client:
@@ -177,8 +177,8 @@ def test_app_that_never_comes_to_serve() -> None:
             log = server.log()
         if "master 0 was ended" not in log and log.count("in waits_for_a_database") == 3:
             break
-    words = f"does not come to serve: no hello after {seconds:g} s (boot_timeout); its stacks"
-    assert len(re.findall(rf"worker 0 \(pid \d+\) is ended, it {re.escape(words)}", log)) == 3
+    words = f"does not become ready: no hello after {seconds:g} s (boot_timeout); stack dump follows"
+    assert len(re.findall(rf"killing worker 0 \(pid \d+\): it {re.escape(words)}", log)) == 3
     assert log.count(words) == 3
     assert log.count("in waits_for_a_database") == 3
     assert "the app does not boot: giving up after 3 tries" in log

@@ -140,7 +140,7 @@ def test_a_log_file_that_the_user_may_not_open_anew_is_kept(server: ServerProces
     assert not path.exists()
     os.chown(folder, pwd.getpwnam(USER).pw_uid, -1)
     server.send_signal(signal.SIGRTMIN)
-    wait_for(lambda: path.exists() and "the log file was opened anew" in path.read_text(), "a new file")
+    wait_for(lambda: path.exists() and "the log file was reopened" in path.read_text(), "a new file")
     os.chown(folder, 0, -1)
     assert server.stop() == 0
     assert (folder / "server.pid").read_text() == "", "what the user may not remove is emptied"

@@ -127,7 +127,7 @@ def test_log_file_is_opened_anew(server: ServerProcess) -> None:
     server.stderr.write_text(f"listening on ws://127.0.0.1:{port}")
     path.rename(moved)
     server.send_signal(signal.SIGRTMIN)
-    wait_for(lambda: path.exists() and "the log file was opened anew" in path.read_text(), "a new file")
+    wait_for(lambda: path.exists() and "the log file was reopened" in path.read_text(), "a new file")
 
     def open_files() -> set[str]:
         pids = [server.process.pid, *server.pids("master"), *server.pids("worker")]

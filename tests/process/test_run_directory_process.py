@@ -59,7 +59,7 @@ def test_what_is_removed_is_made_anew_and_nobody_notices(serve: Serve, name: str
     with server.connect() as client:
         pid = who_serves(client)
         remove(server.run_dir, name)
-        server.wait_log("was removed by somebody, and is made anew")
+        server.wait_log("was removed, and was made again")
         assert server.run_dir.stat().st_mode & 0o777 == 0o700
         assert len(server.status()["processes"]) == 3
         assert who_serves(client) == pid
@@ -78,7 +78,7 @@ def test_what_is_removed_is_made_anew_and_nobody_notices(serve: Serve, name: str
     assert server.stop() == 0
     assert not server.run_dir.exists()
     assert_in_order(server)
-    assert server.log().count("is made anew") == 1
+    assert server.log().count("was made again") == 1
 
 
 @pytest.mark.parametrize("what", ["worker", "master", "HUP"])
@@ -90,7 +90,7 @@ def test_a_death_or_a_reload_at_the_same_moment_makes_it_anew_too(serve: Serve, 
     remove(server.run_dir, "everything")
     os.kill(*(server.process.pid, signal.SIGHUP) if what == "HUP" else (before, signal.SIGKILL))
     os.kill(server.process.pid, signal.SIGCONT)
-    server.wait_log("was removed by somebody, and is made anew")
+    server.wait_log("was removed, and was made again")
     role = "master" if what == "master" else "worker"
     wait_for(lambda: process(server, role)["pid"] != before, f"another {role}")
     server.wait_ready()
@@ -104,27 +104,27 @@ def test_what_cannot_be_made_anew_is_said_once_and_what_runs_goes_on(serve: Serv
     with server.connect() as client:
         remove(server.run_dir, "everything")
         server.run_dir.write_text("in the way")
-        server.wait_log("nothing can be started or commanded, what runs goes on: the directory of ")
+        server.wait_log("no process can be started and no command works, what runs goes on: the directory of ")
         os.kill(pid, signal.SIGKILL)
         server.wait_log(f"worker 1 (pid {pid}) was ended by SIGKILL")
         server.process.send_signal(signal.SIGHUP)
         server.wait_log("reload failed, the old workers stay in service: the directory of ")
         assert who_serves(client)
-        assert server.log().count("nothing can be started or commanded") == 1
+        assert server.log().count("no process can be started and no command works") == 1
         server.run_dir.unlink()
-        server.wait_log("is made anew")
+        server.wait_log("was made again")
         server.wait_ready()
         assert who_serves(client)
     assert server.stop() == 0
     assert_in_order(server)
 
 
-def test_a_server_without_its_directory_ends_in_good_order(serve: Serve) -> None:
+def test_a_server_without_its_directory_stops_gracefully(serve: Serve) -> None:
     server = serve(APP)
     server.family()
     remove(server.run_dir, "everything")
     server.run_dir.write_text("not the server's")
-    server.wait_log("nothing can be started or commanded")
+    server.wait_log("no process can be started and no command works")
     server.process.send_signal(signal.SIGTERM)
     assert server.wait() == 0
     assert server.run_dir.read_text() == "not the server's"
@@ -143,7 +143,7 @@ def test_a_worker_that_boots_meanwhile_is_replaced(serve: Serve, names: str) -> 
     for path in server.run_dir.glob(names):
         path.unlink()
     if names == "*":
-        server.wait_log("is made anew")
+        server.wait_log("was made again")
     server.wait_log("is ended: what it needs was removed from the run directory")
     server.wait_log("reload failed, the old workers stay in service")
     assert process(server, "worker")["pid"] == serving
@@ -163,7 +163,9 @@ def test_a_start_in_a_folder_that_was_removed_is_one_line(command: str) -> None:
         assert server.wait() == 1
         (line,) = server.log().splitlines()
         assert line.startswith("zwoole: ")
-        assert line.endswith("the current folder is gone (No such file or directory): start in one that is there")
+        assert line.endswith(
+            "the current folder no longer exists (No such file or directory): start in one that exists"
+        )
 
 
 def test_a_folder_that_is_removed_later_fails_the_reload_in_one_line() -> None:

@@ -276,7 +276,7 @@ def test_more_and_fewer_workers_by_signal(serve: Serve) -> None:
     server.wait_log("workers: 2 -> 1")
     wait_for(lambda: len(server.pids("worker")) == 1, "the other to end")
     server.send_signal(signal.SIGTTOU)
-    server.wait_log("the number of workers stays as it is: there are 1 worker(s), and a server needs one")
+    server.wait_log("the number of workers is unchanged: there are 1 worker(s), and a server needs one")
     assert len(server.pids("worker")) == 1
 
 

@@ -305,7 +305,7 @@ def test_logrotate_moves_the_log_and_has_it_opened_anew() -> None:
         configuration = server.write("logrotate.conf", text)
         state = server.folder / "state"
         subprocess.run(["logrotate", "-f", "-s", str(state), str(configuration)], check=True, capture_output=True)
-        wait_for(lambda: path.exists() and "the log file was opened anew" in path.read_text(), "a new file")
+        wait_for(lambda: path.exists() and "the log file was reopened" in path.read_text(), "a new file")
         assert "listening on ws://" in (server.folder / "zwoole.log.1").read_text()
 
 

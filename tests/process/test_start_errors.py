@@ -205,7 +205,7 @@ def test_port_in_use() -> None:
         port = taken.getsockname()[1]
         with ServerProcess(GOOD, "--port", str(port)) as server:
             log = fails(server, EXIT_CANNOT_START)
-    words = "the port is in use; stop whoever has it, or take another port"
+    words = "the port is in use: stop the program that uses it, or take another port"
     assert log == f"zwoole: cannot listen on 127.0.0.1:{port}: {words}\n"
 
 
@@ -325,7 +325,7 @@ def test_worker_start_that_raises(kind: str) -> None:
         log = fails(server, EXIT_BOOT_FAILED)
     assert log.count("ConnectionError: no database") == 3
     assert log.count("worker_start failed: this worker cannot serve") == 3
-    assert "the app does not boot: giving up after 3 tries; the reason stands above" in log.splitlines()[-1]
+    assert "the app does not boot: giving up after 3 tries; the reason is above" in log.splitlines()[-1]
 
 
 NO_BOOT = {

@@ -84,7 +84,7 @@ def echo(client: ClientConnection, text: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 @pytest.mark.parametrize("app", KINDS.values(), ids=KINDS)
-def test_stops_in_good_order(serve: Serve, app: str, number: signal.Signals) -> None:
+def test_stops_gracefully(serve: Serve, app: str, number: signal.Signals) -> None:
     server = serve(app, workers=2)
     with server.connect() as one, server.connect() as two, server.connect() as three:
         for client in (one, two, three):
@@ -261,7 +261,7 @@ def test_the_command_waits_though_the_run_directory_is_removed(serve: Serve) -> 
         stopping = executor.submit(zwoole, server, "stop", "--run-dir", str(server.run_dir))
         server.wait_log("zwoole stop: stopping")
         shutil.rmtree(server.run_dir)
-        server.wait_log("was removed by somebody, and is made anew")
+        server.wait_log("was removed, and was made again")
         server.write("go", "")
         stopped = stopping.result()
     assert (stopped.returncode, stopped.stdout) == (0, f"stopped (pid {server.process.pid})\n")

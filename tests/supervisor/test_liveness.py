@@ -61,7 +61,7 @@ def test_one_that_has_not_turned_at_all_boots_and_has_another_time(turns: Turns)
     liveness = Liveness(os.getpid(), turns, 0.0)  # type: ignore[arg-type]
     found = verdicts(liveness, each_second(1, 21))
     assert found[:-1] == [""] * 19
-    assert found[-1] == "it does not come to serve: no hello after 20 s (boot_timeout)"
+    assert found[-1] == "it does not become ready: no hello after 20 s (boot_timeout)"
 
 
 @pytest.mark.parametrize("count", [0, 7])

@@ -185,7 +185,7 @@ def test_a_worker_that_does_not_finish_is_no_crash(make: Make, log: pytest.LogCa
     parts.run_due()
     parts.end(old, -9)
     assert parts.events == []
-    assert f"{old} was ended by zwoole with SIGKILL: it did not finish in time after it was replaced" in log.text
+    assert f"{old} was ended by zwoole with SIGKILL: it was replaced and did not end in time" in log.text
 
 
 def test_a_boot_that_takes_too_long_says_so_wherever_it_is_reported(make: Make) -> None:
@@ -194,10 +194,10 @@ def test_a_boot_that_takes_too_long_says_so_wherever_it_is_reported(make: Make) 
     answers: list[dict[str, Any]] = []
     parts.rollouts.reload(lambda **fields: answers.append(fields))
     hanging = parts.worker(0)
-    hanging.abort("it does not come to serve: no hello after 60 s (boot_timeout)")
+    hanging.abort("it does not become ready: no hello after 60 s (boot_timeout)")
     parts.end(hanging, -6)
     (answer,) = answers
-    assert "was ended by zwoole with SIGABRT: it does not come to serve: no hello after 60 s" in answer["error"]
+    assert "was ended by zwoole with SIGABRT: it does not become ready: no hello after 60 s" in answer["error"]
 
 
 # Slow starts are logged.
@@ -231,9 +231,9 @@ def test_what_is_waited_for_is_said(make: Make, log: pytest.LogCaptureFixture) -
     look(parts, master, 5)
     said = [record.getMessage().split(": ", 1)[1] for record in log.records if record.levelname == "WARNING"]
     assert said == [
-        "its app has not reached start(): an import takes long, or what stands before start()",
-        "worker_start has not returned, or the machine is slow; what runs for long belongs in a task or thread",
-        "no master has answered it",
+        "its app has not reached start(): an import, or other code before start(), takes long",
+        "worker_start has not returned, or the machine is slow; long work belongs in a task or thread",
+        "no master has taken its hello",
         "it has not said hello",
     ]
 
@@ -292,8 +292,8 @@ def test_a_worker_that_turns_and_is_heard_by_no_master_is_ended(make: Make, log:
     check(parts, worker, 19)
     assert not worker.killed
     check(parts, worker, 1)
-    assert worker.killed == "it does not come to serve: no master has had its hello in 20 s (boot_timeout)"
-    assert f"{worker} is ended, it does not come to serve: no master has had its hello in 20 s" in log.text
+    assert worker.killed == "it does not become ready: no master has taken its hello in 20 s (boot_timeout)"
+    assert f"killing {worker}: it does not become ready: no master has taken its hello in 20 s" in log.text
     parts.end(worker, -6)
     assert worker.died_early
 

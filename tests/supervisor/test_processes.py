@@ -109,13 +109,13 @@ def test_a_worker_that_serves_after_a_death_is_said_once(parts: TestParts, log: 
     successor = parts.worker(1)
     for _ in range(2):  # a replaced master says it again
         parts.ready(successor)
-    said = [record.getMessage() for record in log.records if "serves" in record.getMessage()]
-    assert said == [f"{successor} serves in the place of the one that has ended (SIGKILL)"]
+    said = [record.getMessage() for record in log.records if "replaces" in record.getMessage()]
+    assert said == [f"{successor} replaces the one that has ended (SIGKILL)"]
     log.clear()
     parts.rollouts.reload()
     parts.all_ready()
     assert "reload: done" in log.text
-    assert "serves" not in log.text, "nobody has died"
+    assert "replaces" not in log.text, "nobody has died"
 
 
 @pytest.mark.parametrize("role", ["worker", "master"])
@@ -135,7 +135,7 @@ def test_what_cannot_be_started_now_is_tried_again(parts: TestParts, role: str) 
 def test_a_server_does_not_start_without_room(tmp_path: Path) -> None:
     parts = TestParts(tmp_path)
     parts.lack = "no space left"
-    with pytest.raises(StartError, match="no process can be started; the reason stands above"):
+    with pytest.raises(StartError, match="no process can be started; the reason is above"):
         parts.staffing.start_all()
     parts.close()
 
@@ -193,7 +193,7 @@ def test_a_replaced_worker_that_goes_on_is_told_to_end_and_is_killed_if_it_does_
         assert "end" not in told
         return
     assert told[-2:] == ["retire", "end"]
-    assert f"{worker} has had its time after it was replaced: what still runs there is cancelled" in log.text
+    assert f"{worker} was replaced and has not finished in time: cancelling what still runs there" in log.text
     if ends == "when told":
         parts.end(worker, 0)
     kill()

@@ -205,7 +205,7 @@ def test_a_folder_that_holds_other_things_is_left_alone(place: Path, names: list
             (path / name).mkdir()
         else:
             (path / name).write_text("precious")
-    with pytest.raises(StartError, match="something else"):
+    with pytest.raises(StartError, match="not empty"):
         RunDirectory(path)
     assert sorted(left.name for left in path.iterdir()) == sorted(name.rstrip("/") for name in names)
 
@@ -360,7 +360,7 @@ def test_other_things_in_the_same_place_are_left_alone(place: Path) -> None:
     shutil.rmtree(directory.path)
     directory.path.mkdir(mode=0o700)
     (directory.path / "precious").touch()
-    with pytest.raises(StartError, match="something else"):
+    with pytest.raises(StartError, match="not empty"):
         directory.take_again()
     directory.remove()
     assert (place / "a" / "precious").exists()

@@ -95,7 +95,10 @@ def test_control_raises_what_a_command_reports(
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert raised("../one") == ("the current folder is gone, so ../one is nowhere: give an absolute path", 1)
+    assert raised("../one") == (
+        "the current folder no longer exists, so ../one has no meaning: give an absolute path",
+        1,
+    )
 
 
 def test_a_port_in_the_place_of_a_run_directory_is_seen(

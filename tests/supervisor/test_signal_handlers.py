@@ -45,7 +45,7 @@ def test_two_signals_change_the_number_of_workers_but_leave_one(
     for _ in range(3):
         send(parts, signal.SIGTTOU)
     assert parts.processes.wanted[WORKER] == 1
-    assert "the number of workers stays as it is: there are 1 worker(s), and a server needs one" in log.text
+    assert "the number of workers is unchanged: there are 1 worker(s), and a server needs one" in log.text
 
 
 @pytest.mark.parametrize(("number", "kills"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGQUIT, True)])

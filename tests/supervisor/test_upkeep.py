@@ -90,7 +90,7 @@ def test_a_lack_of_room_is_logged_once_until_it_is_over(rig: Rig, log: pytest.Lo
             assert rig.upkeep.lacks(1, 1).startswith("no space left in the run directory ")
         rig.full = False
         assert rig.upkeep.lacks(1, 1) == ""
-    assert log.text.count("nothing can be started, trying on: no space left") == 2
+    assert log.text.count("nothing can be started, trying again: no space left") == 2
 
 
 def test_what_was_removed_is_made_anew_at_the_next_look_and_when_it_is_needed(
@@ -107,7 +107,7 @@ def test_what_was_removed_is_made_anew_at_the_next_look_and_when_it_is_needed(
         need()
         assert rig.directory.lost() == []
         assert is_running(rig.directory.path)
-    assert log.text.count("is made anew") == 6
+    assert log.text.count("was made again") == 6
 
 
 def test_what_cannot_be_made_anew_is_logged_once_until_it_can(rig: Rig, log: pytest.LogCaptureFixture) -> None:
@@ -117,8 +117,8 @@ def test_what_cannot_be_made_anew_is_logged_once_until_it_can(rig: Rig, log: pyt
     rig.directory.path.write_text("in the way")
     for _ in range(3):
         rig.run_due()
-        assert "making it anew fails: " in rig.upkeep.lacks(1, 1)
-    assert log.text.count("nothing can be started or commanded, what runs goes on: the directory of ") == 1
+        assert "making it again fails: " in rig.upkeep.lacks(1, 1)
+    assert log.text.count("no process can be started and no command works, what runs goes on: the directory of ") == 1
     rig.directory.path.unlink()
     rig.run_due()
     assert rig.directory.lost() == []

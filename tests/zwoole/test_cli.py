@@ -377,7 +377,7 @@ def stopping(
 STOPPED = (0, "stopped (pid 100)\n", "")
 FORCED = "the server stopped by force: what had not finished in time was killed; its log says what (exit code 4)"
 KILLED = "the server was killed, or failed, before it had stopped; its log may say why"
-UNKNOWN = "whether the server stopped in good order is not known: its lock file was removed or changed; its log says it"
+UNKNOWN = "whether the server stopped gracefully is unknown: its lock file was removed or changed; see its log"
 
 
 def test_stop_waits_for_the_end(stopping: Stopping) -> None:
