@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from zwoole.shared.suggest import did_you_mean
 
 _TASKS = "zwoole has no task workers; a job goes to a thread or process pool, see docs/programming.md"
-_HTTP = "zwoole answers no plain HTTP requests"
+_HTTP = "zwoole does not answer plain HTTP requests"
 _TCP = "zwoole has no raw TCP or UDP ports"
 _TLS = "zwoole does not speak TLS; let a proxy such as nginx do it, see docs/deployment.md"
 _TIMERS = "zwoole has no timers; use asyncio or a thread, see docs/programming.md"
@@ -42,7 +42,7 @@ SETTINGS = {
     "open_websocket_close_frame": "the `close` callback is given the code and the reason",
     "enable_reuse_port": "see `reactor_num`",
     "max_conn": "the setting is named `max_connection`",
-    "max_request_grace": "`max_request` is spread by 10 % by itself",
+    "max_request_grace": "`max_request` varies by 10 % from worker to worker",
     "reload_async": "a reload always starts new workers beside the old ones",
     "single_thread": "see `reactor_num`",
     "websocket_subprotocol": "the setting is named `subprotocols`, and is a list",
@@ -57,7 +57,7 @@ EVENTS = {
     **dict.fromkeys(("task", "finish"), _TASKS),
     "request": _HTTP,
     **dict.fromkeys(("receive", "packet"), _TCP),
-    **dict.fromkeys(("connect", "disconnect"), "`open` and `close` tell of every WebSocket connection"),
+    **dict.fromkeys(("connect", "disconnect"), "`open` and `close` report every WebSocket connection"),
     "worker_exit": "the event is named `retire`",
     **dict.fromkeys(("manager_start", "manager_stop"), "there is no manager process; see `start` and `shutdown`"),
     **dict.fromkeys(("before_reload", "after_reload"), "see `worker_start` and `retire`, which run in each worker"),
@@ -69,7 +69,9 @@ METHODS = {
     **dict.fromkeys(("tick", "after", "defer", "clear_timer"), _TIMERS),
     **dict.fromkeys(("listen", "add_listener", "addlistener"), _ONE_PORT),
     **dict.fromkeys(("send", "sendto", "sendfile", "sendwait", "get_socket"), _TCP),
-    **dict.fromkeys(("pause", "resume", "confirm"), "zwoole reads from a client as fast as its worker goes on"),
+    **dict.fromkeys(
+        ("pause", "resume", "confirm"), "zwoole reads from a client as fast as its worker handles the messages"
+    ),
     **dict.fromkeys(("reload", "shutdown", "stop"), _CONTROL),
     **dict.fromkeys(("protect", "heartbeat"), _PINGS),
     **dict.fromkeys(("connections", "get_client_list", "get_client_info"), "`zwoole connections` lists them"),

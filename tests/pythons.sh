@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Makes a target of the Makefile for every Python that zwoole supports and that is installed, each in a venv of its own.
+# Runs a target of the Makefile with every installed Python that zwoole supports, each in its own venv.
 #
 # usage: tests/pythons.sh PYTHON TARGET
-#   PYTHON  its version is left out: `make test` has it
+#   PYTHON  its version is skipped: `make test` covers it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
-# The newest of a version that starts: on the path, or made by pyenv. A shim of pyenv may be there and not start.
+# The newest Python of a version that starts, on the PATH or from pyenv. A pyenv shim may exist and not start.
 find_python() {
   local candidate
   for candidate in "python$1" $(printf '%s\n' "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python | sort -rV); do

@@ -1,4 +1,4 @@
-# What Cython's own files lack of poll.h, for connection.py.
+# Declarations from poll.h that Cython's own files lack, for connection.py.
 from posix.time cimport timespec
 
 cdef extern from "poll.h" nogil:

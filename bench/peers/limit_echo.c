@@ -1,7 +1,7 @@
-/* The limit: a WebSocket echo server with nothing in it but epoll, one thread, one read and one write per turn.
+/* The limit: a WebSocket echo server with nothing but epoll, one thread, one read and one write per turn.
  *
  * It shows how fast any server on this machine could be. It trusts its clients: frames are masked, unfragmented and
- * not longer than MAX_PAYLOAD, and text is echoed without a look at its UTF-8.
+ * not longer than MAX_PAYLOAD, and text is echoed without checking its UTF-8.
  *
  * usage: echo PORT (on 127.0.0.1)
  */
@@ -24,8 +24,8 @@
 
 struct connection {
     int fd, upgraded, closing;
-    size_t in_end;              /* received and not yet taken */
-    size_t out_start, out_end;  /* echoed and not yet sent */
+    size_t in_end;              /* end of received, unprocessed data */
+    size_t out_start, out_end;  /* echoes that are not sent yet */
     uint8_t in[BUFFER], out[2 * BUFFER];
 };
 
@@ -130,7 +130,7 @@ static int echo_frames(struct connection *c) {
     return 1;
 }
 
-/* Send the outbox; while something is left of it, wait for EPOLLOUT alone. Return 0 when the connection is over. */
+/* Send the outbox; while it is not empty, wait for EPOLLOUT only. Return 0 at the end of the connection. */
 static int flush(struct connection *c) {
     size_t had = c->out_start;
     if (c->out_start < c->out_end) {
@@ -158,13 +158,13 @@ static int on_readable(struct connection *c) {
 
 static int on_writable(struct connection *c) {
     if (!flush(c)) return 0;
-    return c->out_end || (echo_frames(c) && flush(c)); /* frames that found no room in the outbox */
+    return c->out_end || (echo_frames(c) && flush(c)); /* frames that did not fit the outbox */
 }
 
 static void accept_all(int listener) {
     int fd, on = 1;
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-        struct connection *c = calloc(1, sizeof *c); /* pages are not there until they are touched */
+        struct connection *c = calloc(1, sizeof *c); /* pages are allocated when they are touched */
         if (!c) exit(1);
         c->fd = fd;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);

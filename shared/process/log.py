@@ -265,7 +265,7 @@ def reopen(path: str) -> bool:
     try:
         redirect(path)
     except OSError as error:
-        get_logger("log").error("cannot open the log file %s anew, the old one is kept: %s", path, error.strerror)
+        get_logger("log").error("cannot reopen the log file %s, the old one is kept: %s", path, error.strerror)
         return False
     return True
 

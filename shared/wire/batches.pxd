@@ -29,7 +29,7 @@ cdef class BatchWriter:
     cdef void _attach(self, int mark, bytes body) except *
 
 
-@cython.final  # its small steps are called for every event: without a subclass they need no lookup
+@cython.final  # its small methods run for every event; in a final class they need no lookup
 cdef class BatchReader:
     cdef readonly unsigned long long first
     cdef readonly unsigned long long credit

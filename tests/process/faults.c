@@ -1,8 +1,8 @@
-/* Faults of one client's socket, as the kernel could give them: loaded into a server by LD_PRELOAD.
+/* Injects faults into one client's socket, as the kernel could produce them. Loaded into a server with LD_PRELOAD.
  *
- * The test shares a file with it (struct plan, named by FAULT_PLAN). The next TCP connection that is accepted while the
- * plan is armed has its system calls counted, and at the one that the plan names something goes wrong. Every real call
- * is made by syscall(), so that nothing here depends on the C library that it stands before.
+ * It shares a file with the test (struct plan, named by FAULT_PLAN). While the plan is armed, the system calls of the
+ * next accepted TCP connection are counted, and the one that the plan names fails. Real calls go through syscall(), so
+ * nothing here depends on the C library that it overrides.
  */
 
 #define _GNU_SOURCE
@@ -18,15 +18,15 @@
 enum { NOTHING, SHORT, TRICKLE, ERRNO };
 
 struct plan {
-    int armed;         /* the next accepted connection is the one */
+    int armed;         /* whether the next accepted connection is chosen */
     int at;            /* the number of the call, from 1 */
     int fault;         /* one of the enum */
     int number;        /* the errno, with ERRNO */
     int descriptor;    /* the connection's, -1 for none */
     int calls;         /* counted so far */
-    int fired;         /* how often something went wrong */
+    int fired;         /* number of injected faults */
     int accept_number; /* the errno of accepting */
-    int accept_times;  /* how often it is still to be given */
+    int accept_times;  /* how often accepting is still going to fail */
 };
 
 static struct plan *plan;
@@ -43,7 +43,7 @@ __attribute__((constructor)) static void map_plan(void)
     close(file);
 }
 
-/* Return how many bytes the call may move at most, or -1 with errno set; -2 where nothing goes wrong. */
+/* Return how many bytes the call may move at most, or -1 with errno set; -2 if there is no fault. */
 static ssize_t allowance(int descriptor)
 {
     if (!plan || plan->descriptor != descriptor)
@@ -99,7 +99,7 @@ ssize_t send(int descriptor, const void *buffer, size_t size, int flags)
     return syscall(SYS_sendto, descriptor, buffer, size, flags, NULL, 0);
 }
 
-/* Of many buffers a limited call moves a part of the first that has something. */
+/* With several buffers, a limited call moves a part of the first one that is not empty. */
 static ssize_t vectored(long number, int descriptor, const struct iovec *parts, int count)
 {
     ssize_t allowed = allowance(descriptor);

@@ -134,7 +134,7 @@ def test_a_log_file_that_the_user_may_not_open_anew_is_kept(server: ServerProces
     wait_for(server.is_ready, "it to serve")
     path.rename(moved)
     server.send_signal(signal.SIGRTMIN)
-    said = f"cannot open the log file {path} anew, the old one is kept: Permission denied"
+    said = f"cannot reopen the log file {path}, the old one is kept: Permission denied"
     wait_for(lambda: said in moved.read_text(), "the log to say so")
     assert server.is_ready()
     assert not path.exists()

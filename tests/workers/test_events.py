@@ -60,7 +60,7 @@ def test_an_unknown_event_is_an_error_that_helps(name: Any) -> None:
     [
         ("task", "unknown event 'task', which Swoole has: zwoole has no task workers"),
         ("WorkerExit", "unknown event 'WorkerExit', which Swoole has: the event is named `retire`"),
-        ("request", "which Swoole has: zwoole answers no plain HTTP requests"),
+        ("request", "which Swoole has: zwoole does not answer plain HTTP requests"),
         ("connect", "`open` and `close` tell of every WebSocket connection"),
     ],
 )

@@ -398,4 +398,4 @@ def test_a_file_that_cannot_be_opened_anew_is_kept_and_says_so(tmp_path: Path) -
     setup("x", "info", stream)
     path = tmp_path / "missing" / "log"
     assert not reopen(str(path))
-    assert f"ERROR cannot open the log file {path} anew, the old one is kept: No such file" in stream.getvalue()
+    assert f"ERROR cannot reopen the log file {path}, the old one is kept: No such file" in stream.getvalue()
