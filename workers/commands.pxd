@@ -1,7 +1,5 @@
 import cython
 
-from zwoole.shared.memory.connection_table cimport ConnectionTable
-from zwoole.shared.wire.batches cimport BatchWriter
 from zwoole.workers.arguments cimport check_int
 from zwoole.workers.flusher cimport Flusher
 from zwoole.workers.link cimport MasterLink
