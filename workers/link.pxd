@@ -34,6 +34,7 @@ cdef class MasterLink:
     cdef unsigned long long _batches
     cdef unsigned long long _ack_first
     cdef unsigned long long _ack_count
+    cdef bint _debug
     cdef int _flags
     cdef int _more
 

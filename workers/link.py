@@ -13,6 +13,7 @@ that touches the socket or the writer takes the links first; `send_waiting` is f
 from __future__ import annotations
 
 from functools import partial
+from logging import DEBUG
 from pathlib import Path
 
 import zmq
@@ -25,6 +26,7 @@ from zwoole.shared.process.run_files import endpoint, progress_path
 from zwoole.shared.wire.batches import BatchWriter
 from zwoole.shared.wire.events import ACK, RINGS, SYNC
 from zwoole.shared.wire.payload_ring import SharedMemory
+from zwoole.shared.wire.trace import describe
 from zwoole.workers.exits import INTERRUPTED, end_worker
 from zwoole.workers.flusher import AGED_S, Flusher, check_signals
 
@@ -74,6 +76,7 @@ class MasterLink:
         "_ack_count",
         "_ack_first",
         "_batches",
+        "_debug",
         "_flags",
         "_flusher",
         "_more",
@@ -141,6 +144,7 @@ class MasterLink:
         self._worker_incarnation = worker_incarnation
         self._unsent_since = 0.0
         self._batches = 0
+        self._debug = log.isEnabledFor(DEBUG)
         self._ack_first = 0
         self._ack_count = 0
         self._flags = int(zmq.DONTWAIT)
@@ -209,6 +213,9 @@ class MasterLink:
         except BaseException as error:
             end_if_interrupted(error)
             raise
+        if self._debug:
+            ring = None if self.memory is None else self.memory.down
+            log.debug("from master incarnation %d: %s", self.incarnation, describe(parts, ring))
         return parts
 
     def started(self, sequence: int) -> None:
@@ -283,6 +290,8 @@ class MasterLink:
         self.sent += self.writer.ring_bytes
         parts = self.writer.take(self._batches, self.received)
         self._batches += 1
+        if self._debug:
+            log.debug("to master incarnation %d: %s", self.incarnation, describe(parts, self.writer.ring))
         for part in parts:
             self.sent += len(part)
         if self.writer.ring is not None:

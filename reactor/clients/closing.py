@@ -31,7 +31,10 @@ from zwoole.reactor.core.stages import (
 )
 from zwoole.reactor.routing.router import Router
 from zwoole.shared.memory.connection_table import CLOSING as TABLE_CLOSING
+from zwoole.shared.process.log import get_logger
 from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL, CLOSE_NO_STATUS, CLOSE_TRY_AGAIN_LATER
+
+log = get_logger("closing")
 
 ENDING_S = 3.0  # a client that said goodbye waits for the rest of its answers no longer than this
 
@@ -200,6 +203,7 @@ class Closing:
         connection.close_code = code
         connection.close_reason = reason
         connection.close_initiator = initiator
+        log.debug("fd %d: ends, code %d %a by the %s", connection.fd, code, reason, initiator)
         self.closed[code] = self.closed.get(code, 0) + 1
 
     def _tell_worker(self, connection: Connection) -> None:

@@ -19,6 +19,7 @@ cdef class Inbound:
     cdef readonly unsigned long long messages
     cdef readonly unsigned long long bytes
     cdef object _receive_head
+    cdef bint _debug
     cdef readonly bytearray buffer
     cdef Loop _loop
     cdef Router _router

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from logging import DEBUG
 
 from zwoole.reactor.clients.closing import Closing
 from zwoole.reactor.clients.limits import Limits
@@ -15,10 +16,24 @@ from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.loop import IN, OUT, Loop
 from zwoole.reactor.core.stages import STAGE_CLOSING, STAGE_HANDSHAKE, STAGE_OPEN
 from zwoole.reactor.routing.router import Router
+from zwoole.shared.process.log import get_logger
 from zwoole.shared.websocket.frames import OP_PONG, build_frame
-from zwoole.shared.websocket.protocol import CLOSED_BY_PEER, FAILED, HEADROOM, MESSAGE, NEED_DATA, PING, PONG, YIELD
+from zwoole.shared.websocket.protocol import (
+    CLOSED_BY_PEER,
+    FAILED,
+    HEADROOM,
+    MESSAGE,
+    NEED_DATA,
+    PING,
+    PONG,
+    YIELD,
+    Protocol,
+)
 
 READ_BYTES = 65536
+NAMES = {PING: "ping", PONG: "pong", CLOSED_BY_PEER: "close", FAILED: "violation"}
+
+log = get_logger("inbound")
 
 
 class Inbound:
@@ -51,6 +66,7 @@ class Inbound:
         self.messages = 0
         self.bytes = 0
         self._receive_head = receive_head
+        self._debug = log.isEnabledFor(DEBUG)
         self.buffer = bytearray(HEADROOM + READ_BYTES)
         self._loop = loop
         self._router = router
@@ -112,6 +128,8 @@ class Inbound:
             event = protocol.next_event()
             if event == NEED_DATA:
                 break
+            if self._debug:
+                log_frame(connection, event)
             if event == MESSAGE:
                 if connection.stage == STAGE_OPEN:
                     if self._limits.message_rate and not self._limits.take_message(connection):
@@ -150,3 +168,14 @@ class Inbound:
         else:
             connection.output.queue(pong)
             self._loop.flush_later(connection)
+
+
+def log_frame(connection: Connection, event: int) -> None:
+    """Log what a client has sent: a whole message, a control frame, or a violation and the code for it."""
+    protocol: Protocol = connection.protocol  # type: ignore[assignment]
+    if event == MESSAGE:
+        log.debug("fd %d: message, opcode %d, %d bytes", connection.fd, protocol.opcode, len(protocol.data))
+    elif event in (CLOSED_BY_PEER, FAILED):
+        log.debug("fd %d: %s, code %d %a", connection.fd, NAMES[event], protocol.close_code, protocol.close_reason)
+    elif event in NAMES:
+        log.debug("fd %d: %s, %d bytes", connection.fd, NAMES[event], len(protocol.data))

@@ -43,6 +43,7 @@ cdef class WorkerLink:
     cdef public Py_ssize_t events_left
     cdef unsigned long long _credit_step
     cdef unsigned long long _credit_told
+    cdef bint _debug
     cdef int _flags
     cdef int _more
 

@@ -12,6 +12,7 @@ it was told that nothing follows, or has said so itself; *closed*.
 from __future__ import annotations
 
 from collections import deque
+from logging import DEBUG
 
 import msgpack
 import zmq
@@ -25,6 +26,7 @@ from zwoole.shared.settings import Settings
 from zwoole.shared.wire.batches import BatchReader, BatchWriter
 from zwoole.shared.wire.events import ADOPT, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE
 from zwoole.shared.wire.payload_ring import RING_MIN_BYTES, SharedMemory
+from zwoole.shared.wire.trace import describe
 
 log = get_logger("wire")
 
@@ -62,6 +64,7 @@ class WorkerLink:
     __slots__ = (
         "_credit_step",
         "_credit_told",
+        "_debug",
         "_flags",
         "_more",
         "active",
@@ -132,6 +135,7 @@ class WorkerLink:
         self.memory = shared_memory(settings.payload_ring_bytes)
         self._credit_step = settings.up_window_bytes // 4
         self._credit_told = 0
+        self._debug = log.isEnabledFor(DEBUG)
         self._flags = int(zmq.DONTWAIT)
         self._more = int(zmq.DONTWAIT | zmq.SNDMORE)
 
@@ -231,6 +235,10 @@ class WorkerLink:
         if writer.ring is not None:
             writer.ring.seal(self.window.next_sequence)
         parts = writer.take(self.window.next_sequence - writer.events, self.settled)
+        if self._debug:
+            log.debug(
+                "to worker %d (incarnation %d): %s", self.worker.id, self.incarnation, describe(parts, writer.ring)
+            )
         try:
             while len(parts) > 1:
                 self.socket.send(parts.pop(0), self._more)

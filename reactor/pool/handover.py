@@ -12,6 +12,7 @@ its owner takes no event of it any more, so its messages are parked.
 from __future__ import annotations
 
 import itertools
+from logging import DEBUG
 
 from zwoole.reactor.clients.closing import Closing
 from zwoole.reactor.core.connection import Connection
@@ -20,16 +21,20 @@ from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.registry import Registry
 from zwoole.reactor.core.slices import Slices
 from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_HANDSHAKE, STAGE_OPEN
+from zwoole.reactor.core.window import Outstanding
 from zwoole.reactor.core.worker_link import Worker, WorkerLink
-from zwoole.reactor.pool.verdict import Verdict
+from zwoole.reactor.pool.verdict import RULES, Verdict
 from zwoole.reactor.routing.router import Router
 from zwoole.reactor.sending.outbound import Outbound
+from zwoole.shared.memory.progress_map import FINISHED, STARTED, WAITING
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.websocket.close_codes import CLOSE_INTERNAL_ERROR, CLOSE_SERVICE_RESTART, CLOSE_TRY_AGAIN_LATER
 from zwoole.shared.wire.events import OPENINGS
 
 MAX_REPLAYS = 2
 NO_WORKER_S = 30.0  # a client whose message waits this long while no worker is there at all is sent away
+
+PROGRESS = {WAITING: "not begun", STARTED: "begun", FINISHED: "finished"}
 
 log = get_logger("handover")
 
@@ -80,6 +85,7 @@ class Handover:
         before, worker.link = worker.link, link
         link.active = True
         worker.gone_since = 0.0
+        log.debug("worker %d: incarnation %d is active", worker.id, link.incarnation)
         if before is not None:
             self.retire(before)
         self._loop.serve_later(link)
@@ -92,6 +98,9 @@ class Handover:
         """
         link.active = False
         link.retiring = True
+        log.debug(
+            "worker %d: incarnation %d retires, with %d connections", link.worker.id, link.incarnation, link.connections
+        )
         self._router.forget_line(link)
         if self._handler_deadlines is None:  # not before, since every turn of the loop looks at every kind of timeout
             self._handler_deadlines = self._loop.add_wheel(self._part)
@@ -115,7 +124,11 @@ class Handover:
             self.deaths += 1
             worker.link = None
             worker.gone_since = self._loop.clock.now
-        return Verdict(link.window.unfinished(), link.progress.read)
+        unfinished = link.window.unfinished()
+        verdict = Verdict(unfinished, link.progress.read)
+        if log.isEnabledFor(DEBUG):
+            log_verdict(link, unfinished, verdict)
+        return verdict
 
     def bury(self, link: WorkerLink, verdict: Verdict) -> None:
         """Do what the verdict says with every connection that was the dead worker's."""
@@ -255,3 +268,21 @@ class Handover:
         """Return the place with the fewest connections beside one, of those with a worker where there are any."""
         others = [other for other in self._router.workers if other is not worker]
         return min(others, key=lambda other: (other.link is None, other.connections))
+
+
+def log_verdict(link: WorkerLink, unfinished: list[Outstanding], verdict: Verdict) -> None:
+    """Log each event that a dead worker had not finished, and what becomes of the connections."""
+    for item in unfinished:
+        about = "no connection" if item.connection is None else f"fd {item.connection.fd}"
+        progress = PROGRESS[link.progress.read(item.sequence)]
+        log.debug(
+            "incarnation %d has died: event %d, %s of %s, %s",
+            *(link.incarnation, item.sequence, RULES[item.event].name, about, progress),
+        )
+    log.debug(
+        "incarnation %d has died: sent again to the next one: %s; failed: %s; closes to be told: %s",
+        link.incarnation,
+        {connection.fd: len(events) for connection, events in verdict.replay.items()},
+        [connection.fd for connection in verdict.failed],
+        [connection.fd for connection in verdict.closes],
+    )

@@ -27,6 +27,7 @@ from zwoole.reactor.core.loop import IN, Loop
 from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_GONE, STAGE_OPEN
 from zwoole.reactor.core.worker_link import Worker, WorkerLink
 from zwoole.reactor.routing.parking import Parking
+from zwoole.shared.process.log import get_logger
 from zwoole.shared.settings import Settings
 from zwoole.shared.websocket.frames import OP_TEXT
 from zwoole.shared.wire.events import (
@@ -38,6 +39,8 @@ from zwoole.shared.wire.events import (
     OPEN,
     OPENINGS,
 )
+
+log = get_logger("router")
 
 ADOPTIONS_PER_TURN = 256  # and ends that are told late; a few microseconds each: those of thousands go in slices
 READ_ON_PER_TURN = 64  # held back connections that are read again at a time; what they send may fill everything anew
@@ -317,6 +320,9 @@ class Router:
                 self._send_parked(link, connection)
             else:
                 self.adoptions += 1
+                log.debug(
+                    "fd %d: handed over to worker %d (incarnation %d)", connection.fd, worker.id, link.incarnation
+                )
                 link.send_adopt(connection)
                 self._loop.touch(link)
             self.notify(connection)

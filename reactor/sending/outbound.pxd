@@ -30,6 +30,7 @@ cdef class Outbound:
     cdef dict _commands
     cdef object _served
     cdef object _distrust
+    cdef bint _debug
     cdef Py_ssize_t _limit
     cdef Py_ssize_t _room
 

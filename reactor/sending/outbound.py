@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from logging import DEBUG
 
 import msgpack
 
@@ -34,6 +35,7 @@ from zwoole.shared.wire.events import (
     SET_STATE,
     SYNC,
 )
+from zwoole.shared.wire.trace import describe
 
 BATCHES_PER_TURN = 16
 EVENTS_PER_TURN = 4096  # of one worker, a broadcast counted for each connection: about a millisecond
@@ -92,6 +94,7 @@ class Outbound:
         self._commands = commands.by_kind
         self._served = served
         self._distrust = distrust
+        self._debug = log.isEnabledFor(DEBUG)
         self._limit = limits.limit
         self._room = limits.room()
         for kind, carry_out in (
@@ -153,6 +156,9 @@ class Outbound:
         link.batches += 1
         for part in parts:
             link.received += len(part)
+        if self._debug:
+            trace = describe(parts, None if link.memory is None else link.memory.up)
+            log.debug("from worker %d (incarnation %d): %s", link.worker.id, link.incarnation, trace)
         return event
 
     def _carry_out(self, link: WorkerLink, event: BatchReader) -> bool:

@@ -347,7 +347,7 @@ class JSONFormatter(Formatter):
 
 class RepeatFilter(logging.Filter):
     """Passes REPEATS lines per template and interval. The next line after the interval reports how many were
-    suppressed.
+    suppressed. Lines of level debug and of the access log always pass.
     """
 
     def __init__(self) -> None:
@@ -356,7 +356,7 @@ class RepeatFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to log the record."""
-        if record.name == ACCESS:
+        if record.name == ACCESS or record.levelno <= logging.DEBUG:
             return True
         now = time.monotonic()
         template = str(record.msg)

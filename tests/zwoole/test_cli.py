@@ -129,7 +129,8 @@ def test_run_passes_on_what_was_given_and_nothing_else(command: Command, monkeyp
     monkeypatch.setattr(run_command, "run_app", lambda *arguments: ran.append(arguments))
     assert command("run", "app.py")[0] == 0
     options = ["--host", "::", "--port", "0", "--workers", "3", "--reactors", "2", "--run-dir", "/r"]
-    settings = ["--set", "backlog=5", "--set", "log_level=debug", "--set", "slow_callback_s=0.5"]
+    options += ["--log-level", "debug"]
+    settings = ["--set", "backlog=5", "--set", "slow_callback_s=0.5"]
     assert command("run", *options, *settings, "m:server", "--", "-v", "--port", "1")[0] == 0
     overrides = {
         "host": "::",

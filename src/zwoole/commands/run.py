@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from zwoole.commands.options import files, run_dir_option
 from zwoole.shared.errors import SettingsError
-from zwoole.shared.settings import LOG_FORMATS, Settings
+from zwoole.shared.settings import LOG_FORMATS, LOG_LEVELS, Settings
 from zwoole.supervisor import watching
 from zwoole.supervisor.launch import run_app
 
@@ -67,6 +67,7 @@ def numbers_of(name: str) -> click.IntRange:
 @click.option(
     "--log-file", metavar="FILE", shell_complete=files, help="Write the log, and what the app prints, to a file."
 )
+@click.option("--log-level", type=click.Choice(LOG_LEVELS), help="Lowest level that is logged.")
 @click.option("--log-format", type=click.Choice(LOG_FORMATS), help="Log lines of text, or JSON objects.")
 @click.option(
     "--access-log", is_flag=True, help="Log every connection that opens or ends, and every client that is refused."
@@ -87,6 +88,7 @@ def run(
     settings: tuple[str, ...],
     daemon: bool,
     log_file: str | None,
+    log_level: str | None,
     log_format: str | None,
     access_log: bool,
     pid_file: str | None,
@@ -109,6 +111,7 @@ def run(
         "daemonize": daemon or None,
         "access_log": access_log or None,
         "log_file": log_file,
+        "log_level": log_level,
         "log_format": log_format,
         "pid_file": pid_file,
         "user": user,

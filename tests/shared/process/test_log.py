@@ -169,15 +169,15 @@ def test_templates_are_forgotten_the_oldest_first(monkeypatch: pytest.MonkeyPatc
     clock = Clock()
     monkeypatch.setattr(logs, "time", clock)
     held_back = RepeatFilter()
-    first = logging.makeLogRecord({"msg": "first"})
+    first = logging.makeLogRecord({"msg": "first", "levelno": logging.INFO})
     for _ in range(REPEATS + 1):
         passes = held_back.filter(first)
     assert not passes
     for number in range(TEMPLATES - 1):
-        assert held_back.filter(logging.makeLogRecord({"msg": f"template {number}"}))
+        assert held_back.filter(logging.makeLogRecord({"msg": f"template {number}", "levelno": logging.INFO}))
     assert not held_back.filter(first)
     for number in range(TEMPLATES):
-        assert held_back.filter(logging.makeLogRecord({"msg": f"another {number}"}))
+        assert held_back.filter(logging.makeLogRecord({"msg": f"another {number}", "levelno": logging.INFO}))
     assert len(held_back._seen) == TEMPLATES
     assert held_back.filter(first)
 
