@@ -61,7 +61,7 @@ def test_an_unknown_event_is_an_error_that_helps(name: Any) -> None:
         ("task", "unknown event 'task', which Swoole has: zwoole has no task workers"),
         ("WorkerExit", "unknown event 'WorkerExit', which Swoole has: the event is named `retire`"),
         ("request", "which Swoole has: zwoole does not answer plain HTTP requests"),
-        ("connect", "`open` and `close` tell of every WebSocket connection"),
+        ("connect", "`open` and `close` report every WebSocket connection"),
     ],
 )
 def test_an_event_of_swooles_that_is_not_here_is_answered_with_what_is_true(name: str, words: str) -> None:
