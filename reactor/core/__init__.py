@@ -1,1 +1,1 @@
-"""The parts that every message passes: loop, connections, links to workers, windows."""
+"""The parts that every message passes through: loop, connections, links to workers, windows."""

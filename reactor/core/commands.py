@@ -1,7 +1,7 @@
-"""The commands that come up from workers: which part of the master carries out which.
+"""The commands that workers send up, and the part of the master that carries out each.
 
-The most frequent ones (push, acknowledgement, broadcast) are known to sending/outbound.py itself. Every other one is
-registered here by the part that carries it out.
+sending/outbound.py itself carries out the most frequent ones: push, acknowledgement and broadcast. Every other command
+is registered here by the part that carries it out.
 """
 
 from __future__ import annotations
@@ -15,21 +15,26 @@ CarryOut = Callable[[WorkerLink, BatchReader], None]
 
 
 class Commands:
-    """A table of commands.
+    """The table of commands.
 
     Attributes:
-        by_kind: what carries out each kind of event: called with the worker's link and the batch, which stands at the
-            event. It may raise WireError if the event is not what its kind says.
+        by_kind: the function that carries out each kind of event. It is called with the link of the worker that sent
+            the event, and with the batch reader, which stands at the event. It raises WireError if the event is
+            malformed.
     """
 
     def __init__(self) -> None:
         self.by_kind: dict[int, CarryOut] = {}
 
     def register(self, kind: int, carry_out: CarryOut) -> None:
-        """Have a kind of event carried out.
+        """Register the function that carries out a kind of event.
+
+        Args:
+            kind: the number of the event on the wire (shared/wire/events.py).
+            carry_out: the function; see `by_kind`.
 
         Raises:
-            ValueError: another part carries it out already.
+            ValueError: a function is registered for this kind already.
         """
         if kind in self.by_kind:
             raise ValueError(f"commands of kind {kind} are carried out already")

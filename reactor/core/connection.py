@@ -1,7 +1,7 @@
-"""One client as the master holds it: its socket, its protocol state, its place in the flow, its output queue.
+"""One client's connection in the master: socket, protocol state, flow control, output queue.
 
-It knows no policy. Reading belongs to inbound.py, the order of messages to router.py, the end to closing.py;
-they change the fields below.
+It is data without policy. clients/inbound.py reads it, routing/router.py keeps its messages in order,
+clients/closing.py ends it; they change the fields below.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zwoole.reactor.core.transport import PLAIN, Transport
 from zwoole.shared.websocket.deflate import Deflater
 from zwoole.shared.websocket.protocol import Protocol
 
-_AFTER = bytearray(sum(1 << stage for stage in after) for _, after in sorted(AFTER.items()))  # a bit for each stage
+_AFTER = bytearray(sum(1 << stage for stage in after) for _, after in sorted(AFTER.items()))  # stages as sets of bits
 
 
 class Connection:
@@ -24,39 +24,42 @@ class Connection:
 
     Attributes:
         fd: its public id.
-        descriptor: its socket, -1 once closed.
-        transport: how bytes come and go.
-        output: what waits to be sent.
-        stage: one of the constants of stages.py; `enter` changes it.
-        remote_addr, remote_port: the peer's address.
-        accepted_at: when it was accepted, in monotonic seconds.
-        head: the HTTP head as far as it has arrived, in HANDSHAKE.
-        protocol: its RFC 6455 state, from OPEN on.
+        descriptor: the descriptor of its socket; -1 once the socket is closed.
+        transport: reads and writes its socket.
+        output: its output queue.
+        stage: one of the constants of stages.py; only `enter` changes it.
+        remote_addr, remote_port: the client's address.
+        accepted_at: when it was accepted, in seconds of the monotonic clock.
+        head: in HANDSHAKE, the part of the HTTP head that has arrived; None otherwise.
+        protocol: its RFC 6455 state; None before OPEN.
+        record: the request, packed for workers; b"" before the handshake's head is complete.
         handler: whether a coroutine handler serves it.
-        state: what callbacks keep with it, packed; handed over with it.
-        worker: the worker worker it belongs to, from OPEN on.
-        owner: the link of the worker that was told of it, and is to be told the rest; None between two workers.
-        adopting: whether it stands in its worker's line of those to be handed over.
-        replays: how often in a row its messages went to a worker that died before it began them.
-        outstanding, outstanding_bytes: events with its worker that have not finished.
-        parked: (opcode, data) of messages accepted but not yet sent down, or None.
-        parked_bytes: their size.
-        unread: bytes read from the socket behind the last parked message, not yet parsed.
-        waiting: whether it stands in its worker's line of those that the window stopped.
+        state: the app's `Request.state`, packed; handed over with the connection.
+        worker: the Worker it belongs to; None before a worker is chosen.
+        owner: the WorkerLink whose process has heard of it and gets its events; None between two incarnations.
+        adopting: whether it is in its worker's queue of connections to be handed over.
+        replays: how many workers in a row died before they began its messages.
+        outstanding: events that were sent to its owner and have not finished.
+        outstanding_bytes: the size of their payloads.
+        parked: (event, data) of the messages that were accepted and not yet sent down, in order; None if there are
+            none.
+        parked_bytes: the size of their data.
+        unread: bytes that were read from the socket and not yet parsed, because the connection had to wait.
+        waiting: whether it is in its owner's queue of connections that the worker's window has stopped.
         interest: the epoll mask it is registered with.
         close_code, close_reason, close_initiator: how it ends, for the `close` callback.
-        closed_down: whether the worker was told.
+        closed_down: whether the master is done telling workers of it: `close` is sent or queued, or will never be sent.
         eof: whether the client sent FIN.
-        half_closed: whether we did.
+        half_closed: whether the master sent FIN.
         deflater: compresses its messages if permessage-deflate was agreed on, else None.
-        rereading: whether it stands in the loop's line of those to be looked at again.
-        dirty: whether it stands in the line to be flushed at the end of the turn.
-        heard: when it last gave a sign of life, on the loop's clock.
-        pinged: when it was last pinged.
-        late_pong: the pong that waits until the client has caught up, or b"".
-        throttled: whether it is not read because it sent more than a rate allows.
-        message_bucket, byte_bucket, control_bucket: when these will be full again.
-        partial: bytes of a message that is not whole, as the account of all connections has them.
+        rereading: whether it is in the loop's queue of connections with data that was read earlier.
+        dirty: whether it is in the loop's queue of connections to be flushed at the end of the turn.
+        heard: when the client last gave a sign of life, in seconds of the loop's clock.
+        pinged: when it was last pinged, likewise.
+        late_pong: the pong that is held until the client has read its output, or b"".
+        throttled: whether it is not read because its client exceeded a rate.
+        message_bucket, byte_bucket, control_bucket: when each token bucket will be full again, on the loop's clock.
+        partial: bytes of its incomplete message that are counted in `Limits.partial_bytes`.
     """
 
     __slots__ = (
@@ -129,7 +132,7 @@ class Connection:
         self.unread = b""
         self.waiting = False
         self.interest = 0
-        # What it may send, and whether it is there.
+        # Rates and signs of life.
         self.heard = 0.0
         self.pinged = 0.0
         self.late_pong = b""
@@ -151,10 +154,10 @@ class Connection:
         self.rereading = False
 
     def enter(self, stage: int) -> None:
-        """Go on to another stage.
+        """Change the stage.
 
         Raises:
-            RuntimeError: the stage cannot follow this one (`stages.AFTER`), which is a fault of the caller.
+            RuntimeError: the new stage cannot follow the present one (`stages.AFTER`); the caller has a bug.
         """
         if not _AFTER[self.stage] >> stage & 1:
             raise RuntimeError(f"connection {self.fd} cannot go from {NAMES[self.stage]} to {NAMES[stage]}")

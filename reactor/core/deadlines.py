@@ -1,7 +1,7 @@
-"""Timeouts, and the clock they run on: starting and stopping one costs the same with one connection as with 15,000.
+"""Timeouts, and the clock that they run on. To start or stop one costs the same with 1 connection as with 15,000.
 
-`Deadlines` are all of one length, so the order they were started in is the order they end in. A `Wheel` has timeouts
-of any length, and is less exact.
+`Deadlines` have one length, so they expire in the order in which they were started. A `Wheel` has timeouts of any
+length, and is less exact.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from heapq import heappop, heappush
 
 LATE_S = 1.0
 TICK_S = 0.05
-MOST_ENDS = 128  # timeouts of one kind that may run out in a turn; the next turn goes on at once
+MOST_ENDS = 128  # timeouts of one kind that may expire in a turn; the next turn continues without sleeping
 
 
 class Clock:
-    """Monotonic time, less the pauses that were our own.
+    """Monotonic time without the pauses of this process.
 
-    After Ctrl+Z, a stopped virtual machine or a debugger all timeouts would fire, though what they wait for lies
-    unread in the sockets. A turn that begins more than LATE_S late therefore shifts all of them by its lateness.
+    After Ctrl+Z, a paused virtual machine or a debugger every timeout would expire, although the data that it waits for
+    may lie unread in a socket. So if a turn begins more than LATE_S late, the clock leaves out the delay, which
+    postpones all timeouts by it.
 
     Attributes:
-        now: the time of this turn.
-        latest: the most that a turn began late, in seconds; whoever reads it sets it back.
-        woke: the time in monotonic seconds, pauses included.
+        now: the time of this turn in seconds, without pauses.
+        latest: the largest delay with which a turn began, in seconds. The reader resets it.
+        woke: the time of this turn in seconds of the monotonic clock, pauses included.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -38,7 +39,7 @@ class Clock:
         """Read the time, once a turn.
 
         Args:
-            expected: when, on this clock, the turn was to begin at the latest.
+            expected: the latest time, on this clock, at which the turn should have begun.
         """
         self.woke = self._monotonic()
         self.now = self.woke - self._lost
@@ -51,10 +52,16 @@ class Clock:
 
 
 class Deadlines:
-    """The connections that one kind of timeout runs for, by fd."""
+    """Timeouts of one length, one for each fd."""
 
     def __init__(self, clock: Clock, seconds: float, expired: Callable[[int], None]) -> None:
-        """Prepare for timeouts of `seconds`; `expired` is called with the fd of each that ran out."""
+        """Create without timeouts.
+
+        Args:
+            clock: the clock that they run on.
+            seconds: the length of each.
+            expired: called with the fd of each timeout that expires.
+        """
         self._clock = clock
         self._seconds = seconds
         self._expired = expired
@@ -64,22 +71,22 @@ class Deadlines:
         return len(self._ends)
 
     def start(self, fd: int) -> None:
-        """Start the timeout, again where it runs already."""
+        """Start the timeout of an fd; restart it if it is running."""
         self._ends.pop(fd, None)
         self._ends[fd] = self._clock.now + self._seconds
 
     def stop(self, fd: int) -> None:
-        """Stop the timeout; nothing where it does not run."""
+        """Stop the timeout of an fd, if it is running."""
         self._ends.pop(fd, None)
 
     def next_end(self) -> float | None:
-        """Return when the first one runs out, on the clock; None where none runs."""
+        """Return when the first timeout expires, on the clock; None if none is running."""
         return next(iter(self._ends.values())) if self._ends else None
 
     def run(self) -> None:
-        """Call `expired` for each that has run out, for MOST_ENDS of them at most."""
+        """Call `expired` for the timeouts that have expired, at most MOST_ENDS of them."""
         ended = 0
-        while self._ends and ended < MOST_ENDS:  # nothing else, where nothing runs: most turns look at every timeout
+        while self._ends and ended < MOST_ENDS:  # most turns call this with no timeout running, so that must be cheap
             fd, end = next(iter(self._ends.items()))
             if end > self._clock.now:
                 return
@@ -89,24 +96,30 @@ class Deadlines:
 
 
 class Wheel:
-    """The connections that timeouts of different lengths run for, by fd: each ends up to TICK_S late, never early.
+    """Timeouts of different lengths, one for each fd. Each expires up to TICK_S late, never early.
 
-    Those that end in one tick stand in one set, and the ticks in a heap: what is sorted is ticks, not connections.
+    All timeouts that end in one tick are in one set, and the ticks are in a heap: only ticks are sorted, not
+    connections.
     """
 
     def __init__(self, clock: Clock, expired: Callable[[int], None]) -> None:
-        """Prepare for timeouts; `expired` is called with the fd of each that ran out."""
+        """Create without timeouts.
+
+        Args:
+            clock: the clock that they run on.
+            expired: called with the fd of each timeout that expires.
+        """
         self._clock = clock
         self._expired = expired
         self._ticks: list[int] = []
         self._ending: dict[int, set[int]] = {}  # fds by tick
-        self._set_of: dict[int, set[int]] = {}  # by fd
+        self._set_of: dict[int, set[int]] = {}  # by fd, the set that it is in
 
     def __len__(self) -> int:
         return len(self._set_of)
 
     def start(self, fd: int, seconds: float) -> None:
-        """Start the timeout, again where it runs already."""
+        """Start the timeout of an fd, `seconds` long; restart it if it is running."""
         self.stop(fd)
         tick = int((self._clock.now + seconds) / TICK_S) + 1
         ending = self._ending.get(tick)
@@ -117,17 +130,17 @@ class Wheel:
         self._set_of[fd] = ending
 
     def stop(self, fd: int) -> None:
-        """Stop the timeout; nothing where it does not run."""
+        """Stop the timeout of an fd, if it is running."""
         ending = self._set_of.pop(fd, None)
         if ending is not None:
             ending.discard(fd)
 
     def next_end(self) -> float | None:
-        """Return when to look at the wheel next, on the clock; None where nothing runs."""
+        """Return when to call `run` next, on the clock; None if no timeout is running."""
         return self._ticks[0] * TICK_S if self._ticks else None
 
     def run(self) -> None:
-        """Call `expired` for each that has run out, for MOST_ENDS of them at most."""
+        """Call `expired` for the timeouts that have expired, at most MOST_ENDS of them."""
         ended = 0
         while self._ticks and self._ticks[0] * TICK_S <= self._clock.now:
             ending = self._ending[self._ticks[0]]

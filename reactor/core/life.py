@@ -1,6 +1,6 @@
-"""The life of a connection, for the parts that watch it: each is a list of what is called, in order.
+"""The events of a connection's life, for the parts that observe it: a list of callbacks for each event.
 
-A part that wants to know adds itself; those that make something happen call the list and know nobody on it.
+An observer appends its callback. The part that causes the event calls the list in order, and knows no observer.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from zwoole.reactor.core.connection import Connection
 
 
 class Life:
-    """What happens to connections.
+    """The observers of connections.
 
     Attributes:
-        opened: called with a connection whose handshake has succeeded, and its request target.
-        refused: called with the address and port of a client that is refused, its request target as it was received,
-            the HTTP status and the reason.
-        dropped: called with a connection whose socket has just been closed; its callbacks may still run.
-        gone: called with a connection of which nothing is left.
+        opened: called when a handshake has succeeded, with the connection and its request target.
+        refused: called when a client is refused, with its address and port, the request target as received, the HTTP
+            status and the reason.
+        dropped: called when a socket has just been closed, with the connection; callbacks of workers may still run.
+        gone: called when a connection has reached GONE, with the connection; it is in no table any more.
     """
 
     def __init__(self) -> None:

@@ -1,12 +1,17 @@
-"""The event loop: one turn is wait, read, act, flush.
+"""The event loop. One turn is: wait, read, act, flush.
 
-Rules, after redis' ae.c: what was queued in a turn leaves at its end, one call per connection (of very many, some in
-each turn) and one ZeroMQ message per worker, and EPOLLOUT is armed only for what is left over; one connection is read
-once a turn; connections are accepted last, so that a descriptor closed in this turn cannot mean another client within
-it; timers run after I/O.
+Rules, after redis' ae.c:
+- Output that was queued in a turn leaves at its end: one write per connection, one ZeroMQ message per worker. If very
+  many connections have output, some are flushed in each turn.
+- EPOLLOUT is armed only for output that the kernel did not take.
+- Each connection is read at most once per turn.
+- Timers run after I/O.
+- Connections are accepted last: a descriptor that was closed in this turn cannot be reused for another client within
+  the turn.
 
-ZeroMQ's descriptor is edge-triggered in spirit: it tells once. So after every receive and every send the socket is
-asked whether it has more, and what it has is read in this turn or the next, which then does not sleep.
+ZeroMQ's descriptor behaves as if it were edge-triggered: it reports an event only once. So after every receive and
+every send the loop asks the socket whether it has more, and reads that in this turn or in the next, which then does not
+sleep.
 """
 
 from __future__ import annotations
@@ -25,36 +30,37 @@ from zwoole.reactor.core.worker_link import WorkerLink
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
 BROKEN = select.EPOLLHUP | select.EPOLLERR
-_IN = IN  # C integers in the compiled module
+_IN = IN  # these are C integers in the compiled module
 _OUT = OUT
 _BROKEN = BROKEN
 
 MAX_EVENTS = 1024
-FLUSHES_PER_TURN = 512  # about a millisecond; a broadcast to thousands leaves in several turns
+FLUSHES_PER_TURN = 512  # takes about 1 ms; a broadcast to thousands leaves in several turns
 MAX_SLEEP_S = 1.0
-FEW_EVENTS = 3.0  # in a turn, below which a wait is no time to do more at once in
-LAG_WEIGHT = 1 / 64  # of a turn in the smoothed lag
+FEW_EVENTS = 3.0  # with fewer events in a turn, waiting does not build bigger batches
+LAG_WEIGHT = 1 / 64  # weight of the latest turn in the smoothed lag
 
 
 class Loop:
-    """Waits for descriptors and calls who waits for them.
+    """Waits until descriptors are ready and dispatches to their handlers.
 
     Attributes:
         turns: how many turns there have been.
-        clock: the time that timeouts run on.
-        now: its time, as of this turn.
-        lag: seconds that a turn takes beyond its wait, smoothed: what comes meanwhile waits that long at most.
-        longest_lag: those of the longest turn.
-        busy_poll_s: seconds for which it may look again and again before it sleeps.
+        clock: the clock that timeouts run on.
+        now: the clock's time in this turn, in seconds.
+        lag: seconds that a turn takes without its wait, smoothed. An event that arrives meanwhile waits at most that
+            long.
+        longest_lag: seconds that the longest turn took without its wait.
+        busy_poll_s: how many seconds it may poll before it sleeps, if turns are short and find few events.
     """
 
     def __init__(self, registry: Registry, epoll: select.epoll | None = None, clock: Clock | None = None) -> None:
-        """Prepare to turn.
+        """Create the loop; `connect` must be called before the first turn.
 
         Args:
-            registry: the connections.
-            epoll: tells which descriptors are ready; a test may have its own.
-            clock: the time that timeouts run on, likewise.
+            registry: all connections.
+            epoll: reports which descriptors are ready; a test may pass its own.
+            clock: the clock that timeouts run on; a test may pass its own.
         """
         self.turns = 0
         self.clock = clock or Clock()
@@ -91,16 +97,16 @@ class Loop:
         batch: Callable[[WorkerLink], bool],
         serve: Callable[[WorkerLink], None],
     ) -> None:
-        """Say what is called in a turn; once, before the first turn.
+        """Set the functions that a turn calls. To be called once, before the first turn.
 
         Args:
-            readable: called with a connection that can be read.
-            unread: called with a connection of which something read earlier is to be looked at again.
-            broken: called with a connection and an errno, 0 if the kernel gave none.
-            flushed: called with a connection whose output has left, while its end is in progress.
-            queue_changed: called with a connection whose output queue has another size than before.
-            batch: called with a worker link that may have batches; returns whether it has more.
-            serve: called with a worker link that was to be served in this turn.
+            readable: called with a connection that is readable.
+            unread: called with a connection after `read_later`: data that was read earlier can be processed now.
+            broken: called with a connection whose socket has failed, and the errno, or 0 if the kernel gave none.
+            flushed: called with a connection that is being closed, when all its output has left.
+            queue_changed: called with a connection whose output queue has changed in size.
+            batch: called with a worker link that may have batches; returns whether it may have more.
+            serve: called with a worker link after `serve_later`.
         """
         self._readable = readable
         self._unread = unread
@@ -110,71 +116,71 @@ class Loop:
         self._batch = batch
         self._serve = serve
 
-    # What is listened to.
+    # Sources of events.
 
     def add_source(self, descriptor: int, ready: Callable[[], None], last: bool = False) -> None:
-        """Call `ready` whenever the descriptor is readable; `last` after all the connections of the turn."""
+        """Call `ready` in every turn in which the descriptor is readable; with `last`, after all connections."""
         (self._last_sources if last else self._sources)[descriptor] = ready
         self._epoll.register(descriptor, IN)
 
     def remove_source(self, descriptor: int) -> None:
-        """Stop listening to a descriptor added with add_source."""
+        """Stop watching a descriptor that `add_source` has added; do nothing if it is not watched."""
         if self._sources.pop(descriptor, None) or self._last_sources.pop(descriptor, None):
             self._epoll.unregister(descriptor)
 
     def add_link(self, link: WorkerLink) -> None:
-        """Listen to a worker; its batches go to `on_batch`."""
+        """Watch a link to a worker: `batch` is called with it when it may have batches."""
         self._links[link.descriptor] = link
         self._epoll.register(link.descriptor, IN)
         self._again.append(link)
 
     def remove_link(self, link: WorkerLink) -> None:
-        """Stop listening to a worker."""
+        """Stop watching a link to a worker; do nothing if it is not watched."""
         if self._links.pop(link.descriptor, None) is not None:
             self._epoll.unregister(link.descriptor)
 
     def add_deadlines(self, seconds: float, expired: Callable[[int], None]) -> Deadlines:
-        """Return a new kind of timeout that this loop runs."""
+        """Return a new kind of timeout, `seconds` long; this loop calls `expired` with the fd of each that expires."""
         deadlines = Deadlines(self.clock, seconds, expired)
         self._timers.append(deadlines)
         return deadlines
 
     def add_wheel(self, expired: Callable[[int], None]) -> Wheel:
-        """Return a new kind of timeout, whose lengths differ, that this loop runs."""
+        """Return a new kind of timeout with differing lengths; this loop calls `expired` as for `add_deadlines`."""
         wheel = Wheel(self.clock, expired)
         self._timers.append(wheel)
         return wheel
 
     def before_sleep(self, call: Callable[[], None]) -> None:
-        """Call `call` before every sleep, the first included, for sockets whose descriptor does not tell twice."""
+        """Call `call` at the beginning of every turn, for sockets whose descriptor reports an event only once."""
         self._before_sleep.append(call)
 
-    # What a connection waits for.
+    # Connections.
 
     def listen(self, connection: Connection, mask: int) -> None:
-        """Set the epoll mask of a connection; HUP and ERR are reported whatever it is."""
+        """Set the epoll mask of a connection, unless its socket is closed; HUP and ERR are reported with any mask."""
         if connection.descriptor < 0 or connection.interest == mask:
             return
         self._epoll.modify(connection.descriptor, mask)
         connection.interest = mask
 
     def join(self, connection: Connection) -> None:
-        """Begin to read a new connection."""
+        """Begin to watch a new connection, for reading."""
         self._epoll.register(connection.descriptor, IN)
         connection.interest = IN
 
     def leave(self, connection: Connection) -> None:
-        """Stop listening to a connection whose socket is about to be closed."""
+        """Stop watching a connection whose socket is about to be closed."""
         self._epoll.unregister(connection.descriptor)
 
     def flush_later(self, connection: Connection) -> None:
-        """Send what the connection has queued at the end of this turn."""
+        """Flush the connection's output queue at the end of this turn."""
         if not connection.dirty:
             connection.dirty = True
             self._dirty.append(connection)
 
     def flush_connections(self, most: int = WRITE_BYTES) -> None:
-        """Send what connections have queued by now, of each at most so many bytes: the rest leaves in the next turn."""
+        """Flush the connections that have output now, at most `most` bytes each; the next turn sends the rest."""
         dirty = self._dirty
         self._dirty = []
         for connection in dirty:
@@ -188,24 +194,24 @@ class Loop:
             self._touched.append(link)
 
     def read_later(self, connection: Connection) -> None:
-        """Look at what is unread or not inflated of the connection at the end of this turn."""
+        """Call `unread` with the connection at the end of this turn: it has data that is not parsed or inflated."""
         if not connection.rereading:
             connection.rereading = True
             self._reread.append(connection)
 
     def next_turn(self, call: Callable[[], None]) -> None:
-        """Call `call` once in the next turn, which then does not sleep."""
+        """Call `call` once, in the next turn, which then does not sleep."""
         self._next_turn.append(call)
 
     def serve_later(self, link: WorkerLink) -> None:
-        """Go on in the next turn with what one turn was too short for."""
+        """Call `serve` with the link in the next turn, which then does not sleep."""
         if link not in self._served:
             self._served.append(link)
 
     # The turn.
 
     def run(self) -> None:
-        """Turn until `stop` is called."""
+        """Run turns until `stop` is called."""
         self._running = True
         while self._running:
             self.turn()
@@ -215,7 +221,7 @@ class Loop:
         self._running = False
 
     def turn(self) -> None:
-        """Wait for what there is to do, and do it."""
+        """Run one turn: wait for events and handle them."""
         for call in self._before_sleep:
             call()
         timeout = self._sleep_time()
@@ -260,10 +266,10 @@ class Loop:
             self.longest_lag = lag
 
     def _wait(self, timeout: float) -> list[tuple[int, int]]:
-        """Return what is ready, after `timeout` seconds at most.
+        """Return the (descriptor, mask) pairs that are ready, after at most `timeout` seconds.
 
-        To be woken takes longer than a short wait. So where the last waits were short and found little, which is when
-        nobody else needs the CPU time, what is ready is looked up again and again for a while.
+        A wake-up by the kernel takes longer than a short wait. So if the last waits were short and found few events,
+        this polls for a while before it sleeps.
         """
         spin = min(self.busy_poll_s, timeout)
         if spin <= 0.0:
@@ -281,9 +287,9 @@ class Loop:
         return events
 
     def _sleep_time(self) -> float:
-        """Return how long the turn may wait, and note from when on a timer may have run out."""
+        """Return how many seconds the turn may wait, and note when the first timer may expire."""
         self._timers_due = 0.0
-        # The last two: what came up while flushing.
+        # _dirty and _touched may hold what was queued during the last flush.
         if self._again or self._reread or self._served or self._touched or self._dirty or self._next_turn:
             return 0.0
         self._timers_due = self.clock.now + MAX_SLEEP_S
@@ -294,13 +300,13 @@ class Loop:
         return max(self._timers_due - self.clock.now, 0.0)
 
     def _connection_ready(self, connection: Connection, mask: int) -> None:
-        if mask & _IN:  # first: what arrived before a reset still counts
+        if mask & _IN:  # read first: data that arrived before a reset still counts
             self._readable(connection)
         elif mask & _BROKEN:
             self._broken(connection, 0)
             return
         if mask & _OUT and connection.descriptor >= 0:
-            connection.heard = self.now  # room in a kernel buffer that was full: the peer has taken something
+            connection.heard = self.now  # a full kernel buffer has room again, so the client has read something
             self.flush_later(connection)
 
     def _receive(self) -> None:
@@ -319,9 +325,9 @@ class Loop:
             self._unread(connection)
 
     def _flush(self) -> None:
-        """Send the batches, then what each connection was sent; of many connections those that were first in the line.
+        """Send each worker its batch, then flush connections, at most FLUSHES_PER_TURN of them, in order.
 
-        The rest follow in the next turns, which do not sleep, and only when all are through credit is given back.
+        The next turns, which do not sleep, flush the others. Credit is returned only when all are flushed.
         """
         touched = self._touched
         self._touched = []
@@ -342,7 +348,7 @@ class Loop:
         self.flush_connections()
         received = self._received
         self._received = []
-        for link in received:  # only now their credit is due: word of full buffers has been written before it
+        for link in received:  # credit comes after BUFFER_FULL: the flushes above have queued that for the worker
             if link.unfinished is None:
                 link.settled = link.received
                 if link.owes_credit():

@@ -1,8 +1,8 @@
-"""The output queue of one connection: what waits to be sent to its client.
+"""The output queue of one connection.
 
-Small frames grow in one bytearray, so that all a connection was sent in a turn leaves in one call. A payload of LARGE
-bytes or more is not copied there: it is queued by itself, and so is what has grown to FULL_CHUNK bytes; chunks leave
-together by writev. A chunk is let go of when all of it has left.
+Small frames are appended to one bytearray, so that all output of a turn leaves in one call. A payload of LARGE bytes or
+more is not copied into it: the payload becomes a chunk of its own. When the bytearray has grown to FULL_CHUNK bytes it
+becomes a chunk too. Chunks leave together by writev; the memory of a chunk is freed when all of it has left.
 """
 
 from __future__ import annotations
@@ -20,27 +20,29 @@ if TYPE_CHECKING:
 
 LARGE = 16384
 MAX_CHUNKS_PER_WRITE = 64
-# Of one connection in a turn, so that a fast reader of much does not hold up the others: 1 MiB with its header.
+# Bytes that one connection may send in a turn, so that a fast reader does not delay the others: a message of 1 MiB and
+# its header.
 WRITE_BYTES = (1 << 20) + LARGE
 ALL_BYTES = 1 << 62
-FULL_CHUNK = 65536  # not more, since one is moved as a whole when the kernel took a part, and kept until it took all
-_LARGE = LARGE  # C integers in the compiled module
+FULL_CHUNK = 65536  # small, since a partial write moves the rest of a chunk, and its memory stays until all has left
+_LARGE = LARGE  # these are C integers in the compiled module
 _FULL_CHUNK = FULL_CHUNK
 _FIN = 0x80  # the first bit of a frame (RFC 6455 section 5.2)
-CHUNK_COST = 64  # bytes of memory that a chunk takes beside those it holds
+CHUNK_COST = 64  # bytes of memory that a chunk takes in addition to its data
 
 
 class Output:
-    """What waits to be sent to one client.
+    """The output queued for one client.
 
     Attributes:
-        queued: bytes waiting to be sent.
-        framed: whether frames are queued one by one, so that the oldest can be dropped.
-        line: messages that are being compressed, and what must stay behind them; None if there are none.
-        pending: their bytes, which wait too and are not in `queued`.
-        noted: the memory for all of it, as the account of all connections has it.
-        full: whether it has risen to the high mark, and not fallen to the low one since.
-        full_told: whether a worker was told so last.
+        queued: bytes that are ready to be sent.
+        framed: whether each frame is a chunk of its own, so that the oldest can be dropped.
+        line: a queue of messages that are being compressed, and of frames that must stay behind them; None if there are
+            none.
+        pending: bytes of what is in `line`; they are not counted in `queued`.
+        noted: bytes of memory that are counted for this queue in `OutputLimits.total`.
+        full: whether it has reached the high watermark, and not fallen to the low one since.
+        full_told: the value of `full` that the worker was told last.
     """
 
     __slots__ = ("_chunks", "_out", "framed", "full", "full_told", "line", "noted", "pending", "queued")
@@ -57,7 +59,7 @@ class Output:
         self._chunks: deque[bytes | bytearray | memoryview] | None = None
 
     def queue(self, data: bytes) -> None:
-        """Queue bytes as they are: a frame that is built, an HTTP response."""
+        """Queue bytes as they are: a complete frame, an HTTP response."""
         if self.framed or len(data) >= _LARGE:
             self._queue_chunk(data)
         else:
@@ -68,7 +70,7 @@ class Output:
         self.queued += len(data)
 
     def queue_behind(self, data: bytes) -> None:
-        """Queue bytes behind everything, also behind messages that are still being compressed."""
+        """Queue bytes behind all other output, also behind messages that are still being compressed."""
         if self.line is None:
             self.queue(data)
         else:
@@ -76,7 +78,7 @@ class Output:
             self.pending += len(data)
 
     def queue_message(self, opcode: int, event: BatchReader) -> None:
-        """Queue the current event's payload as one frame, without a copy of its own where it is large."""
+        """Queue the payload of the current event of a batch as one frame; a large payload is not copied again."""
         size = event.body_size
         if self.framed:
             self.queue(build_frame(opcode, event.data()))
@@ -96,9 +98,15 @@ class Output:
         self._queue_chunk(event.data())
 
     def flush(self, transport: Transport, descriptor: int, most: int = WRITE_BYTES) -> int:
-        """Send what the kernel takes, up to `most` bytes; return 0, or the errno of a connection that is broken.
+        """Send as much as the kernel takes; if `queued` is not 0 afterwards, EPOLLOUT or another turn is needed.
 
-        After it, `queued` tells whether EPOLLOUT is needed. Small frames, at most FULL_CHUNK bytes, leave as a whole.
+        Args:
+            transport: writes to the socket.
+            descriptor: the socket.
+            most: bytes to send at most. If there is only one buffer of small frames, it is written whole.
+
+        Returns:
+            0, or the errno if the connection is broken.
         """
         if self._chunks is not None:
             return self._flush_chunks(transport, descriptor, most)
@@ -117,7 +125,7 @@ class Output:
         return 0
 
     def held(self) -> int:
-        """Return how much memory is held for what waits, the part of the first chunk that has left already included."""
+        """Return the bytes of memory that the queue holds, with the part of the first chunk that has already left."""
         size = self.queued + self.pending
         chunks = self._chunks
         if chunks:
@@ -125,19 +133,19 @@ class Output:
             if isinstance(first, memoryview):
                 size += memoryview(first.obj).nbytes - len(first)
             size += len(chunks) * CHUNK_COST
-        return size if self.framed else size + size // 8  # a buffer that grows has so much room to spare
+        return size if self.framed else size + size // 8  # a growing bytearray allocates about 1/8 more than it holds
 
     def drop_oldest(self, size: int) -> int:
-        """Drop frames that have not begun to leave, the oldest first, until `size` bytes are free or none is left.
+        """Drop the oldest frames that have not begun to leave, until `size` bytes are free or no such frame is left.
 
         Returns:
-            How many were dropped.
+            How many frames were dropped.
         """
         chunks = self._chunks
         if chunks is None:
             return 0
         dropped = 0
-        first = 1 if chunks and isinstance(chunks[0], memoryview) else 0  # a frame that has begun to leave
+        first = 1 if chunks and isinstance(chunks[0], memoryview) else 0  # a memoryview is a frame that is partly sent
         while size > 0 and len(chunks) > first:
             size -= len(chunks[first])
             self.queued -= len(chunks[first])
@@ -146,7 +154,7 @@ class Output:
         return dropped
 
     def drop(self) -> None:
-        """Forget what was queued."""
+        """Discard all output."""
         self._out = None
         self._chunks = None
         self.queued = 0
@@ -154,7 +162,7 @@ class Output:
         self.pending = 0
 
     def _open_chunk(self) -> bytearray:
-        """Return a new chunk in which small frames grow; the last one waits, full, in front of it."""
+        """Return a new bytearray for small frames; the present one, if there is one, becomes a chunk before it."""
         if self._out is not None:
             if self._chunks is None:
                 self._chunks = deque()
@@ -171,7 +179,7 @@ class Output:
         self._chunks.append(data)
 
     def _flush_chunks(self, transport: Transport, descriptor: int, most: int) -> int:
-        """Send from the queue of chunks, many in a call, until the kernel is full, `most` have left or nothing is."""
+        """Send chunks, many per call, until the kernel takes no more, `most` bytes have left or the queue is empty."""
         chunks = self._chunks
         if chunks is None:
             return 0
@@ -179,7 +187,7 @@ class Output:
             if not chunks:
                 if self._out is None:
                     break
-                chunks.append(self._out)  # not before: small frames behind a full kernel go on growing in one buffer
+                chunks.append(self._out)  # only now: while the kernel's buffer is full, small frames share one buffer
                 self._out = None
             if most <= 0:
                 return 0

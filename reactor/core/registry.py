@@ -1,4 +1,4 @@
-"""All connections of one reactor: by fd, by descriptor, and as rows of the shared table."""
+"""All connections of one reactor: by fd, by descriptor, and in the shared connection table."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Registry:
 
     Attributes:
         table: the shared connection table.
-        by_descriptor: the connections whose sockets are open.
-        limit: how many connections there may be.
+        by_descriptor: the connections whose sockets are open, by descriptor.
+        limit: the maximum number of connections.
     """
 
     __slots__ = (
@@ -34,7 +34,7 @@ class Registry:
         self.table = table
         self.limit = table.limit
         self.by_descriptor: dict[int, Connection] = {}
-        self._finishing: dict[int, Connection] = {}  # by fd, those whose sockets are closed
+        self._finishing: dict[int, Connection] = {}  # by fd: socket closed, but a worker still has its events
         self._by_address: dict[str, int] = {}
         self._places_taken = 0
         self._slots: list[Connection | None] = [None] * table.capacity
@@ -49,22 +49,22 @@ class Registry:
 
     @property
     def full(self) -> bool:
-        """Whether there are as many connections as there may be, those counted whose socket is closed already."""
+        """Whether the limit is reached; connections whose socket is closed, but which are not gone, count too."""
         return self._places_taken >= self.limit
 
     def count_from(self, address: str) -> int:
-        """Return how many open sockets there are from an IP address."""
+        """Return the number of open sockets from an IP address."""
         return self._by_address.get(address, 0)
 
     def all(self) -> list[Connection]:
-        """Return every connection, also those whose socket is closed and whose messages are being finished.
+        """Return every connection, also those whose socket is closed while a worker finishes their messages.
 
-        It takes 10 ns for each of them, and nothing for the places that are free, of which there may be two million.
+        It takes 10 ns per connection. Free entries of the table, of which there may be two million, cost nothing.
         """
         return [*self.by_descriptor.values(), *self._finishing.values()]
 
     def add(self, descriptor: int, remote_addr: str, remote_port: int) -> Connection:
-        """Give an accepted socket its fd and its place."""
+        """Create the connection of an accepted socket: give it an fd and enter it in all tables."""
         fd = fd_of(self.table.next_sequence(), self._reactor, self._reactor_num)
         connection = Connection(fd, descriptor, remote_addr, remote_port)
         self._slots[self.table.slot(fd)] = connection
@@ -75,7 +75,7 @@ class Registry:
         return connection
 
     def find(self, fd: int) -> Connection | None:
-        """Return the connection with this fd, or None where it is gone or never was."""
+        """Return the connection with this fd; None if it is gone or never existed."""
         if fd < 1:
             return None
         connection = self._slots[self.table.slot(fd)]
@@ -84,7 +84,7 @@ class Registry:
         return connection
 
     def forget_socket(self, connection: Connection) -> None:
-        """Let go of the socket's descriptor, which the kernel may give out again at once."""
+        """Remove the socket's descriptor, which is about to be closed: the kernel may reuse it at once."""
         self.by_descriptor.pop(connection.descriptor, None)
         connection.descriptor = -1
         self._finishing[connection.fd] = connection
@@ -93,7 +93,7 @@ class Registry:
             self._by_address[connection.remote_addr] = count - 1
 
     def remove(self, connection: Connection) -> None:
-        """Give the place back: from here on nothing finds this fd."""
+        """Remove a connection whose socket is closed; `find` no longer returns it."""
         self._slots[self.table.slot(connection.fd)] = None
         self._finishing.pop(connection.fd, None)
         self._places_taken -= 1

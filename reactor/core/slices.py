@@ -1,4 +1,4 @@
-"""What is to be done to many connections, a slice in each turn of the loop: nobody else waits for all of it."""
+"""Acts on many connections in slices, one in each turn of the loop, so that other clients do not wait for all of it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Generic, TypeVar
 
 from zwoole.reactor.core.loop import Loop
 
-SLICE = 128  # things in a turn: to act on one takes some 10 us
+SLICE = 128  # things per turn: to act on one takes about 10 us
 
 Thing = TypeVar("Thing")
 
 
 class Slices(Generic[Thing]):
-    """Acts on things in order: on the first SLICE of them at once, on the next in each turn that follows.
+    """Acts on a list in order: on the first SLICE things at once, on the next SLICE in each of the following turns.
 
-    Until its turn comes a thing may change: whatever acts on it looks again.
+    A thing may change until its slice is reached, so `act` must check its state again.
 
     Attributes:
-        done: whether all have been acted on.
+        done: whether it has acted on all things.
     """
 
     def __init__(
@@ -28,13 +28,13 @@ class Slices(Generic[Thing]):
         act: Callable[[Thing], object],
         then: Callable[[], None] | None = None,
     ) -> None:
-        """Begin.
+        """Act on the first slice.
 
         Args:
-            loop: whose turns they are.
-            things: what to act on; the list is the slices' own from here on.
-            act: called with each.
-            then: called when all are done.
+            loop: the loop whose turns are used.
+            things: what to act on; the caller must not change the list afterwards.
+            act: called with each thing.
+            then: called after the last one, at once if one slice is enough.
         """
         self.done = False
         self._loop = loop

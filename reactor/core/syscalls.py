@@ -1,7 +1,7 @@
-"""Reading and writing a client's socket by descriptor, without an exception where nothing is wrong.
+"""Reads and writes a client's socket by descriptor, without exceptions.
 
-One of the modules with a compiled and a pure body. Errors come back as negative errno, because EAGAIN is the
-ordinary end of a read and an exception would cost more than the call. SIGPIPE is ignored by every Python process.
+Errors are returned as negative errno: EAGAIN is a normal result, and an exception would cost more than the call.
+SIGPIPE does no harm, since Python ignores it. Each function has a compiled and a pure body.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if cython.compiled:
 
 
 def read_into(descriptor: int, buffer: bytearray, start: int) -> int:
-    """Read what has arrived into `buffer[start:]`; return how many bytes, 0 at the end, or a negative errno."""
+    """Read what has arrived into `buffer[start:]`; return the number of bytes, 0 at the end, or a negative errno."""
     if cython.compiled:
         target = cython.cast(cython.p_uchar, buffer) + start
         count = posix_read(descriptor, target, len(buffer) - start)
@@ -37,7 +37,7 @@ def read_into(descriptor: int, buffer: bytearray, start: int) -> int:
 
 
 def write_from(descriptor: int, data: bytearray) -> int:
-    """Write as much of `data` as the kernel takes; return how many bytes, or a negative errno."""
+    """Write as much of `data` as the kernel takes; return the number of bytes, or a negative errno."""
     if cython.compiled:
         origin = cython.cast(cython.p_uchar, data)
         count = posix_write(descriptor, origin, len(data))

@@ -1,12 +1,14 @@
-"""The window: what one worker incarnation was sent and has not finished.
+"""The window: the events that one worker incarnation was sent and has not finished.
 
-Every event sent down takes the next sequence number and the place in a ring that belongs to it; an acknowledgement
-gives that back. Events finish in any order, and one that takes an hour holds up none of those behind it: where the ring
-comes round to its place, the numbers that fall on it are left out, and it is a straggler from then on.
+Every event takes the next sequence number, and the place in a ring that belongs to this number (the number modulo the
+size of the ring). An acknowledgement frees the place. Events may finish in any order, and an event that takes an hour
+delays none behind it: when the ring comes round to its place, the numbers of this place are skipped. Such an event is
+called a straggler.
 
-Only events that carry data (the column `credit` of the table in shared/wire/events.py) count against the limits. The
-ring has room for more than the window, because closes and commands are never held back by it. What an event carries is
-kept until it is finished, so that it can be sent again if its worker dies before it began.
+Only events that carry data count against the limits (the column `credit` of the table in shared/wire/events.py). The
+ring has more places than the window has events, because closes and commands must not wait for the window. The window
+keeps the data of an event until the event has finished, so that it can be sent again if the worker dies before it
+begins.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from zwoole.reactor.core.connection import Connection
 from zwoole.shared.wire.batches import WireError
 from zwoole.shared.wire.events import CLOSE, by_kind
 
-FOR_CLOSES = 1024  # places in the ring that messages leave to closes and to word of full and empty buffers
-FOR_COMMANDS = 64  # places that closes leave to the few commands that are sent without asking
-_FOR_CLOSES = FOR_CLOSES  # C integers in the compiled module
+FOR_CLOSES = 1024  # places of the ring that messages leave free for CLOSE, BUFFER_FULL and BUFFER_EMPTY
+FOR_COMMANDS = 64  # places that these three leave free for the few commands that are sent without a check
+_FOR_CLOSES = FOR_CLOSES  # these are C integers in the compiled module
 _FOR_COMMANDS = FOR_COMMANDS
 
-_NOTHING = 255  # a place in the ring that is free
-_CREDIT = bytearray(256)  # by event: whether it counts against the limits
+_NOTHING = 255  # marks a free place in the ring
+_CREDIT = bytearray(256)  # by kind of event: whether it counts against the limits
 for _event, _row in by_kind().items():
     _CREDIT[_event] = _row.credit
 
@@ -30,10 +32,10 @@ class Outstanding:
     """One event that a worker was sent and has not finished.
 
     Attributes:
-        sequence: its number.
-        connection: whose it is; None for an event that belongs to none.
+        sequence: its sequence number.
+        connection: the connection that it belongs to; None if it belongs to none.
         event: its kind; BINARY_MESSAGE for a message with opcode 2.
-        data: what it carries.
+        data: its data.
     """
 
     __slots__ = ("connection", "data", "event", "sequence")
@@ -49,11 +51,13 @@ class Window:
     """Counts the events between the master and one worker.
 
     Attributes:
-        next_sequence: the number of the next event.
-        oldest: the lowest number that has not finished; next_sequence where all have.
-        places: events of any kind that have not finished.
-        events: events that count and have not finished.
-        bytes: their payloads' size.
+        next_sequence: the sequence number of the next event.
+        oldest: the lowest number of an unfinished event; next_sequence if all have finished.
+        places: the number of unfinished events of all kinds.
+        events: the number of unfinished events that count against the limits.
+        bytes: the size of their data.
+        max_events: the limit for `events`.
+        max_bytes: the limit for `bytes`.
     """
 
     __slots__ = (
@@ -72,12 +76,12 @@ class Window:
     )
 
     def __init__(self, max_events: int, max_bytes: int, ring: int) -> None:
-        """Open an empty window.
+        """Create an empty window.
 
         Args:
-            max_events: most events that may be unfinished.
-            max_bytes: most payload bytes that may be unfinished.
-            ring: most events of any kind that may be unfinished; a power of two.
+            max_events: how many events that carry data may be unfinished.
+            max_bytes: how many bytes of data may be unfinished.
+            ring: how many events of all kinds may be unfinished; a power of two.
         """
         self.max_events = max_events
         self.max_bytes = max_bytes
@@ -85,7 +89,7 @@ class Window:
         self._connections: list[Connection | None] = [None] * ring
         self._events = bytearray([_NOTHING]) * ring
         self._data: list[bytes | None] = [None] * ring
-        self._stragglers: dict[int, int] = {}  # the numbers of those more than a ring behind, by place
+        self._stragglers: dict[int, int] = {}  # by place: the number of an unfinished event from an earlier round
         self.next_sequence = 0
         self.oldest = 0
         self.places = 0
@@ -93,21 +97,21 @@ class Window:
         self.bytes = 0
 
     def has_room(self, size: int) -> bool:
-        """Tell whether an event with `size` bytes may be sent; one always may when nothing is unfinished."""
+        """Tell whether an event of `size` bytes may be sent; any size may be if no event that counts is unfinished."""
         if self.places >= self._ring - _FOR_CLOSES:
             return False
         return self.events == 0 or (self.events < self.max_events and self.bytes + size <= self.max_bytes)
 
     def has_place(self) -> bool:
-        """Tell whether a close, or what else takes no credit, has a place in the ring."""
+        """Tell whether the ring has a place for a close or another event that does not count against the limits."""
         return self.places < self._ring - _FOR_COMMANDS
 
     def is_taken(self) -> bool:
-        """Tell whether an event that has not finished has the next number's place."""
+        """Tell whether an unfinished event occupies the place of the next number."""
         return self._events[self.next_sequence & (self._ring - 1)] != _NOTHING
 
     def skip_taken(self) -> None:
-        """Leave out the numbers whose places are taken."""
+        """Skip the next numbers as long as their places are taken."""
         at = self.next_sequence & (self._ring - 1)
         while self._events[at] != _NOTHING:
             self._stragglers.setdefault(at, self.next_sequence - self._ring)
@@ -115,12 +119,12 @@ class Window:
             at = self.next_sequence & (self._ring - 1)
 
     def enter(self, connection: Connection | None, event: int, data: bytes) -> int:
-        """Count an event in and return its sequence number, whose place must be free.
+        """Add an event and return its sequence number. The place of that number must be free (`is_taken`).
 
         Args:
-            connection: whose event it is, or None.
+            connection: the connection that it belongs to, or None.
             event: its kind; BINARY_MESSAGE for a message with opcode 2.
-            data: what it carries.
+            data: its data.
         """
         sequence = self.next_sequence
         at = sequence & (self._ring - 1)
@@ -138,10 +142,10 @@ class Window:
         return sequence
 
     def finish(self, sequence: int) -> Connection | None:
-        """Take an acknowledgement; return whose event it was.
+        """Remove an event that is acknowledged; return its connection, None if it belongs to none.
 
         Raises:
-            WireError: no such event is unfinished.
+            WireError: no event with this number is unfinished.
         """
         at = sequence & (self._ring - 1)
         if self._events[at] == _NOTHING or sequence >= self.next_sequence:
@@ -166,7 +170,7 @@ class Window:
             if self._stragglers:
                 self.oldest = min(self._stragglers.values())
             else:
-                if self.next_sequence - sequence > self._ring:  # it was the last straggler
+                if self.next_sequence - sequence > self._ring:  # the event was the last straggler
                     sequence = self.next_sequence - self._ring
                 while sequence < self.next_sequence and self._events[sequence & (self._ring - 1)] == _NOTHING:
                     sequence += 1
@@ -174,7 +178,7 @@ class Window:
         return connection
 
     def unfinished(self) -> list[Outstanding]:
-        """Return all that has not finished, oldest first."""
+        """Return all unfinished events, the oldest first."""
         found = []
         begin = self.next_sequence - min(self._ring, self.next_sequence)
         for sequence in [*sorted(self._stragglers.values()), *range(begin, self.next_sequence)]:
@@ -184,7 +188,7 @@ class Window:
         return found
 
     def _check_straggler(self, at: int, sequence: int) -> None:
-        """Check that the event in a place is the one that is acknowledged, where there are stragglers."""
+        """Check that the place has the event that is acknowledged, not another one whose number has the same place."""
         straggler = self._stragglers.get(at)
         if straggler == sequence:
             del self._stragglers[at]

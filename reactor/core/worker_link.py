@@ -1,12 +1,13 @@
-"""The master's end of the wire to a worker.
+"""The master's view of a worker: the worker id with its connections, and the wire to each of its processes.
 
-A worker is a worker's place, 0 to worker_num - 1; connections belong to it. A link is one incarnation: the process
-that holds the place now, with its own endpoint, window and progress map. While a worker has no active link its window
-is 0, and messages wait parked on their connections.
+A `Worker` is one worker id, 0 to worker_num - 1, and the connections that belong to it. A `WorkerLink` is the wire to
+one incarnation, which is one process of that worker id; each incarnation has its own endpoint, window and progress map.
+While a worker has no active link, nothing can be sent to it, and messages are parked on their connections.
 
-A link's life: made when its process starts; *ready* when it said hello; *active* when its worker's connections are its
-own; *retiring* when a successor is active and only coroutine handlers and unfinished events keep it; *drained* when
-it was told that nothing follows, or has said so itself; *closed*.
+The life of a link: it is made when the process starts. It is *ready* when the process has said hello, and *active* when
+it gets the events of its worker's connections. It is *retiring* when a successor is active or the worker is given up:
+only coroutine handlers and unfinished events keep it. It is *drained* when the master has told the process that nothing
+follows, or the process has said goodbye. At last it is *closed*.
 """
 
 from __future__ import annotations
@@ -30,35 +31,40 @@ from zwoole.shared.wire.trace import describe
 
 log = get_logger("wire")
 
-_POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
+_POLLIN = int(zmq.POLLIN)  # an int, since & with an enum costs more than the call whose result it tests
 
 
 class WorkerLink:
     """The wire to one worker incarnation.
 
     Attributes:
-        worker: the place it holds, or will hold.
-        incarnation: its number; no two workers ever have the same.
-        pid: its process.
-        ready: whether it said hello.
-        active: whether its worker's connections are its own.
-        retiring: whether a successor has taken its place.
-        drained: whether nothing follows: it was told so, or has said goodbye.
-        deaf: whether nothing is read from it any more, since it is closed or not to be trusted.
-        closed: whether the endpoint is closed; nothing comes or goes any more.
-        served: whether it has finished an event.
-        connections: how many it was told of, and not of their end.
+        worker: the worker that the process belongs to.
+        incarnation: the number of the incarnation; no number is used twice.
+        pid: the process id.
+        socket: the ZeroMQ DEALER of the endpoint.
+        descriptor: ZeroMQ's descriptor for `socket`, for epoll.
+        progress: the progress map, in which the process marks the events that it has begun.
+        window: the events that were sent and have not finished.
+        writer: the batch that is being written.
+        ready: whether the process has said hello.
+        active: whether it gets the events of its worker's connections.
+        retiring: whether the process is to end when it has finished its events and handlers.
+        drained: whether nothing follows: the process was told so, or has said goodbye.
+        deaf: whether nothing is read any more, because the link is closed or the process is not to be trusted.
+        closed: whether the endpoint is closed; nothing is sent or read any more.
+        served: whether the process has finished an event after its welcome.
+        connections: how many connections the process was told of, and not yet of their end.
         handlers: how many of them are served by coroutine handlers.
-        waiting: connections whose next message found the window full, in order.
-        touched: whether it stands in the line to be flushed at the end of the turn.
-        batches: how many batches came up.
-        received: bytes of batches and payloads taken from it, in all.
-        settled: how many of them have been dealt with, to where the clients' buffers and their marks show it.
-        credit_asked: whether it waits for credit, however little.
-        unfinished: the batch that was more than a turn should take, None where there is none.
-        turn: the turn of the loop that has read from it last.
-        events_left: how many more events that turn should take.
-        memory: the payload rings, None where there are none.
+        waiting: a queue of connections whose next message found the window full.
+        touched: whether it is in the loop's queue of links to be flushed at the end of the turn.
+        batches: how many batches have been received.
+        received: how many bytes of batches and of payloads in the ring have been received.
+        settled: how many of these bytes are carried out, so that the clients' output queues include them.
+        credit_asked: whether the process waits for its credit to be returned, even if little has come together.
+        unfinished: the batch that the last turn did not finish; None if there is none.
+        turn: the turn of the loop in which it was last read.
+        events_left: how many more events that turn may carry out.
+        memory: the payload rings; None if there are none.
     """
 
     __slots__ = (
@@ -111,7 +117,7 @@ class WorkerLink:
         self.socket = socket
         self.descriptor = int(socket.getsockopt(zmq.FD))
         self.progress = progress
-        # Half, for what is sent is held twice until it is read: in the window, to be sent again, and on the wire.
+        # Half, since what is sent is in memory twice until it is read: in the window, for a replay, and on the wire.
         self.window = Window(settings.window_events, settings.window_bytes // 2, RING)
         self.writer = BatchWriter()
         self.ready = False
@@ -140,25 +146,25 @@ class WorkerLink:
         self._more = int(zmq.DONTWAIT | zmq.SNDMORE)
 
     def send_handshake(self, connection: Connection) -> None:
-        """Ask whether a client may connect; its connection is this worker's from here on."""
+        """Send HANDSHAKE: may this client connect? From now on this link owns the connection."""
         self._own(connection)
         self._enter(connection, HANDSHAKE, connection.record)
         self.writer.add_bytes(HANDSHAKE, connection.fd, connection.record)
 
     def send_open(self, connection: Connection) -> None:
-        """Tell of a new connection, which is this worker's from here on."""
+        """Send OPEN for a new connection. From now on this link owns the connection."""
         self._own(connection)
         self._enter(connection, OPEN, connection.record)
         self.writer.add_bytes(OPEN, connection.fd, msgpack.packb([connection.record, connection.state]))
 
     def send_adopt(self, connection: Connection) -> None:
-        """Hand a connection over, which is this worker's from here on; the window must have a place."""
+        """Send ADOPT: hand a connection over. From now on this link owns it. The window must have a place."""
         self._own(connection)
         self._enter(connection, ADOPT, b"")
         self.writer.add_bytes(ADOPT, connection.fd, msgpack.packb([connection.record, connection.state]))
 
     def send_message(self, connection: Connection, event: int, data: bytes) -> None:
-        """Send one message of a connection; `event` is MESSAGE for text, else BINARY_MESSAGE."""
+        """Send one message of a connection; `event` is MESSAGE for text and BINARY_MESSAGE otherwise."""
         self._enter(connection, event, data)
         if len(data) >= RING_MIN_BYTES and self.writer.ring is not None:
             self.writer.ring.free(self.window.oldest)
@@ -168,24 +174,30 @@ class WorkerLink:
             self.writer.add_bytes(MESSAGE, connection.fd, data)
 
     def send_close(self, connection: Connection) -> None:
-        """Tell of a connection's end; the window must have a place for it."""
+        """Send CLOSE: a connection has ended, and the link no longer owns it. The window must have a place."""
         self._enter(connection, CLOSE, b"")
         end = [connection.close_code, connection.close_reason, connection.close_initiator]
         self.writer.add_bytes(CLOSE, connection.fd, msgpack.packb(end))
         self.disown(connection)
 
     def send_command(self, kind: int, number: int, body: bytes) -> None:
-        """Send an event that belongs to no connection."""
+        """Send an event that the window counts for no connection.
+
+        Args:
+            kind: the kind of event.
+            number: its number, such as an fd or a version.
+            body: its body.
+        """
         self._enter(None, kind, b"")
         self.writer.add_bytes(kind, number, body)
 
     def send_pipe_message(self, source: int, body: bytes) -> None:
-        """Send a message of another worker, whose id is `source`."""
+        """Send a message from the worker with the id `source`."""
         self._enter(None, PIPE_MESSAGE, body)
         self.writer.add_bytes(PIPE_MESSAGE, source, body)
 
     def disown(self, connection: Connection) -> None:
-        """The connection is not this worker's any more."""
+        """Give up the ownership of a connection, if this link has it."""
         if connection.owner is self:
             connection.owner = None
             self.connections -= 1
@@ -193,20 +205,20 @@ class WorkerLink:
                 self.handlers -= 1
 
     def may_drain(self) -> bool:
-        """Tell whether a retiring worker has been sent all that it will ever be.
+        """Tell whether a retiring link has been sent all that it will ever be sent.
 
-        It need not have finished that: a handler may keep the last message that it took long after its client has left.
+        The process may still work on it: a handler can keep its last message long after the client has left.
         """
         if not self.retiring or self.drained or self.handlers > 0:
             return False
         return self.connections == 0 or self.window.places == 0
 
     def owes_credit(self) -> bool:
-        """Tell whether the worker is to be told how much was dealt with, though nothing else goes down."""
+        """Tell whether credit must be returned now, even if there is no event to send it with."""
         return self.credit_asked or self.settled - self._credit_told >= self._credit_step
 
     def receive(self) -> list[bytes] | None:
-        """Take one batch from the wire; None where there is none."""
+        """Return the parts of one batch from the wire; None if there is none."""
         socket = self.socket
         if self.deaf:
             return None
@@ -222,9 +234,10 @@ class WorkerLink:
         return parts
 
     def flush(self) -> None:
-        """Send what was gathered, as one ZeroMQ message. Never blocks: the window bounds what lies in ZeroMQ.
+        """Send the batch as one ZeroMQ message, and return credit with it.
 
-        Where there is nothing but credit to return, that is a batch without an event, which takes no place anywhere.
+        This never blocks: ZeroMQ's queue has no limit, and the window bounds what is in it. If there is only credit to
+        return, the batch has no event and takes no sequence number.
         """
         writer = self.writer
         if self.closed or not (writer.events or self.owes_credit()):
@@ -243,11 +256,11 @@ class WorkerLink:
             while len(parts) > 1:
                 self.socket.send(parts.pop(0), self._more)
             self.socket.send(parts[0], self._flags)
-        except zmq.Again:  # the worker is gone; its window remembers what it did not get, for the verdict
+        except zmq.Again:  # the process is gone; the window has what it did not get, for the verdict
             pass
 
     def readable(self) -> bool:
-        """Tell whether a batch lies ready: to be asked after every send, since the descriptor will not tell again."""
+        """Tell whether a batch can be read. Ask after every send, since the descriptor does not report it again."""
         return not self.deaf and bool(int(self.socket.getsockopt(zmq.EVENTS)) & _POLLIN)
 
     def close(self) -> None:
@@ -267,7 +280,7 @@ class WorkerLink:
     def _enter(self, connection: Connection | None, event: int, data: bytes) -> None:
         window = self.window
         if window.next_sequence - window.oldest >= RING and window.is_taken():
-            self.flush()  # the numbers within a batch follow each other
+            self.flush()  # the numbers of one batch must be consecutive
             window.skip_taken()
         self.progress.mark(window.enter(connection, event, data), 0)
 
@@ -281,7 +294,7 @@ class WorkerLink:
 
 
 def shared_memory(ring_bytes: int) -> SharedMemory | None:
-    """Return the memory for a pair's payload rings; None where they are off or the kernel has none to give."""
+    """Return the memory for the two payload rings of a link; None if they are off or the kernel refuses it."""
     if not ring_bytes:
         return None
     try:
@@ -292,19 +305,19 @@ def shared_memory(ring_bytes: int) -> SharedMemory | None:
 
 
 class Worker:
-    """A worker's place and the connections that belong to it.
+    """A worker id and the connections that belong to it.
 
     Attributes:
         id: the worker id, from 0.
-        link: the active incarnation, or None.
-        connections: how many belong here.
-        adoptions: those to be handed over to the active link, in order.
-        pending_closes: those whose end no worker could be told yet, in order.
-        held_back: those that are not read because all that may be parked is parked, in order.
-        notices: those whose worker could not be told that their buffer is full, or is not any more.
-        pipe: messages from other workers that wait for its worker: (the sender's id, packed value), in order.
-        pipe_bytes: their size.
-        gone_since: when it lost its link, on the loop's clock; 0 while it has one.
+        link: the link to the active incarnation; None if there is none.
+        connections: how many connections belong to it.
+        adoptions: a queue of connections to be handed over to the active link.
+        pending_closes: a queue of connections whose CLOSE could not be sent yet.
+        held_back: a queue of connections that are not read because no more messages may be parked.
+        notices: connections whose BUFFER_FULL or BUFFER_EMPTY could not be sent yet; the values are None.
+        pipe: a queue of messages from other workers: (the sender's worker id, packed value).
+        pipe_bytes: the size of these values.
+        gone_since: when it lost its link, on the loop's clock; 0 if it has one or never had one.
     """
 
     __slots__ = (
