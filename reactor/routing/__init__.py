@@ -1,1 +1,1 @@
-"""Which worker a message goes to, and in which order."""
+"""Decides which worker a message goes to, and in which order."""

@@ -1,10 +1,10 @@
-"""Where accepted messages wait that may not go down yet: on their connections, with one account for all.
+"""Parks accepted messages that may not be sent down yet. They wait on their connections; one account counts them all.
 
-The account counts memory, not payload: a flood of empty messages costs objects, and what was read from the socket
-behind the last message that was parked is held as well.
+The account counts memory, not payload, because a flood of empty messages costs objects. It includes the bytes that were
+read from a socket behind the last parked message.
 
-Operations: park a message; take the first; forget or put back some; keep what was read and not parsed; tell whether a
-connection may be read on.
+Operations: park a message; take the first one; discard messages or put them back; keep bytes that were read and not
+parsed; tell whether a connection may be read.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from collections import deque
 
 from zwoole.reactor.core.connection import Connection
 
-MESSAGE_COST = 128  # bytes of memory that a parked message takes beside its payload
-LINE_COST = 768  # those of the line that a connection's messages stand in
+MESSAGE_COST = 128  # bytes of memory that a parked message takes in addition to its payload
+LINE_COST = 768  # bytes of memory that the queue of a connection's messages takes
 
 
 class Parking:
-    """What is parked on all connections.
+    """The account of the parked messages of all connections.
 
     Attributes:
-        bytes: how much memory it takes.
+        bytes: how much memory they take.
     """
 
     __slots__ = ("_max_bytes", "_max_messages", "_total", "bytes")
 
     def __init__(self, max_messages: int, max_bytes: int, total: int) -> None:
-        """Begin with nothing parked.
+        """Create with nothing parked.
 
         Args:
-            max_messages: messages of one connection, at which it is not read on.
-            max_bytes: their payload, likewise.
-            total: bytes of memory for all connections, likewise.
+            max_messages: a connection with that many parked messages is not read.
+            max_bytes: a connection with that many bytes of parked payload is not read.
+            total: no connection with parked messages is read if all parked messages take that many bytes of memory.
         """
         self.bytes = 0
         self._max_messages = max_messages
@@ -40,11 +40,11 @@ class Parking:
         self._total = total
 
     def is_full(self) -> bool:
-        """Tell whether all connections together have parked what they may."""
+        """Tell whether all connections together have reached the limit."""
         return self.bytes >= self._total
 
     def may_read(self, connection: Connection) -> bool:
-        """Tell whether a connection may be read on, as far as its own allowance and that of all go."""
+        """Tell whether the limits of one connection and of all allow that this connection is read."""
         if connection.parked is None:
             return True
         return (
@@ -54,7 +54,7 @@ class Parking:
         )
 
     def park(self, connection: Connection, event: int, data: bytes) -> None:
-        """Let an event wait behind those of its connection that wait already; see `Window.enter` for `event`."""
+        """Park an event behind the parked events of its connection; see `Window.enter` for `event`."""
         if connection.parked is None:
             connection.parked = deque()
             self.bytes += LINE_COST
@@ -62,7 +62,7 @@ class Parking:
         self._count(connection, 1, len(data))
 
     def take(self, connection: Connection) -> tuple[int, bytes]:
-        """Take the first message that waits; there must be one."""
+        """Remove and return the first parked (event, data); there must be one."""
         parked: deque[tuple[int, bytes]] = connection.parked  # type: ignore[assignment]
         first = parked.popleft()
         self._count(connection, -1, -len(first[1]))
@@ -72,7 +72,7 @@ class Parking:
         return first
 
     def put_back(self, connection: Connection, events: list[tuple[int, bytes]]) -> None:
-        """Put messages in front of those that wait."""
+        """Park (event, data) pairs, in order, before the parked events of their connection."""
         if connection.parked is None:
             connection.parked = deque()
             self.bytes += LINE_COST
@@ -80,19 +80,19 @@ class Parking:
         self._count(connection, len(events), sum(len(data) for _, data in events))
 
     def discard(self, connection: Connection) -> None:
-        """Forget what waits of a connection."""
+        """Discard the parked events of a connection."""
         if connection.parked is not None:
             self._count(connection, -len(connection.parked), -connection.parked_bytes)
             connection.parked = None
             self.bytes -= LINE_COST
 
     def keep_unread(self, connection: Connection, rest: bytes) -> None:
-        """Keep what was read from a connection that must wait now."""
+        """Keep bytes that were read from a connection that must wait; they replace any that were kept before."""
         self.bytes += len(rest) - len(connection.unread)
         connection.unread = rest
 
     def take_unread(self, connection: Connection) -> bytes:
-        """Take what was kept."""
+        """Remove and return the bytes that were kept; b"" if there are none."""
         rest = connection.unread
         connection.unread = b""
         self.bytes -= len(rest)

@@ -1,9 +1,10 @@
-"""Messages from one worker to another (Swoole's sendMessage): a bounded queue before each worker's place.
+"""Messages from one worker to another (Swoole's sendMessage): a bounded queue for each worker.
 
-They go down like a client's messages, within the worker's window, and wait in the queue while that is full or the place
-has no worker. How much waits stands in the connection table, so that the sender is told at once when a queue is full
-and is never held by it. What overtakes that word, sent before its sender could see it, is dropped above OVERRUN times
-the limit. A message is delivered at most once: what a dying worker had been sent is not sent again.
+They are sent down like the messages of clients, within the worker's window. They wait in the queue while the window is
+full or the worker has no process. The size of each queue is in the connection table, so `send_message` fails at once if
+the queue is full, and the sender never waits. A sender may see the size too late; messages above OVERRUN times the
+limit are dropped. A message is delivered at most once: if a worker dies, the messages that it was sent are not sent
+again.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ class Pipes:
     """Carries messages between workers.
 
     Attributes:
-        messages: messages sent on, in all.
-        dropped: messages that found neither room nor a place.
+        messages: how many messages were sent on.
+        dropped: how many messages were dropped, because the queue was full or there was no such worker.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Pipes:
         commands.register(SEND_MESSAGE, lambda link, event: self.send(link.worker.id, event.number, event.data()))
 
     def send(self, source: int, target: int, body: bytes) -> None:
-        """Take a message of worker `source` for worker `target`."""
+        """Queue a message of worker `source` for worker `target`, and send it if there is room; or drop it."""
         workers = self._router.workers
         worker = workers[target] if target < len(workers) else None
         if worker is None or worker.pipe_bytes + len(body) > self._limit:
@@ -57,7 +58,7 @@ class Pipes:
         self._table.set_waiting(target, worker.pipe_bytes)
 
     def serve(self, link: WorkerLink) -> None:
-        """Send what waits for a worker, as far as its window has room."""
+        """Send the queued messages of a worker, as far as its window has room."""
         worker = link.worker
         if worker.link is not link or not worker.pipe:
             return
@@ -70,10 +71,10 @@ class Pipes:
         self._table.set_waiting(worker.id, worker.pipe_bytes)
 
     def open_queue(self, worker: Worker) -> None:
-        """Let messages be sent to a place."""
+        """Let messages be sent to a new worker."""
         self._table.set_waiting(worker.id, worker.pipe_bytes)
 
     def close_queue(self, worker: Worker) -> None:
-        """A place is given up, and with it what waits there."""
+        """Drop the queue of a worker that is given up."""
         self.dropped += len(worker.pipe)
         self._table.set_waiting(worker.id, -1)

@@ -1,20 +1,22 @@
-"""The way down: which worker a connection belongs to, and whether a message may go there now.
+"""The way down: which worker a connection belongs to, and whether a message may be sent to it now.
 
-Operations: give a new connection a worker; send its events in order; park what may not go down yet; send the parked
-when credit comes back; hand a connection over from one worker to the next; say when it must not be read for a while.
+Operations: give a new connection a worker; send its events in order; park events that may not be sent yet, and send
+them when credit returns; hand a connection over from one incarnation to the next; stop reading a connection for a
+while.
 
-When all that may be parked is parked, a connection whose next message would have to be is not read at all: it stands
-in its worker's line of those held back, which is served as room comes back.
+An event is sent if nothing of its connection is parked, the connection's owner is there, and both windows have room:
+the worker's and the connection's. Otherwise it is parked on the connection, behind the events that are parked already.
+If the connection's own window gets room, its parked messages are sent at once. If the worker's window stops a
+connection, the connection joins the link's queue; when the window has room, each connection in the queue gets one
+message in turn.
 
-An event goes down when its connection has nothing parked before it, the worker that owns the connection is there, and
-both windows, the worker's and the connection's, have room. Else it is parked on the connection, behind what is parked
-already. A connection whose own room came back goes on at once; one that the worker's window stopped stands in the
-link's line, and the line is served one message each in turn.
+If parked messages have reached the limit for all connections, a connection that would have to park its next message is
+not read at all. It joins its worker's queue of held-back connections, which are read again when there is room.
 
-Hand-over is one mechanism (`settle`), whatever the reason: a connection whose owner is not its worker's active link has
-its messages parked; when the last event that the old owner has of it is finished, it joins its worker's line, and the
-new owner is told to adopt it, then sent the parked messages. A coroutine cannot be handed over: a handler's
-connection stays with its owner as long as that lives.
+Hand-over is one mechanism (`settle`), whatever the reason. While a connection's owner is not its worker's active link,
+its messages are parked. When the old owner has finished its last event, the connection joins its worker's queue of
+adoptions; the new owner is told to adopt it, and then gets the parked messages. A coroutine cannot be handed over: the
+connection of a handler stays with its owner as long as that lives.
 """
 
 from __future__ import annotations
@@ -42,32 +44,32 @@ from zwoole.shared.wire.events import (
 
 log = get_logger("router")
 
-ADOPTIONS_PER_TURN = 256  # and ends that are told late; a few microseconds each: those of thousands go in slices
-READ_ON_PER_TURN = 64  # held back connections that are read again at a time; what they send may fill everything anew
-STALE = 1024  # that many who are gone may stand in a line, and as many as are there
+ADOPTIONS_PER_TURN = 256  # of one worker, and as many late closes; each takes a few microseconds
+READ_ON_PER_TURN = 64  # held-back connections that are read again in a turn: their messages may fill the parking anew
+STALE = 1024  # a queue is pruned if it has this many entries more than twice its living connections
 
 
 class Router:
     """Moves messages from connections to workers.
 
     Attributes:
-        workers: the workers' places.
-        parking: what is parked on all connections.
-        replays: messages sent again after the death of a worker that had not begun them.
-        adoptions: connections handed over.
-        draining: whether no connection is to be read on, because the server stops.
+        workers: the workers, by id.
+        parking: the account of parked messages.
+        replays: how many messages were sent again, because their worker died before it began them.
+        adoptions: how many connections were handed over.
+        draining: whether no connection is read any more, because the server stops.
     """
 
     def __init__(
         self, loop: Loop, parking: Parking, settings: Settings, finish_ending: Callable[[Connection], None]
     ) -> None:
-        """Begin without connections.
+        """Create without connections.
 
         Args:
             loop: the master's loop.
-            parking: where messages wait.
-            settings: says how many workers there are and what one connection may have outstanding.
-            finish_ending: called with a connection in ENDING that has nothing unfinished left.
+            parking: the account of parked messages.
+            settings: gives the number of workers and the window of one connection.
+            finish_ending: called with a connection in ENDING when all its messages are finished.
         """
         self.workers = [Worker(worker_id) for worker_id in range(settings.worker_num)]
         self.parking = parking
@@ -82,21 +84,21 @@ class Router:
     # Connections.
 
     def open(self, connection: Connection) -> None:
-        """Give a new connection to the worker with the fewest, those with a worker first, and tell its worker."""
+        """Give a new connection to the worker with the fewest, and send it OPEN. Workers with a process come first."""
         self._place(connection, OPEN)
 
     def ask(self, connection: Connection) -> None:
-        """Give a new connection to a worker as `open` does, and ask its worker whether the client may connect."""
+        """Give a new connection to a worker as `open` does, and ask this worker whether the client may connect."""
         self._place(connection, HANDSHAKE)
 
     def open_asked(self, connection: Connection) -> None:
-        """Tell the worker that said so that the client has connected."""
+        """Send OPEN to the worker that has accepted the client."""
         self.parking.park(connection, OPEN, connection.record)
         self.settle(connection)
         self._resume(connection)
 
     def abandon(self, connection: Connection) -> None:
-        """Forget a connection whose worker was asked, and will hear no more of it."""
+        """Take a connection from its worker, which knows its handshake at most: nothing more of it is sent down."""
         self.discard_parked(connection)
         connection.closed_down = True
         if connection.worker is not None:
@@ -110,10 +112,15 @@ class Router:
         self.settle(connection)
 
     def accept(self, connection: Connection, opcode: int, data: bytes) -> bool:
-        """Take a message that was parsed whole: from here on it is answered or its connection closed.
+        """Accept a complete message: from now on it is answered, or its connection is closed.
+
+        Args:
+            connection: the connection that has sent it.
+            opcode: OP_TEXT or OP_BINARY.
+            data: the payload.
 
         Returns:
-            Whether the connection may be read on.
+            Whether the connection may be read further.
         """
         link: WorkerLink | None = connection.owner
         if (
@@ -133,11 +140,14 @@ class Router:
         return self.parking.may_read(connection)
 
     def hold_back(self, connection: Connection) -> bool:
-        """Do not read a connection whose next message could only be parked where no more may be; tell whether."""
+        """Stop reading an open connection if it would have to park its next message; tell whether it did.
+
+        To be called if `parking` is full.
+        """
         worker: Worker | None = connection.worker
         if connection.stage != STAGE_OPEN or worker is None:
             return False
-        if connection.parked is None:  # else it is read on when that has gone down
+        if connection.parked is None:  # otherwise it is read again when the parked messages have been sent
             link: WorkerLink | None = connection.owner
             if link is not None and self._serves(link, connection) and not link.waiting and link.window.has_room(0):
                 return False
@@ -146,7 +156,7 @@ class Router:
         return True
 
     def close(self, connection: Connection) -> None:
-        """Tell the worker that a connection ended; the last that any worker hears of it."""
+        """Discard what is parked, and send CLOSE to the worker: the last event of a connection."""
         self.discard_parked(connection)
         connection.closed_down = True
         if connection.worker is None:
@@ -154,7 +164,7 @@ class Router:
         worker: Worker = connection.worker
         worker.connections -= 1
         owner: WorkerLink | None = connection.owner
-        # What is unfinished is with the owner, and the close belongs behind it; else any worker of the worker will do.
+        # CLOSE must come after the events that the owner has not finished; if there are none, any process may get it.
         link = (
             owner if owner is not None and (connection.outstanding or self._serves(owner, connection)) else worker.link
         )
@@ -165,47 +175,47 @@ class Router:
         else:
             worker.pending_closes.append(connection)
         worker.notices.pop(connection, None)
-        if connection.owner is not None:  # a retiring owner must not wait for an end that another is told of
+        if connection.owner is not None:  # a retiring owner must not wait for a close that another process gets
             connection.owner.disown(connection)
 
     def discard_parked(self, connection: Connection) -> None:
-        """Forget what was accepted but not sent down; the connection's close code accounts for it.
+        """Discard messages that were accepted and not sent down: their connection is being closed with a code.
 
-        A connection whose open is among that leaves its worker: a worker that never heard of it hears of no end.
+        If OPEN is among them the connection leaves its worker: no process has heard of it, so none gets its close.
         """
         parked = connection.parked
         if parked is not None and connection.worker is not None and parked[0][0] in OPENINGS:
             self._leave_worker(connection)
         self.parking.discard(connection)
-        if connection.waiting and connection.owner is not None:  # others may wait for what it was to send first
+        if connection.waiting and connection.owner is not None:  # others may wait behind it in the link's queue
             self._loop.serve_later(connection.owner)
 
     def is_idle(self, connection: Connection) -> bool:
-        """Tell whether everything accepted from the connection has been finished."""
+        """Tell whether all accepted messages of the connection are finished."""
         return connection.outstanding == 0 and connection.parked is None
 
     def read_on(self, connection: Connection) -> None:
-        """Read a connection again that was stopped; what runs while it is silent begins anew."""
+        """Read a connection again that was not read. It counts as heard, so its heartbeat timeouts begin anew."""
         connection.heard = self._loop.now
         self._loop.listen(connection, connection.interest | IN)
         if connection.unread or connection.transport.has_unread():
             self._loop.read_later(connection)
 
     def read_if_allowed(self, connection: Connection) -> None:
-        """Read a connection again, unless something else stops it still."""
+        """Read a connection again, unless there is another reason not to."""
         stopped = connection.stage == STAGE_OPEN and not connection.interest & IN
         if stopped and not connection.throttled and not self.draining and self.parking.may_read(connection):
             self.read_on(connection)
 
     def stop_reading(self, connection: Connection) -> None:
-        """Do not read a connection until `read_on`."""
+        """Stop reading a connection until `read_on`."""
         self._loop.listen(connection, connection.interest & ~IN)
 
     def notify(self, connection: Connection) -> None:
-        """Tell a connection's worker, as soon as it can be told, that what waits for the client has crossed a mark."""
+        """Send BUFFER_FULL or BUFFER_EMPTY to a connection's worker, now or later, if `output.full` has changed."""
         link: WorkerLink | None = connection.owner
         if connection.output.full == connection.output.full_told or link is None or not self._serves(link, connection):
-            return  # between two workers: the next one is told
+            return  # if it has no owner now, the next one is told after the adoption
         if link.window.has_place():
             connection.output.full_told = connection.output.full
             link.send_command(BUFFER_FULL if connection.output.full else BUFFER_EMPTY, connection.fd, b"")
@@ -216,10 +226,10 @@ class Router:
     # Acknowledgements and credit.
 
     def finished(self, link: WorkerLink, sequence: int) -> None:
-        """Take the acknowledgement of one event, and let its connection go on.
+        """Take the acknowledgement of an event, and send its connection's next messages.
 
         Raises:
-            WireError: no such event was outstanding.
+            WireError: no event with this number is unfinished.
         """
         connection = link.window.finish(sequence)
         if connection is None:
@@ -234,7 +244,7 @@ class Router:
             self._finish_ending(connection)
 
     def serve(self, link: WorkerLink) -> None:
-        """Send what the windows have room for now: ends that found no place, adoptions, those in the line."""
+        """Send what the windows have room for: late closes, adoptions, notices, messages of stopped connections."""
         worker = link.worker
         if worker.link is link:
             if worker.pending_closes:
@@ -252,7 +262,10 @@ class Router:
     # Hand-over.
 
     def settle(self, connection: Connection) -> None:
-        """Hand a connection over to its worker's worker, if that is another than its owner, as soon as it may be."""
+        """Queue a connection for its worker's active link, if its owner must not get its events any more.
+
+        It does nothing while the owner has unfinished events of the connection: `finished` calls it again.
+        """
         if connection.adopting or connection.closed_down or connection.outstanding or connection.worker is None:
             return
         worker: Worker = connection.worker
@@ -267,7 +280,7 @@ class Router:
             self._loop.serve_later(worker.link)
 
     def replay(self, connection: Connection, events: list[tuple[int, bytes]]) -> None:
-        """Put back, in front of what is parked, what a worker died without beginning."""
+        """Park again, in front, the (event, data) pairs that a worker did not begin before it died."""
         if not events:
             return
         self.parking.put_back(connection, events)
@@ -275,7 +288,7 @@ class Router:
         connection.replays += 1
 
     def forget_line(self, link: WorkerLink) -> list[Connection]:
-        """Dissolve the line of a link that is not active any more; return who stood in it."""
+        """Empty the queue of a link that is no longer active; return the connections that were in it."""
         line = list(link.waiting)
         link.waiting.clear()
         for connection in line:
@@ -283,14 +296,14 @@ class Router:
         return line
 
     def move(self, connection: Connection, worker: Worker) -> None:
-        """Let a connection belong to another worker; `settle` it then."""
+        """Let a connection belong to another worker; the caller must `settle` it."""
         if connection.worker is not None:
             connection.worker.connections -= 1
         worker.connections += 1
         connection.worker = worker
 
     def _tell_ends(self, worker: Worker) -> None:
-        """Tell the worker's worker of ends that could not be told, as far as its window and this turn allow."""
+        """Send the closes that could not be sent before, as far as the window and this turn allow."""
         link = worker.link
         if link is None:
             return
@@ -303,7 +316,7 @@ class Router:
             self._loop.serve_later(link)
 
     def _serve_adoptions(self, worker: Worker) -> None:
-        """Tell the worker's worker to adopt those in line, as far as its window and this turn allow."""
+        """Hand the queued connections over to the active link, as far as its window and this turn allow."""
         link = worker.link
         if link is None:
             return
@@ -311,7 +324,7 @@ class Router:
             if not worker.adoptions or not link.window.has_room(0):
                 break
             connection = worker.adoptions.popleft()
-            if connection.worker is not worker or not connection.adopting:  # it was given to another place meanwhile
+            if connection.worker is not worker or not connection.adopting:  # it belongs to another worker by now
                 continue
             connection.adopting = False
             if connection.closed_down:
@@ -334,7 +347,7 @@ class Router:
     # Steps of the above.
 
     def _serve_line(self, link: WorkerLink) -> None:
-        """Send one message each of those that the worker's window had stopped, as far as it has room."""
+        """Send one message of each connection that the worker's window had stopped, as far as it has room."""
         waiting = link.waiting
         while waiting:
             connection = waiting[0]
@@ -349,7 +362,7 @@ class Router:
                 self._wait_if_stopped(link, connection)
 
     def _leave_worker(self, connection: Connection) -> None:
-        """Let a connection belong to nobody: no worker was told that it is open."""
+        """Take a connection from its worker and its owner: no process was told that it is open."""
         if connection.owner is not None:
             connection.owner.disown(connection)
         if connection.worker is not None:
@@ -357,17 +370,17 @@ class Router:
             connection.worker = None
 
     def _serves(self, link: WorkerLink, connection: Connection) -> bool:
-        """Tell whether a link may be sent this connection's events."""
+        """Tell whether a link may get the events of this connection."""
         return link.active or (connection.handler and link.ready and not link.drained)
 
     def _has_room(self, connection: Connection, size: int) -> bool:
-        """Tell whether the connection's own window has room; one message always has when nothing is out."""
+        """Tell whether the connection's own window has room; it has room for any message if nothing is outstanding."""
         if connection.outstanding == 0:
             return True
         return connection.outstanding < self._max_events and connection.outstanding_bytes + size <= self._max_bytes
 
     def _read_held_back(self, link: WorkerLink) -> None:
-        """Read on, a few at a time, those that were held back, where there is room for what they send."""
+        """Read held-back connections again, a few per turn, as long as there is room for their messages."""
         line = link.worker.held_back
         for _ in range(READ_ON_PER_TURN):
             if not line or self.draining:
@@ -380,7 +393,7 @@ class Router:
         self._loop.serve_later(link)
 
     def _wait_if_stopped(self, link: WorkerLink, connection: Connection) -> None:
-        """Put a connection in line whose next message nothing but the worker's window stops."""
+        """Queue a connection if it has parked messages and only the worker's window can stop them."""
         parked = connection.parked
         if parked is not None and self._has_room(connection, len(parked[0][1])):
             self._wait(link, connection)
@@ -390,7 +403,7 @@ class Router:
         connection.waiting = True
 
     def _resume(self, connection: Connection) -> None:
-        """Send what is parked as far as the windows allow."""
+        """Send parked messages as far as the windows allow."""
         link: WorkerLink | None = connection.owner
         if link is None or not self._serves(link, connection):
             return
@@ -404,7 +417,7 @@ class Router:
             self._send_parked(link, connection)
 
     def _send_parked(self, link: WorkerLink, connection: Connection) -> None:
-        """Send the first parked message, and go on reading where that makes room."""
+        """Send the first parked message, and read the connection again if that makes room."""
         event, data = self.parking.take(connection)
         if event == OPEN:
             link.send_open(connection)
@@ -417,7 +430,13 @@ class Router:
 
 
 def join_line(line: deque[Connection], connection: Connection, living: int) -> None:
-    """Let a connection stand in a line, in which at most so many living ones stand; the gone leave it now and then."""
+    """Queue a connection. If the queue grows, connections that are gone are removed from it.
+
+    Args:
+        line: the queue.
+        connection: the connection.
+        living: how many connections the queue can have that are not gone.
+    """
     if len(line) > 2 * living + STALE:
         there = [other for other in line if other.stage < STAGE_GONE and not other.closed_down]
         line.clear()
