@@ -85,7 +85,9 @@ class Reactor:
         # The way down.
         self.parking = Parking(settings.parked_messages, settings.parked_bytes, settings.parked_total_bytes)
         self.router = Router(
-            self.loop, self.parking, settings, finish_ending=lambda connection: self.closing.finish_ending(connection)
+            *(self.loop, self.parking, settings.worker_num),
+            *(settings.connection_window_events, settings.connection_window_bytes),
+            finish_ending=lambda connection: self.closing.finish_ending(connection),
         )
         self.pipes = Pipes(self.loop, table, self.router, self.commands, settings.pipe_queue_bytes)
         # Clients.

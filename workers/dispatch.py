@@ -160,10 +160,7 @@ class Dispatcher:
             return request
         if kind == CLOSE:
             link.owned.discard(fd)
-            return msgpack.unpackb(event.data())
-        if kind == PIPE_MESSAGE:
-            return msgpack.unpackb(event.data(), strict_map_key=False)
-        return None
+        return msgpack.unpackb(event.data(), strict_map_key=False) if event.body_type == BODY_BYTES else None
 
     def _take_command(self, link: MasterLink, sequence: int, kind: int, event: BatchReader) -> None:
         """Take an event that no callback is for."""

@@ -23,7 +23,6 @@ from zwoole.reactor.core.window import Window
 from zwoole.shared.memory.progress_map import RING, ProgressMap
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.process.run_files import remove
-from zwoole.shared.settings import Settings
 from zwoole.shared.wire.batches import BatchReader, BatchWriter
 from zwoole.shared.wire.events import ADOPT, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE
 from zwoole.shared.wire.payload_ring import RING_MIN_BYTES, SharedMemory
@@ -109,8 +108,24 @@ class WorkerLink:
         pid: int,
         socket: zmq.Socket[bytes],
         progress: ProgressMap,
-        settings: Settings,
+        window_events: int,
+        window_bytes: int,
+        up_window_bytes: int,
+        ring_bytes: int,
     ) -> None:
+        """Begin with an empty window.
+
+        Args:
+            worker: the worker that this incarnation is to serve.
+            incarnation: its number.
+            pid: its process.
+            socket: the endpoint.
+            progress: the progress map that both share.
+            window_events: events that it may have unfinished.
+            window_bytes: bytes of memory for them.
+            up_window_bytes: bytes that it may have sent up and we have not dealt with.
+            ring_bytes: size of each payload ring; 0 for none.
+        """
         self.worker = worker
         self.incarnation = incarnation
         self.pid = pid
@@ -118,7 +133,7 @@ class WorkerLink:
         self.descriptor = int(socket.getsockopt(zmq.FD))
         self.progress = progress
         # Half, since what is sent is in memory twice until it is read: in the window, for a replay, and on the wire.
-        self.window = Window(settings.window_events, settings.window_bytes // 2, RING)
+        self.window = Window(window_events, window_bytes // 2, RING)
         self.writer = BatchWriter()
         self.ready = False
         self.active = False
@@ -138,8 +153,8 @@ class WorkerLink:
         self.received = 0
         self.settled = 0
         self.credit_asked = False
-        self.memory = shared_memory(settings.payload_ring_bytes)
-        self._credit_step = settings.up_window_bytes // 4
+        self.memory = shared_memory(ring_bytes)
+        self._credit_step = up_window_bytes // 4
         self._credit_told = 0
         self._debug = log.isEnabledFor(DEBUG)
         self._flags = int(zmq.DONTWAIT)

@@ -192,7 +192,7 @@ class Pool:
             return
         self._told_why = ""
         worker = self._router.workers[expected.worker_id]
-        link = WorkerLink(worker, expected.incarnation, expected.pid, socket, progress, self._settings)
+        link = WorkerLink(worker, expected.incarnation, expected.pid, socket, progress, **link_limits(self._settings))
         self._links[expected.incarnation] = link
         if expected.standby:
             self._standby.add(expected.incarnation)
@@ -409,3 +409,13 @@ def lives(pidfd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def link_limits(settings: Settings) -> dict[str, int]:
+    """Return the arguments of a WorkerLink that are settings."""
+    return {
+        "window_events": settings.window_events,
+        "window_bytes": settings.window_bytes,
+        "up_window_bytes": settings.up_window_bytes,
+        "ring_bytes": settings.payload_ring_bytes,
+    }

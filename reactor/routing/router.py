@@ -30,7 +30,6 @@ from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_GONE, STAGE_OPEN
 from zwoole.reactor.core.worker_link import Worker, WorkerLink
 from zwoole.reactor.routing.parking import Parking
 from zwoole.shared.process.log import get_logger
-from zwoole.shared.settings import Settings
 from zwoole.shared.websocket.frames import OP_TEXT
 from zwoole.shared.wire.events import (
     BINARY_MESSAGE,
@@ -61,25 +60,33 @@ class Router:
     """
 
     def __init__(
-        self, loop: Loop, parking: Parking, settings: Settings, finish_ending: Callable[[Connection], None]
+        self,
+        loop: Loop,
+        parking: Parking,
+        worker_num: int,
+        max_events: int,
+        max_bytes: int,
+        finish_ending: Callable[[Connection], None],
     ) -> None:
         """Create without connections.
 
         Args:
             loop: the master's loop.
             parking: the account of parked messages.
-            settings: gives the number of workers and the window of one connection.
+            worker_num: how many workers there are.
+            max_events: events that one connection may have unfinished with its worker.
+            max_bytes: their payload bytes.
             finish_ending: called with a connection in ENDING when all its messages are finished.
         """
-        self.workers = [Worker(worker_id) for worker_id in range(settings.worker_num)]
+        self.workers = [Worker(worker_id) for worker_id in range(worker_num)]
         self.parking = parking
         self.replays = 0
         self.adoptions = 0
         self.draining = False
         self._finish_ending = finish_ending
         self._loop = loop
-        self._max_events = settings.connection_window_events
-        self._max_bytes = settings.connection_window_bytes
+        self._max_events = max_events
+        self._max_bytes = max_bytes
 
     # Connections.
 

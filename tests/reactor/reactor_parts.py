@@ -29,6 +29,7 @@ from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.deadlines import Clock
 from zwoole.reactor.core.stages import STAGE_OPEN
 from zwoole.reactor.core.worker_link import WorkerLink
+from zwoole.reactor.pool.pool import link_limits
 from zwoole.shared.memory import mapping
 from zwoole.shared.memory.connection_table import ESTABLISHED, ConnectionTable
 from zwoole.shared.memory.progress_map import RING, ProgressMap
@@ -236,7 +237,9 @@ class Worker:
         self.socket.connect(address)
         progress = ProgressMap(reactor.run_dir / f"w{incarnation}.progress", RING, create=True)
         slots = reactor.router.workers
-        self.link = WorkerLink(slots[slot], incarnation, os.getpid(), masters_end, progress, reactor.settings)
+        self.link = WorkerLink(
+            slots[slot], incarnation, os.getpid(), masters_end, progress, **link_limits(reactor.settings)
+        )
         self.writer = BatchWriter()
         self.batches = 0
         self.received: list[Event] = []

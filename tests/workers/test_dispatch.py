@@ -12,10 +12,11 @@ from tests.conftest import Time
 from tests.workers.worker_parts import SERVER, Master, closing, message, opening
 from zwoole.shared.memory.progress_map import FINISHED, STARTED, WAITING
 from zwoole.shared.wire.batches import WireError
-from zwoole.shared.wire.events import DRAIN, PUSH
+from zwoole.shared.wire.events import CALLBACKS, DRAIN, PUSH
 from zwoole.workers.frame import Frame
 
 Calls = list[tuple[Any, ...]]
+NEW_KIND = 12  # of no event
 
 
 @pytest.fixture
@@ -141,3 +142,11 @@ def test_what_is_no_batch_is_an_error(master: Master, batch: list[bytes]) -> Non
 def test_open_is_given_the_state(master: Master, calls: Calls) -> None:
     master.deliver(opening(1, state=msgpack.packb({"user": 7})), opening(2))
     assert [call[2].state for call in calls] == [{"user": 7}, None]
+
+
+def test_an_event_that_only_the_table_knows_calls_its_callback(monkeypatch: pytest.MonkeyPatch, calls: Calls) -> None:
+    """So that a new kind of event needs a row in the table, a sender, and a name that users register, and no more."""
+    monkeypatch.setitem(CALLBACKS, NEW_KIND, "ripple")
+    with Master({"ripple": lambda *arguments: calls.append(arguments)}) as master:
+        master.deliver((NEW_KIND, 5, None), (NEW_KIND, 5, msgpack.packb({"height": 3})))
+        assert calls == [(SERVER, 5), (SERVER, {"height": 3})]
