@@ -71,6 +71,8 @@ def names_in(source: Path) -> set[str]:
             names.add(node.name)
         elif isinstance(node, ast.Assign):
             names |= {ast.unparse(target) for target in node.targets}
+        elif isinstance(node, ast.AnnAssign):
+            names.add(ast.unparse(node.target))
     return names
 
 
