@@ -1,4 +1,4 @@
-"""The access log: one line for every connection that opens, one for its end, and one for every client refused."""
+"""The access log: one line when a connection opens, one when it ends, and one for every client that is refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = get_logger("access")
 
 
 class AccessLog:
-    """Writes the lines, and remembers when each connection opened."""
+    """Writes the access log; it observes the life of connections."""
 
     def __init__(self, life: Life) -> None:
         self._opened: dict[int, float] = {}
@@ -21,16 +21,16 @@ class AccessLog:
         life.gone.append(self.gone)
 
     def opened(self, connection: Connection, target: str) -> None:
-        """A handshake has succeeded, for the request target `target`."""
+        """Log that a handshake has succeeded, for the request target `target`."""
         self._opened[connection.fd] = time.monotonic()
         log.info("open fd=%d %s:%d %s", connection.fd, connection.remote_addr, connection.remote_port, target)
 
     def refused(self, address: str, port: int, target: str, status: int, reason: str) -> None:
-        """A client was refused, with this HTTP status and reason, whatever it had asked for."""
+        """Log that a client was refused, with this HTTP status and reason."""
         log.info("refuse %s:%d status=%d %a %a", address, port, status, target, reason)
 
     def gone(self, connection: Connection) -> None:
-        """A connection's socket is closed; where it never opened there is nothing to say."""
+        """Log the end of a connection, if it was open before."""
         begun = self._opened.pop(connection.fd, None)
         if begun is None:
             return

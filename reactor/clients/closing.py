@@ -1,15 +1,19 @@
 """How a connection ends (RFC 6455 section 7).
 
-Four ways in: the client's close frame, the client's violation, our own wish (`server_close`), a socket that broke.
-One way out: the worker is told once, behind all that it was sent of this connection; the descriptor is closed once.
+There are four causes: the client's close frame, a violation of the protocol by the client, a close by the server
+(`server_close`), and a broken socket. There is one result: the worker is told once, after all other events of the
+connection, and the descriptor is closed once.
 
-The stages are those of core/stages.py. A client's close frame, its violation or its FIN makes an open connection
-ENDING, `server_close` makes it CLOSING; both end LINGERING.
+The stages are those of core/stages.py. A close frame, violation or FIN of the client takes an open connection to
+ENDING, and `server_close` takes it to CLOSING; both go on to LINGERING.
 
-In ENDING nothing more is read, and the replies to what was read still go out before our close frame. In LINGERING
-we have said all: the socket is half-closed and read dry until the client goes, because closing it with bytes unread
-would send a reset that can destroy our close frame on its way (section 7.1.1). CLOSING and LINGERING last
-`close_timeout` each at most; then, and where the socket is broken, a connection is GONE at once.
+- ENDING: nothing more is read. The replies to the messages that were read are sent, then our close frame.
+- CLOSING: our close frame is queued, and the client has `close_timeout` to answer it.
+- LINGERING: when all output has left, the socket is half-closed; then it is read until the client closes it, or for
+  `close_timeout` at most. Closing a socket that has unread bytes would send a reset, which can destroy our close frame
+  on its way (section 7.1.1).
+
+When the time is up, or if the socket breaks, a connection is GONE at once.
 """
 
 from __future__ import annotations
@@ -36,17 +40,17 @@ from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL, CLOSE_NO_STATUS,
 
 log = get_logger("closing")
 
-ENDING_S = 3.0  # a client that said goodbye waits for the rest of its answers no longer than this
+ENDING_S = 3.0  # how long a connection that its client has closed waits for the rest of its replies
 
 CLIENT = "client"
 SERVER = "server"
 
 
 class Closing:
-    """Brings connections to their end.
+    """Ends connections.
 
     Attributes:
-        closed: connections that are gone, by close code.
+        closed: how many connections were closed, by close code.
     """
 
     def __init__(
@@ -58,15 +62,15 @@ class Closing:
         close_timeout: float,
         refuse_unanswered: Callable[[Connection], None],
     ) -> None:
-        """Begin without connections.
+        """Create without connections.
 
         Args:
             loop: the master's loop.
             registry: all connections.
-            router: tells workers.
-            life: is told of sockets that are closed and of connections that are gone.
-            close_timeout: seconds that a client has to answer our close frame, and then to go.
-            refuse_unanswered: called with a connection that is to be closed while its handshake is not answered.
+            router: sends CLOSE to workers.
+            life: the observers of connections that are dropped and gone.
+            close_timeout: seconds that a client has to answer our close frame, and as many to close the socket then.
+            refuse_unanswered: called with a connection that is to be closed before its handshake is answered.
         """
         self.closed: dict[int, int] = {}
         self._loop = loop
@@ -77,10 +81,10 @@ class Closing:
         self._ending = loop.add_deadlines(ENDING_S, self._ending_expired)
         self._closing = loop.add_deadlines(close_timeout, self._closing_expired)
 
-    # Ways in.
+    # What ends a connection.
 
     def client_closed(self, connection: Connection) -> None:
-        """The client's close frame arrived."""
+        """Handle the client's close frame."""
         protocol = connection.protocol
         if protocol is None:
             return
@@ -91,18 +95,18 @@ class Closing:
         self._begin_ending(connection, protocol.close_code, protocol.close_reason, CLIENT)
 
     def violated(self, connection: Connection) -> None:
-        """The client broke the protocol."""
+        """Handle a violation of the protocol by the client; `protocol` has the close code and reason."""
         protocol = connection.protocol
         if protocol is None:
             return
-        if connection.stage == STAGE_CLOSING:  # our close frame is out already
+        if connection.stage == STAGE_CLOSING:  # our close frame is queued already
             self._tell_worker(connection)
             self._linger(connection)
             return
         self._begin_ending(connection, protocol.close_code, protocol.close_reason, SERVER)
 
     def end_of_stream(self, connection: Connection) -> None:
-        """The client sent FIN: without a close frame before it, that is 1006."""
+        """Handle the client's FIN. The close code is 1006 if no close frame came before it."""
         connection.eof = True
         if connection.stage == STAGE_OPEN:
             self._begin_ending(connection, CLOSE_ABNORMAL, "", CLIENT)
@@ -110,14 +114,19 @@ class Closing:
             connection.stage == STAGE_LINGERING and connection.output.queued + connection.output.pending == 0
         ):
             self._destroy(connection)
-        else:  # it may have closed one direction only: what is queued still goes out
+        else:  # the client may still read, so the queued output is sent
             self._loop.listen(connection, connection.interest & ~IN)
             if connection.stage == STAGE_CLOSING:
                 self._tell_worker(connection)
                 self._linger(connection)
 
     def broken(self, connection: Connection, error: int) -> None:
-        """The socket failed: nothing can be sent any more; what was accepted is still finished."""
+        """Handle the failure of a socket: nothing can be sent any more, but accepted messages are still finished.
+
+        Args:
+            connection: the connection.
+            error: the errno; 0 if it is not known.
+        """
         self._drop_socket(connection)
         if connection.stage == STAGE_OPEN:
             self._begin_ending(connection, CLOSE_ABNORMAL, os.strerror(error) if error else "", CLIENT)
@@ -126,12 +135,10 @@ class Closing:
             self._destroy(connection)
 
     def server_close(self, connection: Connection, code: int, reason: str) -> None:
-        """Close a connection from our side; messages of it that have not gone down are dropped."""
+        """Close a connection with a code and a reason; its messages that were not sent down are discarded."""
         if connection.stage == STAGE_HANDSHAKE:
             self._refuse_unanswered(connection)
-        if (
-            connection.stage == STAGE_ENDING
-        ):  # the client was first, with its code; but no callback is to hear more of it
+        if connection.stage == STAGE_ENDING:  # the client's code stays, but no callback gets further messages
             self._router.discard_parked(connection)
             if self._router.is_idle(connection):
                 self.finish_ending(connection)
@@ -147,33 +154,33 @@ class Closing:
         self._closing.start(connection.fd)
 
     def too_slow(self, connection: Connection) -> None:
-        """A client that does not read what it is sent has reached its limit."""
-        if connection.stage == STAGE_ENDING:  # a gap in its answers would be worse than their end
+        """Close a connection whose output queue is full, because its client does not read."""
+        if connection.stage == STAGE_ENDING:  # end its replies here: a missing one among them would be worse
             self.finish_ending(connection)
         self.server_close(connection, CLOSE_TRY_AGAIN_LATER, "too much is waiting to be sent to you")
 
     def force(self, connection: Connection) -> None:
-        """Close a connection at once, whatever its client does."""
+        """Close a connection at once, without a close frame."""
         if connection.close_code == 0:
             self._note_end(connection, CLOSE_ABNORMAL, "", SERVER)
         self.cut(connection)
 
     def cut(self, connection: Connection) -> None:
-        """Let go of a connection that is closing already, without waiting for its client."""
+        """Drop a connection that is closing already, without waiting for its client."""
         self._tell_worker(connection)
         self._destroy(connection)
 
     def refused(self, connection: Connection) -> None:
-        """An HTTP response that ends the connection is queued; nothing more is expected of the client."""
+        """Let a connection linger whose handshake is refused; the HTTP response is queued."""
         connection.head = None
         connection.enter(STAGE_LINGERING)
         self._loop.flush_later(connection)
         self._closing.start(connection.fd)
 
-    # The way out.
+    # The end.
 
     def finish_ending(self, connection: Connection) -> None:
-        """All that was accepted is finished: send our close frame and go."""
+        """Send our close frame on a connection in ENDING and let it linger; its messages are finished or given up."""
         self._ending.stop(connection.fd)
         if connection.close_code != CLOSE_ABNORMAL and connection.protocol is not None:
             code = 0 if connection.close_code == CLOSE_NO_STATUS else connection.close_code
@@ -182,7 +189,7 @@ class Closing:
         self._linger(connection)
 
     def flushed(self, connection: Connection) -> None:
-        """All that was queued is sent."""
+        """Half-close a lingering connection whose output has left, or close it if the client has sent FIN."""
         if connection.stage != STAGE_LINGERING:
             return
         if connection.eof:
@@ -207,12 +214,12 @@ class Closing:
         self.closed[code] = self.closed.get(code, 0) + 1
 
     def _tell_worker(self, connection: Connection) -> None:
-        """Tell the worker, once, of a connection that it was told of."""
+        """Send CLOSE to the worker, once, if the connection was open."""
         if connection.worker is not None and not connection.closed_down and connection.stage != STAGE_HANDSHAKE:
             self._router.close(connection)
 
     def _linger(self, connection: Connection) -> None:
-        """Send what is left, half-close, and wait for the client to go."""
+        """Send the rest of the output, then half-close, and wait until the client closes the socket."""
         if connection.descriptor < 0:
             self._destroy(connection)
             return
@@ -241,7 +248,7 @@ class Closing:
             self._destroy(connection)
 
     def _drop_socket(self, connection: Connection) -> None:
-        """Close the descriptor; what was queued for it, and what came in part, is lost."""
+        """Close the descriptor; queued output and an incomplete message are lost."""
         if connection.descriptor < 0:
             return
         self._router.parking.take_unread(connection)
@@ -256,7 +263,7 @@ class Closing:
             dropped(connection)
 
     def _destroy(self, connection: Connection) -> None:
-        """Let go of the last there is of a connection."""
+        """Close the socket and remove the connection from all tables."""
         if connection.stage == STAGE_GONE:
             return
         self._ending.stop(connection.fd)

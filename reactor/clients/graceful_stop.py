@@ -1,13 +1,16 @@
-"""How a master stops in good order, in the time that it is given.
+"""How a master stops gracefully, within a given time.
 
-First some clients are told goodbye, so many that at the end of the spread all have been. Then no connection and no
-message is taken any more; what was accepted is finished; every client is sent 1001 and waited for; the workers run the
-`close` callbacks. Each step has a share of the time, so that the last ones have some too: the workers' own end,
-`worker_stop`, comes after all this.
+1. During the spread, if there is one, clients are sent 1001 at a constant rate; the others are served on.
+2. No connection and no message is accepted any more.
+3. The accepted messages are finished.
+4. Every client that is left is sent 1001 and waited for.
+5. The workers run the `close` callbacks.
 
-A client that has answered our close frame has had its goodbye. It is to close the TCP connection then, and is given
-LINGER_S for it. One that does not answer is waited for `close_timeout`, but not longer than GOODBYE_SHARE of the time
-that is left.
+Each step has a share of the time, so that the last steps have time too. `worker_stop` of the workers comes after all
+this.
+
+A client that has answered our close frame has LINGER_S to close the TCP connection. The master waits for an answer for
+`close_timeout`, but not longer than GOODBYE_SHARE of the time that is left.
 """
 
 from __future__ import annotations
@@ -27,18 +30,18 @@ from zwoole.reactor.routing.router import Router
 from zwoole.shared.settings import FINISH_SHARE
 from zwoole.shared.websocket.close_codes import CLOSE_GOING_AWAY
 
-STEP_S = 0.02  # how often it is looked whether a step is done
-GOODBYE_SHARE = 0.5  # of the time that is left then, that clients have to answer it
+STEP_S = 0.02  # how often to check whether a step is done
+GOODBYE_SHARE = 0.5  # the share of the remaining time that clients have to answer our close frame
 LINGER_S = 1.0
-LOOKS = 2000  # connections that are looked at in a step
+LOOKS = 2000  # connections that one check looks at
 REASON = "the server is stopping"
 
 
 class GracefulStop:
-    """The end of one master's service.
+    """The graceful stop of one master.
 
     Attributes:
-        begun: whether it is under way, or over.
+        begun: whether it has begun; stays true when it is over.
     """
 
     def __init__(
@@ -56,13 +59,13 @@ class GracefulStop:
 
         Args:
             loop: the master's loop.
-            registry: the connections.
-            router: accepts messages.
-            opening: accepts connections.
-            closing: says goodbye.
+            registry: all connections.
+            router: is told to stop reading.
+            opening: refuses unfinished handshakes.
+            closing: closes connections.
             close_timeout: seconds that a client has to answer our close frame.
             links: returns the links to workers.
-            done: called at the end.
+            done: called when the stop is over.
         """
         self.begun = False
         self._loop = loop
@@ -81,17 +84,17 @@ class GracefulStop:
         self._spread = 0.0
         self._spread_ends = 0.0
         self._staying: list[Connection] | None = None
-        self._told = 0  # how many of those were told goodbye
+        self._told = 0  # how many of the connections in _staying were closed
         self._finish_ends = 0.0
         self._goodbye_ends = 0.0
         self._ends = 0.0
 
     def begin(self, seconds: float, spread: float = 0.0) -> None:
-        """Begin to stop; a second word only shortens the time.
+        """Begin to stop. A second call can only shorten the time.
 
         Args:
-            seconds: the time it may take in all.
-            spread: seconds of it over which clients are told goodbye.
+            seconds: how long the whole stop may take.
+            spread: over how many of these seconds clients are sent 1001.
         """
         now = self._loop.clock.woke
         if self.begun:
@@ -114,7 +117,7 @@ class GracefulStop:
         self._timer.start(0)
 
     def _step(self, _: int) -> None:
-        """Go on as far as it goes now."""
+        """Run the steps as far as they can go now."""
         while self._steps and self._steps[0](self._loop.clock.woke):
             self._steps.pop(0)
         if self._steps:
@@ -123,7 +126,7 @@ class GracefulStop:
             self._done()
 
     def _each(self, act: Callable[[Connection], None]) -> bool:
-        """Act on every connection, slice by slice; tell whether all have had their turn."""
+        """Act on every connection, in slices; return whether all are done. To be called until it returns true."""
         if self._slices is None:
             self._slices = Slices(self._loop, list(self._registry), act)
         if not self._slices.done:
@@ -132,7 +135,7 @@ class GracefulStop:
         return True
 
     def _leave_slowly(self, now: float) -> bool:
-        """Tell as many clients goodbye as the time that has passed is of the spread; the others are served on."""
+        """Close connections in proportion to the part of the spread that has passed; the others are served on."""
         if now >= self._spread_ends or len(self._registry) == 0:
             return True
         if self._staying is None:
@@ -145,7 +148,7 @@ class GracefulStop:
         return False
 
     def _stop_reading(self, now: float) -> bool:
-        """Accept no further message, and no further handshake."""
+        """Accept no more messages and no more handshakes."""
         self._router.draining = True
         return self._each(self._refuse_more)
 
@@ -156,12 +159,12 @@ class GracefulStop:
             self._router.stop_reading(connection)
 
     def _finish_accepted(self, now: float) -> bool:
-        """Wait until every accepted message has been answered."""
+        """Wait until every accepted message is finished."""
         if now >= min(self._finish_ends, self._ends):
             return True
         if self._unfinished is None:
             self._unfinished = list(self._registry)
-        for _ in range(LOOKS):  # no message comes any more, so one that is idle stays so
+        for _ in range(LOOKS):  # no more messages are accepted, so a connection that is idle stays idle
             if not self._unfinished:
                 return True
             connection = self._unfinished[-1]
@@ -178,7 +181,7 @@ class GracefulStop:
         return True
 
     def _wait_for_clients(self, now: float) -> bool:
-        """Wait until every client has gone, or has had the time for it."""
+        """Wait until every client has closed its connection, or its time is up."""
         if len(self._registry) == 0 or now >= min(self._goodbye_ends, self._ends):
             return True
         return now >= self._said_at + LINGER_S and all(it.stage == STAGE_LINGERING for it in self._registry)
@@ -187,5 +190,5 @@ class GracefulStop:
         return self._each(self._closing.force)
 
     def _wait_for_workers(self, now: float) -> bool:
-        """Wait until the workers have run what they were told last, the `close` callbacks above all."""
+        """Wait until the workers have finished all events, above all the `close` callbacks."""
         return now >= self._ends or all(link.window.places == 0 for link in self._links() if link.ready)

@@ -1,16 +1,16 @@
-"""The opening handshake, server side (RFC 6455 section 4.2), without a socket: bytes in, a verdict or bytes out.
+"""The server side of the opening handshake (RFC 6455 section 4.2), without a socket: bytes in, a decision or bytes out.
 
-Operations wanted:
-- find where a request head ends, while it still arrives, and refuse at its first bytes what will never be one;
-- read a head and say which upgrade it asks for, or why not, in a sentence its sender understands;
+Operations:
+- find the end of a request head while it arrives, and refuse at the first bytes what cannot become a request;
+- read a head: return the upgrade that it asks for, or refuse it with a reason that the sender understands;
 - write the answer.
 
-Goals: nothing but `Refused` leaves on whatever a client sends; each rule stands in one place beside the section
-it comes from; what is quoted from a client is short and printable.
+Goals: whatever a client sends, no exception but `Refused` is raised. Each rule is in one place, beside the section that
+it comes from. Quotes of what a client sent are short and printable.
 
-Plan: httptools reads the head. It is lenient in places, and in other places in other releases, so three checks go
-before it: the shape of the lines, the request line, and that the head ends where it should. What it gives is grouped by
-header name, and the rules of section 4.2.1 are gone through in the order in which a person would want to hear of them.
+Plan: httptools parses the head. It is lenient, in different places in different releases, so three checks come first:
+the syntax of the lines, the request line, and the end of the head. Then the headers are grouped by name, and the rules
+of section 4.2.1 are checked. The order of the checks is the order in which a person would want to know of faults.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from zwoole.shared.request import TOKEN, list_elements, split_target
 
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _HTTP2_PREFACE = b"PRI * HTTP/2.0"  # RFC 9113 section 3.4
-# How the PROXY protocol begins, versions 1 and 2, the latter without the empty lines that it has in front.
+# The first bytes of the PROXY protocol, versions 1 and 2; version 2 without the empty lines before them.
 _PROXY_PROTOCOL = (b"PROXY ", b"\0\r\nQUIT\n")
 _TLS_HANDSHAKE = 0x16  # content type of the record that carries a ClientHello (RFC 8446 section 5.1)
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
-_MAX_QUOTED = 60  # characters of a client's text in a reason
-_MAX_TARGET = 200  # and of a request target in a log
+_MAX_QUOTED = 60  # characters of a client's text that are quoted in a reason
+_MAX_TARGET = 200  # characters of a request target that are logged
 
 _TOKEN_TEXT = re.compile(TOKEN)
 _REQUEST_LINE = re.compile(rb"[\r\n]*(%b) ([\x21-\x7e]+) HTTP/(\d\.\d)\r\n" % TOKEN.encode())
-_TEXT = rb"[^\x00-\x08\x0a-\x1f\x7f]*"  # of a line: no control character except tab
+_TEXT = rb"[^\x00-\x08\x0a-\x1f\x7f]*"  # text of a line: no control character except tab
 _FLAWLESS = re.compile(rb"[\r\n]*%b\r\n(?:%b:%b\r\n)*\r\n" % (_TEXT, TOKEN.encode(), _TEXT))
-# What is wrong where that does not match: a CR or LF that is not part of a line ending, any other control character
-# except tab, or the place where a line should begin with a name and a colon, and does not.
+# If that does not match, this finds the flaw: a CR or LF that is not part of a line ending, another control character
+# except tab, or the beginning of a line that does not begin with a name and a colon.
 _FLAW = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<=\n)(?!%b:|\r\n|\Z)" % TOKEN.encode())
 _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
-# Headers which the two answers write themselves, or must not have: a length or a transfer encoding has no place in
-# a 101 (RFC 9110 section 8.6, RFC 9112 section 6.1).
+# Headers that the two answers write themselves or must not have: a 101 must not have a length or a transfer encoding
+# (RFC 9110 section 8.6, RFC 9112 section 6.1).
 _RESERVED_IN_SWITCH = frozenset(
     {
         *("upgrade", "connection", "sec-websocket-accept", "sec-websocket-protocol", "sec-websocket-extensions"),
@@ -55,17 +55,17 @@ _RESERVED_IN_SWITCH = frozenset(
 )
 _RESERVED_IN_REFUSAL = frozenset({"content-type", "content-length", "transfer-encoding"})
 
-# RFC 9110 section 15.5.22: "The server MUST send an Upgrade header field in a 426 response", and section 7.8: with it
+# RFC 9110 section 15.5.22: "The server MUST send an Upgrade header field in a 426 response"; section 7.8: together with
 # an "Upgrade" connection option.
 _UPGRADE_HEADERS = (("Upgrade", "websocket"), ("Connection", "Upgrade"))
 
 
 class Refused(Exception):
-    """A request that is answered with an error instead of an upgrade.
+    """A request that is answered with an HTTP error instead of an upgrade.
 
     Args:
-        status: HTTP status of the answer.
-        reason: why, in a sentence for the person on the other side; it becomes the body.
+        status: the HTTP status of the answer.
+        reason: a sentence for the person who uses the client; it becomes the body of the answer.
         headers: further headers of the answer.
     """
 
@@ -81,14 +81,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """A request for a WebSocket connection that keeps every rule of RFC 6455 section 4.2.1."""
+    """A request for a WebSocket connection that obeys every rule of RFC 6455 section 4.2.1."""
 
     path: str
-    """Path of the target, percent-decoded as UTF-8."""
+    """The path of the target, percent-decoded as UTF-8."""
     accept: str
-    """The value of Sec-WebSocket-Accept that answers its key."""
+    """The value of Sec-WebSocket-Accept for its key."""
     subprotocols: tuple[str, ...]
-    """The subprotocols offered, the one the client likes best first."""
+    """The offered subprotocols, in the client's order of preference."""
     extensions: tuple[str, ...]
     """The values of its Sec-WebSocket-Extensions headers, in order, as sent."""
     host: str
@@ -105,9 +105,13 @@ class Upgrade:
 
 
 def find_head_end(buffer: bytearray | bytes, start: int) -> int:
-    """Return the index just past the empty line that ends the head in `buffer`, or -1 while there is none.
+    """Return the index after the empty line that ends the head in `buffer`, or -1 if it is not there yet.
 
-    `start` is how many bytes earlier calls have already looked at; empty lines before the request line are no end.
+    Empty lines before the request line do not end the head.
+
+    Args:
+        buffer: the bytes that have arrived.
+        start: how many of them earlier calls have searched.
     """
     # RFC 9112 section 2.2: a server "SHOULD ignore at least one empty line (CRLF) received prior to the request-line"
     begin = len(buffer) - len(buffer.lstrip(b"\r\n"))
@@ -116,9 +120,9 @@ def find_head_end(buffer: bytearray | bytes, start: int) -> int:
 
 
 def request_target(head: bytes | bytearray) -> str:
-    """Return the target of the request whose `head` has come in part or whole, cut short, as it is: not fit for a log.
+    """Return the target of a request, of whose `head` only a part may have arrived; or the text in its place.
 
-    Of what is no request it is the first words.
+    The result is cut to _MAX_TARGET characters, but not escaped: it must not be logged as it is.
     """
     words = head.lstrip(b"\r\n").partition(b"\r\n")[0].split(b" ", 2)
     return words[min(1, len(words) - 1)][:_MAX_TARGET].decode("latin-1")
@@ -130,7 +134,7 @@ def asks_for_head_only(head: bytes | bytearray) -> bool:
 
 
 def early_refusal(prefix: bytes | bytearray) -> Refused | None:
-    """Return the refusal for a client whose first bytes `prefix` cannot begin an HTTP/1.1 request, or None so far."""
+    """Return the refusal for a client whose first bytes `prefix` cannot begin an HTTP/1.1 request; None if they can."""
     begin = bytes(prefix.lstrip(b"\r\n")[: len(_HTTP2_PREFACE)])
     if not begin:
         return None
@@ -142,17 +146,20 @@ def early_refusal(prefix: bytes | bytearray) -> Refused | None:
         return Refused(400, "this looks like HTTP/2, but a WebSocket begins with an HTTP/1.1 request")
     if begin.startswith(_PROXY_PROTOCOL):
         return Refused(400, "this looks like the PROXY protocol, which is not read here: switch it off in the proxy")
-    # A method may be any token, but all methods there are begin with a letter.
+    # A method may be any token, but all existing methods begin with a letter.
     if not begin[:1].isalpha():
         return Refused(400, f"this does not look like HTTP: a request begins with a method, got {_quote(begin)}")
     return None
 
 
 def parse_upgrade(head: bytes) -> Upgrade:
-    """Return the upgrade that the request `head` asks for; `head` reaches up to and including its empty line.
+    """Return the upgrade that a request asks for.
+
+    Args:
+        head: the request head, up to and including its empty line.
 
     Raises:
-        Refused: it is not HTTP, or asks for no WebSocket, or not in the way RFC 6455 section 4.2.1 wants.
+        Refused: it is not HTTP, does not ask for a WebSocket, or breaks a rule of RFC 6455 section 4.2.1.
     """
     if (refused := early_refusal(head)) is not None:
         raise refused
@@ -195,12 +202,12 @@ def switching_protocols(
 
     Args:
         upgrade: the request to accept.
-        subprotocol: the one agreed on, if any, out of those offered.
+        subprotocol: one of the offered subprotocols, or None.
         headers: further headers, such as Set-Cookie.
-        extensions: the value of Sec-WebSocket-Extensions, where some were agreed on.
+        extensions: the value of Sec-WebSocket-Extensions; None if no extension is agreed on.
 
     Raises:
-        ValueError: `subprotocol` was not offered, or a header is malformed or not the caller's to set.
+        ValueError: `subprotocol` was not offered, or a header is malformed or reserved.
     """
     lines = [
         "HTTP/1.1 101 Switching Protocols",
@@ -219,13 +226,14 @@ def switching_protocols(
 
 
 def refusal(refused: Refused, head_only: bool = False) -> bytes:
-    """Return the whole response that tells a client why it was `refused`; the connection closes after it.
+    """Return the complete response that refuses a client; the connection is closed after it.
 
-    Connection options among `refused.headers` join the ``close`` that it has anyway. The answer to a HEAD request is
-    `head_only`: it says how long the body would be.
+    Args:
+        refused: status, reason and headers. Connection options among the headers are added to ``close``.
+        head_only: whether to leave out the body, as in the answer to a HEAD request; its length is still given.
 
     Raises:
-        ValueError: a header of `refused` is malformed or not the caller's to set.
+        ValueError: a header of `refused` is malformed or reserved.
     """
     body = refused.reason.encode("utf-8", "replace") + b"\n"
     options = ["close"] + [value for name, value in refused.headers if name.lower() == "connection"]
@@ -247,7 +255,7 @@ def _header_lines(headers: Iterable[tuple[str, str]], reserved: frozenset[str]) 
             raise ValueError(f"{name!r} is not a header name")
         if name.lower() in reserved:
             raise ValueError(f"header {name} is not the caller's to set")
-        # Above all CR and LF, with which a value could smuggle in headers or a body.
+        # Above all CR and LF, with which a value could inject headers or a body.
         if _FORBIDDEN_IN_VALUE.search(value):
             raise ValueError(f"header {name} has control characters: {value!r}")
         lines.append(f"{name}: {value}")
@@ -263,7 +271,7 @@ def _encode_head(lines: list[str]) -> bytes:
 
 
 class _HeadReader:
-    """What httptools calls with the parts of one request head."""
+    """Receives the parts of one request head from httptools."""
 
     __slots__ = ("headers", "target")
 
@@ -275,19 +283,19 @@ class _HeadReader:
         self.target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value.rstrip(b" \t")))  # httptools strips it in front only
+        self.headers.append((name, value.rstrip(b" \t")))  # httptools strips only leading white space
 
 
 def _read_head(head: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """Return target and headers of a request `head`, read by httptools."""
-    # httptools would take what follows the empty line for a second request, and its headers for more of this one.
+    """Return target and headers of a request `head`, parsed by httptools."""
+    # httptools would parse bytes after the empty line as a second request, and add its headers to those of the first.
     if find_head_end(head, 0) != len(head):
         raise Refused(400, "malformed HTTP: the request head does not end with its first empty line")
     reader = _HeadReader()
     try:
         httptools.HttpRequestParser(reader).feed_data(head)
     except httptools.HttpParserUpgrade:
-        pass  # it saw an upgrade, which is no failure
+        pass  # httptools raises this for every upgrade
     except httptools.HttpParserInvalidURLError as error:
         raise Refused(400, f"malformed HTTP: {error}, in the request line {_quote(_first_line(head))}") from None
     except httptools.HttpParserError as error:
@@ -299,10 +307,10 @@ def _read_head(head: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
 
 
 def _check_lines(head: bytes) -> None:
-    """Refuse a head with stray control characters, or lines that are no header."""
+    """Refuse a head with stray control characters, or with lines that are not headers."""
     # RFC 9112 section 2.2 (bare CR), 5.1 (white space before the colon), 5.2 (folded lines) and RFC 9110 section 5.5
-    # (NUL and the like): what a proxy in front reads in another way than this server does is how requests are smuggled.
-    if _FLAWLESS.fullmatch(head):  # several times as fast as the search for what is wrong
+    # (NUL and the like): requests can be smuggled if a proxy in front reads such lines differently from this server.
+    if _FLAWLESS.fullmatch(head):  # several times as fast as the search for the flaw
         return
     flaw = _FLAW.search(head.lstrip(b"\r\n"))
     if flaw is None:
@@ -314,12 +322,12 @@ def _check_lines(head: bytes) -> None:
 
 
 def _check_request_line(head: bytes) -> tuple[bytes, bytes]:
-    """Return method and version; refuse what is no GET or HEAD of HTTP/1.1 or HTTP/1.0.
+    """Return method and version; refuse requests other than GET or HEAD in HTTP/1.1 or HTTP/1.0.
 
-    Load balancers look with HEAD and HTTP/1.0 whether the server is there: they are told what it is, as all who want no
-    WebSocket. `_check_method` knows what an upgrade must have.
+    Load balancers use HEAD and HTTP/1.0 for health checks. They get the same answer as all clients that do not ask for
+    a WebSocket. `_check_method` checks what an upgrade needs.
     """
-    # httptools passes RTSP, ICE and a line without a version, and does not name a method that it does not know.
+    # httptools accepts RTSP, ICE and a line without a version, and its error does not quote an unknown method.
     line = _REQUEST_LINE.match(head)
     if line is None:
         got = _first_line(head)
@@ -342,8 +350,8 @@ def _check_method(method: bytes, version: bytes) -> None:
 
 
 def _check_target(target: bytes) -> None:
-    """Refuse a target that names no resource of this server (RFC 6455 section 4.2.1 item 1)."""
-    # RFC 9112 section 3.2: a target has no fragment, and RFC 6455 section 3: nor has a ws URI.
+    """Refuse a target that is neither a path nor a URL, or has a fragment (RFC 6455 section 4.2.1 item 1)."""
+    # RFC 9112 section 3.2: a target has no fragment. RFC 6455 section 3: a ws URI has none either.
     if b"#" in target:
         raise Refused(400, f"the request target must not have a fragment (#), got {_quote(target)}")
     if not target.startswith(b"/") and b"://" not in target:
@@ -351,7 +359,7 @@ def _check_target(target: bytes) -> None:
 
 
 def _check_host(fields: dict[str, list[str]], version: bytes) -> None:
-    """Refuse anything but one Host (RFC 9112 section 3.2, RFC 6455 section 4.2.1 item 2); HTTP/1.0 needs none."""
+    """Refuse all but exactly one Host (RFC 9112 section 3.2, RFC 6455 section 4.2.1 item 2); HTTP/1.0 needs none."""
     if not _single(fields, "Host") and version != b"1.0":
         raise Refused(400, "the Host header is missing or empty")
 
@@ -361,14 +369,14 @@ def _check_no_body(fields: dict[str, list[str]]) -> None:
     if "transfer-encoding" in fields:
         raise Refused(400, "a WebSocket handshake must not have a body, got a Transfer-Encoding header")
     for length in fields.get("content-length", ()):
-        if length.strip("0"):  # httptools has checked the digits; int() would fail on a very long row of zeros
+        if length.strip("0"):  # not int(), which fails on very many zeros; httptools has checked the digits
             raise Refused(400, f"a WebSocket handshake must not have a body, got Content-Length {_quote(length)}")
 
 
 def _check_upgrade(fields: dict[str, list[str]]) -> None:
     """Refuse a request that does not ask for a WebSocket (RFC 6455 section 4.2.1 items 3 and 4)."""
     if "websocket" not in _tokens(fields, "upgrade"):
-        # Other protocols may be offered to a server that does not know them (RFC 9110 section 7.8): it is plain HTTP.
+        # A client may offer other protocols to a server that ignores them (RFC 9110 section 7.8): this is plain HTTP.
         raise Refused(
             426,
             "this is a WebSocket endpoint; connect with a WebSocket client. If you did, something in between has"
@@ -386,7 +394,7 @@ def _check_version(fields: dict[str, list[str]]) -> None:
     if version is None:
         raise Refused(400, "the Sec-WebSocket-Version header is missing")
     if version != "13":
-        # RFC 6455 section 4.2.2 item 4: the server MUST answer with the versions that it understands.
+        # RFC 6455 section 4.2.2 item 4: the server MUST answer with the versions that it supports.
         headers = [("Sec-WebSocket-Version", "13"), *_UPGRADE_HEADERS]
         raise Refused(426, f"Sec-WebSocket-Version must be 13, got {_quote(version)}", headers)
 
@@ -400,20 +408,20 @@ def _key(fields: dict[str, list[str]]) -> str:
         nonce = b64decode(key, validate=True)
     except ValueError:
         nonce = b""
-    # Encoding it again finds what decoders let pass: bits behind the last byte, more padding than there should be.
+    # Encoding it again finds what decoders tolerate: bits after the last byte, too much padding.
     if len(nonce) != 16 or b64encode(nonce).decode() != key:
         raise Refused(400, f"Sec-WebSocket-Key must be 16 bytes in base64, got {_quote(key)}")
     return key
 
 
 def _accept(key: str) -> str:
-    """Return the Sec-WebSocket-Accept that answers `key` (RFC 6455 section 4.2.2 item 5.4)."""
+    """Return the Sec-WebSocket-Accept for `key` (RFC 6455 section 4.2.2 item 5.4)."""
     return b64encode(sha1(key.encode() + _ACCEPT_GUID, usedforsecurity=False).digest()).decode()
 
 
 def _subprotocols(fields: dict[str, list[str]]) -> tuple[str, ...]:
-    """Return the subprotocols offered: unique tokens (RFC 6455 section 4.1 item 10)."""
-    offered: dict[str, None] = {}  # a set that keeps the order
+    """Return the offered subprotocols; refuse all but unique tokens (RFC 6455 section 4.1 item 10)."""
+    offered: dict[str, None] = {}  # an ordered set
     for name in list_elements(",".join(fields.get("sec-websocket-protocol", ()))):
         if not _TOKEN_TEXT.fullmatch(name):
             raise Refused(400, f"Sec-WebSocket-Protocol must list tokens, got {_quote(name)}")
@@ -424,7 +432,7 @@ def _subprotocols(fields: dict[str, list[str]]) -> tuple[str, ...]:
 
 
 def _single(fields: dict[str, list[str]], name: str) -> str | None:
-    """Return the value of header `name`, None without it; Refused if it is repeated."""
+    """Return the value of header `name`; None if it is missing; Refused if it is repeated."""
     values = fields.get(name.lower(), [])
     if len(values) > 1:
         raise Refused(400, f"the {name} header must not be repeated, got {_quote(', '.join(values))}")
@@ -432,7 +440,7 @@ def _single(fields: dict[str, list[str]], name: str) -> str | None:
 
 
 def _tokens(fields: dict[str, list[str]], key: str) -> list[str]:
-    """Return the elements of all headers `key` in lower case, for these are compared without regard to it."""
+    """Return the elements of all headers `key` in lower case, since they are compared case-insensitively."""
     return [element.lower() for element in list_elements(",".join(fields.get(key, ())))]
 
 
@@ -442,7 +450,7 @@ def _first_line(lines: bytes) -> bytes:
 
 
 def _quote(text: bytes | str) -> str:
-    """Return what a client sent in a form fit for a reason: quoted, in printable ASCII, and short."""
+    """Return text of a client quoted for a reason: in printable ASCII, and short."""
     if isinstance(text, bytes):
         text = text.decode("latin-1")
     return ascii(text if len(text) <= _MAX_QUOTED else text[: _MAX_QUOTED - 3] + "...")

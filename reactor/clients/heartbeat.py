@@ -1,16 +1,16 @@
-"""Who is still there: pings that want an answer, and how long a client may say nothing.
+"""The heartbeat: pings clients, and closes connections whose clients are dead or idle.
 
-Any byte that arrives is a sign of life, and so is the taking of bytes that the kernel had no room for. Whatever reads
-and writes notes the time of it in `Connection.heard`, one store each time, and does nothing else: each open connection
-stands in one wheel, and is looked at only when something may be due, once or twice in a `ping_interval`.
+Every byte that arrives is a sign of life, and so is room in a kernel buffer that was full. The code that reads and
+writes stores the time in `Connection.heard`, and does nothing else. All open connections are in one wheel, and each is
+checked only when something may be due: once or twice in a `ping_interval`.
 
-Nobody is closed for a pause of ours. The clock leaves out the pauses of this process; a connection that is not read
-(its worker is behind, it is over a rate) is neither pinged nor judged, and counts as heard when it is read again; and
-before it is judged its socket is read, where the answer may lie.
+No client is closed because the server was busy. The clock leaves out the pauses of this process. A connection that is
+not read (because its worker is behind, or it exceeds a rate) is neither pinged nor closed, and counts as heard when it
+is read again. Before a connection is closed its socket is read, since the answer may be there.
 
-A connection gets a ping every `ping_interval`, the first one after half of it or more, at random, so that clients that
-came together are not pinged together. Where something waits to be sent no ping is put behind it, since the taking of
-that is answer enough: for a client that does not read there is never more than one ping waiting.
+A connection gets a ping every `ping_interval`. The first one comes after half an interval or more, at random, so that
+clients that connected together are not pinged together. If a connection has output queued, no ping is sent: reading the
+output is answer enough. So a client that does not read has at most one ping queued.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from zwoole.shared.websocket.close_codes import CLOSE_GOING_AWAY, CLOSE_INTERNAL
 from zwoole.shared.websocket.frames import OP_PING, build_frame
 
 PING_FRAME = build_frame(OP_PING, b"")
-ENDS = {  # by the setting that ran out
+ENDS = {  # close code and reason, by the setting whose time is up
     "ping_timeout": (CLOSE_INTERNAL_ERROR, "keepalive ping timeout"),
     "heartbeat_idle_time": (CLOSE_GOING_AWAY, "nothing was sent for too long"),
 }
@@ -36,10 +36,10 @@ NEVER = float("inf")
 
 
 class Heartbeat:
-    """Pings open connections, and ends those that are dead or idle.
+    """Pings open connections, and closes dead or idle ones.
 
     Attributes:
-        pings: how many were sent.
+        pings: how many pings were sent.
     """
 
     def __init__(
@@ -53,7 +53,18 @@ class Heartbeat:
         ping_timeout: float,
         idle_time: float,
     ) -> None:
-        """Begin without connections; the times are in seconds, 0 for never."""
+        """Create without connections.
+
+        Args:
+            loop: the master's loop.
+            registry: all connections.
+            inbound: reads a socket before its connection is closed.
+            limits: closes connections, and counts that by setting.
+            life: reports which connections are opened and dropped.
+            ping_interval: seconds between pings; 0 for no pings.
+            ping_timeout: seconds that a client has to answer a ping; 0 for no limit.
+            idle_time: seconds after which a connection is closed if its client sends nothing; 0 for never.
+        """
         self.pings = 0
         self._interval = ping_interval or NEVER
         self._timeout = ping_timeout or NEVER
@@ -62,29 +73,29 @@ class Heartbeat:
         self._registry = registry
         self._inbound = inbound
         self._limits = limits
-        if min(self._interval, self._idle) < NEVER:  # else no turn is to look at a wheel
+        if min(self._interval, self._idle) < NEVER:  # otherwise the loop need not look at a wheel in every turn
             self._looks = loop.add_wheel(self._look)
             life.opened.append(self.watch)
             life.dropped.append(self.forget)
 
     def watch(self, connection: Connection, _: str = "") -> None:
-        """Begin to look after a connection that was just opened."""
+        """Begin to watch a connection that was just opened."""
         now = self._loop.clock.now
         connection.heard = now
         connection.pinged = now if self._interval == NEVER else now - random.uniform(0, 0.5) * self._interval
         self._look_later(connection)
 
     def forget(self, connection: Connection) -> None:
-        """Let go of a connection whose socket is closed."""
+        """Stop watching a connection whose socket is closed."""
         self._looks.stop(connection.fd)
 
     def _look(self, fd: int) -> None:
-        """See what is due for a connection."""
+        """Do what is due for a connection: close it, or ping it and look again later."""
         connection = self._registry.find(fd)
         if connection is None or connection.stage != STAGE_OPEN:
             return
         if self._overdue(connection):
-            self._inbound.read(connection)  # an answer may lie there unread
+            self._inbound.read(connection)  # the answer may be in the socket
         setting = self._overdue(connection)
         if setting:
             self._limits.enforce(connection, setting, *ENDS[setting])
@@ -94,7 +105,7 @@ class Heartbeat:
             self._look_later(connection)
 
     def _overdue(self, connection: Connection) -> str:
-        """Return the setting that a connection is to be closed for, "" where it is not."""
+        """Return the setting whose time is up for a connection, or ""."""
         now = self._loop.clock.now
         if not is_read(connection):
             return ""
@@ -116,9 +127,9 @@ class Heartbeat:
             self.pings += 1
 
     def _look_later(self, connection: Connection) -> None:
-        """Look again when the next thing may be due."""
+        """Schedule the next look at a connection, for when the next thing may be due."""
         now = self._loop.clock.now
-        if not is_read(connection):  # when it is read again, all begins anew
+        if not is_read(connection):  # its times begin anew when it is read again
             self._looks.start(connection.fd, min(self._interval, self._timeout, self._idle))
             return
         due = [connection.pinged + self._interval, connection.heard + self._idle]
@@ -128,5 +139,5 @@ class Heartbeat:
 
 
 def is_read(connection: Connection) -> bool:
-    """Tell whether a connection is open, and what its client sends is read."""
+    """Tell whether a connection is open and being read."""
     return connection.stage == STAGE_OPEN and connection.interest & IN != 0

@@ -1,7 +1,7 @@
-"""The way in: from a readable socket to messages in the router's hands.
+"""The way in: from a readable socket to messages that the router accepts.
 
-One read per connection and turn, into one buffer that all connections share: what it holds is valid until the next
-read, so payloads are copied out of it (unmasked, into bytes of their own) before this module returns.
+There is one read per connection and turn, into one buffer that all connections share. Its contents are valid until the
+next read, so payloads are unmasked into bytes of their own before this module returns.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Inbound:
     """Reads connections.
 
     Attributes:
-        messages: messages accepted, in all.
-        bytes: their payload bytes.
-        buffer: the shared read buffer.
+        messages: how many messages were accepted.
+        bytes: the bytes of their payloads.
+        buffer: the shared read buffer; its first HEADROOM bytes are left to the protocol.
     """
 
     def __init__(
@@ -53,15 +53,15 @@ class Inbound:
         limits: Limits,
         receive_head: Callable[[Connection, int], None],
     ) -> None:
-        """Begin with nothing read.
+        """Create with nothing read.
 
         Args:
             loop: the master's loop.
-            router: takes messages.
-            closing: is told how clients end.
-            limits: says what a client may send.
-            receive_head: called with a connection in HANDSHAKE, and how many bytes of its head lie in the buffer
-                behind HEADROOM.
+            router: accepts messages.
+            closing: ends connections.
+            limits: counts what clients send.
+            receive_head: called with a connection in HANDSHAKE, and the number of bytes of its head that are in the
+                buffer after HEADROOM.
         """
         self.messages = 0
         self.bytes = 0
@@ -75,7 +75,7 @@ class Inbound:
         self._limits = limits
 
     def read(self, connection: Connection) -> None:
-        """Read what a connection sent and act on it."""
+        """Read what has arrived on a connection, and process it."""
         if connection.unread:
             self.read_again(connection)
             return
@@ -97,13 +97,13 @@ class Inbound:
             self._closing.broken(connection, -count)
 
     def process(self, connection: Connection, data: bytes) -> None:
-        """Act on bytes that were read earlier: what came behind the HTTP head, what a pause left over."""
+        """Process bytes that were read earlier: behind the HTTP head, or before the connection had to wait."""
         end = HEADROOM + len(data)
         self.buffer[HEADROOM:end] = data
         self._received(connection, len(data))
 
     def read_again(self, connection: Connection) -> None:
-        """Go on with what is unread of a connection, or not inflated, in whatever stage it is now."""
+        """Process what a connection has left unparsed or not inflated; discard it if the stage has no use for it."""
         data = self._parking.take_unread(connection)
         if connection.stage in (STAGE_OPEN, STAGE_CLOSING):
             self.process(connection, data)
@@ -120,7 +120,7 @@ class Inbound:
             self._take_events(connection)
 
     def _take_events(self, connection: Connection) -> None:
-        """Pull the events out of the buffer, until it is used up or the connection must wait."""
+        """Handle the events in the buffer, until it is used up or the connection must wait."""
         protocol = connection.protocol
         if protocol is None:
             return
@@ -161,9 +161,9 @@ class Inbound:
             self._limits.hold(connection, held)
 
     def _answer_ping(self, connection: Connection, payload: bytes) -> None:
-        """Queue a pong; a client that is behind is owed only that to its latest ping (RFC 6455 section 5.5.3)."""
+        """Queue a pong. If the client is slow to read, only its latest ping is answered (RFC 6455 section 5.5.3)."""
         pong = build_frame(OP_PONG, payload)
-        if connection.interest & OUT:  # something is left over from an earlier turn
+        if connection.interest & OUT:  # output of an earlier turn is still queued
             connection.late_pong = pong
         else:
             connection.output.queue(pong)
@@ -171,7 +171,7 @@ class Inbound:
 
 
 def log_frame(connection: Connection, event: int) -> None:
-    """Log what a client has sent: a whole message, a control frame, or a violation and the code for it."""
+    """Log what a client has sent: a complete message, a control frame, or a violation with its close code."""
     protocol: Protocol = connection.protocol  # type: ignore[assignment]
     if event == MESSAGE:
         log.debug("fd %d: message, opcode %d, %d bytes", connection.fd, protocol.opcode, len(protocol.data))

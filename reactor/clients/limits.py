@@ -1,12 +1,13 @@
-"""What one client may send: messages, bytes and control frames a second, and the memory for messages not yet whole.
+"""Limits for what clients send: messages, bytes and control frames per second, and memory for incomplete messages.
 
-Each rate is a bucket that holds what a second allows and fills again at that rate. It is kept as one number, the time
-at which it will be full: taking n from it moves that time on by n / rate, and it is empty while that time is a second
-ahead or more.
+Each rate is a token bucket. It holds as much as one second allows, and is refilled at that rate. It is stored as one
+number, the time at which it will be full: taking n moves this time n / rate into the future, and the bucket is empty
+while this time is one second ahead or more.
 
-A client over a rate is not read until its bucket has room, or is closed with 1008, as `rate_limit_policy` says. Too
-many control frames always close, since there is no use for them. Over `partial_total_bytes` for all connections, the
-one whose message would grow is closed with 1013: it may come again, the server's memory is what is short.
+A client that exceeds a rate is not read until its bucket has room again, or is closed with 1008, as `rate_limit_policy`
+says. Too many control frames always close the connection, since they have no use. If incomplete messages take more than
+`partial_total_bytes` on all connections together, the connection whose message grows is closed with 1013: the server
+is short of memory, and the client may try again later.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from zwoole.reactor.routing.router import Router
 from zwoole.shared.settings import Settings
 from zwoole.shared.websocket.close_codes import CLOSE_POLICY_VIOLATION, CLOSE_TRY_AGAIN_LATER
 
-ROUNDING_S = 1e-6  # what adding up fractions of a second may be off by
+ROUNDING_S = 1e-6  # the error that sums of fractions of a second may have
 
 
 class Limits:
-    """Counts what connections send, and acts where it is too much.
+    """Counts what connections send, and pauses or closes those that send too much.
 
     Attributes:
-        message_rate: messages a second, 0 where they are not limited; to be asked before `take_message`.
-        byte_rate: bytes a second, 0 where they are not limited; to be asked before `take_bytes`.
-        partial_bytes: bytes of messages that have not arrived whole, on all connections.
-        pauses: how often a connection was not read for its rate.
-        resumes: when those that are not read now will be again; None where no rate is limited.
-        enforced: connections closed for a limit, by its setting.
+        message_rate: messages per second; 0 for no limit, and then `take_message` must not be called.
+        byte_rate: bytes per second; 0 for no limit, and then `take_bytes` must not be called.
+        partial_bytes: bytes of incomplete messages on all connections.
+        pauses: how often reading a connection was paused because of its rate.
+        resumes: the timeouts after which paused connections are read again; None if there is no limit.
+        enforced: how many connections were closed because of a limit, by its setting.
     """
 
     __slots__ = (
@@ -71,19 +72,19 @@ class Limits:
         self.resumes = loop.add_wheel(self._resume) if self.message_rate or self.byte_rate else None
 
     def take_message(self, connection: Connection) -> bool:
-        """Count a message; return whether it may be accepted, false where the connection was closed for it."""
+        """Count a message; return whether to accept it: not if this closed the connection."""
         connection.message_bucket = taken(connection.message_bucket, 1.0 / self.message_rate, self._loop.now)
         return self._allow(connection, connection.message_bucket, "rate_limit_messages", "too many messages a second")
 
     def take_bytes(self, connection: Connection, count: int) -> bool:
-        """Count bytes that were read; return whether to act on them, false where the connection was closed for them."""
+        """Count bytes that were read; return whether to process them: not if this closed the connection."""
         if connection.stage != STAGE_OPEN:
             return True
         connection.byte_bucket = taken(connection.byte_bucket, count / self.byte_rate, self._loop.now)
         return self._allow(connection, connection.byte_bucket, "rate_limit_bytes", "too many bytes a second")
 
     def take_control(self, connection: Connection) -> bool:
-        """Count a ping or pong; return whether to act on it, false where the connection was closed for it."""
+        """Count a ping or pong; return whether to handle it: not if this closed the connection."""
         if self._control_rate == 0 or connection.stage != STAGE_OPEN:
             return True
         connection.control_bucket = taken(connection.control_bucket, 1.0 / self._control_rate, self._loop.now)
@@ -94,7 +95,7 @@ class Limits:
         return False
 
     def hold(self, connection: Connection, size: int) -> None:
-        """Note how many bytes a connection holds of a message that is not whole."""
+        """Note how many bytes of an incomplete message a connection holds; close it if all together hold too much."""
         self.partial_bytes += size - connection.partial
         connection.partial = size
         if self.partial_bytes > self._partial_limit:
@@ -102,7 +103,14 @@ class Limits:
             self.enforce(connection, "partial_total_bytes", CLOSE_TRY_AGAIN_LATER, reason)
 
     def enforce(self, connection: Connection, setting: str, code: int, reason: str) -> None:
-        """Close a connection for a limit, counted by its setting; what was accepted is still finished."""
+        """Close a connection because of a limit; its accepted messages are still finished.
+
+        Args:
+            connection: the connection.
+            setting: the setting that has the limit; it is counted in `enforced`.
+            code: the close code.
+            reason: the close reason.
+        """
         if connection.protocol is None:
             return
         self.enforced[setting] = self.enforced.get(setting, 0) + 1
@@ -111,13 +119,13 @@ class Limits:
         self._closing.violated(connection)
 
     def forget(self, connection: Connection) -> None:
-        """Let go of a connection whose socket is closed."""
+        """Forget a connection whose socket is closed."""
         self.hold(connection, 0)
         if connection.throttled and self.resumes is not None:
             self.resumes.stop(connection.fd)
 
     def _allow(self, connection: Connection, full_at: float, setting: str, reason: str) -> bool:
-        """Act on what a bucket says: an empty one has its connection paused, or one more than empty closed."""
+        """Pause a connection if its bucket is empty, or close it if its bucket is overdrawn, as the policy says."""
         too_much = over(full_at, self._loop.now)
         if self._closes and too_much > ROUNDING_S:
             self.enforce(connection, setting, CLOSE_POLICY_VIOLATION, reason)
@@ -127,7 +135,7 @@ class Limits:
         return True
 
     def _pause(self, connection: Connection) -> None:
-        """Do not read a connection until all its buckets have room."""
+        """Stop reading a connection until its buckets have room."""
         if self.resumes is None:
             return
         if not connection.throttled:
@@ -145,10 +153,16 @@ class Limits:
 
 
 def taken(full_at: float, seconds: float, now: float) -> float:
-    """Return a bucket, which will be full at `full_at`, after as much was taken from it as it gains in `seconds`."""
+    """Take from a bucket as much as it gains in `seconds`; return the new time at which it will be full.
+
+    Args:
+        full_at: the time at which the bucket will be full.
+        seconds: how much to take.
+        now: the present time.
+    """
     return (full_at if full_at > now else now) + seconds
 
 
 def over(full_at: float, now: float) -> float:
-    """Return how many seconds' worth more was taken from a bucket than it held; below 0 it still holds some."""
+    """Return by how many seconds' worth a bucket is overdrawn; a negative number if it is not empty."""
     return full_at - now - 1.0

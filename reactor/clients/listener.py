@@ -1,4 +1,4 @@
-"""Accepting connections: how many, how fast, and how many from one address."""
+"""Accepts connections, within the limits for their number, their rate and the number from one address."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zwoole.shared.process.log import get_logger
 
 ACCEPTS_PER_TURN = 64
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
-PAUSE_S = 0.2  # how long accepting rests where it was too fast, or no descriptor is to be had
+PAUSE_S = 0.2  # how long accepting is paused if the rate is exceeded or no descriptor is left
 RETRY_AFTER = (("Retry-After", "5"),)
 NO_PLACE = Refused(503, "the server has as many connections as it takes", RETRY_AFTER)
 TOO_MANY = Refused(429, "there are too many connections from your address", RETRY_AFTER)
@@ -28,9 +28,9 @@ class Listener:
     """Accepts connections from listening sockets that the supervisor opened.
 
     Attributes:
-        accepted: connections accepted, in all.
-        dropped: connections closed at once because no descriptor was left.
-        rests: how often accepting rested because of its rate.
+        accepted: how many connections were accepted, refused ones included.
+        dropped: how many were closed at once because no descriptor was left.
+        rests: how often accepting was paused because of the rate.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class Listener:
             sockets: listening sockets.
             loop: the master's loop.
             registry: all connections.
-            opening: takes what is accepted.
-            accept_rate: connections a second, 0 for no limit.
-            per_address: connections from one address, 0 for no limit.
+            opening: takes accepted connections through the handshake.
+            accept_rate: connections per second; 0 for no limit.
+            per_address: connections from one address; 0 for no limit.
         """
         self.accepted = 0
         self.dropped = 0
@@ -69,14 +69,14 @@ class Listener:
             listening.setblocking(False)
 
     def start(self) -> None:
-        """Begin, or go on, to accept."""
+        """Begin to accept, or continue."""
         if not self._listening:
             self._listening = True
             for listening in self._sockets:
                 self._loop.add_source(listening.fileno(), partial(self._accept, listening), last=True)
 
     def stop(self) -> None:
-        """Stop accepting; the kernel keeps what arrives."""
+        """Stop accepting; the kernel queues new connections."""
         self._pause.stop(0)
         if self._listening:
             self._listening = False
@@ -84,7 +84,7 @@ class Listener:
                 self._loop.remove_source(listening.fileno())
 
     def close(self) -> None:
-        """Stop for good."""
+        """Stop accepting and close the listening sockets."""
         self.stop()
         for listening in self._sockets:
             listening.close()
@@ -124,12 +124,16 @@ class Listener:
         self._opening.begin(connection)
 
     def _rest(self) -> None:
-        """Stop accepting for a while."""
+        """Pause accepting for PAUSE_S."""
         self.stop()
         self._pause.start(0)
 
     def _drop_one(self, listening: socket.socket) -> bool:
-        """Close one waiting connection with the spare descriptor, so that its client is not left to hang."""
+        """Accept one connection with the spare descriptor and close it, so that its client does not wait in vain.
+
+        Returns:
+            Whether a connection was closed.
+        """
         if self._spare is None:
             self._spare = _spare_descriptor()
             return False

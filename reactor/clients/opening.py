@@ -1,4 +1,8 @@
-"""From an accepted socket to an open WebSocket: gathers the HTTP head, has it judged, answers it."""
+"""From an accepted socket to an open WebSocket: reads the HTTP head, decides whether the client may connect, replies.
+
+handshake.py has the rules of the protocol, policy.py those of the settings. If the app has a `handshake` callback, a
+worker decides after them.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,13 @@ log = get_logger("opening")
 
 
 class Routes:
-    """Which paths the app serves, and whether it has a word in the handshake, as its workers said in their hello."""
+    """What a worker has said in its hello: the paths that the app serves, and whether it has a `handshake` callback.
+
+    Attributes:
+        callbacks: whether callbacks serve every path that no handler serves.
+        handlers: the paths that coroutine handlers serve.
+        asks: whether there is a `handshake` callback.
+    """
 
     def __init__(self, callbacks: bool = False, handlers: Iterable[str] = (), asks: bool = False) -> None:
         self.callbacks = callbacks
@@ -54,7 +64,7 @@ class Routes:
 
 
 def log_refused(address: str, port: int, target: str, status: int, reason: str) -> None:
-    """Log a refusal. Of what was asked for the log has the path only: a query may hold secrets."""
+    """Log a refusal. Of the request target only the path is logged, since the query may contain secrets."""
     log.info("refused %s:%d: %d, %a (path %a)", address, port, status, reason, target.partition("?")[0])
 
 
@@ -62,10 +72,10 @@ class Opening:
     """Takes connections through the handshake.
 
     Attributes:
-        routes: what the app serves; set when a worker says hello.
-        accepted: handshakes that succeeded.
-        compressed: those of them that agreed on compression.
-        refused: handshakes that did not, by HTTP status.
+        routes: what the app serves; replaced when a worker becomes active.
+        accepted: how many handshakes succeeded.
+        compressed: how many of them agreed on compression.
+        refused: how many clients were refused, by HTTP status.
     """
 
     def __init__(
@@ -90,7 +100,7 @@ class Opening:
         self._closing = closing
         self._life = life
         self._policy = Policy(settings)
-        # By fd whose worker is deciding: the upgrade, our subprotocol, and what was agreed on.
+        # By fd, while a worker decides: the upgrade, the subprotocol and the compression that the master has chosen.
         self._asked: dict[int, tuple[Upgrade, str | None, Agreement | None]] = {}
         self._level = settings.compression_level
         self._framed = settings.slow_reader == "drop_oldest"
@@ -103,12 +113,12 @@ class Opening:
         commands.register(REFUSE, self._answered)
 
     def begin(self, connection: Connection) -> None:
-        """Begin to read a connection that was just accepted."""
+        """Begin the handshake of a connection that was just accepted."""
         self._loop.join(connection)
         self._timeouts.start(connection.fd)
 
     def receive_head(self, connection: Connection, count: int) -> None:
-        """Take the next `count` bytes of a head out of the read buffer."""
+        """Take the next `count` bytes of a connection's head from the read buffer, and answer when it is complete."""
         head = connection.head
         if head is None:
             head = connection.head = bytearray()
@@ -129,7 +139,7 @@ class Opening:
         """Answer with an HTTP error and end the connection.
 
         Raises:
-            ValueError: the answer cannot be sent: a header of it is malformed.
+            ValueError: a header of the answer is malformed, so it cannot be sent.
         """
         head = connection.head or b""
         asked = self._asked.get(connection.fd)
@@ -141,10 +151,16 @@ class Opening:
         self._closing.refused(connection)
 
     def turn_away(self, accepted: socket.socket, address: tuple[str, int], refused: Refused) -> None:
-        """Answer a client that there is no place for, whether its request has come or not, and let it go."""
+        """Refuse a client before it becomes a connection, whether its request has arrived or not, and close its socket.
+
+        Args:
+            accepted: the socket.
+            address: the client's address and port.
+            refused: the answer.
+        """
         head = b""
         try:
-            head = accepted.recv(READ_BYTES)  # else the kernel would send a reset after the answer
+            head = accepted.recv(READ_BYTES)  # if it stayed unread, the kernel would send a reset after the answer
         except OSError:
             pass
         self._note_refusal(*address[:2], request_target(head), refused)
@@ -157,7 +173,7 @@ class Opening:
         accepted.close()
 
     def _answered(self, _: WorkerLink, event: BatchReader) -> None:
-        """Take a worker's word on whether a client may connect, which may have left meanwhile."""
+        """Carry out a worker's decision on whether a client may connect, unless the client has left meanwhile."""
         fd, body = event.number, event.data()
         connection = self._registry.find(fd)
         if connection is None or fd not in self._asked:
@@ -168,22 +184,26 @@ class Opening:
                 self._accept_asked(connection, subprotocol, headers)
             else:
                 self.refuse(connection, Refused(*unpack_refuse(body)))
-        except ValueError as error:  # what the callback gave is no header, or a subprotocol that was not offered
+        except ValueError as error:  # the callback returned a malformed header, or a subprotocol that was not offered
             log.error("the answer of a 'handshake' callback cannot be sent: %s", error)
             self.refuse(connection, Refused(500, "the server could not decide"))
 
     def lost(self, connection: Connection) -> None:
-        """Nobody will answer a client that is still waiting for its handshake."""
+        """Refuse a client whose handshake no worker will answer."""
         self.refuse(connection, Refused(503, "the server could not answer", (("Retry-After", "1"),)))
 
     def _note_refusal(self, address: str, port: int, target: str, refused: Refused) -> None:
-        """Count a refusal, and tell of it."""
+        """Count a refusal, and call its observers."""
         self.refused[refused.status] = self.refused.get(refused.status, 0) + 1
         for observe in self._life.refused:
             observe(address, port, target, refused.status, refused.reason)
 
     def _open(self, connection: Connection, head: bytes, rest: bytes) -> None:
-        """Judge a whole head: accept the upgrade, or ask a worker first, and go on with what came behind it."""
+        """Handle a complete head: accept the upgrade or ask a worker, and process the bytes that came behind the head.
+
+        Raises:
+            Refused: the client may not connect.
+        """
         upgrade = parse_upgrade(head)
         subprotocol = self._policy.judge(upgrade)
         if not self.routes.serves(upgrade.path):
@@ -207,7 +227,7 @@ class Opening:
             self._inbound.process(connection, rest)
 
     def _accept_asked(self, connection: Connection, subprotocol: str | None, headers: list[tuple[str, str]]) -> None:
-        """Accept an upgrade that a worker was asked about."""
+        """Accept an upgrade that a worker has accepted."""
         upgrade, chosen, agreement = self._asked[connection.fd]
         subprotocol = chosen if subprotocol is None else subprotocol
         response = switching_protocols(upgrade, subprotocol, headers, response_of(agreement))
@@ -232,7 +252,7 @@ class Opening:
         agreement: Agreement | None,
         response: bytes,
     ) -> None:
-        """Answer 101: from here on the connection speaks frames, compressed as agreed."""
+        """Answer 101: from now on both sides send frames, compressed as agreed."""
         self.accepted += 1
         if upgrade.subprotocols and subprotocol is None:
             names = upgrade.subprotocols
@@ -255,7 +275,7 @@ class Opening:
             observe(connection, target)
 
     def _forget(self, connection: Connection) -> None:
-        """Let go of what a handshake needs."""
+        """Drop the state of a handshake that has ended."""
         self._timeouts.stop(connection.fd)
         if self._asked.pop(connection.fd, None) is not None:
             self._router.abandon(connection)
@@ -271,5 +291,5 @@ class Opening:
 
 
 def response_of(agreement: Agreement | None) -> str | None:
-    """Return the extensions that a response names."""
+    """Return the value of Sec-WebSocket-Extensions in the response; None without an agreement."""
     return None if agreement is None else agreement.response

@@ -1,8 +1,9 @@
-"""Who may connect, and in which subprotocol: what the settings say of an upgrade that keeps the rules of the protocol.
+"""What the settings decide about a valid upgrade: the allowed origins, the subprotocol, the compression.
 
-Browsers let any page connect to any server, and send that server's cookies along; the Origin header is all that tells
-whose page it is (RFC 6455 section 10.2). So without `allowed_origins` a page must come from the host that it connects
-to. Ports are not compared, for cookies do not heed them either. Who sends no Origin is no browser and may connect.
+Browsers let any page connect to any server, and send the server's cookies along; only the Origin header tells which
+site the page is from (RFC 6455 section 10.2). So without `allowed_origins` a page must come from the host that it
+connects to. Ports are not compared, since cookies ignore them too. Clients without Origin are not browsers; they are
+allowed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from zwoole.shared.websocket.deflate import Agreement, MalformedOffer, Wishes, a
 
 
 class Policy:
-    """What the settings allow."""
+    """Applies the settings to upgrades."""
 
     def __init__(self, settings: Settings) -> None:
         self._origins = [pattern(origin) for origin in settings.allowed_origins]
@@ -26,20 +27,20 @@ class Policy:
         self._wishes = Wishes(settings.compression_window_bits, settings.compression_context_takeover)
 
     def judge(self, upgrade: Upgrade) -> str | None:
-        """Return the subprotocol for an upgrade, None where both sides have none in common.
+        """Return the subprotocol for an upgrade; None if the two sides have none in common.
 
         Raises:
-            Refused: the page that asks for it may not connect.
+            Refused: its origin is not allowed.
         """
         if upgrade.origin is not None and not self._allows(upgrade.origin.lower(), upgrade.host.lower()):
             reason = f"pages of {upgrade.origin[:100]!a} may not connect here; the server's allowed_origins says who"
             raise Refused(403, reason)
-        # RFC 6455 section 4.2.2 item 5.5: one of those offered, or none. A token that a browser sends in the place of
-        # a subprotocol is in nobody's list, and so is never sent back.
+        # RFC 6455 section 4.2.2 item 5.5: one of the offered subprotocols, or none. Some pages send a secret token as a
+        # subprotocol; it is not in the setting, so it is never sent back.
         return next((name for name in self._subprotocols if name in upgrade.subprotocols), None)
 
     def agree(self, upgrade: Upgrade) -> Agreement | None:
-        """Return what to compress an upgrade's messages with, None where they are not to be.
+        """Return the compression for an upgrade's messages; None for no compression.
 
         Raises:
             Refused: its extensions are malformed (RFC 6455 section 9.1).
@@ -57,13 +58,13 @@ class Policy:
 
 
 def pattern(origin: str) -> re.Pattern[str]:
-    """Return what matches an allowed origin of the settings; `*` stands for any text without a slash, alone for all."""
+    """Return the pattern for an entry of `allowed_origins`: `*` is any text without a slash, or any origin if alone."""
     return re.compile(".*" if origin == "*" else re.escape(origin).replace(r"\*", "[^/]*"))
 
 
-@lru_cache(maxsize=128)  # most clients name the same few
+@lru_cache(maxsize=128)  # most clients send the same few hosts and origins
 def host_name(url: str) -> str | None:
-    """Return the host in a URL, without its port; None where there is none."""
+    """Return the host of a URL, without its port; None if it has none."""
     try:
         return urlsplit(url).hostname
     except ValueError:  # brackets that hold no IPv6 address

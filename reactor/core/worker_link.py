@@ -113,18 +113,18 @@ class WorkerLink:
         up_window_bytes: int,
         ring_bytes: int,
     ) -> None:
-        """Begin with an empty window.
+        """Create with an empty window.
 
         Args:
-            worker: the worker that this incarnation is to serve.
-            incarnation: its number.
-            pid: its process.
-            socket: the endpoint.
-            progress: the progress map that both share.
-            window_events: events that it may have unfinished.
-            window_bytes: bytes of memory for them.
-            up_window_bytes: bytes that it may have sent up and we have not dealt with.
-            ring_bytes: size of each payload ring; 0 for none.
+            worker: the worker that the process belongs to.
+            incarnation: the number of the incarnation.
+            pid: the process id.
+            socket: the ZeroMQ DEALER of the endpoint.
+            progress: the progress map that master and process share.
+            window_events: how many events the process may have unfinished.
+            window_bytes: bytes of memory for their data.
+            up_window_bytes: how many bytes the process may have sent up that the master has not carried out.
+            ring_bytes: the size of each payload ring in bytes; 0 for no rings.
         """
         self.worker = worker
         self.incarnation = incarnation

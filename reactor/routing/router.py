@@ -74,8 +74,8 @@ class Router:
             loop: the master's loop.
             parking: the account of parked messages.
             worker_num: how many workers there are.
-            max_events: events that one connection may have unfinished with its worker.
-            max_bytes: their payload bytes.
+            max_events: how many events of one connection may be unfinished.
+            max_bytes: how many bytes of payload they may have; a single event may have more.
             finish_ending: called with a connection in ENDING when all its messages are finished.
         """
         self.workers = [Worker(worker_id) for worker_id in range(worker_num)]
