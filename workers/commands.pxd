@@ -29,6 +29,9 @@ cdef class Commands:
     cpdef bint has_ended(self, long long fd) except -1
 
     @cython.locals(link=MasterLink)
+    cdef MasterLink _link_if_open(self, long long fd)
+
+    @cython.locals(link=MasterLink)
     cpdef bint exists(self, object fd) except -1
 
     @cython.locals(link=MasterLink)

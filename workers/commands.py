@@ -101,8 +101,8 @@ class Commands:
         return bool(self.masters.run(lambda: self._ping(fd, payload)))
 
     def _ping(self, fd: int, payload: bytes) -> bool:
-        link = self.masters.link_of(fd)
-        if link is None or link.table.state(fd) != ESTABLISHED or self.has_ended(fd):
+        link = self._link_if_open(fd)
+        if link is None:
             return False
         if link.in_flight() > link.up_window:
             self.masters.relieve(link)
@@ -199,6 +199,13 @@ class Commands:
         """Tell whether a callback of this worker has closed a connection: its further messages are not run."""
         return bool(self.ended) and fd in self.ended  # mostly the set is empty, and then no object is made of the fd
 
+    def _link_if_open(self, fd: int) -> MasterLink | None:
+        """Return the link to a connection's master; None if the connection is not open, or this worker has ended it."""
+        link = self.masters.link_of(fd)
+        if link is None or link.table.state(fd) != ESTABLISHED or self.has_ended(fd):
+            return None
+        return link
+
     def exists(self, fd: int) -> bool:
         """See Server.exists."""
         check_int("fd", fd)
@@ -225,10 +232,8 @@ class Commands:
             link.writer.add_bytes(kind, fd, body)
 
     def _end(self, kind: int, fd: int, code: int, reason: str) -> bool:
-        link = self.masters.link_of(fd)
-        if link is None or link.table.state(fd) != ESTABLISHED:
-            return False
-        if self.has_ended(fd):
+        link = self._link_if_open(fd)
+        if link is None:
             return False
         self.ended.add(fd)
         if len(self.ended) >= self._prune_at:  # no event tells this worker when connections of other workers are gone
