@@ -1,1 +1,1 @@
-"""What workers send up for clients, its limits and its compression."""
+"""Carries out the commands of workers: output for clients, its limits and its compression."""

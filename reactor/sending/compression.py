@@ -1,11 +1,12 @@
-"""Compressing what is sent (permessage-deflate), without holding up the loop.
+"""Compresses output (permessage-deflate, RFC 7692) without blocking the loop.
 
-A message of up to AT_ONCE bytes is deflated when it is pushed. A larger one becomes a *job* of its connection: each
-turn of the loop has a share of time for jobs, taken in slices, one connection after the other. While a connection has a
-job, everything that must stay behind it (messages, the close frame) joins its line; pongs do not wait.
+A message of up to AT_ONCE bytes is deflated when it is pushed. A larger one becomes a *job* in a queue of its
+connection (`Output.line`). Each turn of the loop spends SHARE_S on jobs, in steps, one connection after the other.
+While a connection has jobs, everything that must stay behind them (messages, the close frame) joins this queue. Pongs
+do not wait.
 
-A broadcast is deflated once for all connections with the same window. It refers to nothing before it, so it suits those
-with context takeover too, whose own compressor forgets what it had before.
+A broadcast is deflated once for all connections with the same window size. It does not refer to earlier messages, so it
+is valid on connections with context takeover too; their own compressors then start with an empty window.
 """
 
 from __future__ import annotations
@@ -19,24 +20,31 @@ from zwoole.reactor.sending.output_limits import OutputLimits
 from zwoole.shared.websocket.deflate import RSV1, Deflater, Job, finish, new_compressor
 from zwoole.shared.websocket.frames import build_frame
 
-AT_ONCE = 32768  # bytes that take less than a millisecond, whatever they are
-SHARE_S = 0.001  # of a turn, for all jobs
+AT_ONCE = 32768  # bytes of a message; this many take less than 1 ms, whatever they are
+SHARE_S = 0.001  # seconds of a turn for all jobs
 
 
 class Compression:
     """Deflates and queues messages for connections that agreed on it."""
 
     def __init__(self, loop: Loop, limits: OutputLimits, threshold: int, level: int) -> None:
-        """Begin without jobs; `threshold` is the size in bytes from which on messages are compressed."""
+        """Create without jobs.
+
+        Args:
+            loop: the master's loop.
+            limits: decides whether a message may be queued.
+            threshold: messages of at least that many bytes are compressed.
+            level: zlib's compression level.
+        """
         self._loop = loop
         self._limits = limits
         self._min_size = threshold
         self._level = level
-        self._busy: deque[Connection] = deque()  # connections with a line
+        self._busy: deque[Connection] = deque()  # connections with jobs
         self._working = False
 
     def push(self, connection: Connection, opcode: int, data: bytes) -> bool:
-        """Queue a message, now or behind the line; answer whether there was room for it."""
+        """Queue a message, behind the connection's jobs if it has some; return whether there was room for it."""
         deflater: Deflater = connection.deflater  # type: ignore[assignment]
         if not self._limits.admit(connection, len(data)):
             return False
@@ -51,11 +59,11 @@ class Compression:
         return True
 
     def broadcast(self, opcode: int, data: bytes) -> Broadcast:
-        """Return a message that is to be queued for many connections."""
+        """Return a message to be queued for many connections."""
         return Broadcast(self, opcode, data, self._level, len(data) >= self._min_size)
 
     def queue_job(self, connection: Connection, job: Job) -> bool:
-        """Queue an isolated job's frame; answer whether there was room for it."""
+        """Queue a job of a broadcast; return whether there was room for it."""
         if not self._limits.admit(connection, job.size):
             return False
         if job.frame is not None and connection.output.line is None:
@@ -78,7 +86,7 @@ class Compression:
         connection.output.pending += job.size
 
     def _work(self) -> None:
-        """Spend a turn's share on the lines."""
+        """Spend this turn's share of time on jobs."""
         ends = time.perf_counter() + SHARE_S
         while self._busy and time.perf_counter() < ends:
             connection = self._busy.popleft()
@@ -89,9 +97,9 @@ class Compression:
             self._loop.next_turn(self._work)
 
     def _serve(self, connection: Connection) -> bool:
-        """Go on with the first of a connection's line, and queue what is ready; answer whether a line is left."""
+        """Continue the first job of a connection, and queue the frames that are ready; return whether jobs are left."""
         line: deque[Job] | None = connection.output.line
-        if line is None:  # its socket was closed
+        if line is None:  # the socket was closed
             return False
         if line[0].frame is None:
             line[0].step()
@@ -108,7 +116,7 @@ class Compression:
 
 
 class Broadcast:
-    """One message for many connections: deflated once for each size of window."""
+    """One message for many connections, deflated once for each window size."""
 
     def __init__(self, compression: Compression, opcode: int, data: bytes, level: int, worthwhile: bool) -> None:
         self._compression = compression
@@ -116,10 +124,10 @@ class Broadcast:
         self._data = data
         self._level = level
         self._worthwhile = worthwhile
-        self._jobs: dict[int, Job] = {}  # by window bits; 0: not deflated
+        self._jobs: dict[int, Job] = {}  # by window bits; 0 for the message that is not deflated
 
     def queue_for(self, connection: Connection) -> bool:
-        """Queue it for one connection; answer whether there was room for it."""
+        """Queue it for one connection; return whether there was room for it."""
         deflater: Deflater = connection.deflater  # type: ignore[assignment]
         bits = deflater.bits if self._worthwhile else 0
         job = self._jobs.get(bits)

@@ -38,19 +38,19 @@ from zwoole.shared.wire.events import (
 from zwoole.shared.wire.trace import describe
 
 BATCHES_PER_TURN = 16
-EVENTS_PER_TURN = 4096  # of one worker, a broadcast counted for each connection: about a millisecond
+EVENTS_PER_TURN = 4096  # of one worker; a broadcast counts once for each connection; they take about 1 ms
 
 log = get_logger("outbound")
 
 
 class Outbound:
-    """Carries out what workers send up.
+    """Carries out the commands that workers send up.
 
     Attributes:
-        messages: messages queued for clients, in all.
-        bytes: their payload bytes.
-        dropped: pushes and pings to connections that were gone or closing.
-        unknown: events of a kind that this version does not know.
+        messages: how many messages were queued for clients.
+        bytes: the bytes of their payloads.
+        dropped: how many pushes and pings were for connections that were gone or closing.
+        unknown: how many events were of an unknown kind.
     """
 
     def __init__(
@@ -66,19 +66,19 @@ class Outbound:
         served: Callable[[int], None],
         distrust: Callable[[WorkerLink, str], None],
     ) -> None:
-        """Begin with nothing sent.
+        """Create with nothing sent.
 
         Args:
             loop: the master's loop.
             registry: all connections.
             router: takes acknowledgements, and sends what they make room for.
-            closing: closes what workers close.
-            pipes: has messages from other workers.
-            limits: says what may be queued.
-            compression: queues for connections that agreed on it.
-            commands: who carries out the rarer kinds of events.
+            closing: closes connections for workers.
+            pipes: sends the messages of other workers when there is room.
+            limits: decides what may be queued.
+            compression: queues messages for connections that agreed on compression.
+            commands: the functions that carry out the rarer kinds of events.
             served: called with the incarnation of a worker that has finished its first event.
-            distrust: called with a link, and why, if its worker has sent something that is no batch.
+            distrust: called with a link and a reason if its process has sent a malformed batch.
         """
         self.messages = 0
         self.bytes = 0
@@ -107,9 +107,9 @@ class Outbound:
             commands.register(kind, carry_out)
 
     def receive(self, link: WorkerLink) -> bool:
-        """Take the batches that lie ready, up to a limit; return whether there may be more.
+        """Carry out the batches that have arrived on a link, up to a limit; return whether there may be more.
 
-        A batch that is more than a turn should take is gone on with in the next.
+        If a batch exceeds the limit, the next turn continues with it.
         """
         if link.turn != self._loop.turns:
             link.turn = self._loop.turns
@@ -134,7 +134,7 @@ class Outbound:
         return True
 
     def send(self, connection: Connection, opcode: int, data: bytes) -> bool:
-        """Queue a message that comes from no worker; tell whether the connection takes messages."""
+        """Queue a message that does not come from a worker; return False if the connection is not open."""
         if connection.stage != STAGE_OPEN or connection.descriptor < 0:
             return False
         frame = build_frame(opcode, data)
@@ -142,14 +142,18 @@ class Outbound:
         return True
 
     def drain_if_done(self, link: WorkerLink) -> None:
-        """Tell a retiring worker that nothing follows, once that is so."""
+        """Send DRAIN to a retiring worker, which means that nothing follows, as soon as that is true."""
         if link.may_drain():
             link.drained = True
             link.send_command(DRAIN, 0, b"")
             self._loop.touch(link)
 
     def _begin(self, link: WorkerLink, parts: list[bytes]) -> BatchReader:
-        """Open one batch."""
+        """Open a batch, and count its bytes as received.
+
+        Raises:
+            WireError: it is malformed, or is not the next one.
+        """
         event = BatchReader(parts, None if link.memory is None else link.memory.up)
         if event.first != link.batches:
             raise WireError(f"batch {event.first} came where {link.batches} was due")
@@ -162,10 +166,12 @@ class Outbound:
         return event
 
     def _carry_out(self, link: WorkerLink, event: BatchReader) -> bool:
-        """Go on with one batch: pushes first, as they stand in it, then what their callbacks had finished.
+        """Carry out the events of a batch in order, up to the limit of this turn.
+
+        The pushes of a callback come before its acknowledgement.
 
         Returns:
-            Whether it is finished.
+            Whether the batch is finished.
         """
         while event.next():
             kind = event.kind
@@ -187,7 +193,7 @@ class Outbound:
         self._router.serve(link)
         if link.worker.pipe:
             self._pipes.serve(link)
-        if not link.served and link.window.oldest > 1:  # behind its welcome
+        if not link.served and link.window.oldest > 1:  # event 0 is WELCOME
             link.served = True
             self._served(link.incarnation)
         if link.retiring:
@@ -219,7 +225,7 @@ class Outbound:
         self._queued(size)
 
     def _broadcast(self, event: BatchReader) -> int:
-        """Queue one frame, built once, for every established connection; return how many connections there are."""
+        """Queue one frame, built once, for every open connection; return how many connections there are in all."""
         opcode = _opcode(event)
         data = event.data()
         frame = build_frame(opcode, data)
@@ -247,9 +253,10 @@ class Outbound:
         self._queued(size)
 
     def _queued(self, size: int) -> None:
-        """Count a message of `size` bytes that was queued.
+        """Count a queued message of `size` bytes.
 
-        Where a turn has queued as much as may wait for all, it is sent at once: only then it is known what waits.
+        If this turn has queued as much as `output_total_bytes` allows, connections are flushed at once: only then it is
+        known how much stays queued.
         """
         self.messages += 1
         self.bytes += size
@@ -279,7 +286,7 @@ class Outbound:
             self._loop.flush_later(connection)
 
     def _sync(self, link: WorkerLink, _: BatchReader) -> None:
-        """The worker waits until it is told that all before this was dealt with."""
+        """Let credit be returned soon: the worker waits until all that it sent before is carried out."""
         link.credit_asked = True
 
     def _set_state(self, _: WorkerLink, event: BatchReader) -> None:
@@ -295,7 +302,11 @@ class Outbound:
 
 
 def _opcode(event: BatchReader) -> int:
-    """Return the opcode for an event's body."""
+    """Return the opcode for the body of an event.
+
+    Raises:
+        WireError: the body is neither text nor bytes.
+    """
     if event.body_type == BODY_TEXT:
         return OP_TEXT
     if event.body_type == BODY_BYTES:

@@ -1,14 +1,15 @@
-"""What waits to be sent: to one client, and to all. A client that does not read costs a bounded amount of memory.
+"""Limits queued output, per client and for all clients: a client that does not read takes a bounded amount of memory.
 
-One client's limit counts what waits and the message that is to join it, so that one message cannot pass it by far.
-What happens at the limit has a name, the setting `slow_reader`:
+The limit for one client covers the queued output and the message to be added, so that one message cannot exceed it by
+far. The setting `slow_reader` says what happens at this limit:
 
-- close: the connection is closed with 1013 (the default: a stream with a hole is worse than none);
+- close: the connection is closed with 1013 (the default: a stream with a gap is worse than none);
 - drop_newest: the message is dropped and counted;
 - drop_oldest: the oldest messages that have not begun to leave are dropped and counted, until the new one fits.
 
-At the limit for all, the connections with the most waiting are cut off, since only that frees the memory at once. That
-limit counts memory: of a chunk that a slow reader has begun to take, the whole is held until the rest has left.
+At the limit for all clients, the connections with the most queued output are closed without a close frame, since only
+that frees the memory at once. This limit counts memory: a chunk that is partly sent is held as a whole until the rest
+has left.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ log = get_logger("output limits")
 
 
 class OutputLimits:
-    """Keeps the account of what waits to be sent.
+    """Keeps the account of queued output.
 
     Attributes:
-        total: memory held for what waits for all connections, as of their last flush.
-        dropped: messages dropped by a drop policy.
-        limit: bytes that may wait for one connection.
-        kicked: connections closed for what waited for them.
+        total: bytes of memory that the output queues of all connections held at their last flush.
+        dropped: how many messages were dropped by a drop policy.
+        limit: how many bytes may be queued for one connection.
+        kicked: how many connections were closed because of their queued output.
     """
 
     def __init__(self, registry: Registry, router: Router, closing: Closing, life: Life, settings: Settings) -> None:
@@ -47,19 +48,19 @@ class OutputLimits:
         self._total_limit = settings.output_total_bytes
         self._high = settings.buffer_high_watermark or self.limit * 8 // 10
         self._low = settings.buffer_low_watermark
-        # For a coroutine handler, whose `send` waits in between: what is on its way to us must find room as well.
+        # Lower for coroutine handlers: `send` waits between the marks, and messages on the wire need room as well.
         self._handler_high = min(self._high, self.limit // 8)
         self._handler_low = min(max(self._low, self.limit // 32), self._handler_high - 1)
         life.dropped.append(self.note)
 
     def room(self) -> int:
-        """Return how many bytes may be queued before the total has to be looked at: all connections flushed first."""
+        """Return how many bytes may be queued before all connections must be flushed to know the total again."""
         return max(self._total_limit - self.total, self._total_limit // 64)
 
     def admit(self, connection: Connection, size: int) -> bool:
-        """Tell whether a message of `size` bytes may join what waits for a connection; apply the policy if not.
+        """Tell whether a message of `size` bytes may be queued for a connection; apply the policy at the limit.
 
-        Where each frame is a chunk of its own (`drop_oldest`), what the chunks take counts too.
+        With `drop_oldest` each frame is a chunk of its own, and the memory for the chunks counts too.
         """
         waiting = (
             connection.output.held()
@@ -82,7 +83,7 @@ class OutputLimits:
         return False
 
     def note(self, connection: Connection) -> None:
-        """Take a connection's queue into account, after a flush or a drop."""
+        """Update the account after a connection's queue has changed, and notify its worker if it crossed a mark."""
         queued = connection.output.queued + connection.output.pending
         held = connection.output.held()
         grown = held > connection.output.noted
@@ -101,7 +102,7 @@ class OutputLimits:
             self._relieve()
 
     def _relieve(self) -> None:
-        """Cut off those with the most waiting until a tenth of the limit is free again."""
+        """Close the connections with the most queued output until a tenth of the limit is free again."""
         waiting = [connection for connection in self._registry if connection.output.noted]
         largest = sorted(waiting, key=lambda connection: connection.output.noted, reverse=True)
         log.warning("%d bytes are held to be sent: cutting off the connections with the most", self.total)
