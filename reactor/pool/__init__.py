@@ -1,1 +1,1 @@
-"""The workers as the master sees them: their coming, hand-over, and what a death means."""
+"""The workers as the master sees them: their start, their hand-over, and the consequences of a death."""

@@ -1,12 +1,14 @@
-"""Handing connections over: what the end of a worker, in whatever way, does to those that were its own.
+"""Hands connections over when an incarnation of a worker ends, for whatever reason.
 
-A worker's place goes to a successor that is ready (`activate`); the one that had it finishes what it has (`retire`). A
-worker that died has its unfinished events judged (`judge`), and its connections go on, with the next worker, or end
-(`bury`). A place without a worker for long, or given up, has its connections spread over the others. The connections
-themselves change hands in one way, `Router.settle`, whichever of these it was.
+- A successor is ready: it becomes active (`activate`), and the old incarnation finishes its events (`retire`).
+- An incarnation has died: its unfinished events are judged (`judge`); then its connections are kept for the next
+  incarnation, or closed (`bury`).
+- A worker has had no process for a long time, or is given up: the other workers get its connections.
 
-Where there are many connections they are gone through in slices, turn by turn. Until its turn comes a connection waits:
-its owner takes no event of it any more, so its messages are parked.
+In all cases `Router.settle` gives a connection to its new owner.
+
+Many connections are handled in slices, one in each turn of the loop. A connection waits for its slice: its old owner
+gets no events of it, so its messages are parked.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from zwoole.shared.websocket.close_codes import CLOSE_INTERNAL_ERROR, CLOSE_SERV
 from zwoole.shared.wire.events import OPENINGS
 
 MAX_REPLAYS = 2
-NO_WORKER_S = 30.0  # a client whose message waits this long while no worker is there at all is sent away
+NO_WORKER_S = 30.0  # a client whose message waits is closed if there has been no worker at all for this long
 
 PROGRESS = {WAITING: "not begun", STARTED: "begun", FINISHED: "finished"}
 
@@ -40,10 +42,10 @@ log = get_logger("handover")
 
 
 class Handover:
-    """Gives connections to the workers that come after.
+    """Hands connections over.
 
     Attributes:
-        deaths: workers that died in their place.
+        deaths: how many incarnations died while they were active.
     """
 
     def __init__(
@@ -56,16 +58,16 @@ class Handover:
         adopt_timeout: float,
         handover_timeout: float,
     ) -> None:
-        """Begin without workers.
+        """Create without workers.
 
         Args:
             loop: the master's loop.
             registry: all connections.
-            router: moves connections.
-            closing: closes those that are lost.
-            outbound: tells workers that nothing follows.
-            adopt_timeout: seconds after which the connections of a place without a worker go to others.
-            handover_timeout: seconds over which handlers' connections are closed when their worker retires.
+            router: settles connections.
+            closing: closes connections that cannot go on.
+            outbound: tells retiring incarnations that nothing follows.
+            adopt_timeout: seconds that a worker may have no process before other workers get its connections.
+            handover_timeout: seconds over which the connections of handlers are closed when their incarnation retires.
         """
         self.deaths = 0
         self._loop = loop
@@ -75,12 +77,12 @@ class Handover:
         self._outbound = outbound
         self._adopt_timeout = adopt_timeout
         self._handover_timeout = handover_timeout
-        self._handler_deadlines: Wheel | None = None  # handler connections of retiring workers
-        self._spreading: set[Worker] = set()  # places whose connections are being given to others
+        self._handler_deadlines: Wheel | None = None  # when handlers of retiring incarnations are closed
+        self._spreading: set[Worker] = set()  # workers whose connections are being given to others
         self._sending_away: Slices[Connection] | None = None
 
     def activate(self, link: WorkerLink) -> None:
-        """Give a worker its place, and its worker's connections."""
+        """Make a link the active one of its worker, which hands the worker's connections over to it."""
         worker = link.worker
         before, worker.link = worker.link, link
         link.active = True
@@ -91,10 +93,10 @@ class Handover:
         self._loop.serve_later(link)
 
     def retire(self, link: WorkerLink) -> None:
-        """Let a worker finish what it has; its connections go to its successor as they become free.
+        """Let an incarnation finish its events; each connection goes to its successor when its events are finished.
 
-        Those of its handlers are closed one after the other, at equal distances within `handover_timeout`, so that
-        their clients do not all come back at once.
+        The connections of handlers are closed one by one, at equal intervals within `handover_timeout`, so that their
+        clients do not all reconnect at once.
         """
         link.active = False
         link.retiring = True
@@ -102,8 +104,8 @@ class Handover:
             "worker %d: incarnation %d retires, with %d connections", link.worker.id, link.incarnation, link.connections
         )
         self._router.forget_line(link)
-        if self._handler_deadlines is None:  # not before, since every turn of the loop looks at every kind of timeout
-            self._handler_deadlines = self._loop.add_wheel(self._part)
+        if self._handler_deadlines is None:  # only now, since every turn of the loop looks at every kind of timeout
+            self._handler_deadlines = self._loop.add_wheel(self._handler_expired)
         deadlines = self._handler_deadlines
         step = self._handover_timeout / (link.handlers or 1)
         ends = itertools.count(step, step)
@@ -118,7 +120,7 @@ class Handover:
         Slices(self._loop, self._owned(link), leave, lambda: self._outbound.drain_if_done(link))
 
     def judge(self, link: WorkerLink) -> Verdict:
-        """Return what becomes of a dead worker's events; its place is empty from here on."""
+        """Return the verdict on the events of a dead incarnation. Its worker has no active link from now on."""
         worker = link.worker
         if worker.link is link:
             self.deaths += 1
@@ -131,7 +133,10 @@ class Handover:
         return verdict
 
     def bury(self, link: WorkerLink, verdict: Verdict) -> None:
-        """Do what the verdict says with every connection that was the dead worker's."""
+        """Apply a verdict to every connection of a dead incarnation: replay its events and settle it, or close it.
+
+        To be called after `judge`, when the link is closed.
+        """
         failed = set(verdict.failed)
         for connection in verdict.unfinished:
             connection.outstanding = 0
@@ -140,7 +145,7 @@ class Handover:
             if connection in verdict.replay and connection.stage in (STAGE_HANDSHAKE, STAGE_OPEN, STAGE_ENDING):
                 self._router.replay(connection, verdict.replay[connection])
         worker = link.worker
-        if worker not in self._router.workers:  # given up meanwhile
+        if worker not in self._router.workers:  # the worker is given up
             worker = min(self._router.workers, key=lambda other: (other.link is None, other.connections))
         worker.pending_closes.extend(verdict.closes)
         closed = {CLOSE_INTERNAL_ERROR: 0, CLOSE_SERVICE_RESTART: 0}
@@ -155,7 +160,7 @@ class Handover:
             link.disown(connection)
             never_began = connection.parked is not None and connection.parked[0][0] in OPENINGS
             if connection in verdict.unopened and connection.stage not in (STAGE_HANDSHAKE, STAGE_OPEN, STAGE_ENDING):
-                self._router.abandon(connection)  # it is closing, and nobody has heard that it was open
+                self._router.abandon(connection)  # it is closing, and its open was never delivered
             elif connection in failed or connection.replays > MAX_REPLAYS:
                 lose(connection, CLOSE_INTERNAL_ERROR, "the server process died")
             elif connection.handler and not never_began:
@@ -179,14 +184,18 @@ class Handover:
             self._loop.serve_later(worker.link)
 
     def give_up(self, worker: Worker) -> None:
-        """Give up a place that is not among the router's any more: its connections go to the others."""
+        """Give up a worker that was removed from `Router.workers`: the other workers get its connections."""
         link, worker.link = worker.link, None
         self._spread(worker)
         if link is not None:
             self.retire(link)
 
     def look_after(self) -> bool:
-        """See to places without a worker; answer whether there are any."""
+        """Give the connections of workers without a process to others, or close them, if their time is up.
+
+        Returns:
+            Whether a worker has no process; if so, this must be called again.
+        """
         now = self._loop.clock.now
         missing = [worker for worker in self._router.workers if worker.link is None]
         empty = {worker: now - worker.gone_since for worker in missing if worker.gone_since and worker.connections}
@@ -201,14 +210,14 @@ class Handover:
     def _owned(self, link: WorkerLink) -> list[Connection]:
         return [connection for connection in self._registry.all() if connection.owner is link]
 
-    def _part(self, fd: int) -> None:
-        """A coroutine handler has stayed with its retiring worker as long as it may."""
+    def _handler_expired(self, fd: int) -> None:
+        """Close the connection of a coroutine handler whose time with a retiring incarnation is up."""
         connection = self._registry.find(fd)
         if connection is not None:
             self._closing.server_close(connection, CLOSE_SERVICE_RESTART, "the server was updated")
 
     def _lose(self, connection: Connection, code: int, reason: str) -> None:
-        """Close a connection that its worker's death has cost a callback or its coroutine."""
+        """Close a connection that has lost a callback or its coroutine with an incarnation."""
         if connection.stage == STAGE_ENDING:
             self._router.discard_parked(connection)
             self._closing.finish_ending(connection)
@@ -216,7 +225,7 @@ class Handover:
             self._closing.server_close(connection, code, reason)
 
     def _send_waiting_away(self, workers: set[Worker]) -> None:
-        """Close the connections of these places that wait for a worker, where there has been none at all for long."""
+        """Close the connections of these workers that have parked messages: no worker at all has a process."""
         if self._sending_away is not None and not self._sending_away.done:
             return
 
@@ -229,7 +238,7 @@ class Handover:
         self._sending_away = Slices(self._loop, waiting, send_away)
 
     def _spread(self, worker: Worker) -> None:
-        """Let the connections of a place belong to the other places, unless it gets a worker meanwhile."""
+        """Give a worker's connections to the other workers; stop if it gets a process meanwhile."""
         if worker in self._spreading:
             return
         self._spreading.add(worker)
@@ -241,10 +250,8 @@ class Handover:
             connection.adopting = False
             owner: WorkerLink | None = connection.owner
             if owner is not None and owner.closed:
-                return  # its worker's death is still to be acted on, which settles it
-            if (
-                not connection.handler or connection.stage <= STAGE_ENDING
-            ):  # else its coroutine is lost, and it is closing
+                return  # `bury` will settle it
+            if not connection.handler or connection.stage <= STAGE_ENDING:  # otherwise its coroutine is lost
                 self._router.settle(connection)
 
         def finish() -> None:
@@ -254,7 +261,7 @@ class Handover:
             worker.adoptions.clear()
             held_back = list(worker.held_back)
             worker.held_back.clear()
-            Slices(self._loop, held_back, self._router.read_if_allowed)  # or it is held back again, in its new place
+            Slices(self._loop, held_back, self._router.read_if_allowed)  # its new worker may hold it back again
             other = self._least_busy(worker)
             other.pending_closes.extend(worker.pending_closes)
             worker.pending_closes.clear()
@@ -265,13 +272,13 @@ class Handover:
         Slices(self._loop, mine, move, finish)
 
     def _least_busy(self, worker: Worker) -> Worker:
-        """Return the place with the fewest connections beside one, of those with a worker where there are any."""
+        """Return the other worker with the fewest connections; workers that have a process come first."""
         others = [other for other in self._router.workers if other is not worker]
         return min(others, key=lambda other: (other.link is None, other.connections))
 
 
 def log_verdict(link: WorkerLink, unfinished: list[Outstanding], verdict: Verdict) -> None:
-    """Log each event that a dead worker had not finished, and what becomes of the connections."""
+    """Log each event that a dead incarnation had not finished, and the verdict."""
     for item in unfinished:
         about = "no connection" if item.connection is None else f"fd {item.connection.fd}"
         progress = PROGRESS[link.progress.read(item.sequence)]

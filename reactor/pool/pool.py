@@ -1,10 +1,11 @@
-"""The worker processes as the master knows them: expected, ready, gone.
+"""The worker processes as the master sees them: expected, ready, gone.
 
-The supervisor starts processes and says which is to take which place; the master makes each incarnation an endpoint of
-its own, takes its hello, and watches its process by a pidfd, so that a death is known at once and not by silence.
+The supervisor starts processes and tells the master their worker ids. The master makes an endpoint for each
+incarnation, receives its hello, and watches the process by a pidfd, so that it learns of a death at once, without a
+timeout.
 
-A death is judged only when it is certain that nothing more of that worker will come: its process has ended, its
-endpoint has seen the disconnect, and the endpoint is read empty. What then becomes of its connections is handover.py's.
+A death is judged only when nothing more can come from the process: it has ended, its endpoint has seen the disconnect,
+and the endpoint has been read until it was empty. Then handover.py decides about its connections.
 """
 
 from __future__ import annotations
@@ -34,25 +35,25 @@ from zwoole.shared.settings import Settings
 from zwoole.shared.wire.batches import BatchReader
 from zwoole.shared.wire.events import BYE, DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, RINGS, WELCOME
 
-LEAVE_S = 1.0  # a worker whose wire is closed has so long to end by itself, as one does that dies
-DISCONNECT_WAIT_S = 2.0  # an endpoint that has not seen its dead worker go by then will not
+LEAVE_S = 1.0  # a process that has disconnected must end within this time, as a dying process does
+DISCONNECT_WAIT_S = 2.0  # how long after the end of a process to wait for the disconnect; later it will not come
 TICK_S = 0.05
-BOOT_S = 1.0  # how often it is looked whether workers that boot find what they need
+BOOT_S = 1.0  # how often to check whether booting workers still have their files in the run directory
 POLLIN = int(zmq.POLLIN)
 
 log = get_logger("pool")
 
 
 class ExitState:
-    """How far the end of one worker is known.
+    """What is known about the end of one worker process.
 
     Attributes:
-        pidfd: its process as a descriptor, -1 once it has ended.
-        monitor: tells what its endpoint sees.
-        accepted: whether the worker has connected.
-        disconnected: whether it has gone again, for good.
-        left_at: when it did, in seconds of the loop's clock, where it was not told to; 0 before.
-        exited_at: when its process had ended; 0 before.
+        pidfd: the pidfd of the process; -1 once it has ended.
+        monitor: ZeroMQ's monitor socket, which reports the events of the endpoint.
+        accepted: whether the process has connected to the endpoint.
+        disconnected: whether it has disconnected; it cannot connect again.
+        left_at: when it disconnected although it runs and was not told to end, on the loop's clock; 0 if it did not.
+        exited_at: when the master saw that the process had ended, on the loop's clock; 0 before.
     """
 
     def __init__(self, pidfd: int, monitor: zmq.Socket[bytes]) -> None:
@@ -66,14 +67,14 @@ class ExitState:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A worker process that the supervisor has told of.
+    """A worker process that the supervisor has announced.
 
     Attributes:
-        worker_id: the id it is to have.
-        incarnation: its number.
-        pid: its process.
-        pidfd: its process as a descriptor, -1 if it ended before we heard of it.
-        standby: whether it waits for `switch`, or takes its place as soon as it says hello.
+        worker_id: its worker id.
+        incarnation: the number of the incarnation.
+        pid: the process id.
+        pidfd: the pidfd of the process; -1 if it had ended before the announcement came.
+        standby: whether it becomes active only by `switch`; otherwise it does so as soon as it says hello.
     """
 
     worker_id: int
@@ -101,21 +102,21 @@ class Pool:
         ready: Callable[[int], None],
         kill: Callable[[int, str], None],
     ) -> None:
-        """Begin without workers.
+        """Create without links.
 
         Args:
             loop: the master's loop.
-            router: has the workers' places.
-            opening: learns which paths are served.
-            outbound: takes what workers send.
-            handover: moves connections from worker to worker.
-            pipes: messages between workers.
-            commands: what comes up from workers about themselves is registered here.
+            router: has the workers.
+            opening: is told which paths the app serves.
+            outbound: carries out what workers send.
+            handover: hands connections over.
+            pipes: carries messages between workers.
+            commands: the table in which HELLO, RINGS and BYE are registered.
             run_dir: the run directory, where the endpoints are.
-            incarnation: this master incarnation's number.
-            settings: what the links to workers need.
-            ready: called with the incarnation of a worker that said hello.
-            kill: called with the incarnation of a worker that the supervisor is to kill, and why.
+            incarnation: the number of this master incarnation.
+            settings: give the limits of the links.
+            ready: called with the incarnation of a worker that has said hello.
+            kill: called with the incarnation of a worker that the supervisor must kill, and the reason.
         """
         self._loop = loop
         self._router = router
@@ -129,9 +130,9 @@ class Pool:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._links: dict[int, WorkerLink] = {}
         self._exit_states: dict[int, ExitState] = {}
-        self._standby: set[int] = set()  # incarnations that take their place only when told
-        self._routes: dict[int, Routes] = {}  # what each incarnation serves, as it said
-        self._without_endpoint: list[Expected] = []  # the run directory had no room, or was gone
+        self._standby: set[int] = set()  # incarnations that become active only by `switch`
+        self._routes: dict[int, Routes] = {}  # what each incarnation serves, from its hello
+        self._without_endpoint: list[Expected] = []  # no endpoint could be made: the run directory is full or gone
         self._told_why = ""
         self._ticks = loop.add_deadlines(TICK_S, self._tick)
         self._boots = loop.add_deadlines(BOOT_S, self._look_after_boots)
@@ -143,19 +144,19 @@ class Pool:
 
     @property
     def links(self) -> list[WorkerLink]:
-        """All links, also of workers that have not said hello."""
+        """All links, also those of processes that have not said hello."""
         return list(self._links.values())
 
-    # The supervisor's word.
+    # Orders of the supervisor.
 
     def expect(self, worker_id: int, incarnation: int, pid: int, standby: bool) -> None:
         """Make the endpoint for a worker process that is starting.
 
         Args:
-            worker_id: the id it is to have.
-            incarnation: its number.
-            pid: its process.
-            standby: whether it waits for `switch`, or takes its place as soon as it says hello.
+            worker_id: its worker id.
+            incarnation: the number of the incarnation.
+            pid: the process id.
+            standby: whether it becomes active only by `switch`; otherwise it does so as soon as it says hello.
         """
         if worker_id >= len(self._router.workers):
             self.set_worker_num(worker_id + 1)
@@ -167,7 +168,7 @@ class Pool:
         self._boots.start(0)
 
     def _make_endpoint(self, expected: Expected) -> None:
-        """Make the progress map and the endpoint; where the run directory does not allow it now, later."""
+        """Make the progress map and the endpoint; if the run directory does not allow it now, try again later."""
         path = progress_path(self._run_dir, expected.incarnation, self._incarnation)
         try:
             progress = ProgressMap(path, RING, create=True)
@@ -176,7 +177,8 @@ class Pool:
             return
         socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
-        # No high-water mark: with one, libzmq drops what the kernel still holds when the peer dies. Credits bound it.
+        # No high-water mark: with one, libzmq drops data that the kernel still holds when the peer dies. The windows
+        # bound the queues instead.
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.RCVHWM, 0)
         monitor = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
@@ -206,7 +208,7 @@ class Pool:
             log.error("no endpoint for worker %d in %s, trying on: %s", expected.worker_id, self._run_dir, why)
 
     def _look_after_boots(self, _: int) -> None:
-        """Make endpoints that could not be made before, and end workers that will never find theirs."""
+        """Make the endpoints that could not be made before; have booting workers killed whose files were removed."""
         waiting, self._without_endpoint = self._without_endpoint, []
         for expected in waiting:
             if expected.worker_id < len(self._router.workers) and lives(expected.pidfd):
@@ -222,7 +224,7 @@ class Pool:
             self._boots.start(0)
 
     def switch(self, incarnations: list[int]) -> None:
-        """Let workers that are ready take their places; those that had them retire."""
+        """Make ready incarnations active; their predecessors retire. Unknown ones and those not ready are ignored."""
         for incarnation in incarnations:
             self._standby.discard(incarnation)
             link = self._links.get(incarnation)
@@ -232,7 +234,7 @@ class Pool:
         self._ticks.start(0)
 
     def set_worker_num(self, number: int) -> None:
-        """Have places for so many workers."""
+        """Add workers, or give up those with the highest ids, until there are `number`."""
         workers = self._router.workers
         while len(workers) < number:
             workers.append(Worker(len(workers)))
@@ -241,20 +243,20 @@ class Pool:
             self._give_up(workers.pop())
 
     def _give_up(self, worker: Worker) -> None:
-        """Give up a place that is not among the router's any more: its connections go to the others."""
+        """Give up a worker that was removed from `Router.workers`: the other workers get its connections."""
         self._pipes.close_queue(worker)
         self._dismiss_booting(worker)
         self._handover.give_up(worker)
         self._ticks.start(0)
 
     def _dismiss_booting(self, worker: Worker) -> None:
-        """Let workers that boot for a place that they will not get end: their hello is their goodbye."""
+        """Let processes of this worker that still boot end as soon as they say hello: they are not needed any more."""
         for booting in self.links:
             if booting.worker is worker and not booting.active:
                 booting.retiring = True
 
     def dismiss(self) -> None:
-        """Tell every worker to go, where no supervisor is left to do it."""
+        """Tell every worker to end at once. The master does this if the supervisor is gone."""
         for link in self.links:
             if link.ready and not link.drained:
                 link.drained = True
@@ -262,13 +264,13 @@ class Pool:
                 link.flush()
 
     def close(self) -> None:
-        """Close every endpoint."""
+        """Close all endpoints."""
         for link in self.links:
             self._forget(link)
         self._context.destroy(linger=0)
 
     def serve(self, link: WorkerLink) -> None:
-        """Send what waits for a worker."""
+        """Send what waits for a worker, as far as its window has room."""
         self._router.serve(link)
         self._pipes.serve(link)
 
@@ -281,19 +283,19 @@ class Pool:
             self._loop.add_source(pidfd, lambda: self._exited(link, exit_state), last=True)
         else:
             self._exited(link, exit_state)
-        self._monitored(link, exit_state)  # its descriptor tells of nothing before it was looked at once
+        self._monitored(link, exit_state)  # the monitor's descriptor reports nothing before the socket is read once
 
     def _rings(self, link: WorkerLink, _: BatchReader) -> None:
-        """A worker has mapped the payload rings: large payloads may go through them."""
+        """Use the payload rings for large payloads from now on: the worker has mapped them."""
         if link.memory is not None:
             link.writer.ring = link.memory.down
 
     def _bye(self, link: WorkerLink, _: BatchReader) -> None:
-        """A worker has finished everything; it may wait for its threads before it ends."""
+        """Note that a retiring worker has finished everything; it may still wait for its threads before it ends."""
         link.drained = link.drained or link.retiring
 
     def _hello(self, link: WorkerLink, version: int, body: bytes) -> None:
-        """A worker has booted: answer it, and let it take its place."""
+        """Answer the hello of a worker that has booted, and make it active unless it is on standby or retiring."""
         if version != PROTOCOL_VERSION:
             self.distrust(link, f"it speaks version {version} of the wire, this master {PROTOCOL_VERSION}")
             return
@@ -310,17 +312,21 @@ class Pool:
         self._ready(link.incarnation)
 
     def _activate(self, link: WorkerLink) -> None:
-        """Give a worker its place; what it serves is what the server serves from here on."""
+        """Make a link active; from now on the server serves the paths that this incarnation serves."""
         self._opening.routes = self._routes[link.incarnation]
         self._handover.activate(link)
 
     # Deaths.
 
     def distrust(self, link: WorkerLink, reason: str) -> None:
-        """A worker that sends what is no batch cannot be trusted with another: it is killed, its death handled.
+        """Read nothing more from a worker, and have it killed; then its death is handled like any other.
 
-        The supervisor kills it: it holds the process, so that it cannot hit another one which has got the number, and
-        it says why when it tells of the death. What the worker sends until then is not read.
+        The supervisor kills it: the process is its child, so the pid cannot belong to another process by then. The
+        supervisor logs the reason too.
+
+        Args:
+            link: the link to the worker.
+            reason: why it is not to be trusted, such as a malformed batch.
         """
         if link.deaf:
             return
@@ -330,7 +336,7 @@ class Pool:
         self._kill(link.incarnation, reason)
 
     def _monitored(self, link: WorkerLink, exit_state: ExitState) -> None:
-        """The endpoint saw its worker come or go; it serves one connection in its life, so going is for good."""
+        """Note that the process has connected to the endpoint or disconnected; it does each only once."""
         while not exit_state.monitor.closed and int(exit_state.monitor.getsockopt(zmq.EVENTS)) & POLLIN:
             event = parse_monitor_message(exit_state.monitor.recv_multipart())["event"]
             if event == zmq.EVENT_ACCEPTED:
@@ -343,7 +349,7 @@ class Pool:
         self._bury(link, exit_state)
 
     def _exited(self, link: WorkerLink, exit_state: ExitState) -> None:
-        """The worker's process has ended."""
+        """Note that the worker's process has ended."""
         if exit_state.pidfd >= 0:
             self._loop.remove_source(exit_state.pidfd)
             os.close(exit_state.pidfd)
@@ -353,7 +359,7 @@ class Pool:
         self._monitored(link, exit_state)
 
     def _bury(self, link: WorkerLink, exit_state: ExitState) -> None:
-        """Judge a death when it is certain that nothing more will come."""
+        """Read what a dead process has sent; when nothing more can come, judge its death."""
         if link.closed or not exit_state.exited_at:
             return
         late = self._loop.clock.now - exit_state.exited_at > DISCONNECT_WAIT_S
@@ -381,13 +387,15 @@ class Pool:
                 self._loop.remove_source(exit_state.pidfd)
                 os.close(exit_state.pidfd)
         link.close()
-        # libzmq leaves the file of an endpoint that has seen its only peer go.
+        # libzmq does not remove the file of an endpoint whose only peer has disconnected.
         remove(endpoint_path(self._run_dir, link.incarnation, self._incarnation))
 
-    # What time brings.
+    # Timeouts.
 
     def _tick(self, _: int) -> None:
-        """Look after what has waited: deaths without a disconnect, and what handovers left for later."""
+        """Handle what has waited long enough: deaths without a disconnect, processes that have disconnected and run,
+        workers without a process.
+        """
         for incarnation, exit_state in list(self._exit_states.items()):
             link = self._links[incarnation]
             if exit_state.exited_at:

@@ -1,13 +1,13 @@
-"""The verdict: what becomes of each event that a dead worker had not finished.
+"""The verdict: what happens to each event that a dead worker had not finished.
 
-Asked only when its process has ended and all it ever sent has been read, so what has no acknowledgement now will never
-have one. The progress map tells what it had begun:
+It is given only when the process has ended and everything that it sent has been read: an event without an
+acknowledgement will never get one. The progress map shows which events the process had begun:
 
-- begun, or finished without the acknowledgement having left: its callback may have run, wholly or in part, and what it
-  pushed may be lost. It is never run again: the connection is closed with 1011.
-- waiting: nothing of it has happened. It is sent again, in order, to the worker that comes after.
-- a close that was begun is not repeated; one that waited is told to the next worker.
-- a connection served by a coroutine handler has lost it, unless the handler never began: 1012.
+- The event had begun. Its callback may have run completely or in part, and what it pushed may be lost. It is never run
+  again: the connection is closed with 1011. The same holds if it had finished and the acknowledgement had not left.
+- The event was waiting. Nothing of it has happened; it is sent again, in order, to the next incarnation.
+- A close that had begun is not repeated; a close that was waiting is sent to the next incarnation.
+- A coroutine handler is lost with its process; its connection is closed with 1012, unless the handler had not begun.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ RULES = by_kind()
 
 
 class Verdict:
-    """What is to be done.
+    """The verdict on the unfinished events of one dead incarnation.
 
     Attributes:
-        failed: connections in whose callback the worker died, in order, once each.
-        replay: connection, and the (event, data) of it to be sent again, in order.
-        closes: connections whose `close` nobody has begun.
-        unopened: connections whose `open` nobody has begun.
-        unfinished: connections with an event, other than a close, that has no acknowledgement.
+        failed: the connections in whose callbacks the process died, in order, once each.
+        replay: by connection, the (event, data) pairs to be sent again, in order.
+        closes: the connections whose `close` had not begun.
+        unopened: the connections whose `open` had not begun.
+        unfinished: the connections with an unfinished event other than a close.
     """
 
     def __init__(self, unfinished: Iterable[Outstanding], progress: Callable[[int], int]) -> None:
         """Judge.
 
         Args:
-            unfinished: the events without an acknowledgement, oldest first.
-            progress: the progress of an event, by its sequence number.
+            unfinished: the events without an acknowledgement, the oldest first.
+            progress: returns the progress of an event, by its sequence number (shared/memory/progress_map.py).
         """
         self.failed: list[Connection] = []
         self.replay: dict[Connection, list[tuple[int, bytes]]] = {}
@@ -55,11 +55,11 @@ class Verdict:
             row = RULES[item.event]
             if row.after_death != TOLD_AGAIN:
                 self.unfinished.add(connection)
-            if item.event == events.HANDSHAKE and connection.stage != STAGE_HANDSHAKE:  # the answer is here
+            if item.event == events.HANDSHAKE and connection.stage != STAGE_HANDSHAKE:  # the worker had answered
                 continue
             waiting = progress(item.sequence) == WAITING
             if row.after_death == TOLD_AGAIN:
-                if waiting and connection not in self.unopened:  # skip the close if no open was ever delivered
+                if waiting and connection not in self.unopened:  # skip the close if open was never delivered
                     self.closes.append(connection)
             elif not waiting:
                 if connection not in failed:
