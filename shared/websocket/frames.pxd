@@ -1,5 +1,9 @@
 import cython
 
+cdef int _FIN, _RSV1, _RSV2_RSV3, _OPCODE, _MASKED, _LENGTH, _LENGTH_16, _LENGTH_64, _TOP_BIT
+cdef unsigned long long _TOO_LONG_FOR_16
+cdef int _CONTINUATION, _LAST_DATA, _FIRST_CONTROL, _LAST_CONTROL, _MAX_CONTROL_PAYLOAD
+
 
 cdef class FrameHeader:
     cdef public bint fin

@@ -22,6 +22,23 @@ OP_PONG = 0xA
 MAX_HEADER_BYTES = 14
 MAX_CONTROL_PAYLOAD = 125
 
+# Bits of the first two bytes, and lengths with a meaning; C integers in the compiled module.
+_FIN = 0x80
+_RSV1 = 0x40
+_RSV2_RSV3 = 0x30
+_OPCODE = 0x0F
+_MASKED = 0x80
+_LENGTH = 0x7F
+_LENGTH_16 = 126  # the length follows in 2 bytes
+_LENGTH_64 = 127  # in 8 bytes
+_TOP_BIT = 0x80
+_TOO_LONG_FOR_16 = 0x10000
+_CONTINUATION = OP_CONTINUATION
+_LAST_DATA = OP_BINARY
+_FIRST_CONTROL = OP_CLOSE
+_LAST_CONTROL = OP_PONG
+_MAX_CONTROL_PAYLOAD = MAX_CONTROL_PAYLOAD
+
 # What read_header returns instead of a header's size.
 HEADER_INCOMPLETE = 0
 HEADER_INVALID = -1
@@ -76,49 +93,49 @@ def read_header(header: FrameHeader, buffer: bytearray, start: int, end: int, li
         return HEADER_INCOMPLETE
     data = buffer
     first = data[start]
-    if first & 0x30 or (first & 0x40 and not allow_rsv1):
+    if first & _RSV2_RSV3 or (first & _RSV1 and not allow_rsv1):
         return header.refuse(CLOSE_PROTOCOL_ERROR, "reserved bit set without an extension that defines it")
-    opcode = first & 0x0F
-    if opcode > 0xA or 0x2 < opcode < 0x8:
+    opcode = first & _OPCODE
+    if opcode > _LAST_CONTROL or _LAST_DATA < opcode < _FIRST_CONTROL:
         return header.refuse(CLOSE_PROTOCOL_ERROR, f"unknown opcode {opcode:#x}")
-    control = opcode >= 0x8
-    if control and not first & 0x80:
+    control = opcode >= _FIRST_CONTROL
+    if control and not first & _FIN:
         return header.refuse(CLOSE_PROTOCOL_ERROR, "fragmented control frame")
-    if first & 0x40 and (control or opcode == 0x0):  # RFC 7692 section 6.1: first fragments only
+    if first & _RSV1 and (control or opcode == _CONTINUATION):  # RFC 7692 section 6.1: first fragments only
         return header.refuse(CLOSE_PROTOCOL_ERROR, "compression bit on a frame that cannot carry it")
     if start + 1 >= end:
         return HEADER_INCOMPLETE
     second = data[start + 1]
-    length = second & 0x7F
-    if control and length > 125:
+    length = second & _LENGTH
+    if control and length > _MAX_CONTROL_PAYLOAD:
         return header.refuse(CLOSE_PROTOCOL_ERROR, "control frame longer than 125 bytes")
-    if not second & 0x80:  # section 5.1: a server must fail a connection on an unmasked frame
+    if not second & _MASKED:  # section 5.1: a server must fail a connection on an unmasked frame
         return header.refuse(CLOSE_PROTOCOL_ERROR, "client frame without a mask")
     position = start + 2
-    if length == 126:
+    if length == _LENGTH_16:
         if position + 2 > end:
             return HEADER_INCOMPLETE
         length = data[position] << 8 | data[position + 1]
         position += 2
-        if length < 126:
+        if length < _LENGTH_16:
             return header.refuse(CLOSE_PROTOCOL_ERROR, "length not in its shortest form")
-    elif length == 127:
+    elif length == _LENGTH_64:
         if position + 8 > end:
             return HEADER_INCOMPLETE
-        if data[position] & 0x80:  # section 5.2: the most significant bit must be 0; tested before it can wrap
+        if data[position] & _TOP_BIT:  # section 5.2: the most significant bit must be 0; tested before it can wrap
             return header.refuse(CLOSE_PROTOCOL_ERROR, "length of 2^63 or more")
         length = 0
         for i in range(8):
             length = length << 8 | data[position + i]
         position += 8
-        if length < 65536:
+        if length < _TOO_LONG_FOR_16:
             return header.refuse(CLOSE_PROTOCOL_ERROR, "length not in its shortest form")
     if not control and length > limit:
         return header.refuse(CLOSE_MESSAGE_TOO_BIG, "message too big")
     if position + 4 > end:
         return HEADER_INCOMPLETE
-    header.fin = first & 0x80 != 0
-    header.rsv1 = first & 0x40 != 0
+    header.fin = first & _FIN != 0
+    header.rsv1 = first & _RSV1 != 0
     header.opcode = opcode
     header.length = length
     header.key = data[position] << 24 | data[position + 1] << 16 | data[position + 2] << 8 | data[position + 3]
@@ -134,14 +151,14 @@ def append_header(out: bytearray, first: int, length: int) -> None:
         length: length in bytes of the payload that follows.
     """
     out.append(first)
-    if length < 126:
+    if length < _LENGTH_16:
         out.append(length)
-    elif length < 65536:
-        out.append(126)
+    elif length < _TOO_LONG_FOR_16:
+        out.append(_LENGTH_16)
         out.append(length >> 8)
         out.append(length & 0xFF)
     else:
-        out.append(127)
+        out.append(_LENGTH_64)
         for shift in range(56, -8, -8):
             out.append(length >> shift & 0xFF)
 
@@ -149,6 +166,6 @@ def append_header(out: bytearray, first: int, length: int) -> None:
 def build_frame(opcode: int, payload: bytes) -> bytes:
     """Return a complete, unfragmented server frame."""
     out = bytearray()
-    append_header(out, 0x80 | opcode, len(payload))
+    append_header(out, _FIN | opcode, len(payload))
     out += payload
     return bytes(out)

@@ -5,6 +5,9 @@ from zwoole.shared.websocket.mask cimport is_utf8, unmask
 from zwoole.shared.websocket.pieces cimport Pieces
 
 cdef FrameHeader _HEADER
+# From modules whose Python names they are; as C integers they compare without an object.
+cdef int OP_CLOSE, OP_CONTINUATION, OP_PING, OP_PONG, OP_TEXT
+cdef Py_ssize_t _SLICE
 
 
 cdef class Protocol:

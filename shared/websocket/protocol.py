@@ -30,7 +30,16 @@ from zwoole.shared.websocket.close_codes import (
     is_sendable,
 )
 from zwoole.shared.websocket.deflate import TAIL, Inflater
-from zwoole.shared.websocket.frames import FrameHeader, build_frame, read_header
+from zwoole.shared.websocket.frames import (
+    OP_CLOSE,
+    OP_CONTINUATION,
+    OP_PING,
+    OP_PONG,
+    OP_TEXT,
+    FrameHeader,
+    build_frame,
+    read_header,
+)
 from zwoole.shared.websocket.mask import is_utf8, unmask
 from zwoole.shared.websocket.pieces import Pieces
 
@@ -44,6 +53,7 @@ YIELD = 6  # inflating has used its share of this turn: call again in the next t
 FAILED = 5  # the peer violated the protocol: `close_code`, `close_reason` say how; nothing more will be read
 
 INFLATE_BYTES = 262144  # inflated per turn and connection: takes well below a millisecond
+_SLICE = 65536  # inflated in one step at most
 LAST_BLOCK_COST = 4096  # bytes that a last block (BFINAL) counts as, since it takes a new decompressor
 
 HEADROOM = 136  # more than a control frame's 6 bytes of header and 125 of payload
@@ -209,7 +219,7 @@ class Protocol:
         if self.close_sent:
             return b""
         self.close_sent = True
-        return build_frame(0x8, close_payload(code, reason))
+        return build_frame(OP_CLOSE, close_payload(code, reason))
 
     # Private methods for receiving data.
 
@@ -237,8 +247,8 @@ class Protocol:
             return self._fail(_HEADER.error_code, _HEADER.error)
         opcode = _HEADER.opcode
         length = _HEADER.length
-        if opcode < 0x8:
-            if opcode == 0x0:
+        if opcode < OP_CLOSE:
+            if opcode == OP_CONTINUATION:
                 if not self._message_opcode:
                     return self._fail(CLOSE_PROTOCOL_ERROR, "continuation frame without a message to continue")
             elif self._message_opcode:
@@ -253,7 +263,7 @@ class Protocol:
                 self._position = start + length
                 self.opcode = opcode
                 self.data = unmask(buffer, start, self._position, _HEADER.key, 0)
-                if opcode == 0x1 and not is_utf8(self.data):
+                if opcode == OP_TEXT and not is_utf8(self.data):
                     return self._fail(CLOSE_INVALID_DATA, "text that is not UTF-8")
                 return MESSAGE
             self._fragments += 1
@@ -303,7 +313,7 @@ class Protocol:
         if self._compressed:
             self._pending = chunk + TAIL if self._remaining == 0 and self._fin else chunk
             return NEED_DATA
-        if self._message_opcode == 0x1 and not self._check_text(chunk, False):
+        if self._message_opcode == OP_TEXT and not self._check_text(chunk, False):
             return self._fail(CLOSE_INVALID_DATA, "text that is not UTF-8")
         partial.add(chunk)
         if self._remaining == 0 and self._fin:
@@ -316,7 +326,7 @@ class Protocol:
         partial: Pieces = self._partial  # type: ignore[assignment]
         room = self._max_message - partial.size
         # One byte more than allowed is enough to detect a message that is too big.
-        limit = room + 1 if room < 65536 else 65536
+        limit = room + 1 if room < _SLICE else _SLICE
         try:
             out = inflater.inflate(self._pending, limit)  # type: ignore[arg-type]
         except zlib.error:
@@ -329,7 +339,7 @@ class Protocol:
         self._inflated += size
         if more and size < limit:
             self._inflated += LAST_BLOCK_COST
-        if self._message_opcode == 0x1 and not self._check_text(out, False):
+        if self._message_opcode == OP_TEXT and not self._check_text(out, False):
             return self._fail(CLOSE_INVALID_DATA, "text that is not UTF-8")
         partial.add(out)
         self._pending = inflater.rest if more else None
@@ -379,9 +389,9 @@ class Protocol:
     def _control_frame(self, opcode: int, payload: bytes) -> int:
         """Handle a complete control frame (section 5.5)."""
         self.data = payload
-        if opcode == 0x9:
+        if opcode == OP_PING:
             return PING
-        if opcode == 0xA:
+        if opcode == OP_PONG:
             return PONG
         return self._close_frame(payload)
 

@@ -2,6 +2,12 @@ import cython
 
 from zwoole.shared.wire.buffers cimport append_frame, append_slice
 
+cdef int _FIXINT_END, _FIXSTR, _FIXSTR_MARK, _FIXSTR_LENGTH, _NIL, _BINARY_PART, _TEXT_PART, _BIN8, _BIN16
+cdef int _UINT8, _UINT16, _UINT32, _UINT64, _FIXEXT8, _STR8, _STR16, _ARRAY32
+cdef int _BINARY_IN_RING, _TEXT_IN_RING, _INLINE, _PART, _RING, _COUNT_AT, _FIRST_AT, _CREDIT_AT
+cdef Py_ssize_t _RING_MIN_BYTES, _ATTACH_BYTES
+cdef bytes _EMPTY_BATCH
+
 
 cdef class BatchWriter:
     cdef bytearray _buffer

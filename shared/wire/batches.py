@@ -24,7 +24,7 @@ Everything that arrives is checked against the end of the buffer before it is us
 from __future__ import annotations
 
 from zwoole.shared.wire.buffers import append_frame, append_slice
-from zwoole.shared.wire.payload_ring import PayloadRing
+from zwoole.shared.wire.payload_ring import RING_MIN_BYTES, PayloadRing
 
 # Types of bodies: the values of BatchReader.body_type.
 BODY_NIL = 0
@@ -35,9 +35,38 @@ BODY_BYTES = 3
 ATTACH_BYTES = 32768  # payloads of this size or more travel as a separate part
 MAX_BATCH_EVENTS = 1 << 20
 
+# Marks of msgpack that batches use; C integers in the compiled module.
+_FIXINT_END = 0x80  # below it a mark is itself the integer
+_FIXSTR = 0xA0
+_FIXSTR_MARK = 0xE0  # the bits of a fixstr's mark; the others are its length
+_FIXSTR_LENGTH = 0x1F
+_NIL = 0xC0
+_BINARY_PART = 0xC2  # false: the payload is the next part, binary
+_TEXT_PART = 0xC3  # true: likewise, text
+_BIN8 = 0xC4
+_BIN16 = 0xC5
+_UINT8 = 0xCC
+_UINT16 = 0xCD
+_UINT32 = 0xCE
+_UINT64 = 0xCF
+_FIXEXT8 = 0xD7
+_STR8 = 0xD9
+_STR16 = 0xDA
+_ARRAY32 = 0xDD
+_BINARY_IN_RING = 1  # extension types
+_TEXT_IN_RING = 2
+_RING_MIN_BYTES = RING_MIN_BYTES
+_ATTACH_BYTES = ATTACH_BYTES
+
+# Where a payload lies.
+_INLINE = 0
+_PART = 1
+_RING = 2
+
 _COUNT_AT = 1  # index of the array's length in a batch
+_FIRST_AT = 6
 _CREDIT_AT = 15
-_EMPTY_BATCH = bytes([0xDD, 0, 0, 0, 2, 0xCF, 0, 0, 0, 0, 0, 0, 0, 0, 0xCF, 0, 0, 0, 0, 0, 0, 0, 0])
+_EMPTY_BATCH = bytes([_ARRAY32, 0, 0, 0, 2, _UINT64, *bytes(8), _UINT64, *bytes(8)])
 
 
 class WireError(Exception):
@@ -70,15 +99,15 @@ class BatchWriter:
         size = len(body)
         buffer.append(kind)
         append_integer(buffer, number)
-        if size >= 2048 and self._put(1, body):
+        if size >= _RING_MIN_BYTES and self._put(_BINARY_IN_RING, body):
             pass
-        elif size >= 32768:
-            self._attach(0xC2, body)
+        elif size >= _ATTACH_BYTES:
+            self._attach(_BINARY_PART, body)
         else:
             if size < 256:
-                buffer.append(0xC4)
+                buffer.append(_BIN8)
             else:
-                buffer.append(0xC5)
+                buffer.append(_BIN16)
                 buffer.append(size >> 8)
             buffer.append(size & 0xFF)
             append_slice(buffer, body, 0, size)
@@ -91,18 +120,18 @@ class BatchWriter:
         size = len(body)
         buffer.append(kind)
         append_integer(buffer, number)
-        if size >= 2048 and self._put(2, body):
+        if size >= _RING_MIN_BYTES and self._put(_TEXT_IN_RING, body):
             pass
-        elif size >= 32768:
-            self._attach(0xC3, body)
+        elif size >= _ATTACH_BYTES:
+            self._attach(_TEXT_PART, body)
         else:
-            if size < 32:
-                buffer.append(0xA0 | size)
+            if size <= _FIXSTR_LENGTH:
+                buffer.append(_FIXSTR | size)
             elif size < 256:
-                buffer.append(0xD9)
+                buffer.append(_STR8)
                 buffer.append(size)
             else:
-                buffer.append(0xDA)
+                buffer.append(_STR16)
                 buffer.append(size >> 8)
                 buffer.append(size & 0xFF)
             append_slice(buffer, body, 0, size)
@@ -121,7 +150,7 @@ class BatchWriter:
         """Add an event without a body."""
         self._buffer.append(kind)
         append_integer(self._buffer, number)
-        self._buffer.append(0xC0)
+        self._buffer.append(_NIL)
         self.events += 1
         self.size += 8
 
@@ -135,10 +164,10 @@ class BatchWriter:
         buffer = self._buffer
         count = 2 + 3 * self.events
         for i in range(4):
-            buffer[1 + i] = count >> (24 - 8 * i) & 0xFF
+            buffer[_COUNT_AT + i] = count >> (24 - 8 * i) & 0xFF
         for i in range(8):
-            buffer[6 + i] = first >> (56 - 8 * i) & 0xFF
-            buffer[15 + i] = credit >> (56 - 8 * i) & 0xFF
+            buffer[_FIRST_AT + i] = first >> (56 - 8 * i) & 0xFF
+            buffer[_CREDIT_AT + i] = credit >> (56 - 8 * i) & 0xFF
         parts: list[bytearray | bytes] = [buffer]
         parts += self._parts
         self._buffer = bytearray(_EMPTY_BATCH)
@@ -157,7 +186,7 @@ class BatchWriter:
         if position < 0:
             return False
         size = len(body)
-        self._buffer.append(0xD7)
+        self._buffer.append(_FIXEXT8)
         self._buffer.append(extension)
         self._buffer += (position << 32 | size).to_bytes(8, "big")
         self.ring_bytes += size
@@ -219,7 +248,7 @@ class BatchReader:
         self._end = len(self._buffer)
         self._position = 0
         self._start = 0
-        self._attached = 0
+        self._attached = _INLINE
         self._ring = ring
         self.ring_bytes = 0
         self.first = 0
@@ -229,7 +258,7 @@ class BatchReader:
         self.body_type = BODY_NIL
         self.body_integer = 0
         self.body_size = 0
-        if self._end < 5 or self._buffer[0] != 0xDD:
+        if self._end < 5 or self._buffer[0] != _ARRAY32:
             raise WireError("not a batch")
         self._position = 1
         count = self._unsigned(4)
@@ -258,7 +287,7 @@ class BatchReader:
     def data(self) -> bytes:
         """Return the body as bytes; text as its UTF-8."""
         if self._attached:
-            return self._parts[self._parts_read] if self._attached == 1 else bytes(self._view())
+            return self._parts[self._parts_read] if self._attached == _PART else bytes(self._view())
         buffer = self._buffer
         return buffer[self._start : self._start + self.body_size]
 
@@ -270,7 +299,7 @@ class BatchReader:
         """
         try:
             if self._attached:
-                return str(self._parts[self._parts_read] if self._attached == 1 else self._view(), "utf-8")
+                return str(self._parts[self._parts_read] if self._attached == _PART else self._view(), "utf-8")
             buffer = self._buffer
             return buffer[self._start : self._start + self.body_size].decode("utf-8")
         except UnicodeDecodeError:
@@ -293,32 +322,32 @@ class BatchReader:
     def _read_body(self) -> None:
         """Read the body's type and length; its bytes are not copied."""
         mark = self._byte()
-        self._attached = 0
+        self._attached = _INLINE
         self.body_size = 0
-        if mark < 0x80 or 0xCC <= mark <= 0xCF:
+        if mark < _FIXINT_END or _UINT8 <= mark <= _UINT64:
             self._position -= 1
             self.body_integer = self._integer()
             self.body_type = BODY_INTEGER
-        elif mark == 0xC0:
+        elif mark == _NIL:
             self.body_type = BODY_NIL
-        elif mark == 0xC4:
+        elif mark == _BIN8:
             self._span(BODY_BYTES, self._unsigned(1))
-        elif mark == 0xC5:
+        elif mark == _BIN16:
             self._span(BODY_BYTES, self._unsigned(2))
-        elif mark & 0xE0 == 0xA0:
-            self._span(BODY_TEXT, mark & 0x1F)
-        elif mark == 0xD9:
+        elif mark & _FIXSTR_MARK == _FIXSTR:
+            self._span(BODY_TEXT, mark & _FIXSTR_LENGTH)
+        elif mark == _STR8:
             self._span(BODY_TEXT, self._unsigned(1))
-        elif mark == 0xDA:
+        elif mark == _STR16:
             self._span(BODY_TEXT, self._unsigned(2))
-        elif mark in (0xC2, 0xC3):
+        elif mark in (_BINARY_PART, _TEXT_PART):
             self._parts_read += 1
             if self._parts_read >= len(self._parts):
                 raise WireError("a payload's part is missing")
-            self._attached = 1
-            self.body_type = BODY_TEXT if mark == 0xC3 else BODY_BYTES
+            self._attached = _PART
+            self.body_type = BODY_TEXT if mark == _TEXT_PART else BODY_BYTES
             self.body_size = len(self._parts[self._parts_read])
-        elif mark == 0xD7:
+        elif mark == _FIXEXT8:
             self._read_place()
         else:
             raise WireError(f"a body that begins with {mark:#x}")
@@ -329,10 +358,14 @@ class BatchReader:
         place = self._unsigned(8)
         self._start = place >> 32
         self.body_size = place & 0xFFFFFFFF
-        if extension not in (1, 2) or self._ring is None or self._start + self.body_size > self._ring.capacity:
+        if (
+            extension not in (_BINARY_IN_RING, _TEXT_IN_RING)
+            or self._ring is None
+            or self._start + self.body_size > self._ring.capacity
+        ):
             raise WireError("a payload that lies in no ring")
-        self._attached = 2
-        self.body_type = BODY_TEXT if extension == 2 else BODY_BYTES
+        self._attached = _RING
+        self.body_type = BODY_TEXT if extension == _TEXT_IN_RING else BODY_BYTES
         self.ring_bytes += self.body_size
 
     def _view(self) -> memoryview:
@@ -350,15 +383,15 @@ class BatchReader:
 
     def _integer(self) -> int:
         mark = self._byte()
-        if mark < 0x80:
+        if mark < _FIXINT_END:
             return mark
-        if mark == 0xCC:
+        if mark == _UINT8:
             return self._unsigned(1)
-        if mark == 0xCD:
+        if mark == _UINT16:
             return self._unsigned(2)
-        if mark == 0xCE:
+        if mark == _UINT32:
             return self._unsigned(4)
-        if mark == 0xCF:
+        if mark == _UINT64:
             return self._unsigned(8)
         raise WireError(f"{mark:#x} where an unsigned integer stands")
 
@@ -382,20 +415,20 @@ class BatchReader:
 
 def append_integer(buffer: bytearray, value: int) -> None:
     """Append an unsigned integer below 2^64 in msgpack's shortest form."""
-    if value < 128:
+    if value < _FIXINT_END:
         buffer.append(value)
         return
     if value < 256:
-        buffer.append(0xCC)
+        buffer.append(_UINT8)
         size = 8
-    elif value < 65536:
-        buffer.append(0xCD)
+    elif value < 1 << 16:
+        buffer.append(_UINT16)
         size = 16
-    elif value < 4294967296:
-        buffer.append(0xCE)
+    elif value < 1 << 32:
+        buffer.append(_UINT32)
         size = 32
     else:
-        buffer.append(0xCF)
+        buffer.append(_UINT64)
         size = 64
     while size:
         size -= 8

@@ -1,4 +1,6 @@
 # Locals are declared in the compiled body: this file and buffers.py cannot both import cython.
 
+cdef int _LENGTH_16, _HEAD, _HEAD_16
+
 cpdef void append_slice(bytearray out, bytes data, Py_ssize_t start, Py_ssize_t size) except *
 cpdef bytearray append_frame(bytearray out, unsigned char first, bytes data, Py_ssize_t start, Py_ssize_t size)

@@ -24,6 +24,10 @@ if cython.compiled:
     )
     from cython.cimports.libc.string import memcpy  # type: ignore[import-not-found, unused-ignore]
 
+_LENGTH_16 = 126  # the second byte of a frame whose length follows in 2 bytes (RFC 6455 section 5.2)
+_HEAD = 2  # bytes of a header without and with those
+_HEAD_16 = 4
+
 
 def append_slice(out: bytearray, data: bytes, start: int, size: int) -> None:
     """Append `data[start:start + size]`, which must lie within `data`, to `out`."""
@@ -50,7 +54,7 @@ def append_frame(out: bytearray | None, first: int, data: bytes, start: int, siz
         The buffer.
     """
     if cython.compiled:
-        head = cython.declare(cython.Py_ssize_t, 2 if size < 126 else 4)
+        head = cython.declare(cython.Py_ssize_t, _HEAD if size < _LENGTH_16 else _HEAD_16)
         before = cython.declare(cython.Py_ssize_t, 0)
         if out is None:
             out = PyByteArray_FromStringAndSize(cython.NULL, head + size)
@@ -59,10 +63,10 @@ def append_frame(out: bytearray | None, first: int, data: bytes, start: int, siz
             PyByteArray_Resize(out, before + head + size)
         target = cython.cast(cython.p_uchar, PyByteArray_AS_STRING(out)) + before
         target[0] = first
-        if head == 2:
+        if head == _HEAD:
             target[1] = size
         else:
-            target[1] = 126
+            target[1] = _LENGTH_16
             target[2] = size >> 8
             target[3] = size & 0xFF
         memcpy(target + head, PyBytes_AS_STRING(data) + start, size)
