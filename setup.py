@@ -14,7 +14,7 @@ COMPILED = [
     "zwoole.shared.websocket.mask",
     "zwoole.shared.wire.buffers",
     "zwoole.shared.websocket.frames",
-    "zwoole.shared.websocket.pieces",
+    "zwoole.shared.websocket.partial_message",
     "zwoole.shared.websocket.protocol",
     "zwoole.shared.wire.batches",
     "zwoole.shared.memory.connection_table",

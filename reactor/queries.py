@@ -9,10 +9,10 @@ from typing import Any
 
 from zwoole.reactor.clients.closing import Closing
 from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.connection_stages import NAMES, STAGE_OPEN
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.registry import Registry
-from zwoole.reactor.core.slices import Slices
-from zwoole.reactor.core.stages import NAMES, STAGE_OPEN
+from zwoole.reactor.core.turn_slices import Slices
 from zwoole.reactor.sending.outbound import Outbound
 from zwoole.shared.process.control_messages import MAX_LISTED
 from zwoole.shared.request import unpack_request

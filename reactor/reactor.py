@@ -21,8 +21,8 @@ from zwoole.reactor.clients.limits import Limits
 from zwoole.reactor.clients.listener import Listener
 from zwoole.reactor.clients.opening import Opening, log_refused
 from zwoole.reactor.core.commands import Commands
+from zwoole.reactor.core.connection_life import Life
 from zwoole.reactor.core.deadlines import Clock
-from zwoole.reactor.core.life import Life
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.registry import Registry
 from zwoole.reactor.pool.handover import Handover

@@ -15,7 +15,7 @@ from docs.settings_page import PAGE, number, page
 from tests import snippets
 from zwoole import Frame, HandlerConnection, Request, Server
 from zwoole.bench.compare.scenarios import SCENARIOS
-from zwoole.reactor.core import stages
+from zwoole.reactor.core import connection_stages
 from zwoole.shared.settings import Settings
 from zwoole.shared.wire import events as wire_events
 from zwoole.workers.events import EVENTS, IN_SUPERVISOR, IN_WORKERS
@@ -242,7 +242,7 @@ def test_the_table_of_events_is_the_one_of_the_wire() -> None:
 
 def test_the_table_of_stages_is_the_one_of_the_code() -> None:
     named = [cells[0] for cells in rows(section(ARCHITECTURE, "## The stages of a connection"))]
-    assert named == [f"`{name.upper()}`" for name in stages.NAMES]
+    assert named == [f"`{name.upper()}`" for name in connection_stages.NAMES]
 
 
 def test_every_decision_is_listed() -> None:

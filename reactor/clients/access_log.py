@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from zwoole.reactor.core.connection import Connection
-from zwoole.reactor.core.life import Life
+from zwoole.reactor.core.connection_life import Life
 from zwoole.shared.process.log import get_logger
 
 log = get_logger("access")

@@ -4,7 +4,7 @@ There are four causes: the client's close frame, a violation of the protocol by 
 (`server_close`), and a broken socket. There is one result: the worker is told once, after all other events of the
 connection, and the descriptor is closed once.
 
-The stages are those of core/stages.py. A close frame, violation or FIN of the client takes an open connection to
+The stages are those of core/connection_stages.py. A close frame, violation or FIN of the client takes an open connection to
 ENDING, and `server_close` takes it to CLOSING; both go on to LINGERING.
 
 - ENDING: nothing more is read. The replies to the messages that were read are sent, then our close frame.
@@ -22,10 +22,8 @@ import os
 from collections.abc import Callable
 
 from zwoole.reactor.core.connection import Connection
-from zwoole.reactor.core.life import Life
-from zwoole.reactor.core.loop import IN, Loop
-from zwoole.reactor.core.registry import Registry
-from zwoole.reactor.core.stages import (
+from zwoole.reactor.core.connection_life import Life
+from zwoole.reactor.core.connection_stages import (
     STAGE_CLOSING,
     STAGE_ENDING,
     STAGE_GONE,
@@ -33,6 +31,8 @@ from zwoole.reactor.core.stages import (
     STAGE_LINGERING,
     STAGE_OPEN,
 )
+from zwoole.reactor.core.loop import IN, Loop
+from zwoole.reactor.core.registry import Registry
 from zwoole.reactor.routing.router import Router
 from zwoole.shared.memory.connection_table import CLOSING as TABLE_CLOSING
 from zwoole.shared.process.log import get_logger

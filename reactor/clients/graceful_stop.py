@@ -21,10 +21,10 @@ from zwoole.reactor.clients.closing import Closing
 from zwoole.reactor.clients.handshake import Refused
 from zwoole.reactor.clients.opening import Opening
 from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.connection_stages import STAGE_HANDSHAKE, STAGE_LINGERING, STAGE_OPEN
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.registry import Registry
-from zwoole.reactor.core.slices import SLICE, Slices
-from zwoole.reactor.core.stages import STAGE_HANDSHAKE, STAGE_LINGERING, STAGE_OPEN
+from zwoole.reactor.core.turn_slices import SLICE, Slices
 from zwoole.reactor.core.worker_link import WorkerLink
 from zwoole.reactor.routing.router import Router
 from zwoole.shared.settings import FINISH_SHARE

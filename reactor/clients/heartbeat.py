@@ -20,10 +20,10 @@ import random
 from zwoole.reactor.clients.inbound import Inbound
 from zwoole.reactor.clients.limits import Limits
 from zwoole.reactor.core.connection import Connection
-from zwoole.reactor.core.life import Life
+from zwoole.reactor.core.connection_life import Life
+from zwoole.reactor.core.connection_stages import STAGE_OPEN
 from zwoole.reactor.core.loop import IN, Loop
 from zwoole.reactor.core.registry import Registry
-from zwoole.reactor.core.stages import STAGE_OPEN
 from zwoole.shared.websocket.close_codes import CLOSE_GOING_AWAY, CLOSE_INTERNAL_ERROR
 from zwoole.shared.websocket.frames import OP_PING, build_frame
 

@@ -13,8 +13,8 @@ from logging import DEBUG
 from zwoole.reactor.clients.closing import Closing
 from zwoole.reactor.clients.limits import Limits
 from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.connection_stages import STAGE_CLOSING, STAGE_HANDSHAKE, STAGE_OPEN
 from zwoole.reactor.core.loop import IN, OUT, Loop
-from zwoole.reactor.core.stages import STAGE_CLOSING, STAGE_HANDSHAKE, STAGE_OPEN
 from zwoole.reactor.routing.router import Router
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.websocket.frames import OP_PONG, build_frame

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from zwoole.reactor.clients.closing import Closing
 from zwoole.reactor.core.connection import Connection
-from zwoole.reactor.core.life import Life
+from zwoole.reactor.core.connection_life import Life
+from zwoole.reactor.core.connection_stages import STAGE_OPEN
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.registry import Registry
-from zwoole.reactor.core.stages import STAGE_OPEN
 from zwoole.reactor.routing.router import Router
 from zwoole.shared.settings import Settings
 from zwoole.shared.websocket.close_codes import CLOSE_POLICY_VIOLATION, CLOSE_TRY_AGAIN_LATER

@@ -25,10 +25,10 @@ from zwoole.reactor.clients.inbound import READ_BYTES, Inbound
 from zwoole.reactor.clients.policy import Policy
 from zwoole.reactor.core.commands import Commands
 from zwoole.reactor.core.connection import Connection
-from zwoole.reactor.core.life import Life
+from zwoole.reactor.core.connection_life import Life
+from zwoole.reactor.core.connection_stages import STAGE_HANDSHAKE, STAGE_OPEN
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.registry import Registry
-from zwoole.reactor.core.stages import STAGE_HANDSHAKE, STAGE_OPEN
 from zwoole.reactor.core.worker_link import WorkerLink
 from zwoole.reactor.routing.router import Router
 from zwoole.shared.answers import unpack_accept, unpack_refuse

@@ -10,8 +10,8 @@ import time
 from collections import deque
 from typing import Any
 
+from zwoole.reactor.core.connection_stages import AFTER, NAMES, STAGE_HANDSHAKE
 from zwoole.reactor.core.output import Output
-from zwoole.reactor.core.stages import AFTER, NAMES, STAGE_HANDSHAKE
 from zwoole.reactor.core.transport import PLAIN, Transport
 from zwoole.shared.websocket.deflate import Deflater
 from zwoole.shared.websocket.protocol import Protocol
@@ -27,7 +27,7 @@ class Connection:
         descriptor: the descriptor of its socket; -1 once the socket is closed.
         transport: reads and writes its socket.
         output: its output queue.
-        stage: one of the constants of stages.py; only `enter` changes it.
+        stage: one of the constants of connection_stages.py; only `enter` changes it.
         remote_addr, remote_port: the client's address.
         accepted_at: when it was accepted, in seconds of the monotonic clock.
         head: in HANDSHAKE, the part of the HTTP head that has arrived; None otherwise.
@@ -157,7 +157,7 @@ class Connection:
         """Change the stage.
 
         Raises:
-            RuntimeError: the new stage cannot follow the present one (`stages.AFTER`); the caller has a bug.
+            RuntimeError: the new stage cannot follow the present one (`connection_stages.AFTER`); the caller has a bug.
         """
         if not _AFTER[self.stage] >> stage & 1:
             raise RuntimeError(f"connection {self.fd} cannot go from {NAMES[self.stage]} to {NAMES[stage]}")

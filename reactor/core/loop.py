@@ -21,10 +21,10 @@ from collections.abc import Callable
 from time import monotonic
 
 from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.connection_stages import STAGE_OPEN
 from zwoole.reactor.core.deadlines import Clock, Deadlines, Wheel
 from zwoole.reactor.core.output import WRITE_BYTES
 from zwoole.reactor.core.registry import Registry
-from zwoole.reactor.core.stages import STAGE_OPEN
 from zwoole.reactor.core.worker_link import WorkerLink
 
 IN = select.EPOLLIN

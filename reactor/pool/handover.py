@@ -18,11 +18,11 @@ from logging import DEBUG
 
 from zwoole.reactor.clients.closing import Closing
 from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.connection_stages import STAGE_ENDING, STAGE_HANDSHAKE, STAGE_OPEN
 from zwoole.reactor.core.deadlines import Wheel
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.registry import Registry
-from zwoole.reactor.core.slices import Slices
-from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_HANDSHAKE, STAGE_OPEN
+from zwoole.reactor.core.turn_slices import Slices
 from zwoole.reactor.core.window import Outstanding
 from zwoole.reactor.core.worker_link import Worker, WorkerLink
 from zwoole.reactor.pool.verdict import RULES, Verdict

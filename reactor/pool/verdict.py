@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from zwoole.reactor.core.connection import Connection
-from zwoole.reactor.core.stages import STAGE_HANDSHAKE
+from zwoole.reactor.core.connection_stages import STAGE_HANDSHAKE
 from zwoole.reactor.core.window import Outstanding
 from zwoole.shared.memory.progress_map import WAITING
 from zwoole.shared.wire import events

@@ -25,8 +25,8 @@ from collections import deque
 from collections.abc import Callable
 
 from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.connection_stages import STAGE_ENDING, STAGE_GONE, STAGE_OPEN
 from zwoole.reactor.core.loop import IN, Loop
-from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_GONE, STAGE_OPEN
 from zwoole.reactor.core.worker_link import Worker, WorkerLink
 from zwoole.reactor.routing.parking import Parking
 from zwoole.shared.process.log import get_logger

@@ -10,10 +10,10 @@ import msgpack
 from zwoole.reactor.clients.closing import Closing
 from zwoole.reactor.core.commands import Commands
 from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.connection_stages import STAGE_ENDING, STAGE_OPEN
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.output import ALL_BYTES
 from zwoole.reactor.core.registry import Registry
-from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_OPEN
 from zwoole.reactor.core.worker_link import WorkerLink
 from zwoole.reactor.routing.pipes import Pipes
 from zwoole.reactor.routing.router import Router

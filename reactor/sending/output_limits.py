@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from zwoole.reactor.clients.closing import Closing
 from zwoole.reactor.core.connection import Connection
-from zwoole.reactor.core.life import Life
+from zwoole.reactor.core.connection_life import Life
+from zwoole.reactor.core.connection_stages import STAGE_GONE, STAGE_OPEN
 from zwoole.reactor.core.registry import Registry
-from zwoole.reactor.core.stages import STAGE_GONE, STAGE_OPEN
 from zwoole.reactor.routing.router import Router
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.settings import Settings

@@ -2,7 +2,7 @@ import cython
 
 from zwoole.shared.websocket.frames cimport FrameHeader, build_frame, read_header
 from zwoole.shared.websocket.mask cimport is_utf8, unmask
-from zwoole.shared.websocket.pieces cimport Pieces
+from zwoole.shared.websocket.partial_message cimport Pieces
 
 cdef FrameHeader _HEADER
 # From modules whose Python names they are; as C integers they compare without an object.

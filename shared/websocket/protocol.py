@@ -10,7 +10,7 @@ raises an exception.
 
 Plan: `receive_data` only remembers the caller's buffer. `next_event` reads one header (frames.py) and as much of its
 payload as has arrived. A complete payload is unmasked straight into the event's bytes. An incomplete one, or a
-fragment, is unmasked, inflated and checked for UTF-8 as far as it has arrived, and kept in `_partial` (pieces.py). An
+fragment, is unmasked, inflated and checked for UTF-8 as far as it has arrived, and kept in `_partial` (partial_message.py). An
 incomplete header or control frame is kept as raw bytes and written in front of the next buffer: the caller leaves
 HEADROOM bytes free there.
 """
@@ -41,7 +41,7 @@ from zwoole.shared.websocket.frames import (
     read_header,
 )
 from zwoole.shared.websocket.mask import is_utf8, unmask
-from zwoole.shared.websocket.pieces import Pieces
+from zwoole.shared.websocket.partial_message import Pieces
 
 # What next_event returns.
 NEED_DATA = 0  # the buffer is used up

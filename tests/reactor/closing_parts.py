@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.reactor.reactor_parts import Reactor, Worker
 from zwoole.reactor.core.connection import Connection
-from zwoole.reactor.core.stages import STAGE_GONE
+from zwoole.reactor.core.connection_stages import STAGE_GONE
 from zwoole.shared.websocket.frames import build_frame
 from zwoole.shared.wire.events import CLOSE, PUSH
 

@@ -26,8 +26,8 @@ from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.reactor import reactor
 from zwoole.reactor.clients.opening import Routes
 from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.connection_stages import STAGE_OPEN
 from zwoole.reactor.core.deadlines import Clock
-from zwoole.reactor.core.stages import STAGE_OPEN
 from zwoole.reactor.core.worker_link import WorkerLink
 from zwoole.reactor.pool.pool import link_limits
 from zwoole.shared.memory import mapping

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.reactor.reactor_parts import Client, Reactor
-from zwoole.reactor.core import slices
-from zwoole.reactor.core.stages import STAGE_CLOSING, STAGE_OPEN
+from zwoole.reactor.core import turn_slices
+from zwoole.reactor.core.connection_stages import STAGE_CLOSING, STAGE_OPEN
 from zwoole.shared.request import pack_request
 from zwoole.shared.websocket.frames import build_frame
 
@@ -18,7 +18,7 @@ class Rig:
     """A reactor that is queried about its clients; each turn handles two of them."""
 
     def __init__(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(slices, "SLICE", 2)
+        monkeypatch.setattr(turn_slices, "SLICE", 2)
         self.reactor = reactor
         self.answers: list[dict[str, Any]] = []
 

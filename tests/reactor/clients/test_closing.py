@@ -10,7 +10,7 @@ from tests.client_frames import client_frame
 from tests.reactor.closing_parts import close_frame, is_gone, not_told, push, told
 from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.closing import ENDING_S
-from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_LINGERING
+from zwoole.reactor.core.connection_stages import STAGE_ENDING, STAGE_LINGERING
 from zwoole.shared.memory.connection_table import CLOSING, ESTABLISHED, FREE
 from zwoole.shared.websocket.frames import build_frame
 from zwoole.shared.wire.events import MESSAGE

@@ -8,8 +8,8 @@ import pytest
 
 from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.graceful_stop import GOODBYE_SHARE, LINGER_S, STEP_S, GracefulStop
-from zwoole.reactor.core import slices
-from zwoole.reactor.core.stages import STAGE_CLOSING, STAGE_GONE, STAGE_LINGERING, STAGE_OPEN
+from zwoole.reactor.core import turn_slices
+from zwoole.reactor.core.connection_stages import STAGE_CLOSING, STAGE_GONE, STAGE_LINGERING, STAGE_OPEN
 from zwoole.shared.wire.events import CLOSE
 
 
@@ -156,7 +156,7 @@ def test_a_second_word_shortens_the_time_and_never_lengthens_it(rig: Rig) -> Non
 
 @pytest.mark.parametrize("slice_size", [1, 3])
 def test_many_clients_are_told_slice_by_slice(rig: Rig, monkeypatch: pytest.MonkeyPatch, slice_size: int) -> None:
-    monkeypatch.setattr(slices, "SLICE", slice_size)
+    monkeypatch.setattr(turn_slices, "SLICE", slice_size)
     clients = [rig.client() for _ in range(10)]
     rig.stop.begin(30.0)
     rig.pass_time(1.0)

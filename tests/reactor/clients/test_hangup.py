@@ -14,7 +14,13 @@ from tests.client_frames import HEAD, client_frame
 from tests.reactor.closing_parts import push, told
 from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.opening import Routes
-from zwoole.reactor.core.stages import STAGE_CLOSING, STAGE_ENDING, STAGE_GONE, STAGE_HANDSHAKE, STAGE_LINGERING
+from zwoole.reactor.core.connection_stages import (
+    STAGE_CLOSING,
+    STAGE_ENDING,
+    STAGE_GONE,
+    STAGE_HANDSHAKE,
+    STAGE_LINGERING,
+)
 from zwoole.shared.wire.events import CLOSE, MESSAGE
 from zwoole.shared.wire.events import HANDSHAKE as ASKED
 

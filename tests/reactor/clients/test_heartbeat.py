@@ -11,8 +11,8 @@ from tests.client_frames import client_frame
 from tests.reactor.closing_parts import close_frame, told
 from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.heartbeat import PING_FRAME
+from zwoole.reactor.core.connection_stages import STAGE_ENDING, STAGE_LINGERING, STAGE_OPEN
 from zwoole.reactor.core.deadlines import TICK_S
-from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_LINGERING, STAGE_OPEN
 from zwoole.shared.websocket.frames import OP_PING, OP_PONG, build_frame
 
 INTERVAL = 10.0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.client_frames import client_frame
 from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.inbound import READ_BYTES
-from zwoole.reactor.core.stages import STAGE_ENDING, STAGE_LINGERING, STAGE_OPEN
+from zwoole.reactor.core.connection_stages import STAGE_ENDING, STAGE_LINGERING, STAGE_OPEN
 from zwoole.shared.wire.events import CLOSE, MESSAGE
 
 

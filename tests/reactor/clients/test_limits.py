@@ -10,9 +10,9 @@ import pytest
 from tests.client_frames import client_frame
 from tests.reactor.closing_parts import close_frame, told
 from tests.reactor.reactor_parts import Client, Reactor
+from zwoole.reactor.core.connection_stages import STAGE_CLOSING, STAGE_ENDING, STAGE_LINGERING, STAGE_OPEN
 from zwoole.reactor.core.deadlines import TICK_S
 from zwoole.reactor.core.loop import IN
-from zwoole.reactor.core.stages import STAGE_CLOSING, STAGE_ENDING, STAGE_LINGERING, STAGE_OPEN
 from zwoole.shared.wire.events import MESSAGE
 
 MIB = 1 << 20

@@ -15,8 +15,8 @@ from tests.client_frames import client_frame
 from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.opening import Routes
 from zwoole.reactor.core.connection import Connection
+from zwoole.reactor.core.connection_stages import STAGE_GONE, STAGE_HANDSHAKE, STAGE_LINGERING, STAGE_OPEN
 from zwoole.reactor.core.loop import IN
-from zwoole.reactor.core.stages import STAGE_GONE, STAGE_HANDSHAKE, STAGE_LINGERING, STAGE_OPEN
 from zwoole.shared.answers import Accept, Answer, Refuse
 from zwoole.shared.memory.connection_table import ESTABLISHED
 from zwoole.shared.request import unpack_request

@@ -11,7 +11,7 @@ from tests.client_frames import client_frame
 from tests.reactor.closing_parts import close_frame, is_gone, not_told, push, told
 from tests.reactor.reactor_parts import Client, Event, Reactor, Worker
 from zwoole.reactor.clients.closing import ENDING_S
-from zwoole.reactor.core.stages import STAGE_CLOSING, STAGE_ENDING, STAGE_LINGERING, STAGE_OPEN
+from zwoole.reactor.core.connection_stages import STAGE_CLOSING, STAGE_ENDING, STAGE_LINGERING, STAGE_OPEN
 from zwoole.shared.websocket.frames import build_frame
 from zwoole.shared.wire.events import CLOSE, MESSAGE
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.client_frames import HEAD, client_frame, server_frames
 from tests.reactor.reactor_parts import Event, Reactor
-from zwoole.reactor.core.stages import STAGE_GONE
+from zwoole.reactor.core.connection_stages import STAGE_GONE
 from zwoole.shared.websocket.frames import OP_BINARY, OP_CLOSE, OP_CONTINUATION, OP_PING, OP_PONG, OP_TEXT
 from zwoole.shared.wire.events import ACK, CLOSE, DISCONNECT, MESSAGE, OPEN, PUSH
 

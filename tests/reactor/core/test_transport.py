@@ -12,7 +12,7 @@ import pytest
 from tests.client_frames import client_frame
 from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.inbound import READ_BYTES
-from zwoole.reactor.core.stages import STAGE_GONE, STAGE_LINGERING
+from zwoole.reactor.core.connection_stages import STAGE_GONE, STAGE_LINGERING
 from zwoole.reactor.core.transport import PLAIN, Transport
 from zwoole.shared.websocket.frames import build_frame
 from zwoole.shared.websocket.protocol import HEADROOM

@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from tests.reactor.delivery_parts import Actor, ConnectionModel, Peer
 from tests.reactor.reactor_parts import Client, Reactor, establish
-from zwoole.reactor.core import slices
-from zwoole.reactor.core.stages import STAGE_OPEN
+from zwoole.reactor.core import turn_slices
+from zwoole.reactor.core.connection_stages import STAGE_OPEN
 from zwoole.reactor.core.worker_link import Worker
 from zwoole.shared.wire.events import DISCONNECT
 
@@ -285,7 +285,7 @@ class SlicedMachine(DeliveryMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(slices, "SLICE", 1)
+        self.patch.setattr(turn_slices, "SLICE", 1)
 
     def teardown(self) -> None:
         self.turns = 50

@@ -8,8 +8,8 @@ import pytest
 
 from tests.reactor.delivery_parts import Actor, ConnectionModel
 from tests.reactor.reactor_parts import Client, Reactor
-from zwoole.reactor.core import slices
-from zwoole.reactor.core.stages import STAGE_OPEN
+from zwoole.reactor.core import turn_slices
+from zwoole.reactor.core.connection_stages import STAGE_OPEN
 from zwoole.shared.websocket.frames import build_frame
 from zwoole.shared.wire.events import ACK, ADOPT, CLOSE, MESSAGE, OPEN
 
@@ -102,7 +102,7 @@ def test_a_handler_whose_worker_died_is_not_handed_over_though_its_place_is_give
     reactor: Reactor, models: dict[int, ConnectionModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker id is abandoned before all of its connections had their turn."""
-    monkeypatch.setattr(slices, "SLICE", 1)
+    monkeypatch.setattr(turn_slices, "SLICE", 1)
     stays = actor_at(reactor, 0, models)
     reactor.router.workers[0].connections += 100  # so that all go to the other worker id
     goes = actor_at(reactor, 1, models)
@@ -123,7 +123,7 @@ def test_a_handler_whose_worker_died_is_not_handed_over_though_its_place_is_give
 def test_a_worker_that_comes_while_its_place_is_given_to_others_adopts_what_is_left_once(
     reactor: Reactor, models: dict[int, ConnectionModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slices, "SLICE", 1)
+    monkeypatch.setattr(turn_slices, "SLICE", 1)
     other = actor_at(reactor, 0, models)
     reactor.router.workers[0].connections += 100
     first = actor_at(reactor, 1, models)
@@ -151,7 +151,7 @@ def test_a_worker_that_comes_while_its_place_is_given_to_others_adopts_what_is_l
 def test_where_no_worker_is_left_those_that_wait_are_sent_away_and_the_others_stay(
     reactor: Reactor, models: dict[int, ConnectionModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slices, "SLICE", 1)
+    monkeypatch.setattr(turn_slices, "SLICE", 1)
     actors = [actor_at(reactor, place, models) for place in range(2)]
     clients = [client_of(reactor, models, *actors) for _ in range(6)]
     for actor in actors:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.client_frames import client_frame, server_frames
 from tests.reactor.reactor_parts import Client, Reactor, Worker
-from zwoole.reactor.core.stages import STAGE_GONE
+from zwoole.reactor.core.connection_stages import STAGE_GONE
 from zwoole.reactor.sending import compression
 from zwoole.reactor.sending.compression import AT_ONCE
 from zwoole.shared.websocket.deflate import TAIL, Deflater

@@ -9,7 +9,7 @@ import pytest
 
 from tests.client_frames import client_frame
 from tests.reactor.reactor_parts import Client, Reactor, Worker
-from zwoole.reactor.core.stages import STAGE_CLOSING, STAGE_OPEN
+from zwoole.reactor.core.connection_stages import STAGE_CLOSING, STAGE_OPEN
 from zwoole.reactor.core.worker_link import WorkerLink
 from zwoole.reactor.sending.outbound import BATCHES_PER_TURN, EVENTS_PER_TURN, unpack_end
 from zwoole.shared.websocket.frames import build_frame

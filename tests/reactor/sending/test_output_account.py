@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.reactor.reactor_parts import Client, Reactor, Worker
-from zwoole.reactor.core.stages import STAGE_GONE
+from zwoole.reactor.core.connection_stages import STAGE_GONE
 from zwoole.reactor.core.window import FOR_COMMANDS
 from zwoole.shared.memory.progress_map import RING
 from zwoole.shared.websocket.frames import build_frame

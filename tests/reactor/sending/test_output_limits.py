@@ -8,7 +8,7 @@ import pytest
 
 from tests.client_frames import HEAD
 from tests.reactor.reactor_parts import Client, Reactor
-from zwoole.reactor.core.stages import STAGE_GONE, STAGE_OPEN
+from zwoole.reactor.core.connection_stages import STAGE_GONE, STAGE_OPEN
 from zwoole.shared.websocket.frames import build_frame
 from zwoole.shared.wire.events import PUSH
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from zwoole.reactor.core.connection import Connection
-from zwoole.reactor.core.stages import (
+from zwoole.reactor.core.connection_stages import (
     AFTER,
     NAMES,
     STAGE_CLOSING,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.reactor.reactor_parts import Reactor
-from zwoole.reactor.core.slices import SLICE, Slices
+from zwoole.reactor.core.turn_slices import SLICE, Slices
 
 
 @pytest.fixture

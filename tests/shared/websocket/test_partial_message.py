@@ -7,7 +7,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zwoole.shared.websocket.pieces import PIECE, Pieces
+from zwoole.shared.websocket.partial_message import PIECE, Pieces
 
 SIZES = st.one_of(st.integers(0, 300), st.sampled_from([PIECE - 1, PIECE, PIECE + 1, 65536]))
 
