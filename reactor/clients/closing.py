@@ -4,8 +4,8 @@ There are four causes: the client's close frame, a violation of the protocol by 
 (`server_close`), and a broken socket. There is one result: the worker is told once, after all other events of the
 connection, and the descriptor is closed once.
 
-The stages are those of core/connection_stages.py. A close frame, violation or FIN of the client takes an open connection to
-ENDING, and `server_close` takes it to CLOSING; both go on to LINGERING.
+The stages are those of core/connection_stages.py. A close frame, violation or FIN of the client takes an open
+connection to ENDING, and `server_close` takes it to CLOSING; both go on to LINGERING.
 
 - ENDING: nothing more is read. The replies to the messages that were read are sent, then our close frame.
 - CLOSING: our close frame is queued, and the client has `close_timeout` to answer it.

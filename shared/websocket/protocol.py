@@ -10,9 +10,9 @@ raises an exception.
 
 Plan: `receive_data` only remembers the caller's buffer. `next_event` reads one header (frames.py) and as much of its
 payload as has arrived. A complete payload is unmasked straight into the event's bytes. An incomplete one, or a
-fragment, is unmasked, inflated and checked for UTF-8 as far as it has arrived, and kept in `_partial` (partial_message.py). An
-incomplete header or control frame is kept as raw bytes and written in front of the next buffer: the caller leaves
-HEADROOM bytes free there.
+fragment, is unmasked, inflated and checked for UTF-8 as far as it has arrived, and kept in `_partial`
+(partial_message.py). An incomplete header or control frame is kept as raw bytes and written in front of the next
+buffer: the caller leaves HEADROOM bytes free there.
 """
 
 from __future__ import annotations
