@@ -26,6 +26,7 @@ from zwoole.supervisor.processes import Processes
 from zwoole.supervisor.queries import Queries
 from zwoole.supervisor.readiness import Readiness
 from zwoole.supervisor.retirement import Retirement
+from zwoole.supervisor.roles import ROLES, Role
 from zwoole.supervisor.rollout import Rollouts
 from zwoole.supervisor.shutdown import Shutdown
 from zwoole.supervisor.spawn import Spawner
@@ -69,16 +70,19 @@ class Outside:
 class Parts:
     """The parts of one supervisor."""
 
-    def __init__(self, settings: Settings, outside: Outside, first_incarnation: int) -> None:
+    def __init__(
+        self, settings: Settings, outside: Outside, first_incarnation: int, roles: Sequence[Role] = ROLES
+    ) -> None:
         """Build the parts; no process is started yet.
 
         Args:
             settings: the effective settings.
             outside: what the parts need of the process that they are in.
             first_incarnation: the number of the first process.
+            roles: the kinds of processes, in the order in which they are started.
         """
         run_dir, tell, later = outside.run_dir, outside.tell, outside.later
-        self.processes = Processes(settings)
+        self.processes = Processes(settings, roles)
         self.stats = ProcessStats(run_dir)
         self.file_settings = FileSettings()
         self.orphans = Orphans(settings.orphan_timeout, later)

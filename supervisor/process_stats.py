@@ -11,7 +11,6 @@ from typing import Any
 from zwoole.shared.memory import snapshot, stats
 from zwoole.shared.process.run_files import remove, snapshot_path
 from zwoole.supervisor.process import Process
-from zwoole.supervisor.roles import ROLES
 
 CAPACITY = 1 << 20  # of its snapshot: the counters of a thousand workers
 
@@ -28,7 +27,7 @@ class ProcessStats:
         self._processes: list[tuple[str, int]] = []  # role, incarnation
         self._workers = {"wanted": 0, "ready": 0}
         self._failed_boots: collections.Counter[str] = collections.Counter()
-        self._past: dict[str, dict[str, Any]] = {role.name: {} for role in ROLES}
+        self._past: dict[str, dict[str, Any]] = {role: {} for role in stats.EMPTY}
         self._write()
 
     def began(self, process: Process) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zwoole.shared.settings import Settings
 from zwoole.supervisor.process import Process
-from zwoole.supervisor.roles import MASTER, ROLES, Role
+from zwoole.supervisor.roles import MASTER, Role
 
 
 @dataclass
@@ -40,14 +41,14 @@ class Processes:
 
     Attributes:
         running: those that run, by the pidfd that tells of their end.
-        wanted: how many processes of each role there are to be; their ids begin with 0.
+        wanted: how many processes of each role there are to be, with ids from 0, in the order in which roles start.
         stopping: whether the server stops, so that no process is started any more.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        """Begin with none; the settings say how many there are to be."""
+    def __init__(self, settings: Settings, roles: Sequence[Role]) -> None:
+        """Begin with none; the settings say how many of each role there are to be."""
         self.running: dict[int, Process] = {}
-        self.wanted: dict[Role, int] = {role: getattr(settings, role.setting) for role in ROLES}
+        self.wanted: dict[Role, int] = {role: getattr(settings, role.setting) for role in roles}
         self.stopping = False
         self._histories: dict[tuple[Role, int], History] = {}
 
@@ -89,7 +90,7 @@ class Processes:
         """Return how many links a new process of a role will have."""
         if role.linked:
             return self.wanted[MASTER]
-        return sum(self.wanted[other] for other in ROLES if other.linked) if role is MASTER else 0
+        return sum(number for other, number in self.wanted.items() if other.linked) if role is MASTER else 0
 
     def history(self, role: Role, id: int) -> History:
         """Return what is known of the processes that have had an id."""

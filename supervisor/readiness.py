@@ -8,7 +8,7 @@ from collections.abc import Callable
 from zwoole.supervisor.missing import Missing, describe
 from zwoole.supervisor.process_stats import ProcessStats
 from zwoole.supervisor.processes import Processes
-from zwoole.supervisor.roles import MASTER, ROLES, WORKER
+from zwoole.supervisor.roles import MASTER, WORKER
 
 
 class Readiness:
@@ -38,7 +38,9 @@ class Readiness:
         self._stats.workers(wanted, len([id for id in processes.ready(WORKER) if id < wanted]))
         if self.complete or processes.stopping:
             return
-        if all(processes.history(role, id).was_ready for role in ROLES for id in range(processes.wanted[role])):
+        if all(
+            processes.history(role, id).was_ready for role, number in processes.wanted.items() for id in range(number)
+        ):
             self.complete = True
             self._on_complete()
 
@@ -47,9 +49,9 @@ class Readiness:
         processes = self._processes
         now = time.monotonic()
         found = []
-        for role in ROLES:
+        for role, number in processes.wanted.items():
             starting = {process.id for process in processes.of(role) if not process.retiring}
-            for id in sorted(set(range(processes.wanted[role])) - processes.ready(role)):
+            for id in sorted(set(range(number)) - processes.ready(role)):
                 history = processes.history(role, id)
                 due = None if id in starting else history.next_try
                 wait_s = None if due is None else round(max(due - now, 0.0), 1)

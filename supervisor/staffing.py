@@ -12,7 +12,7 @@ from zwoole.supervisor.loop import Later
 from zwoole.supervisor.process import MAX_BACKOFF_S, Process
 from zwoole.supervisor.process_stats import ProcessStats
 from zwoole.supervisor.processes import Processes
-from zwoole.supervisor.roles import ROLES, Role
+from zwoole.supervisor.roles import Role
 from zwoole.supervisor.spawn import Spawner
 
 log = get_logger("supervisor")
@@ -59,8 +59,8 @@ class Staffing:
         Raises:
             StartError: one of them cannot be started.
         """
-        for role in ROLES:
-            for id in range(self._processes.wanted[role]):
+        for role, number in self._processes.wanted.items():
+            for id in range(number):
                 if self.start(role, id) is None:
                     raise StartError("no process can be started; the reason is above")
 

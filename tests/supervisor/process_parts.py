@@ -12,7 +12,7 @@ from zwoole.shared.settings import Settings
 from zwoole.supervisor.notify import Notifier
 from zwoole.supervisor.parts import Outside, Parts
 from zwoole.supervisor.process import Process
-from zwoole.supervisor.roles import MASTER, WORKER, Role
+from zwoole.supervisor.roles import MASTER, ROLES, WORKER, Role
 from zwoole.supervisor.spawn import Spawner
 
 
@@ -82,7 +82,13 @@ class TestParts(Parts):
 
     __test__ = False
 
-    def __init__(self, run_dir: Path, tell: Callable[..., None] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        tell: Callable[..., None] | None = None,
+        roles: Sequence[Role] = ROLES,
+        **settings: Any,
+    ) -> None:
         self.told: list[tuple[bytes, str, dict[str, Any]]] = []
         self.due: list[tuple[float, Callable[[], None]]] = []
         self.events: list[tuple[Any, ...]] = []
@@ -103,7 +109,7 @@ class TestParts(Parts):
             run_callback=lambda *event: self.events.append(event),
             on_complete=self._announce,
         )
-        super().__init__(Settings().update({"worker_num": 2, **settings}), outside, first_incarnation=1)
+        super().__init__(Settings().update({"worker_num": 2, **settings}), outside, 1, roles)
 
     def close(self) -> None:
         """Release what is left."""
