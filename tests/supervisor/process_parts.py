@@ -165,6 +165,15 @@ class TestParts(Parts):
         cast(Any, process.popen).status = status
         self.deaths.ended(process.pidfd)
 
+    def boot_fails(self, id: int, status: int = 3) -> None:
+        """Let the process of a worker id end before it is ready, and start the next one."""
+        self.end(self.worker(id), status)
+        self.run_due()
+
+    def told_to(self, process: Process) -> list[tuple[str, dict[str, Any]]]:
+        """Return what a process was told: kind and fields."""
+        return [(kind, fields) for identity, kind, fields in self.told if identity == process.identity]
+
     def run_due(self) -> list[float]:
         """Make the delayed calls, and return their delays."""
         due, self.due = self.due, []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,15 +10,6 @@ from tests.supervisor.process_parts import TestParts
 from zwoole.shared.process.signals import SUPERVISOR_SIGNALS
 from zwoole.supervisor.roles import WORKER
 from zwoole.supervisor.signal_handlers import handlers
-
-
-@pytest.fixture
-def parts(tmp_path: Path) -> Iterator[TestParts]:
-    parts = TestParts(tmp_path)
-    parts.start()
-    parts.all_ready()
-    yield parts
-    parts.close()
 
 
 def send(parts: TestParts, number: int) -> None:
