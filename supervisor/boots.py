@@ -56,7 +56,7 @@ class Boots:
         }
 
     def hello(self, process: Process, role: str = "", debugged: bool = False, changed: Sequence[object] = ()) -> None:
-        """Act on a process's hello: it can be told something from now on.
+        """Handle `hello`: from now on the process can receive messages.
 
         Args:
             process: the process.
@@ -75,7 +75,7 @@ class Boots:
             self._file_settings.told(texts, starting=not self._readiness.complete)
 
     def hello_taken(self, master: Process, incarnation: int) -> None:
-        """Act on a master's word that it has taken the hello of a process: if all have, the process is ready."""
+        """Handle `ready`: a master has taken the hello of a process. If all masters have, the process is ready."""
         process = self._processes.linked(incarnation)
         if process is None or not self._introductions.hello_taken(process, master):
             return
@@ -88,7 +88,7 @@ class Boots:
         self._rollouts.ready(process)
 
     def served(self, master: Process, incarnation: int) -> None:
-        """Act on a master's word that a process has finished its first event: its end is no failed boot any more."""
+        """Handle `served`: a process has finished its first event, so its end no longer counts as a failed boot."""
         process = self._processes.linked(incarnation)
         if process is not None:
             process.served = True

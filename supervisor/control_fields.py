@@ -1,7 +1,7 @@
-"""What messages on the control socket may say, and who carries them out.
+"""The tables of the messages on the control socket: what each may say, and which function handles it.
 
-Each part of the supervisor says in two tables what it carries out: the requests of the zwoole command (`Requests`), and
-the messages of the server's own processes (`Reports`). `ControlServer` checks every message against them.
+Each part of the supervisor registers in two tables what it handles: requests of the zwoole command (`Requests`), and
+reports of the server's own processes (`Reports`). `ControlServer` checks every message against them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Answer(Protocol):
         """Send the result, or why there is none."""
 
 
-def unheard(*, result: Any = None, error: str = "") -> None:
-    """Answer nobody: what was asked for came by a signal."""
+def no_answer(*, result: Any = None, error: str = "") -> None:
+    """Discard the answer: the request has come as a signal."""
 
 
 class Field(NamedTuple):

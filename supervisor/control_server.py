@@ -38,7 +38,7 @@ class ControlServer:
         self._requests = requests
         self._reports = reports
 
-    def hear(self) -> None:
+    def handle_messages(self) -> None:
         """Act on the messages that have come; those beyond MESSAGES_PER_TURN wait for the next turn."""
         for _ in range(MESSAGES_PER_TURN):
             if not self._socket.waiting:

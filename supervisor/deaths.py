@@ -49,7 +49,7 @@ class Deaths:
             orphans: ends what a process has left behind.
             stats: counts the ends.
             run_dir: the run directory.
-            later: calls a function after so many seconds.
+            later: calls a function after a number of seconds.
             run_callback: runs a callback of the app: (event, arguments).
             give_up: ends the server with an exit code.
         """
@@ -69,13 +69,13 @@ class Deaths:
         return {"kill": Report({"incarnation": NUMBER, "why": Field((str,))}, self.kill)}
 
     def kill(self, master: Process, incarnation: int, why: str) -> None:
-        """Act on a master's word that it cannot go on with a process: kill it. Its end is handled like any other."""
+        """Handle `kill`: a master cannot go on with a process. Kill it; its end is handled like any other."""
         process = self._processes.linked(incarnation)
         if process is not None:
             process.kill(why)
 
     def ended(self, pidfd: int) -> None:
-        """Act on the end of a process, which its pidfd has told."""
+        """Handle the end of a process, after its pidfd became readable."""
         process = self._processes.running.pop(pidfd)
         status = process.wait()
         self._orphans.end_group(process)

@@ -35,7 +35,7 @@ class HealthChecks:
         Args:
             processes: those that run.
             settings: the effective settings.
-            later: calls a function after so many seconds.
+            later: calls a function after a number of seconds.
             recycle: replaces a process: (process, reason as it is counted, reason in words).
         """
         self._processes = processes

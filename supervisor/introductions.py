@@ -1,4 +1,4 @@
-"""Introducing processes to each other: masters hear of workers, workers of masters, so that links can be made."""
+"""Introducing processes to each other, so that they can connect: masters to workers, and workers to masters."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Introductions:
         if process.role is MASTER:
             self._tell_worker_num(process)
             for other in self._linked():
-                if other.retiring:  # it would wait in vain for this master to take its hello
+                if other.retiring:  # this master would never take its hello
                     self._tell_of_masters(other)
                 else:
                     self._introduce(other, process)
@@ -82,7 +82,7 @@ class Introductions:
         self._tell(master.identity, "worker", standby=process.standby, **fields)
 
     def _tell_of_masters(self, process: Process) -> None:
-        """Tell a process of the masters. A retiring one hears NO_MASTER for each master that was not told of it."""
+        """Tell a process which masters there are; a retiring one gets NO_MASTER for each that does not know it."""
         known = [
             NO_MASTER if process.retiring and master not in process.known_to else master for master in self.masters
         ]

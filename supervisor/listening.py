@@ -14,7 +14,7 @@ from zwoole.shared.process.log import get_logger
 from zwoole.shared.settings import Settings
 
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
-PORT_TRIES = 20  # so many free ports of one address are tried at the others
+PORT_TRIES = 20  # how many free ports of one address are tried at the others
 FIRST_PASSED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 
 log = get_logger("supervisor")

@@ -1,4 +1,4 @@
-"""The supervisor's loop: waits for descriptors, signals, times, and calls that other threads hand over."""
+"""The supervisor's loop: waits for descriptors, signals, timers, and calls from other threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Later = Callable[[float, Callable[[], None]], None]
 
 
 class Loop:
-    """Waits; whoever runs it acts."""
+    """Waits for events. Its caller handles them."""
 
     def __init__(self) -> None:
         """Begin with nothing to wait for."""
@@ -42,11 +42,11 @@ class Loop:
         self._poll.unregister(descriptor)
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call a function after so many seconds."""
+        """Call a function after a number of seconds."""
         self._due.append((time.monotonic() + seconds, call))
 
     def forget_timers(self) -> None:
-        """Call nothing of that any more."""
+        """Cancel all calls that are due later."""
         self._due.clear()
 
     def call_soon(self, call: Callable[[], None]) -> None:

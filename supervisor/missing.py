@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NAMED = 10  # so many missing processes are described in one line
+NAMED = 10  # how many missing processes one line describes
 
 
 @dataclass(frozen=True)

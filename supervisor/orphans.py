@@ -30,7 +30,7 @@ class Orphans:
 
         Args:
             timeout_s: how many seconds they have to end after SIGTERM, before they are killed.
-            later: calls a function after so many seconds.
+            later: calls a function after a number of seconds.
         """
         self.leaders: dict[int, Process] = {}
         self._timeout_s = timeout_s

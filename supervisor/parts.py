@@ -46,9 +46,9 @@ class Outside:
         notifier: tells the service manager.
         spawner: starts processes.
         tell: sends a control message: (identity, kind, fields).
-        later: calls a function after so many seconds.
+        later: calls a function after a number of seconds.
         watch: has the loop watch a pidfd.
-        lacks: returns why so many processes with so many links cannot be started now, "" if they can.
+        lacks: returns why a number of processes with a number of links cannot be started now, "" if they can.
         run_callback: runs a callback of the app: (event, arguments).
         on_complete: called once, when the start is over.
     """

@@ -173,6 +173,6 @@ def exit_name(status: int) -> str:
 
 
 def backoff(failures: int) -> float:
-    """Return how many seconds to wait before the next try, after so many early deaths in a row."""
+    """Return how many seconds to wait before the next try, after a number of early deaths in a row."""
     doublings = min(failures - 1, 16)  # after a night of failures 2 to their power would be too large for a float
     return 0.0 if failures == 0 else min(FIRST_BACKOFF_S * 2**doublings, MAX_BACKOFF_S)

@@ -64,7 +64,7 @@ class Queries:
         Args:
             processes: those that run, the masters among them.
             tell: sends a control message: (identity, kind, fields).
-            later: calls a function after so many seconds.
+            later: calls a function after a number of seconds.
         """
         self._processes = processes
         self._tell = tell

@@ -29,7 +29,7 @@ class Retirement:
         Args:
             processes: those that run.
             tell: sends a control message: (identity, kind, fields).
-            later: calls a function after so many seconds.
+            later: calls a function after a number of seconds.
             handover_timeout_s: how long handing over its connections may take.
             max_wait_time_s: how long its end may take after that.
         """
@@ -47,7 +47,7 @@ class Retirement:
         self._later(self._killed_after_s, lambda: self._kill(process))
 
     def said_hello(self, process: Process) -> None:
-        """Tell a process again that it is to retire, if it was told before it could hear."""
+        """Tell a process again to retire, if it was told before it was connected."""
         if process.retiring:
             self._tell(process.identity, "retire")
 

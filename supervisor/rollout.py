@@ -13,7 +13,7 @@ from pathlib import Path
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.process.run_files import forget_failures
 from zwoole.shared.settings import MAX_WORKERS
-from zwoole.supervisor.control_fields import Answer, BadRequest, Field, Report, Reports, Request, Requests, unheard
+from zwoole.supervisor.control_fields import Answer, BadRequest, Field, Report, Reports, Request, Requests, no_answer
 from zwoole.supervisor.introductions import Introductions
 from zwoole.supervisor.process import Process
 from zwoole.supervisor.process_stats import ProcessStats
@@ -108,7 +108,7 @@ class Rollouts:
         """Whether a reload is under way."""
         return any(rollout.why == RELOAD for rollout in self._under_way)
 
-    def reload(self, answer: Answer = unheard) -> None:
+    def reload(self, answer: Answer = no_answer) -> None:
         """Replace all workers by new ones that read the code again."""
         number = self._processes.wanted[WORKER]
         if self._processes.stopping or not self._readiness.complete:
@@ -139,7 +139,7 @@ class Rollouts:
         if unwanted or under_way or self._staffing.lacks(role, 1):
             return
         log.info("%s %d is replaced: %s", role.name, id, why)
-        self._begin(Rollout(f"replacing {role.name} {id}", reason, unheard), role, [id])
+        self._begin(Rollout(f"replacing {role.name} {id}", reason, no_answer), role, [id])
 
     def scale(self, to: int | None = None, by: int = 0) -> int:
         """Have another number of workers. If workers are being replaced, the change waits until that is done.

@@ -51,7 +51,7 @@ class Shutdown:
             notifier: tells the service manager.
             max_wait_time_s: how long a stop may take.
             tell: sends a control message: (identity, kind, fields).
-            later: calls a function after so many seconds.
+            later: calls a function after a number of seconds.
             before_shutdown: called when a graceful stop begins.
         """
         self.exit_code = EXIT_OK
@@ -76,7 +76,7 @@ class Shutdown:
         return {"stopped": Report({}, self.stopped)}
 
     def signalled(self, name: str) -> None:
-        """Act on a signal that asks for a stop. A second one, of a person who does not want to wait, kills."""
+        """Handle a signal that asks for a stop. A second signal, from a person who does not want to wait, kills."""
         if self.since is None:
             limit_s = self._max_wait_time_s
             log.info("%s: stopping, for %.0f s at most; once more, a second later, stops at once", name, limit_s)
@@ -114,7 +114,7 @@ class Shutdown:
         self._later(seconds + KILL_GRACE_S, self._kill_the_rest)
 
     def stopped(self, process: Process) -> None:
-        """Act on a master's word that its clients are gone, and that it has nothing more for the workers."""
+        """Handle `stopped`: the clients of a master are gone, and it has nothing more for the workers."""
         self._stopped.add(process.incarnation)
 
     def go_on(self) -> None:

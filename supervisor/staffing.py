@@ -39,9 +39,9 @@ class Staffing:
             introductions: introduces them to the others.
             stats: counts them.
             spawner: starts them.
-            later: calls a function after so many seconds.
+            later: calls a function after a number of seconds.
             watch: has the loop watch a pidfd.
-            lacks: returns why so many processes with so many links cannot be started now, "" if they can.
+            lacks: returns why a number of processes with a number of links cannot be started now, "" if they can.
             first_incarnation: the number of the first process.
         """
         self._processes = processes
@@ -65,7 +65,7 @@ class Staffing:
                     raise StartError("no process can be started; the reason is above")
 
     def lacks(self, role: Role, number: int) -> str:
-        """Return why so many processes of a role cannot be started now, "" if they can."""
+        """Return why a number of processes of a role cannot be started now, "" if they can."""
         return self._lacks(number, number * self._processes.links_of(role))
 
     def start(self, role: Role, id: int, standby: bool = False) -> Process | None:

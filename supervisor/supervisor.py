@@ -164,7 +164,7 @@ class Supervisor:
     # What it does.
 
     def _turn(self) -> None:
-        """Wait for something to happen, and see to it."""
+        """Wait for events, and handle them."""
         parts = self._parts
         processes = parts.processes
         if not self._socket.waiting:
@@ -175,16 +175,16 @@ class Supervisor:
         if self._reaps_orphans:
             own = {process.pid for process in processes.all()}
             reaper.reap(own | parts.orphans.leaders.keys())
-        self._control.hear()
+        self._control.handle_messages()
         self._loop.run_signals(self._signals)
         self._loop.run_due()
         self._tell_of_reload()
         parts.shutdown.go_on()
         if processes.stopping and not processes.running and not parts.orphans.leaders:
-            self._loop.forget_timers()  # nothing of it matters any more
+            self._loop.forget_timers()  # none of them matters any more
 
     def _announce(self) -> None:
-        """Say that the server serves, where, and with what."""
+        """Announce that the server serves: in the log, to the service manager, and to the app."""
         addresses = ", ".join(f"ws://{where(listening)}" for listening in self._listeners[0])
         log.info("listening on %s with %d worker(s)", addresses, self._parts.processes.wanted[WORKER])
         log.info("run directory %s", self._directory.path)
@@ -264,7 +264,7 @@ class Supervisor:
         return (self._lifeline_read, self._lifeline_write, *self._tables)
 
     def _leave_child(self) -> None:
-        """In a child that a callback has forked: let go of what would keep the server's end from being seen."""
+        """In a child that a callback has forked: close what would hide the server's end from other processes."""
         self._loop.close()
         titles.restore()
         forks.close_descriptors(*self._own_descriptors())

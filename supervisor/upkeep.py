@@ -39,7 +39,7 @@ class Upkeep:
             directory: the run directory, which this process holds.
             plan: what the plan file is to say.
             bind: opens the control socket in the directory, or raises OSError.
-            later: calls a function after so many seconds.
+            later: calls a function after a number of seconds.
         """
         self._directory = directory
         self._plan = plan

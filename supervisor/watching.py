@@ -16,7 +16,7 @@ try:
 except ImportError:
     watchfiles = None  # type: ignore[assignment]
 
-STEP_MS = 50  # files written within so many milliseconds count as one change
+STEP_MS = 50  # changes within this time count as one
 JOIN_S = 1.0
 
 

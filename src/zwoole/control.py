@@ -18,7 +18,7 @@ RELOAD_WAIT_S = 120.0
 STOP_WAIT_S = 60.0
 STOPPED = ("0", "")  # of `End.code`
 KICK_CODE = 1008
-LISTED = 1000  # at most so many connections of each master are listed, unless more are asked for
+LISTED = 1000  # how many connections of each master are listed by default
 
 
 class ConnectionInfo(TypedDict):

@@ -270,7 +270,7 @@ def test_a_flood_of_messages_is_taken_in_turns(served: Served, run_dir: Path) ->
 
         def all_came() -> bool:
             before = len(heard)
-            served.server.hear()
+            served.server.handle_messages()
             turns.append(len(heard) - before)
             return len(heard) > MESSAGES_PER_TURN
 

@@ -69,7 +69,7 @@ def test_a_page_has_totals_rates_and_a_line_for_each_process() -> None:
 
 
 def test_lines_that_were_lost_are_told_of() -> None:
-    told = "1,234 lines of the log, or of what the app printed, were lost: nobody took them"
+    told = "1,234 lines of the log or of the app's output were lost, because nothing read them"
     later = {**REPORT, "log_lines_lost": 1000, "stats": {"total": {"log_lines_lost": 234}}}
     assert told in describe(REPORT, later, 0.5)
     assert told not in describe(REPORT, REPORT, 0.5)

@@ -41,7 +41,7 @@ def status(run_dir: str | None, port: int | None, as_json: bool) -> None:
 
 
 def describe(first: dict[str, Any], second: dict[str, Any], seconds: float) -> str:
-    """Return two reports, so many seconds apart, as lines of text."""
+    """Return two reports, made `seconds` apart, as lines of text."""
     now, rate = totals(second), rates(first, second, seconds)
     head = [
         f"{second['state']} {second['target']} on {', '.join(second['listening'])}, up {duration(second['uptime_s'])} "

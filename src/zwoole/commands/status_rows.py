@@ -43,7 +43,7 @@ def notes(report: dict[str, Any]) -> list[str]:
     told = [str(one) for one in missing if one.failed_boots or not one.starting]
     lost = report["log_lines_lost"] + report["stats"]["total"].get("log_lines_lost", 0)
     if lost:
-        told.append(f"{lost:,} lines of the log, or of what the app printed, were lost: nobody took them")
+        told.append(f"{lost:,} lines of the log or of the app's output were lost, because nothing read them")
     return told + [f"needs a restart: {change}" for change in report["needs_restart"]]
 
 

@@ -22,7 +22,7 @@ LEFT = {"PROCESS", "STATE"}
 
 
 def show(first: dict[str, Any], second: dict[str, Any], seconds: float) -> None:
-    """Print two reports, so many seconds apart."""
+    """Print two reports, made `seconds` apart."""
     console = Console(highlight=False)
     console.print(
         page(first, second, seconds, "*" if console.options.ascii_only else DOT),
