@@ -262,7 +262,7 @@ def test_a_server_that_is_started_at_once_after_a_killed_one_serves(serve: Serve
     server.reload()
     with server.connect() as client:
         assert who_serves(client) in server.pids("worker")
-    assert "was removed by somebody" not in server.log()
+    assert "was made again" not in server.log()
     assert server.stop() == 0
 
 
