@@ -1,1 +1,1 @@
-"""The master process: accepts connections, speaks RFC 6455, routes messages to workers."""
+"""The master process: accepts connections, implements RFC 6455, routes messages to workers."""

@@ -1,4 +1,4 @@
-"""The master's program: `python -m zwoole.reactor`, started by the supervisor only."""
+"""The master's program, `python -m zwoole.reactor`. Only the supervisor starts it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ORPHAN_GRACE_S = 3.0
 
 
 def main() -> None:
-    """Read the command line, build the master, serve."""
+    """Read the command line, build the master, and serve."""
     parser = argparse.ArgumentParser(prog="zwoole.reactor", description=__doc__)
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--incarnation", type=int, required=True)
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--listen", type=int, nargs="+", required=True)
     options = parser.parse_args()
 
-    signals.ignore()  # the supervisor's word is what stops a master
+    signals.ignore()  # only the supervisor stops a master
     faulthandler.enable(stdio.writer(2).descriptor)
     allocator.keep_freed_memory()
     settings = plan.read_or_end(options.run_dir).settings
@@ -67,7 +67,12 @@ def main() -> None:
 
 
 def connection_limit(wanted: int, worker_num: int) -> int:
-    """Return how many connections there may be: what was asked for, or what the descriptors allow."""
+    """Raise the limit of open files, and return the maximum number of connections.
+
+    Args:
+        wanted: the setting `max_connection`; 0 for as many as the descriptors allow.
+        worker_num: the number of workers, which need descriptors too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,4 @@
-"""The master as a process of the server: obeys the supervisor, and writes what is counted where all can read it."""
+"""The master as a process of the server: obeys the supervisor, and writes its counters for other processes to read."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from zwoole.shared.process.run_files import control_address, remove_abandoned, s
 from zwoole.shared.settings import Settings
 
 ORPHANED_STOP_S = 2.5
-RECORD_S = 0.5  # how often what is counted is written where every process can read it
+RECORD_S = 0.5  # how often the counters are written
 
-POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
+POLLIN = int(zmq.POLLIN)  # an int, since & with an enum costs more than the call whose result it tests
 
 log = get_logger("master")
 
@@ -45,7 +45,7 @@ class Master:
         table: ConnectionTable,
         settings: Settings,
     ) -> None:
-        """Build the reactor, and tell the supervisor that it is there; see Reactor for the arguments."""
+        """Build the reactor and say hello to the supervisor; see Reactor for the arguments."""
         self._run_dir = run_dir
         self._log_file = settings.log_file
         self._started = time.monotonic()
@@ -68,7 +68,7 @@ class Master:
         self._record(0)
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until the supervisor stops this master, or is gone."""
         self.loop.run()
         self._record(0)
         self._reactor.close()
@@ -78,13 +78,13 @@ class Master:
             remove_abandoned(self._run_dir)
 
     def orphaned(self) -> None:
-        """The supervisor is gone: stop shortly, and clean up in its place."""
+        """Stop soon, because the supervisor is gone; `run` cleans up in its place."""
         log.error("the supervisor is gone: stopping")
         self._orphaned = True
-        self._control.disconnect(control_address(self._run_dir))  # else it would connect to the next supervisor
+        self._control.disconnect(control_address(self._run_dir))  # or it would connect to the next supervisor
         self._reactor.stop(ORPHANED_STOP_S)
 
-    # What the supervisor says.
+    # Messages of the supervisor.
 
     def _connect(self, incarnation: int) -> zmq.Socket[bytes]:
         dealer = self._context.socket(zmq.DEALER)
@@ -101,7 +101,7 @@ class Master:
             self._control.send(control_messages.pack(kind, **fields), zmq.DONTWAIT)
 
     def _obey(self) -> None:
-        """Take the supervisor's messages."""
+        """Carry out the supervisor's messages that have arrived."""
         while int(self._control.getsockopt(zmq.EVENTS)) & POLLIN:
             message = control_messages.unpack(self._control.recv(zmq.DONTWAIT))
             carry_out = self._orders.get(message["type"])
@@ -124,17 +124,17 @@ class Master:
     def _answer(self, query: int, result: dict[str, Any]) -> None:
         self._tell("answer", id=query, result=result)
 
-    # What it says.
+    # Reports.
 
     def _record(self, _: int) -> None:
-        """Write what is counted where every process can read it, twice a second."""
+        """Write the counters and gauges to this master's snapshot, every RECORD_S."""
         times = {"started": self._started, "written": time.monotonic()}
         counted = {"counters": self._reactor.counters(), "gauges": self._reactor.gauges()}
         self._snapshot.write({**self._named, **times, **counted})
         self._records.start(0)
 
     def _stopped(self) -> None:
-        """No connection is left to be served."""
+        """End the loop: the graceful stop is over."""
         if self._orphaned:
             self._reactor.pool.dismiss()
         self._tell("stopped")

@@ -1,4 +1,4 @@
-"""What the zwoole command asks of a master about its clients: to list them, to send them something, to close them."""
+"""Answers what the zwoole command asks of a master: its status, and to list, message or close its clients."""
 
 from __future__ import annotations
 
@@ -35,7 +35,15 @@ class Queries:
         outbound: Outbound,
         status: Callable[[], dict[str, Any]],
     ) -> None:
-        """Prepare; `status` returns the master's own report."""
+        """Prepare.
+
+        Args:
+            loop: the master's loop.
+            registry: all connections.
+            closing: closes connections.
+            outbound: sends messages.
+            status: returns the status of the master.
+        """
         self._loop = loop
         self._registry = registry
         self._closing = closing
@@ -43,7 +51,13 @@ class Queries:
         self._status = status
 
     def answer(self, query: dict[str, Any], reply: Reply) -> None:
-        """Answer a query, {"error": why} where it cannot be; `reply` is called when all is done, which may be later."""
+        """Answer a query.
+
+        Args:
+            query: the query: its kind is in `what`, and the other fields are its arguments.
+            reply: called with the answer when all is done, which may be in a later turn; called with {"error": reason}
+                if the query is unknown or its arguments are wrong.
+        """
         what = query["what"]
         try:
             if what == "status":
@@ -60,12 +74,12 @@ class Queries:
             reply({"error": str(error)})
 
     def _open_ones(self, fd: int | None) -> list[Connection]:
-        """Return the open connection with that number, or all that are open for None."""
+        """Return the open connection with this fd, if there is one; for None return all open connections."""
         meant = list(self._registry) if fd is None else [self._registry.find(fd)]
         return [connection for connection in meant if connection is not None and connection.stage == STAGE_OPEN]
 
     def _connections(self, limit: int, reply: Reply) -> None:
-        """Return the oldest connections, so many at most, and how many there are."""
+        """Reply with the oldest connections, at most `limit` of them, and with the number of all."""
         total = len(self._registry)
         oldest = list(itertools.islice(self._registry, min(limit, MAX_LISTED)))
         described: list[dict[str, Any]] = []
@@ -102,7 +116,7 @@ class Queries:
 
 
 def describe(connection: Connection) -> dict[str, Any]:
-    """Return what there is to say of a connection."""
+    """Return the fields of a connection that `zwoole connections` shows."""
     path = unpack_request(connection.fd, connection.record).path if connection.record else ""
     return {
         "fd": connection.fd,

@@ -1,4 +1,4 @@
-"""The reactor: builds all parts of a master and connects them. No other module knows all of them.
+"""The reactor: builds all parts of a master and connects them. No other module knows them all.
 
 The program builds it with real sockets, the tests with an epoll and a clock of their own.
 """
@@ -43,7 +43,7 @@ class Reactor:
     """The parts of one master.
 
     Attributes:
-        loop: the event loop; the others are the parts that it calls.
+        loop: the event loop; the other attributes are the parts that it calls.
     """
 
     def __init__(
@@ -63,20 +63,20 @@ class Reactor:
 
         Args:
             run_dir: the run directory.
-            incarnation: this master incarnation's number.
-            index: which of the reactors this is.
+            incarnation: the number of this master incarnation.
+            index: the index of this master, from 0.
             sockets: listening sockets.
-            table: the connection table, emptied, with room for as many connections as there may be at a time.
+            table: the empty connection table, whose limit is the maximum number of connections.
             settings: the effective settings.
-            tell: called with the type of a control message and its fields, for the supervisor.
+            tell: sends a control message to the supervisor; called with its type and its fields.
             stopped: called when a graceful stop is over.
-            epoll: tells which descriptors are ready; a test may have its own.
-            clock: the time that timeouts run on; a test may have its own.
+            epoll: reports which descriptors are ready; a test may pass its own.
+            clock: the clock that timeouts run on; a test may pass its own.
         """
         self._index = index
         self._started = time.monotonic()
         self._tell = tell
-        # What the others are made of.
+        # What the other parts share.
         self.life = Life()
         self.commands = Commands()
         self.registry = Registry(table, index, settings.reactor_num)
@@ -167,12 +167,12 @@ class Reactor:
         self.pool.close()
 
     def stop(self, seconds: float, spread: float = 0.0) -> None:
-        """Accept no connection any more, and stop; see GracefulStop.begin."""
+        """Accept no more connections, and stop gracefully; see GracefulStop.begin."""
         self.listener.close()
         self.stopping.begin(seconds, spread)
 
     def counters(self) -> dict[str, Any]:
-        """Return what was counted since the master began; it only grows."""
+        """Return the counters since the master started; they only grow."""
         return {
             "accepted": self.listener.accepted,
             "opened": self.opening.accepted,
@@ -199,7 +199,7 @@ class Reactor:
         }
 
     def gauges(self) -> dict[str, Any]:
-        """Return how much there is now."""
+        """Return the present sizes."""
         return {
             "connections": len(self.registry),
             "queued_bytes": self.output_limits.total,
@@ -210,7 +210,7 @@ class Reactor:
         }
 
     def status(self) -> dict[str, Any]:
-        """Return counters and sizes as `zwoole status` shows them."""
+        """Return counters, sizes and links as `zwoole status` shows them, and reset the largest lag."""
         clock = self.loop.clock
         latest, clock.latest = clock.latest, 0.0
         return {

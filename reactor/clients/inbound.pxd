@@ -8,7 +8,7 @@ from zwoole.reactor.routing.router cimport Router
 from zwoole.shared.websocket.frames cimport build_frame
 from zwoole.shared.websocket.protocol cimport Protocol
 
-# Imported from modules whose Python names they are; as C integers they compare without an object.
+# The modules that define these names export Python objects; as C integers they compare without an object.
 cdef int STAGE_HANDSHAKE, STAGE_OPEN, STAGE_CLOSING
 cdef int HEADROOM
 cdef unsigned int IN, OUT

@@ -5,7 +5,7 @@ from zwoole.reactor.core.loop cimport Loop
 from zwoole.reactor.routing.parking cimport Parking
 from zwoole.reactor.core.worker_link cimport WorkerLink, Worker
 
-# From modules whose Python names they are; as C integers they compare without an object.
+# The modules that define these names export Python objects; as C integers they compare without an object.
 cdef int STAGE_ENDING, STAGE_GONE, STAGE_OPEN
 cdef int OP_TEXT
 cdef int BINARY_MESSAGE, BUFFER_EMPTY, BUFFER_FULL, HANDSHAKE, MESSAGE, OPEN

@@ -8,7 +8,7 @@ from zwoole.reactor.core.worker_link cimport WorkerLink
 from zwoole.shared.websocket.frames cimport build_frame
 from zwoole.shared.wire.batches cimport BatchReader
 
-# Imported from modules whose Python names they are; as C integers they compare without an object.
+# The modules that define these names export Python objects; as C integers they compare without an object.
 cdef int STAGE_ENDING, STAGE_OPEN
 cdef int OP_BINARY, OP_PING, OP_TEXT
 cdef int BODY_BYTES, BODY_INTEGER, BODY_TEXT
