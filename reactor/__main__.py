@@ -47,7 +47,7 @@ def main() -> None:
         table = ConnectionTable.create(options.table, limit, settings.reactor_num)
     except OSError as error:
         log.get_logger("master").error(
-            "no memory for a table of %d connections, set max_connection to fewer: %s", limit, error.strerror
+            "no memory for a table of %d connections; set max_connection to a lower number: %s", limit, error.strerror
         )
         log.flush()
         raise SystemExit(1) from None
@@ -81,7 +81,7 @@ def connection_limit(wanted: int, worker_num: int) -> int:
     logger = log.get_logger("master")
     logger.info("at most %d connections at a time, %d open files (the soft limit was %d)", limit, hard, soft)
     if wanted > limit:
-        logger.warning("max_connection is %d, which this machine's limit of open files does not allow", wanted)
+        logger.warning("max_connection is %d, but this machine's limit of open files does not allow that many", wanted)
     return limit
 
 

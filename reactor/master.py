@@ -106,7 +106,7 @@ class Master:
             message = control_messages.unpack(self._control.recv(zmq.DONTWAIT))
             carry_out = self._orders.get(message["type"])
             if carry_out is None:
-                log.warning("the supervisor said %r, which this master does not know", message["type"])
+                log.warning("unknown message from the supervisor: %r", message["type"])
             else:
                 carry_out(message)
 

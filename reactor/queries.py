@@ -69,7 +69,7 @@ class Queries:
             elif what == "push":
                 self._push(query["fd"], query["data"], reply)
             else:
-                reply({"error": f"this master knows no query {what!r}"})
+                reply({"error": f"unknown query {what!r}"})
         except (KeyError, TypeError, ValueError) as error:
             reply({"error": str(error)})
 

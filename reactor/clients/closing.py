@@ -157,7 +157,7 @@ class Closing:
         """Close a connection whose output queue is full, because its client does not read."""
         if connection.stage == STAGE_ENDING:  # end its replies here: a missing one among them would be worse
             self.finish_ending(connection)
-        self.server_close(connection, CLOSE_TRY_AGAIN_LATER, "too much is waiting to be sent to you")
+        self.server_close(connection, CLOSE_TRY_AGAIN_LATER, "you read too slowly: too much output is queued")
 
     def force(self, connection: Connection) -> None:
         """Close a connection at once, without a close frame."""

@@ -145,7 +145,9 @@ def early_refusal(prefix: bytes | bytearray) -> Refused | None:
     if begin == _HTTP2_PREFACE:
         return Refused(400, "this looks like HTTP/2, but a WebSocket begins with an HTTP/1.1 request")
     if begin.startswith(_PROXY_PROTOCOL):
-        return Refused(400, "this looks like the PROXY protocol, which is not read here: switch it off in the proxy")
+        return Refused(
+            400, "this looks like the PROXY protocol, which this server does not read: switch it off in the proxy"
+        )
     # A method may be any token, but all existing methods begin with a letter.
     if not begin[:1].isalpha():
         return Refused(400, f"this does not look like HTTP: a request begins with a method, got {_quote(begin)}")

@@ -30,7 +30,7 @@ from zwoole.shared.websocket.frames import OP_PING, build_frame
 PING_FRAME = build_frame(OP_PING, b"")
 ENDS = {  # close code and reason, by the setting whose time is up
     "ping_timeout": (CLOSE_INTERNAL_ERROR, "keepalive ping timeout"),
-    "heartbeat_idle_time": (CLOSE_GOING_AWAY, "nothing was sent for too long"),
+    "heartbeat_idle_time": (CLOSE_GOING_AWAY, "the client has sent nothing for too long"),
 }
 NEVER = float("inf")
 

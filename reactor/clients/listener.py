@@ -18,7 +18,7 @@ ACCEPTS_PER_TURN = 64
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 PAUSE_S = 0.2  # how long accepting is paused if the rate is exceeded or no descriptor is left
 RETRY_AFTER = (("Retry-After", "5"),)
-NO_PLACE = Refused(503, "the server has as many connections as it takes", RETRY_AFTER)
+NO_PLACE = Refused(503, "the server has reached its maximum number of connections", RETRY_AFTER)
 TOO_MANY = Refused(429, "there are too many connections from your address", RETRY_AFTER)
 
 log = get_logger("listener")

@@ -256,7 +256,11 @@ class Opening:
         self.accepted += 1
         if upgrade.subprotocols and subprotocol is None:
             names = upgrade.subprotocols
-            log.debug("fd %d offers the subprotocols %a, and gets none: browsers give up then", connection.fd, names)
+            log.debug(
+                "fd %d offers the subprotocols %a, but none of them is agreed on: browsers give up then",
+                connection.fd,
+                names,
+            )
         connection.output.framed = self._framed
         inflater = None
         if agreement is not None:

@@ -33,7 +33,9 @@ class Policy:
             Refused: its origin is not allowed.
         """
         if upgrade.origin is not None and not self._allows(upgrade.origin.lower(), upgrade.host.lower()):
-            reason = f"pages of {upgrade.origin[:100]!a} may not connect here; the server's allowed_origins says who"
+            reason = (
+                f"pages of {upgrade.origin[:100]!a} may not connect here; the setting allowed_origins says which may"
+            )
             raise Refused(403, reason)
         # RFC 6455 section 4.2.2 item 5.5: one of the offered subprotocols, or none. Some pages send a secret token as a
         # subprotocol; it is not in the setting, so it is never sent back.

@@ -173,7 +173,7 @@ class Handover:
         def finish() -> None:
             if any(closed.values()):
                 log.info(
-                    "worker %d (pid %d) has ended: %d connection(s) of handlers are closed with %d, %d others with %d",
+                    "worker %d (pid %d) has ended: closing %d connection(s) of handlers with %d, %d other(s) with %d",
                     *(link.worker.id, link.pid),
                     *(closed[CLOSE_SERVICE_RESTART], CLOSE_SERVICE_RESTART),
                     *(closed[CLOSE_INTERNAL_ERROR], CLOSE_INTERNAL_ERROR),

@@ -205,7 +205,12 @@ class Pool:
         self._without_endpoint.append(expected)
         if why != self._told_why:
             self._told_why = why
-            log.error("no endpoint for worker %d in %s, trying on: %s", expected.worker_id, self._run_dir, why)
+            log.error(
+                "cannot make an endpoint for worker %d in %s, will try again: %s",
+                expected.worker_id,
+                self._run_dir,
+                why,
+            )
 
     def _look_after_boots(self, _: int) -> None:
         """Make the endpoints that could not be made before; have booting workers killed whose files were removed."""
@@ -219,7 +224,7 @@ class Pool:
         for link in booting:
             endpoint_there = endpoint_path(self._run_dir, link.incarnation, self._incarnation).exists()
             if not (endpoint_there and link.progress.path.exists()):
-                self.distrust(link, "what it needs was removed from the run directory")
+                self.distrust(link, "its files were removed from the run directory")
         if booting or self._without_endpoint:
             self._boots.start(0)
 
@@ -297,7 +302,7 @@ class Pool:
     def _hello(self, link: WorkerLink, version: int, body: bytes) -> None:
         """Answer the hello of a worker that has booted, and make it active unless it is on standby or retiring."""
         if version != PROTOCOL_VERSION:
-            self.distrust(link, f"it speaks version {version} of the wire, this master {PROTOCOL_VERSION}")
+            self.distrust(link, f"it speaks version {version} of the wire protocol, not {PROTOCOL_VERSION}")
             return
         hello = msgpack.unpackb(body)
         self._routes[link.incarnation] = Routes(hello["callbacks"], hello["handlers"], hello["handshake"])
@@ -330,7 +335,7 @@ class Pool:
         """
         if link.deaf:
             return
-        log.error("worker %d (pid %d) is ended: %s", link.worker.id, link.pid, reason)
+        log.error("killing worker %d (pid %d): %s", link.worker.id, link.pid, reason)
         link.deaf = True
         self._loop.remove_link(link)
         self._kill(link.incarnation, reason)
@@ -401,7 +406,7 @@ class Pool:
             if exit_state.exited_at:
                 self._bury(link, exit_state)
             elif exit_state.left_at and self._loop.clock.now - exit_state.left_at > LEAVE_S:
-                self.distrust(link, "it has left its wire to the master")
+                self.distrust(link, "it has closed its connection to the master")
         waiting = (
             exit_state.exited_at or (exit_state.left_at and not self._links[incarnation].deaf)
             for incarnation, exit_state in self._exit_states.items()

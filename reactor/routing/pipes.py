@@ -49,7 +49,11 @@ class Pipes:
         worker = workers[target] if target < len(workers) else None
         if worker is None or worker.pipe_bytes + len(body) > self._limit:
             self.dropped += 1
-            log.warning("a message from worker %d to worker %d is dropped: no room", source, target)
+            log.warning(
+                "dropped a message from worker %d to worker %d: its queue is full, or there is no such worker",
+                source,
+                target,
+            )
             return
         worker.pipe.append((source, body))
         worker.pipe_bytes += len(body)

@@ -105,7 +105,7 @@ class OutputLimits:
         """Close the connections with the most queued output until a tenth of the limit is free again."""
         waiting = [connection for connection in self._registry if connection.output.noted]
         largest = sorted(waiting, key=lambda connection: connection.output.noted, reverse=True)
-        log.warning("%d bytes are held to be sent: cutting off the connections with the most", self.total)
+        log.warning("%d bytes of output are queued in all: closing the connections with the most", self.total)
         for connection in largest:
             if self.total <= self._total_limit * 9 // 10:
                 return

@@ -157,7 +157,7 @@ def test_worker_sends_what_is_no_batch(serve: Serve) -> None:
     with server.connect() as client:
         client.send("x")
         log = server.wait_log("was ended by zwoole with SIGKILL: ")
-    reason = re.search(rf"ERROR worker 0 \(pid {pid}\) is ended: (.+)\n", log)
+    reason = re.search(rf"ERROR killing worker 0 \(pid {pid}\): (.+)\n", log)
     assert reason is not None
     assert f"worker 0 (pid {pid}) was ended by zwoole with SIGKILL: {reason[1]}\n" in log
     assert "out of memory" not in log

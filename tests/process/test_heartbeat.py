@@ -127,7 +127,7 @@ def test_a_client_that_says_nothing_is_closed_where_there_is_an_idle_time(serve:
     with RawClient(server.port) as silent, RawClient(server.port) as talking:
         silent.upgrade()
         talking.upgrade()
-        while "closed 1 1001 nothing was sent for too long server" not in server.lines():
+        while "closed 1 1001 the client has sent nothing for too long server" not in server.lines():
             talking.send_frame(TEXT, b"a")
             assert talking.read_frame() == ServerFrame(TEXT, b"a")
             time.sleep(0.05)

@@ -144,7 +144,7 @@ def test_a_worker_that_boots_meanwhile_is_replaced(serve: Serve, names: str) -> 
         path.unlink()
     if names == "*":
         server.wait_log("was made again")
-    server.wait_log("is ended: what it needs was removed from the run directory")
+    server.wait_log("): its files were removed from the run directory")
     server.wait_log("reload failed, the old workers stay in service")
     assert process(server, "worker")["pid"] == serving
     (server.folder / "wait").unlink()

@@ -93,7 +93,7 @@ def test_all_are_closed_slice_by_slice(rig: Rig) -> None:
         ({"what": "kick", "fd": None, "code": 1005, "reason": ""}, "1005 is no close code"),
         ({"what": "kick", "fd": None, "code": 4000, "reason": "x" * 124}, "a reason has at most 123 bytes"),
         ({"what": "kick", "fd": None}, "code"),
-        ({"what": "dance"}, "knows no query 'dance'"),
+        ({"what": "dance"}, "unknown query 'dance'"),
     ],
 )
 def test_what_cannot_be_done_is_answered_with_an_error(rig: Rig, query: dict[str, Any], why: str) -> None:

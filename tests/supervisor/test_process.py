@@ -79,7 +79,7 @@ def test_a_process_that_has_ended_by_itself_was_not_ended_by_us(monkeypatch: pyt
         popen.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         assert process.has_ended()
-        process.kill("it has left its wire to the master")
+        process.kill("it has closed its connection to the master")
         os.close(process.pidfd)
     assert process.describe_end(-9) == "was ended by SIGKILL (9): out of memory?"
 

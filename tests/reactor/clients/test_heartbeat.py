@@ -206,8 +206,8 @@ def test_a_client_that_sends_nothing_for_so_long_is_closed_with_1001() -> None:
         reactor.pass_time(IDLE - LATE)
         assert client.connection.stage == STAGE_OPEN
         reactor.pass_time(2 * LATE)
-        assert client.read() == close_frame(1001, "nothing was sent for too long")
-        assert told(worker) == [1001, "nothing was sent for too long", "server"]
+        assert client.read() == close_frame(1001, "the client has sent nothing for too long")
+        assert told(worker) == [1001, "the client has sent nothing for too long", "server"]
         assert reactor.limits.enforced == {"heartbeat_idle_time": 1}
 
 

@@ -312,7 +312,7 @@ def test_subprotocols_that_get_no_answer_are_noted_for_whoever_looks(
     more = b"" if offered is None else b"Sec-WebSocket-Protocol: " + offered + b"\r\n"
     client.send(HEAD.replace(b"\r\n\r\n", b"\r\n" + more + b"\r\n"))
     assert client.read().startswith(b"HTTP/1.1 101 ")
-    message = "offers the subprotocols ('chat', 'superchat'), and gets none: browsers give up then"
+    message = "offers the subprotocols ('chat', 'superchat'), but none of them is agreed on: browsers give up then"
     assert [message in line for line in log.messages if "subprotocol" in line] == [True] * noted
 
 

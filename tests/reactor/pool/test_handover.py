@@ -224,7 +224,7 @@ def test_the_log_says_how_many_connections_a_death_closes(
     reactor.turn(20)
     ended = f"worker 0 (pid {first.link.pid}) has ended: "
     assert [record.getMessage() for record in log.records if "has ended" in record.getMessage()] == [
-        f"{ended}2 connection(s) of handlers are closed with 1012, 1 others with 1011"
+        f"{ended}closing 2 connection(s) of handlers with 1012, 1 other(s) with 1011"
     ]
     log.clear()
     actor_at(reactor, 0, models).die()

@@ -74,7 +74,7 @@ def test_an_endpoint_is_made_as_soon_as_the_run_directory_is_there(
     rig.look()
     assert [link.pid for link in rig.pool.links] == [worker.pid]
     assert rig.has_endpoint()
-    assert log.text.count("no endpoint for worker 0") == 1
+    assert log.text.count("cannot make an endpoint for worker 0") == 1
 
 
 def test_an_endpoint_that_cannot_be_bound_leaves_no_progress_map(
@@ -84,7 +84,7 @@ def test_an_endpoint_that_cannot_be_bound_leaves_no_progress_map(
     endpoint_path(rig.run_dir, 7, 1).mkdir()
     rig.pool.expect(0, 7, worker.pid, standby=False)
     assert not progress_path(rig.run_dir, 7, 1).exists()
-    assert "no endpoint for worker 0" in log.text
+    assert "cannot make an endpoint for worker 0" in log.text
     endpoint_path(rig.run_dir, 7, 1).rmdir()
     rig.look()
     assert rig.has_endpoint()
@@ -111,10 +111,8 @@ def test_a_worker_that_will_not_find_what_it_needs_is_ended(
     path(rig.run_dir, 7, 1).unlink()
     rig.look()
     rig.look()
-    assert rig.kills == [(7, "what it needs was removed from the run directory")]
-    assert (
-        log.text.count(f"worker 0 (pid {worker.pid}) is ended: what it needs was removed from the run directory") == 1
-    )
+    assert rig.kills == [(7, "its files were removed from the run directory")]
+    assert log.text.count(f"killing worker 0 (pid {worker.pid}): its files were removed from the run directory") == 1
 
 
 def test_a_worker_that_sends_what_is_no_batch_is_ended_by_the_supervisor_and_not_read_any_more(
@@ -130,7 +128,7 @@ def test_a_worker_that_sends_what_is_no_batch_is_ended_by_the_supervisor_and_not
             peer.send(b"no batch")
         wait_for(lambda: rig.turned() and rig.kills, "the master to complain")
         assert [incarnation for incarnation, _ in rig.kills] == [7]
-        assert log.text.count(f"worker 0 (pid {worker.pid}) is ended: {rig.kills[0][1]}") == 1
+        assert log.text.count(f"killing worker 0 (pid {worker.pid}): {rig.kills[0][1]}") == 1
         peer.send(b"no batch")
         wait_for(lambda: int(link.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN, "what it sends to arrive")
         assert not link.readable()
@@ -152,7 +150,7 @@ def test_a_worker_that_leaves_its_wire_is_ended_unless_it_ends_by_itself(
     wait_for(lambda: rig.turned() and fate.left_at, "the disconnect")
     assert rig.kills == []
     rig.reactor.pass_time(LEAVE_S + 0.1)
-    assert rig.kills == [(7, "it has left its wire to the master")]
+    assert rig.kills == [(7, "it has closed its connection to the master")]
     rig.reactor.pass_time(LEAVE_S + 0.1)
     assert len(rig.kills) == 1
 
