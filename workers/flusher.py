@@ -119,7 +119,7 @@ class Flusher:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, if it was started; the own thread sends what waits now."""
+        """End the thread, if it was started; the own thread sends the output that waits now."""
         if self._thread is None:
             return
         self._stopped = True

@@ -116,7 +116,7 @@ class MasterLink:
             run_dir: the run directory.
             worker_incarnation: this process's incarnation.
             incarnation: the master's.
-            flusher: says who may use the link.
+            flusher: decides which thread may use the link.
         """
         self.incarnation = incarnation
         self.socket = context.socket(zmq.DEALER)
@@ -156,7 +156,7 @@ class MasterLink:
         Args:
             up_window: bytes that may be on their way before a callback must wait.
             table: the descriptor of the reactor's connection table.
-            memory: the master's process id and its descriptor of the payload rings, None where it has none.
+            memory: the master's process id and its descriptor of the payload rings; None if it has none.
 
         Raises:
             OSError, ValueError: the progress map or the table cannot be opened.

@@ -1,7 +1,7 @@
 """A worker's links to all masters, and how much may be on its way to them.
 
 Backpressure: the bytes that were pushed and that the master has not taken yet are counted. If they are more than the
-window (`up_window_bytes`), it depends on who pushes:
+window (`up_window_bytes`), a push behaves differently in different places:
 - A `def` callback waits inside `push`. Meanwhile its link is read into the inbox, because the credit that it waits for
   may lie behind messages that the worker has not read. The down window bounds the inbox.
 - A coroutine never waits inside `push`. No further event is started, and `drain` waits. If the bytes are more than four
