@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.supervisor.process_parts import TestParts
+from zwoole.workers import role
 
 
 @pytest.fixture
@@ -35,3 +37,16 @@ def parts(tmp_path: Path) -> Iterator[TestParts]:
     parts.all_ready()
     yield parts
     parts.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the current folder; everything that a launch changes is restored afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["zwoole"])
+    monkeypatch.setattr(sys, "path", ["/usr/bin", *sys.path])
+    monkeypatch.setattr(role, "_starter", None)
+    modules = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]

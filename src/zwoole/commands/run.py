@@ -13,7 +13,7 @@ from zwoole.commands.options import files, run_dir_option
 from zwoole.shared.errors import SettingsError
 from zwoole.shared.settings import LOG_FORMATS, LOG_LEVELS, Settings
 from zwoole.supervisor import watching
-from zwoole.supervisor.launch import run_app
+from zwoole.supervisor.run_app import run_app
 
 BOOLEANS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
