@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgpack
 import pytest
 
-from tests.workers.worker_parts import Master, end, in_thread
+from tests.workers.worker_parts import PIPE_QUEUE_BYTES, Master, end, in_thread
+from zwoole.shared.errors import QueueFull
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.memory.connection_table import CLOSING, FREE, HANDSHAKE
-from zwoole.shared.wire.events import BROADCAST, DISCONNECT, FAIL, PING, PUSH
+from zwoole.shared.wire.events import BROADCAST, DISCONNECT, FAIL, PING, PUSH, SEND_MESSAGE, SET_STATE
 from zwoole.workers.commands import PRUNE_ENDED
 
 
@@ -99,6 +101,38 @@ def test_a_failed_connection_is_closed_with_the_code(master: Master) -> None:
     fd = master.connect()
     master.commands.fail(fd, 1011, "failed")
     assert master.sent().others == [(FAIL, fd, end(1011, "failed"))]
+
+
+def test_a_state_is_kept_with_a_connection_that_exists(master: Master) -> None:
+    fd = master.connect()
+    assert master.commands.set_state(fd, ["a", 1])
+    assert in_thread(lambda: master.commands.set_state(fd, "b"))
+    assert not master.commands.set_state(fd + 1, "c")
+    assert not in_thread(lambda: master.commands.set_state(fd + 1, "d"))
+    master.masters.flush()
+    assert [(kind, number, msgpack.unpackb(body)) for kind, number, body in master.sent().others] == [
+        (SET_STATE, fd, ["a", 1]),
+        (SET_STATE, fd, "b"),
+    ]
+
+
+def test_a_message_to_a_worker_goes_to_a_master_if_there_is_such_a_worker_and_room_for_it(master: Master) -> None:
+    commands = master.commands
+    master.table.set_waiting(1, 0)
+    commands.send_message("a", 1)
+    in_thread(lambda: commands.send_message("b", 1))
+    with pytest.raises(ValueError, match="there is no worker 2"):
+        commands.send_message("c", 2)
+    with pytest.raises(ValueError, match="at most 4194304 bytes packed"):
+        commands.send_message("x" * (PIPE_QUEUE_BYTES + 1), 1)
+    master.table.set_waiting(1, PIPE_QUEUE_BYTES)
+    with pytest.raises(QueueFull, match="4194304 bytes are queued for worker 1"):
+        commands.send_message("d", 1)
+    master.masters.flush()
+    assert [(kind, number, msgpack.unpackb(body)) for kind, number, body in master.sent().others] == [
+        (SEND_MESSAGE, 1, "a"),
+        (SEND_MESSAGE, 1, "b"),
+    ]
 
 
 def test_the_ended_connections_of_other_workers_are_forgotten(master: Master) -> None:

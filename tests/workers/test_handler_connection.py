@@ -22,10 +22,12 @@ async def test_the_connection_knows_its_request() -> None:
 
     async def handler(ws: HandlerConnection) -> None:
         known.extend([ws.fd, ws.request.path, ws.remote_address, ws.subprotocol, ws.close_code, ws.close_reason])
+        known.append(repr(ws))
 
     master, fd = await begin(handler)
     with master:
-        assert known == [fd, "/ws", ("192.0.2.1", 4000), None, None, None]
+        assert known[:-1] == [fd, "/ws", ("192.0.2.1", 4000), None, None, None]
+        assert known[-1] == f"<HandlerConnection fd={fd} path='/ws' close_code=None>"
 
 
 @in_loop

@@ -211,14 +211,19 @@ def test_a_push_that_waits_for_one_master_holds_up_nothing_for_another(master: M
     assert b"pushed before" in b"".join(arrived[0])
 
 
-def test_a_push_that_waited_says_whether_the_connection_is_still_there(master: Master) -> None:
+@pytest.mark.parametrize("command", ["push", "ping"])
+def test_a_command_that_waited_says_whether_the_connection_is_still_there(master: Master, command: str) -> None:
+    def close() -> None:
+        master.table.set_state(fd, CLOSING)
+        master.masters.on_wait = lambda: None
+        master.send(credit=10_000)
+
     fd = master.connect()
     master.link.up_window = 100
     assert master.commands.push(fd, b"x" * 1000)
-    master.send(credit=10_000)
-    assert master.link.socket.poll(PATIENCE_MS)
-    master.table.set_state(fd, CLOSING)
-    assert not master.commands.push(fd, "a")
+    master.masters.on_wait = close
+    assert not getattr(master.commands, command)(fd, "a")
+    assert master.link.credit == 10_000
 
 
 def test_a_coroutine_never_waits_in_push_and_is_refused_past_four_times_the_mark(master: Master) -> None:
