@@ -255,3 +255,14 @@ def test_a_decision_fits_on_a_page_and_says_why_what_and_how_it_was_measured(pag
     headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
     assert headings[1:] == ["Context", "Decision", "Consequences", "How it was measured"]
     assert len(text_of(page).splitlines()) <= 60
+
+
+def test_the_tests_that_the_coverage_leaves_out_exist() -> None:
+    left_out = re.search(r"^NOT_TRACED := (.+?[^\\])$", text_of(ROOT / "Makefile"), re.MULTILINE | re.DOTALL)
+    assert left_out is not None
+    names = [name.partition("::") for name in left_out[1].replace("\\", " ").split()]
+    assert len(names) == 4
+    for file, _, test in names:
+        path = ROOT / "tests" / "process" / file
+        assert path.is_file()
+        assert not test or test in names_in(path)
