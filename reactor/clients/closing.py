@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from logging import DEBUG
 
 from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.connection_life import Life
@@ -73,6 +74,7 @@ class Closing:
             refuse_unanswered: called with a connection that is to be closed before its handshake is answered.
         """
         self.closed: dict[int, int] = {}
+        self._debug = log.isEnabledFor(DEBUG)
         self._loop = loop
         self._registry = registry
         self._router = router
@@ -210,7 +212,8 @@ class Closing:
         connection.close_code = code
         connection.close_reason = reason
         connection.close_initiator = initiator
-        log.debug("fd %d: ends, code %d %a by the %s", connection.fd, code, reason, initiator)
+        if self._debug:
+            log.debug("fd %d: ends, code %d %a by the %s", connection.fd, code, reason, initiator)
         self.closed[code] = self.closed.get(code, 0) + 1
 
     def _tell_worker(self, connection: Connection) -> None:

@@ -20,6 +20,7 @@ cdef class Router:
     cdef public bint draining
     cdef object _finish_ending
     cdef Loop _loop
+    cdef bint _debug
     cdef unsigned int _max_events
     cdef Py_ssize_t _max_bytes
 

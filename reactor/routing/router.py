@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from logging import DEBUG
 
 from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.connection_stages import STAGE_ENDING, STAGE_GONE, STAGE_OPEN
@@ -85,6 +86,7 @@ class Router:
         self.draining = False
         self._finish_ending = finish_ending
         self._loop = loop
+        self._debug = log.isEnabledFor(DEBUG)
         self._max_events = max_events
         self._max_bytes = max_bytes
 
@@ -340,9 +342,10 @@ class Router:
                 self._send_parked(link, connection)
             else:
                 self.adoptions += 1
-                log.debug(
-                    "fd %d: handed over to worker %d (incarnation %d)", connection.fd, worker.id, link.incarnation
-                )
+                if self._debug:
+                    log.debug(
+                        "fd %d: handed over to worker %d (incarnation %d)", connection.fd, worker.id, link.incarnation
+                    )
                 link.send_adopt(connection)
                 self._loop.touch(link)
             self.notify(connection)
