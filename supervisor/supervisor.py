@@ -20,21 +20,21 @@ from zwoole.shared.memory import mapping, stats
 from zwoole.shared.process import forks, signals, titles
 from zwoole.shared.process import plan as plans
 from zwoole.shared.process.log import get_logger, reopen
-from zwoole.supervisor import reaper
-from zwoole.supervisor.admin_http import AdminListener
+from zwoole.supervisor.admin.admin_http import AdminListener
 from zwoole.supervisor.app_callbacks import AppCallbacks
-from zwoole.supervisor.control_server import ControlServer
-from zwoole.supervisor.control_socket import ControlSocket
-from zwoole.supervisor.listening import where
-from zwoole.supervisor.loop import Loop
-from zwoole.supervisor.notify import READY, WATCHDOG, Notifier
-from zwoole.supervisor.parts import Outside, Parts
-from zwoole.supervisor.roles import WORKER
-from zwoole.supervisor.run_directory import RunDirectory
-from zwoole.supervisor.signal_handlers import handlers
-from zwoole.supervisor.spawn import Spawner
-from zwoole.supervisor.upkeep import Upkeep
-from zwoole.supervisor.watching import Watcher
+from zwoole.supervisor.assembly import Outside, Parts
+from zwoole.supervisor.control.control_server import ControlServer
+from zwoole.supervisor.control.control_socket import ControlSocket
+from zwoole.supervisor.control.signal_handlers import handlers
+from zwoole.supervisor.core.loop import Loop
+from zwoole.supervisor.core.roles import WORKER
+from zwoole.supervisor.core.spawn import Spawner
+from zwoole.supervisor.system import reaper
+from zwoole.supervisor.system.file_watcher import Watcher
+from zwoole.supervisor.system.listening import where
+from zwoole.supervisor.system.notify import READY, WATCHDOG, Notifier
+from zwoole.supervisor.system.run_directory import RunDirectory
+from zwoole.supervisor.system.run_directory_upkeep import Upkeep
 from zwoole.workers.server import Server, install_commands, refuse_commands, remove_commands
 
 # Processes of a supervisor that was killed live on for seconds. A server that is started at once in the same run

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 CIMPORT = re.compile(r"^from (zwoole[\w.]*) cimport", re.MULTILINE)
 
 SHARED = ("shared", "shared.websocket", "shared.wire", "shared.memory", "shared.process")
+SUPERVISORS = ("core", "system", "admin", "lifecycle", "control")
 # What each folder may import besides itself. The front door and the peers of the comparison may import everything.
 ARROWS: dict[str, tuple[str, ...]] = {
     "shared": (),
@@ -27,7 +28,13 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "reactor.pool": (*SHARED, "reactor.core", "reactor.routing", "reactor.clients", "reactor.sending"),
     "reactor": (*SHARED, "reactor.core", "reactor.routing", "reactor.clients", "reactor.sending", "reactor.pool"),
     "workers": SHARED,
-    "supervisor": (*SHARED, "workers"),
+    "supervisor.core": SHARED,
+    "supervisor.system": (*SHARED, "supervisor.core"),
+    "supervisor.admin": (*SHARED, "supervisor.system"),
+    "supervisor.lifecycle": (*SHARED, "supervisor.core", "supervisor.system"),
+    "supervisor.control": (*SHARED, "supervisor.core", "supervisor.system", "supervisor.lifecycle"),
+    "supervisor": (*SHARED, "workers", *(f"supervisor.{name}" for name in SUPERVISORS)),
+    "supervisor.start": (*SHARED, "workers", "supervisor.core", "supervisor.system", "supervisor"),
     "bench.loadtest": ("shared", "shared.process", "version"),
     "bench.compare": ("bench.loadtest", "version"),
 }

@@ -71,7 +71,7 @@ __all__ = [
 
 def _supervise(server: Server) -> None:
     """Become the supervisor, which is imported here since masters and workers do not need it."""
-    from zwoole.supervisor.launch import supervise
+    from zwoole.supervisor.start.launch import supervise
 
     supervise(server)
 

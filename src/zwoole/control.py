@@ -10,9 +10,9 @@ from typing import Any, TypedDict
 from zwoole import control_client
 from zwoole.control_client import ControlFailed
 from zwoole.shared.errors import StartError
-from zwoole.supervisor import servers
-from zwoole.supervisor.exit_codes import EXIT_FORCED
-from zwoole.supervisor.run_directory import NO_END, End, exit_code
+from zwoole.supervisor.core.exit_codes import EXIT_FORCED
+from zwoole.supervisor.system import servers
+from zwoole.supervisor.system.run_directory import NO_END, End, exit_code
 
 RELOAD_WAIT_S = 120.0
 STOP_WAIT_S = 60.0

@@ -12,7 +12,7 @@ import zmq
 from zwoole.shared.errors import ZwooleError
 from zwoole.shared.process import control_messages
 from zwoole.shared.process.run_files import control_address
-from zwoole.supervisor.run_directory import End, exit_code
+from zwoole.supervisor.system.run_directory import End, exit_code
 
 TIMEOUT_S = 5.0
 LOOK_S = 0.05  # how often to check whether the server has ended

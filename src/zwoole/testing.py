@@ -21,8 +21,8 @@ import psutil
 
 from zwoole import control_client
 from zwoole.shared.errors import ZwooleError
-from zwoole.supervisor import servers
-from zwoole.supervisor.run_directory import TEMPORARY, run_directory_fits, told_folder
+from zwoole.supervisor.system import servers
+from zwoole.supervisor.system.run_directory import TEMPORARY, run_directory_fits, told_folder
 from zwoole.workers.server import Server
 
 Self = TypeVar("Self", bound="Serving")

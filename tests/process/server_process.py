@@ -22,7 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole import control_client
 from zwoole.bench.compare.peer_process import claim_port
-from zwoole.supervisor import servers
+from zwoole.supervisor.system import servers
 from zwoole.testing import Serving
 from zwoole.testing import is_alive as is_alive
 

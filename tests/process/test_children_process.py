@@ -18,9 +18,9 @@ import pytest
 from tests.process.conftest import Serve
 from tests.process.server_process import ZWOOLE, ServerProcess, free_ports, is_alive
 from tests.process.waiting import PATIENCE_S, wait_for
-from tests.supervisor.test_reaper import state
+from tests.supervisor.system.test_reaper import state
 from zwoole.shared.process.signals import SUPERVISOR_SIGNALS
-from zwoole.supervisor.exit_codes import EXIT_FORCED
+from zwoole.supervisor.core.exit_codes import EXIT_FORCED
 from zwoole.workers.server import COMMANDS
 
 # Runs what a client sends, as the body of a function or coroutine, and answers with its result.

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.process.conftest import Serve
 from tests.process.server_process import ZWOOLE, ServerProcess
 from tests.process.waiting import PATIENCE_S, wait_for
-from tests.supervisor.test_reaper import state
+from tests.supervisor.system.test_reaper import state
 
 RUNS_PROGRAMS = """
     import subprocess

@@ -17,7 +17,7 @@ import pytest
 from tests.process.server_process import ServerProcess
 from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.shared.errors import ZwooleError
-from zwoole.supervisor.upkeep import LINK_BYTES, PROCESS_BYTES
+from zwoole.supervisor.system.run_directory_upkeep import LINK_BYTES, PROCESS_BYTES
 
 APP = """
     import os

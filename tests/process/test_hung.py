@@ -14,7 +14,7 @@ from tests.process.conftest import Serve
 from tests.process.server_process import ServerProcess
 from tests.process.test_deaths import close_code, who_serves
 from tests.process.waiting import PATIENCE_S, wait_for
-from zwoole.supervisor.exit_codes import EXIT_BOOT_FAILED
+from zwoole.supervisor.core.exit_codes import EXIT_BOOT_FAILED
 
 APP = """
     import asyncio

@@ -12,7 +12,7 @@ from tests.process.conftest import Serve
 from tests.process.server_process import ZWOOLE, ServerProcess, free_ports
 from tests.process.test_admin_process import get
 from tests.process.waiting import PATIENCE_S, wait_for
-from zwoole.supervisor.exit_codes import EXIT_BOOT_FAILED
+from zwoole.supervisor.core.exit_codes import EXIT_BOOT_FAILED
 from zwoole.testing import ServerFailed, Serving
 
 # Worker 0 fails in worker_start while a file exists.

@@ -42,7 +42,7 @@ def python_for_user() -> str:
     for python in (sys.executable, "/usr/bin/python3"):
         try:
             subprocess.run(
-                [python, "-c", "import zwoole.supervisor.launch"],
+                [python, "-c", "import zwoole.supervisor.start.launch"],
                 user=USER,
                 extra_groups=[],
                 env={"PYTHONPATH": paths},

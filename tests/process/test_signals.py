@@ -15,7 +15,7 @@ from tests.process.test_deaths import who_serves
 from tests.process.test_stop import HOUR_S, close_code
 from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.shared.process.signals import SUPERVISOR_SIGNALS
-from zwoole.supervisor.exit_codes import EXIT_FORCED
+from zwoole.supervisor.core.exit_codes import EXIT_FORCED
 
 APP = """
 import os

@@ -14,7 +14,7 @@ import pytest
 from tests.process.conftest import Serve
 from tests.process.server_process import ServerProcess
 from tests.process.waiting import PATIENCE_S
-from zwoole.supervisor.exit_codes import EXIT_BOOT_FAILED, EXIT_CANNOT_START
+from zwoole.supervisor.core.exit_codes import EXIT_BOOT_FAILED, EXIT_CANNOT_START
 
 GOOD = """
     from zwoole import Server
@@ -265,7 +265,7 @@ NO_TEMPORARY_FOLDER = """
     import os
     import tempfile
     from pathlib import Path
-    from zwoole.supervisor import run_directory
+    from zwoole.supervisor.system import run_directory
 
     run_directory.RUN = Path("/no/run")
     run_directory.TEMPORARY = (Path("/no/tmp"), Path("/no/var"))

@@ -11,7 +11,7 @@ import psutil
 from tests.process.conftest import Serve
 from tests.process.waiting import wait_for
 from zwoole.shared.memory.stats import EMPTY
-from zwoole.supervisor.metrics import MASTER_COUNTERS, MASTER_GAUGES, WORKER_COUNTERS, WORKER_GAUGES
+from zwoole.supervisor.admin.metrics import MASTER_COUNTERS, MASTER_GAUGES, WORKER_COUNTERS, WORKER_GAUGES
 
 APP = """
 import json, threading, time

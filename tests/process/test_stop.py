@@ -22,8 +22,8 @@ from tests.process.raw_client import CLOSE, PING, TEXT, RawClient, ServerFrame
 from tests.process.server_process import ZWOOLE, ServerProcess
 from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole import Control, ControlFailed
-from zwoole.supervisor.exit_codes import EXIT_FORCED
-from zwoole.supervisor.shutdown import SECOND_SIGNAL_S
+from zwoole.supervisor.core.exit_codes import EXIT_FORCED
+from zwoole.supervisor.lifecycle.shutdown import SECOND_SIGNAL_S
 
 APP = """
     import os

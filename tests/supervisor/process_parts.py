@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from zwoole.shared.settings import Settings
-from zwoole.supervisor.notify import Notifier
-from zwoole.supervisor.parts import Outside, Parts
-from zwoole.supervisor.process import Process
-from zwoole.supervisor.roles import MASTER, ROLES, WORKER, Role
-from zwoole.supervisor.spawn import Spawner
+from zwoole.supervisor.assembly import Outside, Parts
+from zwoole.supervisor.core.process import Process
+from zwoole.supervisor.core.roles import MASTER, ROLES, WORKER, Role
+from zwoole.supervisor.core.spawn import Spawner
+from zwoole.supervisor.system.notify import Notifier
 
 
 class Popen:

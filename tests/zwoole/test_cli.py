@@ -31,8 +31,8 @@ from zwoole.shared.errors import SettingsError, StartError
 from zwoole.shared.process.lifeline import ORPHANED_EXIT
 from zwoole.shared.process.run_files import LOCK
 from zwoole.shared.websocket.mask import COMPILED
-from zwoole.supervisor import run_directory, servers
-from zwoole.supervisor.exit_codes import EXIT_BOOT_FAILED, EXIT_CANNOT_START, EXIT_FORCED, EXIT_OK
+from zwoole.supervisor.core.exit_codes import EXIT_BOOT_FAILED, EXIT_CANNOT_START, EXIT_FORCED, EXIT_OK
+from zwoole.supervisor.system import run_directory, servers
 from zwoole.version import VERSION
 
 PAGE = ROOT / "docs" / "cli.md"

@@ -18,7 +18,7 @@ from zwoole import Control, control_client
 from zwoole.control_client import ControlFailed, request
 from zwoole.shared.process import control_messages
 from zwoole.shared.process.run_files import control_address
-from zwoole.supervisor.run_directory import RunDirectory
+from zwoole.supervisor.system.run_directory import RunDirectory
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False) | st.text(),

@@ -12,8 +12,8 @@ from click.shell_completion import CompletionItem
 from zwoole.commands.options import files, run_dir_option
 from zwoole.shared.errors import SettingsError
 from zwoole.shared.settings import LOG_FORMATS, LOG_LEVELS, Settings
-from zwoole.supervisor import watching
-from zwoole.supervisor.run_app import run_app
+from zwoole.supervisor.start.run_app import run_app
+from zwoole.supervisor.system import file_watcher
 
 BOOLEANS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
@@ -125,7 +125,7 @@ def run(
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     if reload:
-        watching.require()
+        file_watcher.require()
     run_app(target, list(arguments), overrides, run_dir, reload)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from zwoole.commands.formatting import duration, size
-from zwoole.supervisor.missing import Missing
+from zwoole.supervisor.lifecycle.missing_processes import Missing
 
 HEAD = ["PROCESS", "PID", "STATE", "UP", "CPU", "MEMORY", "CONNECTIONS", "QUEUE", "LAG", "RESTARTS"]
 COUNTERS = ("connections", "messages_in", "messages_out", "bytes_in", "bytes_out", "queued_bytes")

@@ -16,9 +16,9 @@ from zwoole.shared.memory import stats
 from zwoole.shared.memory.snapshot import Snapshot
 from zwoole.shared.memory.turn_counter import TURNS_BYTES, TurnCounter
 from zwoole.shared.process.run_files import snapshot_path
-from zwoole.supervisor.process import Process
-from zwoole.supervisor.process_stats import ProcessStats
-from zwoole.supervisor.roles import MASTER, WORKER, Role
+from zwoole.supervisor.core.process import Process
+from zwoole.supervisor.core.process_stats import ProcessStats
+from zwoole.supervisor.core.roles import MASTER, WORKER, Role
 from zwoole.workers.server import Server
 
 NOTHING: dict[str, Any] = {"restarts": {}, "workers_wanted": 0, "workers_ready": 0, "failed_boots": 0}

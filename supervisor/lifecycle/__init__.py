@@ -1,0 +1,1 @@
+"""The life of the server's processes: start, readiness, health, replacement, end."""

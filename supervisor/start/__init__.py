@@ -1,0 +1,1 @@
+"""From a script or a command line to a running supervisor."""

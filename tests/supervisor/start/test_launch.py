@@ -1,0 +1,73 @@
+"""Becoming a supervisor, without one."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwoole import Server
+from zwoole.shared.errors import SettingsError, StartError
+from zwoole.shared.process import plan as plans
+from zwoole.shared.settings import Settings
+from zwoole.supervisor.start import launch
+from zwoole.supervisor.start.app_target import Target
+from zwoole.supervisor.start.launch import supervise
+
+
+class Supervisor:
+    """Records what it was asked to run."""
+
+    exit_code = 0
+    noted: list[Any]
+
+    def __init__(self, server: Server, plan: plans.Plan, directory: Any, listeners: Any, watched: Any) -> None:
+        Supervisor.noted = [server, plan, directory]
+        for listening in listeners[0]:
+            listening.close()
+
+    def run(self) -> int:
+        assert self.noted[2].path.exists()
+        return self.exit_code
+
+
+@pytest.mark.parametrize("exit_code", [0, 3])
+def test_the_effective_settings_win_and_the_run_directory_is_removed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, exit_code: int
+) -> None:
+    monkeypatch.setattr(launch, "Supervisor", Supervisor)
+    monkeypatch.setattr(Supervisor, "exit_code", exit_code)
+    app = Target(plans.SCRIPT, "/app.py")
+    monkeypatch.setattr("zwoole.supervisor.system.run_directory.LONGEST_NAME", "")
+    server = Server(worker_num=2, port=9000)
+    run_dir = folder / "r"
+    if exit_code:
+        with pytest.raises(SystemExit) as info:
+            supervise(server, {"worker_num": 5}, str(run_dir), app=app)
+        assert info.value.code == exit_code
+    else:
+        supervise(server, {"worker_num": 5}, str(run_dir), app=app)
+    _, plan, directory = Supervisor.noted
+    assert plan.settings == server.settings == Settings().update({"worker_num": 5, "port": 9000})
+    assert directory.path == run_dir
+    assert not run_dir.exists()
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS], ids=errno.errorcode.get)
+def test_a_sandbox_that_forbids_to_watch_processes_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def forbidden(_: int) -> int:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "pidfd_open", forbidden)
+    with pytest.raises(StartError, match=f"^pidfd_open fails \\({os.strerror(error)}\\): zwoole needs Linux 5.3"):
+        supervise(Server())
+
+
+def test_an_override_that_is_no_setting_is_an_error(folder: Path) -> None:
+    with pytest.raises(SettingsError, match="did you mean 'worker_num'"):
+        supervise(Server(), {"worker_nums": 5})
