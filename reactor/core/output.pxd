@@ -16,7 +16,7 @@ cdef class Output:
     cdef public bint framed
     cdef public bint full
     cdef public bint full_told
-    cdef public object line
+    cdef public object jobs
     cdef bytearray _out
     cdef object _chunks
 

@@ -37,20 +37,20 @@ class Output:
     Attributes:
         queued: bytes that are ready to be sent.
         framed: whether each frame is a chunk of its own, so that the oldest can be dropped.
-        line: a queue of messages that are being compressed, and of frames that must stay behind them; None if there are
+        jobs: a queue of messages that are being compressed, and of frames that must stay behind them; None if there are
             none.
-        pending: bytes of what is in `line`; they are not counted in `queued`.
+        pending: bytes of what is in `jobs`; they are not counted in `queued`.
         noted: bytes of memory that are counted for this queue in `OutputLimits.total`.
         full: whether it has reached the high watermark, and not fallen to the low one since.
         full_told: the value of `full` that the worker was told last.
     """
 
-    __slots__ = ("_chunks", "_out", "framed", "full", "full_told", "line", "noted", "pending", "queued")
+    __slots__ = ("_chunks", "_out", "framed", "full", "full_told", "jobs", "noted", "pending", "queued")
 
     def __init__(self) -> None:
         self.queued = 0
         self.framed = False
-        self.line: deque[Job] | None = None
+        self.jobs: deque[Job] | None = None
         self.pending = 0
         self.noted = 0
         self.full = False
@@ -71,10 +71,10 @@ class Output:
 
     def queue_behind(self, data: bytes) -> None:
         """Queue bytes behind all other output, also behind messages that are still being compressed."""
-        if self.line is None:
+        if self.jobs is None:
             self.queue(data)
         else:
-            self.line.append(Job(0, data, None, False))
+            self.jobs.append(Job(0, data, None, False))
             self.pending += len(data)
 
     def queue_message(self, opcode: int, event: BatchReader) -> None:
@@ -158,7 +158,7 @@ class Output:
         self._out = None
         self._chunks = None
         self.queued = 0
-        self.line = None
+        self.jobs = None
         self.pending = 0
 
     def _open_chunk(self) -> bytearray:

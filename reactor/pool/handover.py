@@ -103,7 +103,7 @@ class Handover:
         log.debug(
             "worker %d: incarnation %d retires, with %d connections", link.worker.id, link.incarnation, link.connections
         )
-        self._router.forget_line(link)
+        self._router.forget_queue(link)
         if self._handler_deadlines is None:  # only now, since every turn of the loop looks at every kind of timeout
             self._handler_deadlines = self._loop.add_wheel(self._handler_expired)
         deadlines = self._handler_deadlines

@@ -381,7 +381,7 @@ class Pool:
         self._links.pop(link.incarnation, None)
         self._standby.discard(link.incarnation)
         self._routes.pop(link.incarnation, None)
-        self._router.forget_line(link)
+        self._router.forget_queue(link)
         self._loop.remove_link(link)
         exit_state = self._exit_states.pop(link.incarnation, None)
         if exit_state is not None:

@@ -14,7 +14,7 @@ from collections import deque
 from zwoole.reactor.core.connection import Connection
 
 MESSAGE_COST = 128  # bytes of memory that a parked message takes in addition to its payload
-LINE_COST = 768  # bytes of memory that the queue of a connection's messages takes
+QUEUE_COST = 768  # bytes of memory that the queue of a connection's messages takes
 
 
 class Parking:
@@ -57,7 +57,7 @@ class Parking:
         """Park an event behind the parked events of its connection; see `Window.enter` for `event`."""
         if connection.parked is None:
             connection.parked = deque()
-            self.bytes += LINE_COST
+            self.bytes += QUEUE_COST
         connection.parked.append((event, data))
         self._count(connection, 1, len(data))
 
@@ -68,14 +68,14 @@ class Parking:
         self._count(connection, -1, -len(first[1]))
         if not parked:
             connection.parked = None
-            self.bytes -= LINE_COST
+            self.bytes -= QUEUE_COST
         return first
 
     def put_back(self, connection: Connection, events: list[tuple[int, bytes]]) -> None:
         """Park (event, data) pairs, in order, before the parked events of their connection."""
         if connection.parked is None:
             connection.parked = deque()
-            self.bytes += LINE_COST
+            self.bytes += QUEUE_COST
         connection.parked.extendleft(reversed(events))
         self._count(connection, len(events), sum(len(data) for _, data in events))
 
@@ -84,7 +84,7 @@ class Parking:
         if connection.parked is not None:
             self._count(connection, -len(connection.parked), -connection.parked_bytes)
             connection.parked = None
-            self.bytes -= LINE_COST
+            self.bytes -= QUEUE_COST
 
     def keep_unread(self, connection: Connection, rest: bytes) -> None:
         """Keep bytes that were read from a connection that must wait; they replace any that were kept before."""

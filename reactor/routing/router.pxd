@@ -56,7 +56,7 @@ cdef class Router:
     cdef void _serve_adoptions(self, Worker worker) except *
 
     @cython.locals(connection=Connection)
-    cdef void _serve_line(self, WorkerLink link) except *
+    cdef void _serve_queue(self, WorkerLink link) except *
     cdef void _leave_worker(self, Connection connection) except *
     cdef bint _serves(self, WorkerLink link, Connection connection)
     cdef bint _has_room(self, Connection connection, Py_ssize_t size)
@@ -72,4 +72,4 @@ cdef class Router:
 
 
 @cython.locals(other=Connection)
-cdef void join_line(object line, Connection connection, Py_ssize_t living) except *
+cdef void join_queue(object queue, Connection connection, Py_ssize_t living) except *

@@ -160,7 +160,7 @@ class Router:
             link: WorkerLink | None = connection.owner
             if link is not None and self._serves(link, connection) and not link.waiting and link.window.has_room(0):
                 return False
-            join_line(worker.held_back, connection, worker.connections)
+            join_queue(worker.held_back, connection, worker.connections)
         self.stop_reading(connection)
         return True
 
@@ -264,7 +264,7 @@ class Router:
             notices, worker.notices = worker.notices, {}
             for connection in notices:
                 self.notify(connection)
-        self._serve_line(link)
+        self._serve_queue(link)
         if worker.held_back:
             self._read_held_back(link)
 
@@ -284,7 +284,7 @@ class Router:
                 return
             owner.disown(connection)
         connection.adopting = True
-        join_line(worker.adoptions, connection, worker.connections)
+        join_queue(worker.adoptions, connection, worker.connections)
         if worker.link is not None:
             self._loop.serve_later(worker.link)
 
@@ -296,13 +296,13 @@ class Router:
         self.replays += len(events)
         connection.replays += 1
 
-    def forget_line(self, link: WorkerLink) -> list[Connection]:
+    def forget_queue(self, link: WorkerLink) -> list[Connection]:
         """Empty the queue of a link that is no longer active; return the connections that were in it."""
-        line = list(link.waiting)
+        queue = list(link.waiting)
         link.waiting.clear()
-        for connection in line:
+        for connection in queue:
             connection.waiting = False
-        return line
+        return queue
 
     def move(self, connection: Connection, worker: Worker) -> None:
         """Let a connection belong to another worker; the caller must `settle` it."""
@@ -356,7 +356,7 @@ class Router:
 
     # Steps of the above.
 
-    def _serve_line(self, link: WorkerLink) -> None:
+    def _serve_queue(self, link: WorkerLink) -> None:
         """Send one message of each connection that the worker's window had stopped, as far as it has room."""
         waiting = link.waiting
         while waiting:
@@ -391,13 +391,13 @@ class Router:
 
     def _read_held_back(self, link: WorkerLink) -> None:
         """Read held-back connections again, a few per turn, as long as there is room for their messages."""
-        line = link.worker.held_back
+        queue = link.worker.held_back
         for _ in range(READ_ON_PER_TURN):
-            if not line or self.draining:
+            if not queue or self.draining:
                 return
             if self.parking.is_full() and (link.waiting or not link.window.has_room(0)):
                 return
-            connection = line.popleft()
+            connection = queue.popleft()
             if connection.parked is None:
                 self.read_if_allowed(connection)
         self._loop.serve_later(link)
@@ -409,7 +409,7 @@ class Router:
             self._wait(link, connection)
 
     def _wait(self, link: WorkerLink, connection: Connection) -> None:
-        join_line(link.waiting, connection, link.connections)
+        join_queue(link.waiting, connection, link.connections)
         connection.waiting = True
 
     def _resume(self, connection: Connection) -> None:
@@ -439,16 +439,16 @@ class Router:
         self.read_if_allowed(connection)
 
 
-def join_line(line: deque[Connection], connection: Connection, living: int) -> None:
+def join_queue(queue: deque[Connection], connection: Connection, living: int) -> None:
     """Queue a connection. If the queue grows, connections that are gone are removed from it.
 
     Args:
-        line: the queue.
+        queue: which queue it joins.
         connection: the connection.
         living: how many connections the queue can have that are not gone.
     """
-    if len(line) > 2 * living + STALE:
-        there = [other for other in line if other.stage < STAGE_GONE and not other.closed_down]
-        line.clear()
-        line.extend(there)
-    line.append(connection)
+    if len(queue) > 2 * living + STALE:
+        there = [other for other in queue if other.stage < STAGE_GONE and not other.closed_down]
+        queue.clear()
+        queue.extend(there)
+    queue.append(connection)

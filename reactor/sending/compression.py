@@ -1,7 +1,7 @@
 """Compresses output (permessage-deflate, RFC 7692) without blocking the loop.
 
 A message of up to AT_ONCE bytes is deflated when it is pushed. A larger one becomes a *job* in a queue of its
-connection (`Output.line`). Each turn of the loop spends SHARE_S on jobs, in steps, one connection after the other.
+connection (`Output.jobs`). Each turn of the loop spends SHARE_S on jobs, in steps, one connection after the other.
 While a connection has jobs, everything that must stay behind them (messages, the close frame) joins this queue. Pongs
 do not wait.
 
@@ -50,8 +50,8 @@ class Compression:
             return False
         if len(data) < self._min_size:
             connection.output.queue_behind(build_frame(opcode, data))
-        elif len(data) > AT_ONCE or connection.output.line is not None:
-            self._join_line(connection, Job(opcode, data, deflater.compressor(), False))
+        elif len(data) > AT_ONCE or connection.output.jobs is not None:
+            self._add_job(connection, Job(opcode, data, deflater.compressor(), False))
         else:
             compressor = deflater.compressor()
             connection.output.queue(build_frame(opcode | RSV1, compressor.compress(data) + finish(compressor)))
@@ -66,23 +66,23 @@ class Compression:
         """Queue a job of a broadcast; return whether there was room for it."""
         if not self._limits.admit(connection, job.size):
             return False
-        if job.frame is not None and connection.output.line is None:
+        if job.frame is not None and connection.output.jobs is None:
             connection.output.queue(job.frame)
             if job.isolated and connection.deflater is not None:
                 connection.deflater.forget()
         else:
-            self._join_line(connection, job)
+            self._add_job(connection, job)
         self._loop.flush_later(connection)
         return True
 
-    def _join_line(self, connection: Connection, job: Job) -> None:
-        if connection.output.line is None:
-            connection.output.line = deque()
+    def _add_job(self, connection: Connection, job: Job) -> None:
+        if connection.output.jobs is None:
+            connection.output.jobs = deque()
             self._busy.append(connection)
             if not self._working:
                 self._working = True
                 self._loop.next_turn(self._work)
-        connection.output.line.append(job)
+        connection.output.jobs.append(job)
         connection.output.pending += job.size
 
     def _work(self) -> None:
@@ -98,21 +98,21 @@ class Compression:
 
     def _serve(self, connection: Connection) -> bool:
         """Continue the first job of a connection, and queue the frames that are ready; return whether jobs are left."""
-        line: deque[Job] | None = connection.output.line
-        if line is None:  # the socket was closed
+        jobs: deque[Job] | None = connection.output.jobs
+        if jobs is None:  # the socket was closed
             return False
-        if line[0].frame is None:
-            line[0].step()
-        while line and (frame := line[0].frame) is not None:
-            job = line.popleft()
+        if jobs[0].frame is None:
+            jobs[0].step()
+        while jobs and (frame := jobs[0].frame) is not None:
+            job = jobs.popleft()
             connection.output.pending -= job.size
             connection.output.queue(frame)
             if job.isolated and connection.deflater is not None:
                 connection.deflater.forget()
             self._loop.flush_later(connection)
-        if not line:
-            connection.output.line = None
-        return bool(line)
+        if not jobs:
+            connection.output.jobs = None
+        return bool(jobs)
 
 
 class Broadcast:

@@ -152,7 +152,7 @@ class Actor:
         while self._reactor.outbound.receive(self.link):
             pass
         verdict = self._reactor.handover.judge(self.link)
-        self._reactor.router.forget_line(self.link)
+        self._reactor.router.forget_queue(self.link)
         self._reactor.loop.remove_link(self.link)
         self.link.close()
         self._reactor.handover.bury(self.link, verdict)

@@ -256,7 +256,7 @@ class Worker:
         """End with everything finished; the master reacts, without a verdict."""
         self.link.active = self.link.ready = False
         self.link.worker.link = None
-        self._reactor.router.forget_line(self.link)
+        self._reactor.router.forget_queue(self.link)
         for connection in self._reactor.registry.all():
             if connection.owner is self.link:
                 self.link.disown(connection)

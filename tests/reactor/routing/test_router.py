@@ -12,7 +12,7 @@ from tests.reactor.reactor_parts import Event, Reactor, Worker
 from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.loop import IN
 from zwoole.reactor.core.window import FOR_COMMANDS
-from zwoole.reactor.routing.parking import LINE_COST, MESSAGE_COST
+from zwoole.reactor.routing.parking import MESSAGE_COST, QUEUE_COST
 from zwoole.reactor.routing.router import STALE
 from zwoole.shared.memory.progress_map import RING
 from zwoole.shared.wire.batches import WireError
@@ -101,7 +101,7 @@ def test_past_the_connections_window_messages_are_parked_and_go_down_in_order_as
     first = worker.take()
     assert bodies(first) == numbered(0, 3)
     assert connection.parked_bytes == 3
-    assert reactor.router.parking.bytes == 3 + 3 * MESSAGE_COST + LINE_COST
+    assert reactor.router.parking.bytes == 3 + 3 * MESSAGE_COST + QUEUE_COST
     finish(reactor, worker, first[1:2])
     second = worker.take()
     assert bodies(second) == [b"3"]

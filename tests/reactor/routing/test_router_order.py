@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.reactor.reactor_parts import Event, Reactor, Worker
 from zwoole.reactor.core.connection import Connection
-from zwoole.reactor.routing.parking import LINE_COST, MESSAGE_COST
+from zwoole.reactor.routing.parking import MESSAGE_COST, QUEUE_COST
 from zwoole.shared.wire.events import ADOPT, CLOSE, OPEN
 
 Told = tuple[int, object]  # kind and body of an event that the connection's worker was sent
@@ -122,7 +122,7 @@ class RouterMachine(RuleBasedStateMachine):
     @invariant()
     def counts_what_is_parked_and_outstanding(self) -> None:
         everybody = [*self.open.values(), *self.closed.values()]
-        cost = sum(LINE_COST + len(c.parked) * MESSAGE_COST for c in everybody if c.parked is not None)
+        cost = sum(QUEUE_COST + len(c.parked) * MESSAGE_COST for c in everybody if c.parked is not None)
         assert self.router.parking.bytes == cost + sum(connection.parked_bytes for connection in everybody)
         for connection in everybody:
             parked = [len(data) for _, data in connection.parked or ()]

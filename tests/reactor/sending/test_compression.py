@@ -49,7 +49,7 @@ def compressing_client(reactor: Reactor, bits: int = 15, takeover: bool = False)
 def receive(reactor: Reactor, client: Client, decoder: zlib._Decompress | None = None) -> list[Received]:
     """Return the frames that arrive, inflated if they are compressed."""
     data = b""
-    while (more := client.read()) or client.connection.output.line is not None:
+    while (more := client.read()) or client.connection.output.jobs is not None:
         data += more
         reactor.turn()
     frames = []
@@ -84,7 +84,7 @@ def test_a_large_message_is_deflated_in_slices_and_keeps_its_place(reactor: Reac
     worker.writer.add_bytes(PUSH, other.connection.fd, b"quick")
     worker.send()
     reactor.turn(1)
-    assert client.connection.output.line is not None, "it takes more than a turn"
+    assert client.connection.output.jobs is not None, "it takes more than a turn"
     assert reactor.table.queued(client.connection.fd) >= len(LARGE)
     client.send(client_frame(9, b"ping"))
     assert receive(reactor, other) == [Received(2, False, b"quick")]
