@@ -86,6 +86,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert found == 1
     (folder / "setup.py").write_text(script)
+    for name in TO_COMPILE:  # written anew, though the checkout may have it
+        (folder / "src" / name.replace(".", "/")).with_suffix(".c").unlink(missing_ok=True)
     return folder
 
 
