@@ -129,6 +129,22 @@ def test_every_folder_has_its_arrows() -> None:
     assert {folder_of(module) for module in SOURCES} - {"version", "__init__", "bench"} <= {*ARROWS, *FREE}
 
 
+def in_words(folders: tuple[str, ...]) -> str:
+    """Return folders as the architecture page has them: `shared/**` stands for all of shared."""
+    left = [folder for folder in folders if folder not in SHARED] if set(SHARED) <= set(folders) else list(folders)
+    names = ["`shared/**`"] if len(left) < len(folders) else []
+    return ", ".join(
+        names + [f"`{folder.replace('.', '/')}{'.py' if folder == 'version' else '/'}`" for folder in left]
+    )
+
+
+def test_the_architecture_page_shows_these_arrows() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.split("| folder | imports |\n|---|---|\n")[1].split("\n\n")[0]
+    expected = [f"| {in_words((folder,))} | {in_words(allowed) or '-'} |" for folder, allowed in ARROWS.items()]
+    assert table.split("\n") == expected
+
+
 def test_the_arrows_make_no_circle() -> None:
     assert circle({folder: set(to) for folder, to in ARROWS.items()}) == []
 
