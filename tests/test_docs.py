@@ -18,7 +18,7 @@ from zwoole.bench.compare.scenarios import SCENARIOS
 from zwoole.reactor.core import connection_stages
 from zwoole.shared.settings import Settings
 from zwoole.shared.wire import events as wire_events
-from zwoole.workers.events import EVENTS, IN_SUPERVISOR, IN_WORKERS
+from zwoole.workers.callbacks import EVENTS, IN_SUPERVISOR, IN_WORKERS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

@@ -12,7 +12,7 @@ from zwoole.shared.errors import SettingsError, WrongProcess
 from zwoole.shared.process.forks import refuse
 from zwoole.shared.settings import Settings
 from zwoole.workers import role
-from zwoole.workers.events import Callback, check_handler, event_name, fit, is_coroutine, where
+from zwoole.workers.callbacks import Callback, check_handler, event_name, fit, is_coroutine, where
 from zwoole.workers.handlers import Handler
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -10,7 +10,7 @@ from zwoole import Server
 from zwoole.shared.errors import SettingsError
 from zwoole.shared.settings import Settings
 from zwoole.shared.swoole_names import EVENTS, METHODS, SETTINGS
-from zwoole.workers.events import EVENTS as OUR_EVENTS
+from zwoole.workers.callbacks import EVENTS as OUR_EVENTS
 
 OUR_SETTINGS = {field.name for field in fields(Settings)}
 

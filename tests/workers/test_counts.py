@@ -14,8 +14,8 @@ from tests.workers.worker_parts import AsyncMaster, Master, closing, in_loop, me
 from zwoole.shared.memory.stats import TIME_BOUNDS
 from zwoole.shared.wire import events
 from zwoole.shared.wire.events import CALLBACKS
+from zwoole.workers.callbacks import EVENTS
 from zwoole.workers.counts import KINDS, Counts
-from zwoole.workers.events import EVENTS
 
 
 def test_every_kind_that_has_a_callback_has_a_place_and_the_name_of_its_event() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from zwoole.shared.wire import events
 from zwoole.shared.wire.events import ADOPTED, DOWN, EVENTS, LOST, SENT_AGAIN, TOLD_AGAIN, UP, Event
-from zwoole.workers.events import EVENTS as CALLBACKS
+from zwoole.workers.callbacks import EVENTS as CALLBACKS
 
 SOURCE = Path(events.__file__).read_text(encoding="utf-8")
 

@@ -11,7 +11,7 @@ import pytest
 
 from zwoole import Frame, Server
 from zwoole.shared.errors import SettingsError
-from zwoole.workers.events import EVENTS, IN_SUPERVISOR, IN_WORKERS, event_name, fit, is_coroutine
+from zwoole.workers.callbacks import EVENTS, IN_SUPERVISOR, IN_WORKERS, event_name, fit, is_coroutine
 
 
 class Object:
