@@ -124,7 +124,7 @@ async def async_generator(server: object) -> AsyncIterator[int]:
     "callback", [generator, async_generator, functools.partial(generator), functools.wraps(generator)(lambda *_: None)]
 )
 def test_a_callback_that_calling_does_not_run_is_an_error(callback: Callable[..., Any]) -> None:
-    with pytest.raises(SettingsError, match=r"'open' has a `yield`.*generator \(test_events.py:\d+\)"):
+    with pytest.raises(SettingsError, match=r"'open' has a `yield`.*generator \(test_callbacks.py:\d+\)"):
         fit("open", callback)
 
 
