@@ -8,17 +8,17 @@ cdef Py_ssize_t _LARGE, _FULL_CHUNK
 cdef int _FIN
 
 
-@cython.no_gc  # nothing that it holds refers to anything else
 cdef class Output:
     cdef readonly Py_ssize_t queued
     cdef public Py_ssize_t pending
     cdef public Py_ssize_t noted
-    cdef public bint framed
-    cdef public bint full
-    cdef public bint full_told
     cdef public object jobs
     cdef bytearray _out
     cdef object _chunks
+    # Small numbers and flags, in as few bytes as possible: there are many of these objects.
+    cdef public unsigned char framed
+    cdef public unsigned char full
+    cdef public unsigned char full_told
 
     @cython.locals(out=bytearray)
     cpdef void queue(self, bytes data) except *

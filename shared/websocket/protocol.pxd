@@ -11,32 +11,32 @@ cdef Py_ssize_t _SLICE
 
 
 cdef class Protocol:
-    cdef public int opcode
     cdef public bytes data
-    cdef public int close_code
     cdef public str close_reason
-    cdef public bint close_sent
-    cdef public bint receiving
-
     cdef unsigned long long _max_message
-    cdef unsigned int _max_fragments
     cdef bytearray _buffer
     cdef Py_ssize_t _position
     cdef Py_ssize_t _end
     cdef bytes _tail
-    cdef int _frame_opcode
-    cdef bint _fin
     cdef unsigned long long _remaining
-    cdef unsigned int _key
-    cdef int _phase
-    cdef int _message_opcode
-    cdef unsigned int _fragments
     cdef Pieces _partial
     cdef bytes _utf8_tail
     cdef object _inflater
-    cdef bint _compressed
     cdef bytes _pending
     cdef Py_ssize_t _inflated
+    # Small numbers and flags, in as few bytes as possible: there are many of these objects.
+    cdef unsigned int _max_fragments
+    cdef unsigned int _key
+    cdef unsigned int _fragments
+    cdef public unsigned short close_code
+    cdef public unsigned char opcode
+    cdef public unsigned char close_sent
+    cdef public unsigned char receiving
+    cdef unsigned char _frame_opcode
+    cdef unsigned char _fin
+    cdef unsigned char _phase
+    cdef unsigned char _message_opcode
+    cdef unsigned char _compressed
 
     @cython.locals(size=Py_ssize_t)
     cpdef void receive_data(self, bytearray buffer, Py_ssize_t start, Py_ssize_t end) except *
