@@ -201,10 +201,13 @@ class WorkerLink:
         Args:
             kind: the kind of event.
             number: its number, such as an fd or a version.
-            body: its body.
+            body: its body; empty: it has none.
         """
         self._enter(None, kind, b"")
-        self.writer.add_bytes(kind, number, body)
+        if body:
+            self.writer.add_bytes(kind, number, body)
+        else:
+            self.writer.add(kind, number)
 
     def send_pipe_message(self, source: int, body: bytes) -> None:
         """Send a message from the worker with the id `source`."""

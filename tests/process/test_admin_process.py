@@ -131,6 +131,6 @@ def test_a_port_in_use_is_said_at_the_start() -> None:
         with ServerProcess(EXAMPLES / "echo.py", admin_port=port) as server:
             server.start()
             assert server.wait() == 1
-            expected = f"zwoole: cannot listen on 127.0.0.1:{port} (admin_port): the port is in use; "
+            expected = f"zwoole: cannot listen on 127.0.0.1:{port} (admin_port): the port is in use: "
             assert server.log().startswith(expected)
             assert server.log().count("\n") == 1

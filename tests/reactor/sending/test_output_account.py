@@ -46,7 +46,9 @@ def push(reactor: Reactor, worker: Worker, client: Client, size: int, times: int
 
 def marks(worker: Worker) -> list[tuple[int, int]]:
     """Return the full and empty buffer events that the worker was sent since the last call."""
-    return [(event.kind, event.fd) for event in worker.take() if event.kind in (BUFFER_FULL, BUFFER_EMPTY)]
+    found = [event for event in worker.take() if event.kind in (BUFFER_FULL, BUFFER_EMPTY)]
+    assert all(event.body is None for event in found), "these events have no body"
+    return [(event.kind, event.fd) for event in found]
 
 
 # The total.
