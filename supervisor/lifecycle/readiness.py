@@ -32,11 +32,15 @@ class Readiness:
         self._on_complete = on_complete
 
     def update(self) -> None:
-        """Look whether the start is over, and note how many workers are ready."""
+        """Look whether the start is over, and note how many workers are ready. A stop changes neither: its statistics
+        are those of the server that served.
+        """
         processes = self._processes
+        if processes.stopping:
+            return
         wanted = processes.wanted[WORKER]
         self._stats.workers(wanted, len([id for id in processes.ready(WORKER) if id < wanted]))
-        if self.complete or processes.stopping:
+        if self.complete:
             return
         if all(
             processes.history(role, id).was_ready for role, number in processes.wanted.items() for id in range(number)

@@ -486,7 +486,7 @@ def test_a_replaced_worker_runs_close_for_what_went_with_the_only_master(serve: 
 @pytest.mark.parametrize("what", ["callback", "handler"])
 def test_what_does_not_finish_is_cancelled_when_the_time_of_its_worker_is_over(serve: Serve, what: str) -> None:
     """An `async def` callback, and a handler whose client does not answer the server's close."""
-    no_kill = f"import zwoole.supervisor.lifecycle.retirement\nzwoole.supervisor.retirement.KILL_GRACE_S = {NEVER_S}\n"
+    no_kill = f"from zwoole.supervisor.lifecycle import retirement\nretirement.KILL_GRACE_S = {NEVER_S}\n"
     server = serve(no_kill + STAYING, handover_timeout=0.1, max_wait_time=1.0, close_timeout=NEVER_S)
     (before,) = server.pids("worker")
     with RawClient(server.port) as client:
