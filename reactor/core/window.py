@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from zwoole.reactor.core.connection import Connection
 from zwoole.shared.wire.batches import WireError
-from zwoole.shared.wire.events import CLOSE, by_kind
+from zwoole.shared.wire.events import BY_KIND, CLOSE
 
 FOR_CLOSES = 1024  # places of the ring that messages leave free for CLOSE, BUFFER_FULL and BUFFER_EMPTY
 FOR_COMMANDS = 64  # places that these three leave free for the few commands that are sent without a check
@@ -24,7 +24,7 @@ _FOR_COMMANDS = FOR_COMMANDS
 
 _NOTHING = 255  # marks a free place in the ring
 _CREDIT = bytearray(256)  # by kind of event: whether it counts against the limits
-for _event, _row in by_kind().items():
+for _event, _row in BY_KIND.items():
     _CREDIT[_event] = _row.credit
 
 

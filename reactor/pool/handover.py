@@ -25,13 +25,13 @@ from zwoole.reactor.core.registry import Registry
 from zwoole.reactor.core.turn_slices import Slices
 from zwoole.reactor.core.window import Outstanding
 from zwoole.reactor.core.worker_link import Worker, WorkerLink
-from zwoole.reactor.pool.verdict import RULES, Verdict
+from zwoole.reactor.pool.verdict import Verdict
 from zwoole.reactor.routing.router import Router
 from zwoole.reactor.sending.outbound import Outbound
 from zwoole.shared.memory.progress_map import FINISHED, STARTED, WAITING
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.websocket.close_codes import CLOSE_INTERNAL_ERROR, CLOSE_SERVICE_RESTART, CLOSE_TRY_AGAIN_LATER
-from zwoole.shared.wire.events import OPENINGS
+from zwoole.shared.wire.events import BY_KIND, OPENINGS
 
 MAX_REPLAYS = 2
 NO_WORKER_S = 30.0  # a client whose message waits is closed if there has been no worker at all for this long
@@ -284,7 +284,7 @@ def log_verdict(link: WorkerLink, unfinished: list[Outstanding], verdict: Verdic
         progress = PROGRESS[link.progress.read(item.sequence)]
         log.debug(
             "incarnation %d has died: event %d, %s of %s, %s",
-            *(link.incarnation, item.sequence, RULES[item.event].name, about, progress),
+            *(link.incarnation, item.sequence, BY_KIND[item.event].name, about, progress),
         )
     log.debug(
         "incarnation %d has died: sent again to the next one: %s; failed: %s; closes to be told: %s",

@@ -19,9 +19,7 @@ from zwoole.reactor.core.connection_stages import STAGE_HANDSHAKE
 from zwoole.reactor.core.window import Outstanding
 from zwoole.shared.memory.progress_map import WAITING
 from zwoole.shared.wire import events
-from zwoole.shared.wire.events import SENT_AGAIN, TOLD_AGAIN, by_kind
-
-RULES = by_kind()
+from zwoole.shared.wire.events import BY_KIND, SENT_AGAIN, TOLD_AGAIN
 
 
 class Verdict:
@@ -52,7 +50,7 @@ class Verdict:
             connection = item.connection
             if connection is None:
                 continue
-            row = RULES[item.event]
+            row = BY_KIND[item.event]
             if row.after_death != TOLD_AGAIN:
                 self.unfinished.add(connection)
             if item.event == events.HANDSHAKE and connection.stage != STAGE_HANDSHAKE:  # the worker had answered

@@ -296,13 +296,11 @@ class Router:
         self.replays += len(events)
         connection.replays += 1
 
-    def forget_queue(self, link: WorkerLink) -> list[Connection]:
-        """Empty the queue of a link that is no longer active; return the connections that were in it."""
-        queue = list(link.waiting)
-        link.waiting.clear()
-        for connection in queue:
+    def forget_queue(self, link: WorkerLink) -> None:
+        """Empty the queue of a link that is no longer active."""
+        for connection in link.waiting:
             connection.waiting = False
-        return queue
+        link.waiting.clear()
 
     def move(self, connection: Connection, worker: Worker) -> None:
         """Let a connection belong to another worker; the caller must `settle` it."""

@@ -163,10 +163,8 @@ EVENTS = (
 OPENINGS = (OPEN, HANDSHAKE)  # the worker has not heard of the connection before
 
 
-def by_kind() -> dict[int, Event]:
-    """Return the rows of events that go down, by the window's value for them: the kind, with a message's opcode."""
-    rows = {event.kind: event for event in EVENTS if event.direction == DOWN}
-    return {**rows, BINARY_MESSAGE: rows[MESSAGE]}
-
+# The rows of what goes down, by what the window keeps: the kind, for a binary message BINARY_MESSAGE.
+BY_KIND = {event.kind: event for event in EVENTS if event.direction == DOWN}
+BY_KIND[BINARY_MESSAGE] = BY_KIND[MESSAGE]
 
 CALLBACKS = {event.kind: event.callback for event in EVENTS if event.callback}

@@ -41,6 +41,6 @@ def test_the_callbacks_are_those_that_users_register() -> None:
 
 
 def test_a_message_is_kept_with_its_opcode() -> None:
-    rows = events.by_kind()
+    rows = events.BY_KIND
     assert rows[events.BINARY_MESSAGE] is rows[events.MESSAGE]
     assert set(rows) == {event.kind for event in EVENTS if event.direction == DOWN} | {events.BINARY_MESSAGE}
