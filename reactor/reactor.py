@@ -23,7 +23,7 @@ from zwoole.reactor.clients.opening import Opening, log_refused
 from zwoole.reactor.core.commands import Commands
 from zwoole.reactor.core.connection_life import Life
 from zwoole.reactor.core.deadlines import Clock
-from zwoole.reactor.core.loop import Loop
+from zwoole.reactor.core.loop import Calls, Loop
 from zwoole.reactor.core.registry import Registry
 from zwoole.reactor.pool.handover import Handover
 from zwoole.reactor.pool.pool import Pool
@@ -43,7 +43,8 @@ class Reactor:
     """The parts of one master.
 
     Attributes:
-        loop: the event loop; the other attributes are the parts that it calls.
+        loop: the event loop.
+        calls: what the loop calls; the other attributes are the parts.
     """
 
     def __init__(
@@ -151,7 +152,7 @@ class Reactor:
             links=lambda: self.pool.links,
             done=stopped,
         )
-        self.loop.connect(
+        self.calls = Calls(
             readable=self.inbound.read,
             unread=self.inbound.read_again,
             broken=self.closing.broken,
@@ -160,6 +161,7 @@ class Reactor:
             batch=self.outbound.receive,
             serve=self.pool.serve,
         )
+        self.loop.connect(self.calls)
 
     def close(self) -> None:
         """Close the listening sockets and the endpoints of workers."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import select
 from collections.abc import Callable
 from time import monotonic
+from typing import NamedTuple
 
 from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.connection_stages import STAGE_OPEN
@@ -39,6 +40,28 @@ FLUSHES_PER_TURN = 512  # takes about 1 ms; a broadcast to thousands leaves in s
 MAX_SLEEP_S = 1.0
 FEW_EVENTS = 3.0  # with fewer events in a turn, waiting does not build bigger batches
 LAG_WEIGHT = 1 / 64  # weight of the latest turn in the smoothed lag
+
+
+class Calls(NamedTuple):
+    """The functions that a turn calls.
+
+    Attributes:
+        readable: called with a connection that is readable.
+        unread: called with a connection after `read_later`: data that was read earlier can be processed now.
+        broken: called with a connection whose socket has failed, and the errno, or 0 if the kernel gave none.
+        flushed: called with a connection that is being closed, when all its output has left.
+        queue_changed: called with a connection whose output queue has changed in size.
+        batch: called with a worker link that may have batches; returns whether it may have more.
+        serve: called with a worker link after `serve_later`.
+    """
+
+    readable: Callable[[Connection], None]
+    unread: Callable[[Connection], None]
+    broken: Callable[[Connection, int], None]
+    flushed: Callable[[Connection], None]
+    queue_changed: Callable[[Connection], None]
+    batch: Callable[[WorkerLink], bool]
+    serve: Callable[[WorkerLink], None]
 
 
 class Loop:
@@ -87,34 +110,12 @@ class Loop:
         self._usual_wait = 0.0
         self._usual_events = 0.0
 
-    def connect(
-        self,
-        readable: Callable[[Connection], None],
-        unread: Callable[[Connection], None],
-        broken: Callable[[Connection, int], None],
-        flushed: Callable[[Connection], None],
-        queue_changed: Callable[[Connection], None],
-        batch: Callable[[WorkerLink], bool],
-        serve: Callable[[WorkerLink], None],
-    ) -> None:
-        """Set the functions that a turn calls. To be called once, before the first turn.
-
-        Args:
-            readable: called with a connection that is readable.
-            unread: called with a connection after `read_later`: data that was read earlier can be processed now.
-            broken: called with a connection whose socket has failed, and the errno, or 0 if the kernel gave none.
-            flushed: called with a connection that is being closed, when all its output has left.
-            queue_changed: called with a connection whose output queue has changed in size.
-            batch: called with a worker link that may have batches; returns whether it may have more.
-            serve: called with a worker link after `serve_later`.
-        """
-        self._readable = readable
-        self._unread = unread
-        self._broken = broken
-        self._flushed = flushed
-        self._queue_changed = queue_changed
-        self._batch = batch
-        self._serve = serve
+    def connect(self, calls: Calls) -> None:
+        """Set the functions that a turn calls. To be called before the first turn."""
+        self._readable, self._unread = calls.readable, calls.unread
+        self._broken, self._flushed = calls.broken, calls.flushed
+        self._queue_changed = calls.queue_changed
+        self._batch, self._serve = calls.batch, calls.serve
 
     # Sources of events.
 

@@ -126,7 +126,7 @@ class Pool:
         self._pipes = pipes
         self._run_dir = run_dir
         self._incarnation = incarnation
-        self._settings = settings
+        self._link_limits = link_limits(settings)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._links: dict[int, WorkerLink] = {}
         self._exit_states: dict[int, ExitState] = {}
@@ -194,7 +194,7 @@ class Pool:
             return
         self._told_why = ""
         worker = self._router.workers[expected.worker_id]
-        link = WorkerLink(worker, expected.incarnation, expected.pid, socket, progress, **link_limits(self._settings))
+        link = WorkerLink(worker, expected.incarnation, expected.pid, socket, progress, **self._link_limits)
         self._links[expected.incarnation] = link
         if expected.standby:
             self._standby.add(expected.incarnation)
@@ -307,7 +307,7 @@ class Pool:
         hello = msgpack.unpackb(body)
         self._routes[link.incarnation] = Routes(hello["callbacks"], hello["handlers"], hello["handshake"])
         memory = None if link.memory is None else [os.getpid(), link.memory.descriptor]
-        welcome = {"up_window": self._settings.up_window_bytes, "memory": memory}
+        welcome = {"up_window": self._link_limits["up_window_bytes"], "memory": memory}
         link.send_command(WELCOME, PROTOCOL_VERSION, msgpack.packb(welcome))
         link.ready = True
         self._loop.touch(link)

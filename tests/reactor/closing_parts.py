@@ -1,14 +1,21 @@
-"""Assertions shared by the tests of a connection's end."""
+"""What the tests of a connection's end share."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.reactor.reactor_parts import Reactor, Worker
+from tests.client_frames import client_frame
+from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.connection_stages import STAGE_GONE
 from zwoole.shared.websocket.frames import build_frame
 from zwoole.shared.wire.events import CLOSE, PUSH
+
+CLOSE_TIMEOUT = 7.0
+
+
+def violate(client: Client) -> None:
+    client.send(client_frame(3, b"an opcode that does not exist"))
 
 
 def close_frame(code: int, reason: str = "") -> bytes:

@@ -117,17 +117,8 @@ class Reactor(reactor.Reactor):
         return [fields["incarnation"] for kind, fields in self.told if kind == "served"]
 
     def reconnect(self, **changed: Any) -> None:
-        """Have the loop call something else than the reactor's parts; see Loop.connect for the names."""
-        parts = {
-            "readable": self.inbound.read,
-            "unread": self.inbound.read_again,
-            "broken": self.closing.broken,
-            "flushed": self.closing.flushed,
-            "queue_changed": self.output_limits.note,
-            "batch": self.outbound.receive,
-            "serve": self.pool.serve,
-        }
-        self.loop.connect(**{**parts, **changed})
+        """Have the loop call something else than the reactor's parts; see Calls for the names."""
+        self.loop.connect(self.calls._replace(**changed))
 
     def _stopped(self) -> None:
         assert not self.has_stopped

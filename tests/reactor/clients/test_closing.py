@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.client_frames import client_frame
-from tests.reactor.closing_parts import close_frame, is_gone, not_told, push, told
+from tests.reactor.closing_parts import CLOSE_TIMEOUT, close_frame, is_gone, not_told, push, told, violate
 from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.closing import ENDING_S
 from zwoole.reactor.core.connection_stages import STAGE_ENDING, STAGE_LINGERING
 from zwoole.shared.memory.connection_table import CLOSING, ESTABLISHED, FREE
 from zwoole.shared.websocket.frames import build_frame
 from zwoole.shared.wire.events import MESSAGE
-
-CLOSE_TIMEOUT = 7.0
 
 
 @pytest.fixture
@@ -24,33 +22,13 @@ def reactor() -> Iterator[Reactor]:
         yield reactor
 
 
-@pytest.fixture
-def worker(reactor: Reactor) -> Worker:
-    return reactor.worker()
-
-
-@pytest.fixture
-def client(reactor: Reactor, worker: Worker) -> Client:
-    client = reactor.open_client()
-    worker.finish(*worker.take())
-    return client
-
-
-def violate(client: Client) -> None:
-    client.send(client_frame(3, b"an opcode that does not exist"))
-
-
-def finish_sending(client: Client) -> None:
-    client.finish_sending()
-
-
 WAYS_IN: list[tuple[Callable[[Client], None], int, str]] = [
     (lambda client: client.send_close(1000, "bye"), 1000, "client"),
     (lambda client: client.send(client_frame(8)), 1005, "client"),
     (violate, 1002, "server"),
     (lambda client: client.send_message(b"\xff", 1), 1007, "server"),
     (lambda client: client.send(client_frame(2, length=1 << 40)), 1009, "server"),
-    (finish_sending, 1006, "client"),
+    (Client.finish_sending, 1006, "client"),
 ]
 NAMES = ["close", "close without a code", "violation", "invalid text", "too big", "EOF"]
 
@@ -72,7 +50,7 @@ def test_an_idle_connection_is_answered_at_once_and_gone_when_the_client_goes(
         assert is_gone(reactor, client.connection)
     else:
         assert client.connection.stage == STAGE_LINGERING
-        finish_sending(client)
+        client.finish_sending()
     assert is_gone(reactor, client.connection)
     assert reactor.closing.closed == {code: 1}
     told(worker)
@@ -171,7 +149,7 @@ def test_the_end_of_the_stream_while_answers_are_due_changes_nothing(
 ) -> None:
     client.send_message(b"a", 2)
     client.send_close(1000)
-    finish_sending(client)
+    client.finish_sending()
     assert client.connection.stage == STAGE_ENDING
     (message,) = worker.take()
     push(worker, client.connection, b"A")
@@ -234,7 +212,7 @@ def test_the_end_of_the_stream_is_told_once_and_does_not_spin(
     else:
         client.connection.output.queue(b"x" * 4_000_000)  # more than the socket accepts
         reactor.loop.flush_later(client.connection)
-    finish_sending(client)
+    client.finish_sending()
     assert client.connection.stage == stage
     assert client.connection.eof
     assert reactor.sleeps()

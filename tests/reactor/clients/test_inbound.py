@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,24 +10,6 @@ from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.inbound import READ_BYTES
 from zwoole.reactor.core.connection_stages import STAGE_ENDING, STAGE_LINGERING, STAGE_OPEN
 from zwoole.shared.wire.events import CLOSE, MESSAGE
-
-
-@pytest.fixture
-def reactor() -> Iterator[Reactor]:
-    with Reactor() as reactor:
-        yield reactor
-
-
-@pytest.fixture
-def worker(reactor: Reactor) -> Worker:
-    return reactor.worker()
-
-
-@pytest.fixture
-def client(reactor: Reactor, worker: Worker) -> Client:
-    client = reactor.open_client()
-    worker.finish(*worker.take())
-    return client
 
 
 def messages(worker: Worker) -> list[bytes | str]:

@@ -33,11 +33,6 @@ def reactor() -> Iterator[Reactor]:
 
 
 @pytest.fixture
-def worker(reactor: Reactor) -> Worker:
-    return reactor.worker()
-
-
-@pytest.fixture
 def client(reactor: Reactor, worker: Worker) -> Client:
     return reactor.client()
 

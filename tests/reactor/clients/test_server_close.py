@@ -8,40 +8,18 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.client_frames import client_frame
-from tests.reactor.closing_parts import close_frame, is_gone, not_told, push, told
+from tests.reactor.closing_parts import CLOSE_TIMEOUT, close_frame, is_gone, not_told, push, told, violate
 from tests.reactor.reactor_parts import Client, Event, Reactor, Worker
 from zwoole.reactor.clients.closing import ENDING_S
 from zwoole.reactor.core.connection_stages import STAGE_CLOSING, STAGE_ENDING, STAGE_LINGERING, STAGE_OPEN
 from zwoole.shared.websocket.frames import build_frame
 from zwoole.shared.wire.events import CLOSE, MESSAGE
 
-CLOSE_TIMEOUT = 7.0
-
 
 @pytest.fixture
 def reactor() -> Iterator[Reactor]:
     with Reactor(close_timeout=CLOSE_TIMEOUT, connection_window_events=2, parked_messages=2) as reactor:
         yield reactor
-
-
-@pytest.fixture
-def worker(reactor: Reactor) -> Worker:
-    return reactor.worker()
-
-
-@pytest.fixture
-def client(reactor: Reactor, worker: Worker) -> Client:
-    client = reactor.open_client()
-    worker.finish(*worker.take())
-    return client
-
-
-def violate(client: Client) -> None:
-    client.send(client_frame(3, b"an opcode that does not exist"))
-
-
-def finish_sending(client: Client) -> None:
-    client.finish_sending()
 
 
 def server_close(reactor: Reactor, client: Client, code: int = 1001, reason: str = "going") -> None:
@@ -60,12 +38,12 @@ def test_the_server_closes_and_the_client_answers(reactor: Reactor, worker: Work
     assert told(worker) == [1001, "going", "server"]
     assert client.connection.stage == STAGE_LINGERING
     assert client.at_end()
-    finish_sending(client)
+    client.finish_sending()
     assert is_gone(reactor, client.connection)
     assert reactor.closing.closed == {1001: 1}
 
 
-@pytest.mark.parametrize("leave", [finish_sending, Client.leave, violate], ids=["EOF", "gone", "violation"])
+@pytest.mark.parametrize("leave", [Client.finish_sending, Client.leave, violate], ids=["EOF", "gone", "violation"])
 def test_the_server_closes_and_the_client_does_not_answer_as_it_should(
     reactor: Reactor, worker: Worker, client: Client, leave: Callable[[Client], None]
 ) -> None:
@@ -135,7 +113,7 @@ def test_what_was_pushed_before_our_close_arrives_before_it_though_the_client_se
     worker.send()
     reactor.turn()
     server_close(reactor, client, 1000, "")
-    finish_sending(client)
+    client.finish_sending()
     assert told(worker)[0] == 1000
     assert client.read() == build_frame(2, payload) + close_frame(1000)
     assert client.at_end()

@@ -23,12 +23,6 @@ from zwoole.shared.websocket.frames import build_frame
 from zwoole.shared.wire.events import ACK, BROADCAST, CLOSE, PING, PUSH, SYNC
 
 
-@pytest.fixture
-def reactor() -> Iterator[Reactor]:
-    with Reactor() as reactor:
-        yield reactor
-
-
 def test_sources_are_called_while_they_are_readable(reactor: Reactor) -> None:
     called: list[int] = []
     read_end, write_end = os.pipe()

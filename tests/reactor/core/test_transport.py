@@ -136,17 +136,6 @@ def test_a_socket_that_is_gone_already_cannot_be_half_closed() -> None:
 
 
 @pytest.fixture
-def reactor() -> Iterator[Reactor]:
-    with Reactor() as reactor:
-        yield reactor
-
-
-@pytest.fixture
-def worker(reactor: Reactor) -> Worker:
-    return reactor.worker()
-
-
-@pytest.fixture
 def client(reactor: Reactor, worker: Worker) -> Client:
     """Return a client whose bytes travel in records, with its handshake done."""
     client = reactor.client()

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.reactor.reactor_parts import Reactor
 from zwoole.reactor.core.turn_slices import SLICE, Slices
-
-
-@pytest.fixture
-def reactor() -> Iterator[Reactor]:
-    with Reactor() as reactor:
-        yield reactor
 
 
 @pytest.mark.parametrize("count", [0, 1, SLICE - 1, SLICE, SLICE + 1, 3 * SLICE, 3 * SLICE + 5])

@@ -34,11 +34,6 @@ def reactor() -> Iterator[Reactor]:
         yield reactor
 
 
-@pytest.fixture
-def worker(reactor: Reactor) -> Worker:
-    return reactor.worker()
-
-
 def opened(reactor: Reactor, worker: Worker) -> Connection:
     """Return a connection whose open callback has run."""
     connection = reactor.bare_connection()

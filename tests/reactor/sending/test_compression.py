@@ -35,11 +35,6 @@ def reactor() -> Iterator[Reactor]:
         yield reactor
 
 
-@pytest.fixture
-def worker(reactor: Reactor) -> Worker:
-    return reactor.worker()
-
-
 def compressing_client(reactor: Reactor, bits: int = 15, takeover: bool = False) -> Client:
     client = reactor.open_client()
     client.connection.deflater = Deflater(bits, takeover, 1)

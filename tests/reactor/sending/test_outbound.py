@@ -25,18 +25,6 @@ def reactor() -> Iterator[Reactor]:
         yield reactor
 
 
-@pytest.fixture
-def worker(reactor: Reactor) -> Worker:
-    return reactor.worker()
-
-
-@pytest.fixture
-def client(reactor: Reactor, worker: Worker) -> Client:
-    client = reactor.open_client()
-    worker.finish(*worker.take())
-    return client
-
-
 def send(reactor: Reactor, worker: Worker) -> None:
     worker.send()
     reactor.turn()

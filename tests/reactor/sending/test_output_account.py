@@ -23,11 +23,6 @@ def reactor() -> Iterator[Reactor]:
         yield reactor
 
 
-@pytest.fixture
-def worker(reactor: Reactor) -> Worker:
-    return reactor.worker()
-
-
 def opened(reactor: Reactor, worker: Worker, handler: bool = False) -> Client:
     client = reactor.open_client()
     client.connection.handler = handler
