@@ -158,6 +158,8 @@ class Inbound:
                 break
         held = protocol.partial_bytes()
         if held != connection.partial:
+            if self._debug and held:
+                log.debug("fd %d: a message that is not complete yet, %d bytes so far", connection.fd, held)
             self._limits.hold(connection, held)
 
     def _answer_ping(self, connection: Connection, payload: bytes) -> None:

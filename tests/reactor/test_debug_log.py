@@ -45,6 +45,22 @@ def test_a_message_is_shown_on_its_way_there_and_back(reactor: Reactor, log: pyt
     )
 
 
+def test_fragments_are_shown_as_they_come(reactor: Reactor, log: pytest.LogCaptureFixture) -> None:
+    worker = reactor.worker()
+    client = reactor.open_client()
+    worker.finish(*worker.take())
+    lines_of(log)
+    client.send(client_frame(1, b"one", fin=False))
+    client.send(client_frame(0, b"two", fin=False))
+    client.send(client_frame(0, b"three"))
+    fd = client.connection.fd
+    assert [line for line in lines_of(log) if line.startswith(f"fd {fd}")] == [
+        f"fd {fd}: a message that is not complete yet, 3 bytes so far",
+        f"fd {fd}: a message that is not complete yet, 6 bytes so far",
+        f"fd {fd}: message, opcode 1, 11 bytes",
+    ]
+
+
 @pytest.mark.parametrize(
     ("frame", "line"),
     [
