@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from zwoole.reactor.core.connection import Connection
 from zwoole.shared.ids import fd_of
-from zwoole.shared.memory.connection_table import ConnectionTable
+from zwoole.shared.memory.connection_table import FREE, HANDSHAKE, ConnectionTable
 
 
 class Registry:
@@ -71,7 +71,7 @@ class Registry:
         self._places_taken += 1
         self.by_descriptor[descriptor] = connection
         self._by_address[remote_addr] = self._by_address.get(remote_addr, 0) + 1
-        self.table.set_state(fd, 1)
+        self.table.set_state(fd, HANDSHAKE)
         return connection
 
     def find(self, fd: int) -> Connection | None:
@@ -97,4 +97,4 @@ class Registry:
         self._slots[self.table.slot(connection.fd)] = None
         self._finishing.pop(connection.fd, None)
         self._places_taken -= 1
-        self.table.set_state(connection.fd, 0)
+        self.table.set_state(connection.fd, FREE)

@@ -1,5 +1,9 @@
 import cython
 
+# As C integers they compare and add without an object.
+cdef Py_ssize_t _AT_SEQUENCE, _HEAD_WORDS, _SLOT_WORDS, _WORKER_WORDS
+cdef int _FREE, _STATE, _STATE_BITS
+
 
 cdef class ConnectionTable:
     cdef readonly Py_ssize_t capacity

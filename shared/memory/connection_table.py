@@ -22,10 +22,17 @@ FREE = 0
 HANDSHAKE = 1  # accepted, not a WebSocket yet
 ESTABLISHED = 2
 CLOSING = 3  # a close frame was sent
+_FREE = FREE  # a C integer in the compiled module
 
 _MAGIC = 0x7A776F6F6C650001
+_WORD_BYTES = 8
 _HEAD_WORDS = 8
+_SLOT_WORDS = 2
 _WORKER_WORDS = 2048  # more than the largest worker_num, for workers that `zwoole workers +1` adds
+# A slot's first word.
+_STATE_BITS = 2
+_STATE = (1 << _STATE_BITS) - 1
+# Where the head has its words.
 _AT_CAPACITY = 1
 _AT_SEQUENCE = 2  # sequence number of the newest connection + 1; survives the master
 _AT_REACTOR_NUM = 3
@@ -44,10 +51,10 @@ class ConnectionTable:
             OSError: it cannot be mapped.
             ValueError: the memory is not a connection table, or is incomplete.
         """
-        head = os.pread(descriptor, 8 * _HEAD_WORDS, 0)
-        if int.from_bytes(head[:8], "little") != _MAGIC:
+        head = os.pread(descriptor, _WORD_BYTES * _HEAD_WORDS, 0)
+        if head_word(head, 0) != _MAGIC:
             raise ValueError("not a connection table")
-        self.capacity = int.from_bytes(head[8 * _AT_CAPACITY : 8 * _AT_CAPACITY + 8], "little")
+        self.capacity = head_word(head, _AT_CAPACITY)
         self._words = memoryview(mapped(descriptor, size_of(self.capacity))).cast("Q")
         self._mask = self.capacity - 1
         self._reactor_num = int(self._words[_AT_REACTOR_NUM])
@@ -70,10 +77,10 @@ class ConnectionTable:
         there = os.fstat(descriptor).st_size
         if there < size_of(slots):
             reserve(descriptor, there, size_of(slots) - there)
-        for start in range(8 * _HEAD_WORDS, there, PIECE):
+        for start in range(_WORD_BYTES * _HEAD_WORDS, there, PIECE):
             os.pwrite(descriptor, bytes(min(PIECE, there - start)), start)
         for word, value in enumerate((_MAGIC, slots, sequence, reactor_num, capacity)):
-            os.pwrite(descriptor, value.to_bytes(8, "little"), 8 * word)
+            os.pwrite(descriptor, value.to_bytes(_WORD_BYTES, "little"), _WORD_BYTES * word)
         return ConnectionTable(descriptor)
 
     def next_sequence(self) -> int:
@@ -81,10 +88,10 @@ class ConnectionTable:
         connections.
         """
         words = self._words
-        sequence = words[2]
-        while words[8 + 2 * (sequence & self._mask)]:
+        sequence = words[_AT_SEQUENCE]
+        while words[_HEAD_WORDS + _SLOT_WORDS * (sequence & self._mask)]:
             sequence += 1
-        words[2] = sequence + 1
+        words[_AT_SEQUENCE] = sequence + 1
         return sequence
 
     def slot(self, fd: int) -> int:
@@ -93,33 +100,33 @@ class ConnectionTable:
 
     def set_state(self, fd: int, state: int) -> None:
         """Set the state of a connection; FREE releases its slot."""
-        at = 8 + 2 * self.slot(fd)
+        at = _HEAD_WORDS + _SLOT_WORDS * self.slot(fd)
         words = self._words
-        if state == 0:
+        if state == _FREE:
             words[at] = 0
             words[at + 1] = 0
         else:
-            words[at] = fd << 2 | state
+            words[at] = fd << _STATE_BITS | state
 
     def set_queued(self, fd: int, size: int) -> None:
         """Set the number of bytes queued for a connection."""
-        self._words[8 + 2 * self.slot(fd) + 1] = size
+        self._words[_HEAD_WORDS + _SLOT_WORDS * self.slot(fd) + 1] = size
 
     def state(self, fd: int) -> int:
         """Return the state of a connection; FREE if it is gone or never existed."""
         if fd < 1:
-            return 0
-        word = self._words[8 + 2 * self.slot(fd)]
-        return word & 3 if word >> 2 == fd else 0
+            return _FREE
+        word = self._words[_HEAD_WORDS + _SLOT_WORDS * self.slot(fd)]
+        return word & _STATE if word >> _STATE_BITS == fd else _FREE
 
     def queued(self, fd: int) -> int:
         """Return the number of bytes queued for a connection; 0 if it is gone."""
-        return self._words[8 + 2 * self.slot(fd) + 1] if self.state(fd) else 0
+        return self._words[_HEAD_WORDS + _SLOT_WORDS * self.slot(fd) + 1] if self.state(fd) != _FREE else 0
 
     def set_waiting(self, worker: int, size: int) -> None:
         """Set the bytes of messages from other workers that are queued for a worker; -1: there is no such worker."""
         if worker < _WORKER_WORDS:
-            self._words[8 + 2 * self.capacity + worker] = 1 + size
+            self._words[_HEAD_WORDS + _SLOT_WORDS * self.capacity + worker] = 1 + size
 
     def waiting(self, worker: int) -> int:
         """Return the bytes of messages from other workers that are queued for a worker; -1 if there is no such
@@ -127,18 +134,22 @@ class ConnectionTable:
         """
         if not 0 <= worker < _WORKER_WORDS:
             return -1
-        return int(self._words[8 + 2 * self.capacity + worker]) - 1
+        return int(self._words[_HEAD_WORDS + _SLOT_WORDS * self.capacity + worker]) - 1
 
 
 def size_of(slots: int) -> int:
     """Return the size in bytes of a table with that many slots."""
-    return 8 * (_HEAD_WORDS + 2 * slots + _WORKER_WORDS)
+    return _WORD_BYTES * (_HEAD_WORDS + _SLOT_WORDS * slots + _WORKER_WORDS)
 
 
 def read_sequence(descriptor: int) -> int:
     """Return the first sequence number for a new master: 0, or one after all numbers that previous masters used."""
-    head = os.pread(descriptor, 8 * _HEAD_WORDS, 0)
+    head = os.pread(descriptor, _WORD_BYTES * _HEAD_WORDS, 0)
     if not head:
         return 0
-    last = int.from_bytes(head[8 * _AT_SEQUENCE : 8 * _AT_SEQUENCE + 8], "little")
-    return next_block(last)
+    return next_block(head_word(head, _AT_SEQUENCE))
+
+
+def head_word(head: bytes, at: int) -> int:
+    """Return a word of a table's head."""
+    return int.from_bytes(head[_WORD_BYTES * at : _WORD_BYTES * (at + 1)], "little")
