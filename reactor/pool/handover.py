@@ -14,6 +14,7 @@ gets no events of it, so its messages are parked.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from logging import DEBUG
 
 from zwoole.reactor.clients.closing import Closing
@@ -87,7 +88,7 @@ class Handover:
         before, worker.link = worker.link, link
         link.active = True
         worker.gone_since = 0.0
-        log.debug("worker %d: incarnation %d is active", worker.id, link.incarnation)
+        log.debug("worker %d (incarnation %d, pid %d) is active", worker.id, link.incarnation, link.pid)
         if before is not None:
             self.retire(before)
         self._loop.serve_later(link)
@@ -101,7 +102,8 @@ class Handover:
         link.active = False
         link.retiring = True
         log.debug(
-            "worker %d: incarnation %d retires, with %d connections", link.worker.id, link.incarnation, link.connections
+            "worker %d (incarnation %d) retires, with %d connections",
+            *(link.worker.id, link.incarnation, link.connections),
         )
         self._router.forget_queue(link)
         if self._handler_deadlines is None:  # only now, since every turn of the loop looks at every kind of timeout
@@ -278,18 +280,24 @@ class Handover:
 
 
 def log_verdict(link: WorkerLink, unfinished: list[Outstanding], verdict: Verdict) -> None:
-    """Log each event that a dead incarnation had not finished, and the verdict."""
+    """Log how each event stands that an incarnation had not finished when it ended, and the verdict."""
+    who = f"worker {link.worker.id} (incarnation {link.incarnation}) has ended"
+    if not unfinished:
+        log.debug("%s, and has finished everything", who)
+        return
     for item in unfinished:
         about = "no connection" if item.connection is None else f"fd {item.connection.fd}"
         progress = PROGRESS[link.progress.read(item.sequence)]
-        log.debug(
-            "incarnation %d has died: event %d, %s of %s, %s",
-            *(link.incarnation, item.sequence, BY_KIND[item.event].name, about, progress),
-        )
+        log.debug("%s: event %d, %s of %s, %s", who, item.sequence, BY_KIND[item.event].name, about, progress)
     log.debug(
-        "incarnation %d has died: sent again to the next one: %s; failed: %s; closes to be told: %s",
-        link.incarnation,
-        {connection.fd: len(events) for connection, events in verdict.replay.items()},
-        [connection.fd for connection in verdict.failed],
-        [connection.fd for connection in verdict.closes],
+        "%s: sent to the next one: %s; closed with 1011: %s; close runs in the next one: %s",
+        who,
+        ", ".join(f"{len(events)} of fd {connection.fd}" for connection, events in verdict.replay.items()) or "nothing",
+        fds_of(verdict.failed),
+        fds_of(verdict.closes),
     )
+
+
+def fds_of(connections: Iterable[Connection]) -> str:
+    """Return the fds of connections as the log shows them."""
+    return ", ".join(f"fd {connection.fd}" for connection in connections) or "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -91,11 +92,12 @@ def test_a_death_shows_each_event_and_the_verdict_and_the_hand_over(
     lines_of(log)
     link = first.link
     verdict = reactor.handover.judge(link)
+    ended = "worker 0 (incarnation 1) has ended"
     assert lines_of(log) == [
-        f"incarnation 1 has died: event 2, MESSAGE of fd {begun.connection.fd}, begun",
-        f"incarnation 1 has died: event 3, MESSAGE of fd {waiting.connection.fd}, not begun",
-        f"incarnation 1 has died: sent again to the next one: {{{waiting.connection.fd}: 1}}; "
-        f"failed: [{begun.connection.fd}]; closes to be told: []",
+        f"{ended}: event 2, MESSAGE of fd {begun.connection.fd}, begun",
+        f"{ended}: event 3, MESSAGE of fd {waiting.connection.fd}, not begun",
+        f"{ended}: sent to the next one: 1 of fd {waiting.connection.fd}; "
+        f"closed with 1011: fd {begun.connection.fd}; close runs in the next one: none",
     ]
     link.close()
     reactor.loop.remove_link(link)
@@ -106,8 +108,17 @@ def test_a_death_shows_each_event_and_the_verdict_and_the_hand_over(
     reactor.handover.activate(second.link)
     reactor.turn()
     lines = lines_of(log)
-    assert "worker 0: incarnation 2 is active" in lines
+    assert f"worker 0 (incarnation 2, pid {os.getpid()}) is active" in lines
     assert f"fd {waiting.connection.fd}: handed over to worker 0 (incarnation 2)" in lines
+
+
+def test_a_worker_that_has_ended_in_order_is_shown_in_one_line(reactor: Reactor, log: pytest.LogCaptureFixture) -> None:
+    worker = reactor.worker()
+    reactor.open_client()
+    worker.finish(*worker.take())
+    lines_of(log)
+    reactor.handover.judge(worker.link)
+    assert lines_of(log) == ["worker 0 (incarnation 1) has ended, and has finished everything"]
 
 
 def test_nothing_of_it_is_shown_at_level_info(log: pytest.LogCaptureFixture) -> None:
