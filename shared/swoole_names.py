@@ -13,7 +13,7 @@ _TASKS = "zwoole has no task workers; a job goes to a thread or process pool, se
 _HTTP = "zwoole does not answer plain HTTP requests"
 _TCP = "zwoole has no raw TCP or UDP ports"
 _TLS = "zwoole does not speak TLS; let a proxy such as nginx do it, see docs/deployment.md"
-_TIMERS = "zwoole has no timers; use asyncio or a thread, see docs/programming.md"
+_TIMERS = "zwoole has no timers; use asyncio or a thread, see docs/recipes.md"
 _ONE_PORT = "a server has one port"
 _COROUTINES = "a callback is a coroutine if it is `async def`"
 _DISPATCH = "a connection stays with one worker, which is chosen by zwoole"
@@ -74,7 +74,8 @@ METHODS = {
     ),
     **dict.fromkeys(("reload", "shutdown", "stop"), _CONTROL),
     **dict.fromkeys(("protect", "heartbeat"), _PINGS),
-    **dict.fromkeys(("connections", "get_client_list", "get_client_info"), "`zwoole connections` lists them"),
+    **dict.fromkeys(("connections", "get_client_list"), "`zwoole connections` lists the connections"),
+    "get_client_info": "the request that `open`, `adopt` and a handler receive has the address, path and headers",
     **dict.fromkeys(("add_process", "add_command", "command"), "zwoole runs masters and workers only"),
     **dict.fromkeys(("pack", "unpack"), "`push` makes the frame"),
     **dict.fromkeys(("get_worker_id", "worker_pid", "get_worker_pid"), "see `worker_id`, and `os.getpid()`"),

@@ -247,7 +247,7 @@ class Rollouts:
             if self._processes.runs(successor):
                 successor.retiring = True
                 successor.kill(f"{rollout.why} failed")
-        rollout.answer(error=f"{rollout.why} failed, the old workers stay in service: {why}")
+        rollout.answer(error=f"{rollout.why} failed, the old workers stay in service: {why}; the log has the reason")
         self._do_what_waits()
 
     def _do_what_waits(self) -> None:

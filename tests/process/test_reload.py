@@ -109,6 +109,7 @@ def test_code_that_does_not_boot_leaves_the_old_in_service(serve: Serve) -> None
         failed = reload(server)
         assert failed.returncode == 1
         assert "reload failed, the old workers stay in service" in failed.stderr
+        assert "; the log has the reason" in failed.stderr
         assert "no_such_module" in server.log()
         client.send("a")
         assert client.recv(PATIENCE_S) == f"1 {before} a"
