@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.supervisor.process_parts import TestParts
+from zwoole.supervisor.lifecycle.rollout import MAX_WAITING
 
 Make = Callable[..., TestParts]
 
@@ -32,3 +33,23 @@ def test_a_reload_without_room_fails_and_changes_nothing(parts: TestParts) -> No
     parts.lack = ""
     parts.rollouts.reload()
     assert len(parts.workers) == 4
+
+
+def test_the_reloads_that_wait_become_one_and_no_more_wait_than_may(parts: TestParts) -> None:
+    answers: dict[str, dict[str, Any]] = {}
+
+    def reload(name: str) -> None:
+        parts.rollouts.reload(lambda **fields: answers.update({name: fields}))
+
+    reload("first")
+    for number in range(MAX_WAITING):
+        reload(f"waiting {number}")
+    reload("one too many")
+    assert answers == {"one too many": {"error": f"{MAX_WAITING} reloads wait already"}}
+    parts.all_ready()
+    merged = {f"waiting {number}": {"result": {"merged": True}} for number in range(MAX_WAITING - 1)}
+    assert merged.items() <= answers.items()
+    assert "result" in answers["first"]
+    assert f"waiting {MAX_WAITING - 1}" not in answers
+    parts.all_ready()
+    assert answers[f"waiting {MAX_WAITING - 1}"]["result"]["workers"] == 2
