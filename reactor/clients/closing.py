@@ -133,8 +133,7 @@ class Closing:
         if connection.stage == STAGE_OPEN:
             self._begin_ending(connection, CLOSE_ABNORMAL, os.strerror(error) if error else "", CLIENT)
         elif connection.stage != STAGE_ENDING:
-            self._tell_worker(connection)
-            self._destroy(connection)
+            self.cut(connection)
 
     def server_close(self, connection: Connection, code: int, reason: str) -> None:
         """Close a connection with a code and a reason; its messages that were not sent down are discarded."""
@@ -159,16 +158,17 @@ class Closing:
         """Close a connection whose output queue is full, because its client does not read."""
         if connection.stage == STAGE_ENDING:  # end its replies here: a missing one among them would be worse
             self.finish_ending(connection)
-        self.server_close(connection, CLOSE_TRY_AGAIN_LATER, "you read too slowly: too much output is queued")
+        else:
+            self.server_close(connection, CLOSE_TRY_AGAIN_LATER, "you read too slowly: too much output is queued")
 
     def force(self, connection: Connection) -> None:
         """Close a connection at once, without a close frame."""
-        if connection.close_code == 0:
+        if connection.close_code == 0 and connection.protocol is not None:  # it was open
             self._note_end(connection, CLOSE_ABNORMAL, "", SERVER)
         self.cut(connection)
 
     def cut(self, connection: Connection) -> None:
-        """Drop a connection that is closing already, without waiting for its client."""
+        """Drop a connection without waiting for its client; its end is counted already."""
         self._tell_worker(connection)
         self._destroy(connection)
 
@@ -247,8 +247,7 @@ class Closing:
     def _closing_expired(self, fd: int) -> None:
         connection = self._registry.find(fd)
         if connection is not None:
-            self._tell_worker(connection)
-            self._destroy(connection)
+            self.cut(connection)
 
     def _drop_socket(self, connection: Connection) -> None:
         """Close the descriptor; queued output and an incomplete message are lost."""

@@ -1,7 +1,9 @@
 """How a master stops gracefully, within a given time.
 
+The master has closed its listening sockets before.
+
 1. During the spread, if there is one, clients are sent 1001 at a constant rate; the others are served on.
-2. No connection and no message is accepted any more.
+2. No message and no handshake is accepted any more.
 3. The accepted messages are finished.
 4. Every client that is left is sent 1001 and waited for.
 5. The workers run the `close` callbacks.
@@ -136,16 +138,22 @@ class GracefulStop:
 
     def _leave_slowly(self, now: float) -> bool:
         """Close connections in proportion to the part of the spread that has passed; the others are served on."""
-        if now >= self._spread_ends or len(self._registry) == 0:
+        if now >= min(self._spread_ends, self._ends) or len(self._registry) == 0:
             return True
         if self._staying is None:
             self._staying = list(self._registry)
         passed = 1 - (self._spread_ends - now) / self._spread
         due = min(int(len(self._staying) * passed), self._told + SLICE)
         for connection in self._staying[self._told : due]:
-            self._closing.server_close(connection, CLOSE_GOING_AWAY, REASON)
+            self._send_away(connection)
         self._told = due
         return False
+
+    def _send_away(self, connection: Connection) -> None:
+        if connection.stage == STAGE_HANDSHAKE:
+            self._opening.refuse(connection, Refused(503, REASON))
+        else:
+            self._closing.server_close(connection, CLOSE_GOING_AWAY, REASON)
 
     def _stop_reading(self, now: float) -> bool:
         """Accept no more messages and no more handshakes."""
@@ -154,7 +162,7 @@ class GracefulStop:
 
     def _refuse_more(self, connection: Connection) -> None:
         if connection.stage == STAGE_HANDSHAKE:
-            self._opening.refuse(connection, Refused(503, REASON))
+            self._send_away(connection)
         elif connection.stage == STAGE_OPEN:
             self._router.stop_reading(connection)
 
@@ -174,7 +182,7 @@ class GracefulStop:
         return False
 
     def _say_goodbye(self, now: float) -> bool:
-        if not self._each(lambda connection: self._closing.server_close(connection, CLOSE_GOING_AWAY, REASON)):
+        if not self._each(self._send_away):
             return False
         self._said_at = now
         self._goodbye_ends = min(now + self._close_timeout, now + (self._ends - now) * GOODBYE_SHARE)

@@ -1,7 +1,7 @@
 """The way in: from a readable socket to messages that the router accepts.
 
-There is one read per connection and turn, into one buffer that all connections share. Its contents are valid until the
-next read, so payloads are unmasked into bytes of their own before this module returns.
+There is one read per connection and turn (the heartbeat may add one), into one buffer that all connections share. Its
+contents are valid until the next read, so payloads are unmasked into bytes of their own before this module returns.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ class Inbound:
 
     def read(self, connection: Connection) -> None:
         """Read what has arrived on a connection, and process it."""
+        if connection.rereading:  # after YIELD: what was read before comes first
+            return
         if connection.unread:
             self.read_again(connection)
             return
@@ -148,7 +150,7 @@ class Inbound:
                     self._answer_ping(connection, protocol.data)
             elif event == YIELD:
                 self._parking.keep_unread(connection, protocol.take_rest())
-                self._loop.read_later(connection)
+                self._loop.read_next_turn(connection)
                 break
             elif event == CLOSED_BY_PEER:
                 self._closing.client_closed(connection)

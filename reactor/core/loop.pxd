@@ -34,11 +34,13 @@ cdef class Loop:
     cdef list _touched
     cdef list _again
     cdef list _reread
+    cdef list _reread_next
     cdef list _served
     cdef list _next_turn
     cdef list _received
     cdef list _before_sleep
     cdef bint _running
+    cdef bint _debug
     cdef public double busy_poll_s
     cdef double _usual_wait
     cdef double _usual_events
@@ -49,6 +51,7 @@ cdef class Loop:
     cpdef void flush_connections(self, Py_ssize_t most=*) except *
     cpdef void touch(self, WorkerLink link) except *
     cpdef void read_later(self, Connection connection) except *
+    cpdef void read_next_turn(self, Connection connection) except *
     cpdef void serve_later(self, WorkerLink link) except *
 
     @cython.locals(
@@ -66,5 +69,5 @@ cdef class Loop:
     cdef void _reread_connections(self) except *
     @cython.locals(link=WorkerLink, rest=list)
     cdef void _flush(self) except *
-    @cython.locals(error=int, mask="unsigned int", output=Output)
+    @cython.locals(error=int, mask="unsigned int", output=Output, queued=Py_ssize_t)
     cdef void _flush_connection(self, Connection connection, Py_ssize_t most) except *

@@ -4,7 +4,7 @@ Rules, after redis' ae.c:
 - Output that was queued in a turn leaves at its end: one write per connection, one ZeroMQ message per worker. If very
   many connections have output, some are flushed in each turn.
 - EPOLLOUT is armed only for output that the kernel did not take.
-- Each connection is read at most once per turn.
+- Each connection is read once per turn; the heartbeat may read it once more before it gives a client up.
 - Timers run after I/O.
 - Connections are accepted last: a descriptor that was closed in this turn cannot be reused for another client within
   the turn.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from logging import DEBUG
 from time import monotonic
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from zwoole.reactor.core.deadlines import Clock, Deadlines, Wheel
 from zwoole.reactor.core.output import WRITE_BYTES
 from zwoole.reactor.core.registry import Registry
 from zwoole.reactor.core.worker_link import WorkerLink
+from zwoole.shared.process.log import get_logger
 
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
@@ -40,6 +42,8 @@ FLUSHES_PER_TURN = 512  # takes about 1 ms; a broadcast to thousands leaves in s
 MAX_SLEEP_S = 1.0
 FEW_EVENTS = 3.0  # with fewer events in a turn, waiting does not build bigger batches
 LAG_WEIGHT = 1 / 64  # weight of the latest turn in the smoothed lag
+
+log = get_logger("loop")
 
 
 class Calls(NamedTuple):
@@ -91,6 +95,7 @@ class Loop:
         self.lag = 0.0
         self.longest_lag = 0.0
         self.busy_poll_s = 0.0
+        self._debug = log.isEnabledFor(DEBUG)
         self._epoll = epoll or select.epoll()
         self._registry = registry
         self._sources: dict[int, Callable[[], None]] = {}
@@ -102,6 +107,7 @@ class Loop:
         self._touched: list[WorkerLink] = []
         self._again: list[WorkerLink] = []
         self._reread: list[Connection] = []
+        self._reread_next: list[Connection] = []
         self._served: list[WorkerLink] = []
         self._next_turn: list[Callable[[], None]] = []
         self._received: list[WorkerLink] = []
@@ -199,6 +205,14 @@ class Loop:
         if not connection.rereading:
             connection.rereading = True
             self._reread.append(connection)
+
+    def read_next_turn(self, connection: Connection) -> None:
+        """Call `unread` with the connection at the end of the next turn, which then does not sleep. Until then it is
+        not read.
+        """
+        if not connection.rereading:
+            connection.rereading = True
+            self._reread_next.append(connection)
 
     def next_turn(self, call: Callable[[], None]) -> None:
         """Call `call` once, in the next turn, which then does not sleep."""
@@ -324,6 +338,9 @@ class Loop:
         for connection in connections:
             connection.rereading = False
             self._unread(connection)
+        if self._reread_next:
+            self._reread += self._reread_next
+            self._reread_next = []
 
     def _flush(self) -> None:
         """Send each worker its batch, then flush connections, at most FLUSHES_PER_TURN of them, in order.
@@ -359,11 +376,14 @@ class Loop:
         if connection.descriptor < 0:
             return
         output = connection.output
+        queued = output.queued
         error = output.flush(connection.transport, connection.descriptor, most)
+        if self._debug:
+            log.debug("fd %d: %d bytes sent, %d queued", connection.fd, queued - output.queued, output.queued)
         if error:
             self._broken(connection, error)
             return
-        if output.queued + output.pending != output.noted:
+        if output.queued or output.pending or output.noted:
             self._queue_changed(connection)
         mask = connection.interest
         if output.queued:

@@ -148,7 +148,7 @@ class Handover:
                 self._router.replay(connection, verdict.replay[connection])
         worker = link.worker
         if worker not in self._router.workers:  # the worker is given up
-            worker = min(self._router.workers, key=lambda other: (other.link is None, other.connections))
+            worker = self._router.least_busy()
         worker.pending_closes.extend(verdict.closes)
         closed = {CLOSE_INTERNAL_ERROR: 0, CLOSE_SERVICE_RESTART: 0}
 
@@ -248,7 +248,7 @@ class Handover:
         def move(connection: Connection) -> None:
             if connection.worker is not worker or connection.closed_down or worker.link is not None:
                 return
-            self._router.move(connection, self._least_busy(worker))
+            self._router.move(connection, self._router.least_busy(without=worker))
             connection.adopting = False
             owner: WorkerLink | None = connection.owner
             if owner is not None and owner.closed:
@@ -264,7 +264,7 @@ class Handover:
             held_back = list(worker.held_back)
             worker.held_back.clear()
             Slices(self._loop, held_back, self._router.read_if_allowed)  # its new worker may hold it back again
-            other = self._least_busy(worker)
+            other = self._router.least_busy(without=worker)
             other.pending_closes.extend(worker.pending_closes)
             worker.pending_closes.clear()
             if other.link is not None:
@@ -272,11 +272,6 @@ class Handover:
 
         mine = [connection for connection in self._registry.all() if connection.worker is worker]
         Slices(self._loop, mine, move, finish)
-
-    def _least_busy(self, worker: Worker) -> Worker:
-        """Return the other worker with the fewest connections; workers that have a process come first."""
-        others = [other for other in self._router.workers if other is not worker]
-        return min(others, key=lambda other: (other.link is None, other.connections))
 
 
 def log_verdict(link: WorkerLink, unfinished: list[Outstanding], verdict: Verdict) -> None:

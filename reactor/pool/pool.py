@@ -32,7 +32,7 @@ from zwoole.shared.memory.progress_map import RING, ProgressMap
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.process.run_files import endpoint, endpoint_path, progress_path, remove
 from zwoole.shared.settings import Settings
-from zwoole.shared.wire.batches import BatchReader
+from zwoole.shared.wire.batches import BatchReader, WireError
 from zwoole.shared.wire.events import BYE, DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, RINGS, WELCOME
 
 LEAVE_S = 1.0  # a process that has disconnected must end within this time, as a dying process does
@@ -304,8 +304,7 @@ class Pool:
         if version != PROTOCOL_VERSION:
             self.distrust(link, f"it speaks version {version} of the wire protocol, not {PROTOCOL_VERSION}")
             return
-        hello = msgpack.unpackb(body)
-        self._routes[link.incarnation] = Routes(hello["callbacks"], hello["handlers"], hello["handshake"])
+        self._routes[link.incarnation] = unpack_routes(body)
         memory = None if link.memory is None else [os.getpid(), link.memory.descriptor]
         welcome = {"up_window": self._link_limits["up_window_bytes"], "memory": memory}
         link.send_command(WELCOME, PROTOCOL_VERSION, msgpack.packb(welcome))
@@ -422,6 +421,19 @@ def lives(pidfd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def unpack_routes(body: bytes) -> Routes:
+    """Return what a worker's hello says about the app.
+
+    Raises:
+        WireError: the body holds something else.
+    """
+    try:
+        hello = msgpack.unpackb(body)
+        return Routes(bool(hello["callbacks"]), [str(path) for path in hello["handlers"]], bool(hello["handshake"]))
+    except (ValueError, TypeError, LookupError, msgpack.UnpackException):
+        raise WireError("a hello that does not say what the app serves") from None
 
 
 def link_limits(settings: Settings) -> dict[str, int]:

@@ -114,11 +114,16 @@ class Router:
             self._leave_worker(connection)
 
     def _place(self, connection: Connection, event: int) -> None:
-        worker = min(self.workers, key=lambda worker: (worker.link is None, worker.connections))
+        worker = self.least_busy()
         worker.connections += 1
         connection.worker = worker
         self.parking.park(connection, event, connection.record)
         self.settle(connection)
+
+    def least_busy(self, without: Worker | None = None) -> Worker:
+        """Return the worker with the fewest connections, other than `without`; those with a process come first."""
+        others = (worker for worker in self.workers if worker is not without)
+        return min(others, key=lambda worker: (worker.link is None, worker.connections))
 
     def accept(self, connection: Connection, opcode: int, data: bytes) -> bool:
         """Accept a complete message: from now on it is answered, or its connection is closed.
@@ -287,6 +292,8 @@ class Router:
         join_queue(worker.adoptions, connection, worker.connections)
         if worker.link is not None:
             self._loop.serve_later(worker.link)
+        elif not worker.gone_since:  # it has never had a process
+            worker.gone_since = self._loop.clock.now
 
     def replay(self, connection: Connection, events: list[tuple[int, bytes]]) -> None:
         """Park again, in front, the (event, data) pairs that a worker did not begin before it died."""

@@ -137,8 +137,11 @@ class Outbound:
         """Queue a message that does not come from a worker; return False if the connection is not open."""
         if connection.stage != STAGE_OPEN or connection.descriptor < 0:
             return False
-        frame = build_frame(opcode, data)
-        self._queue_frame(connection, frame, len(frame))
+        if connection.deflater is None:
+            frame = build_frame(opcode, data)
+            self._queue_frame(connection, frame, len(frame))
+        elif self._compression.push(connection, opcode, data):
+            self._queued(len(data))
         return True
 
     def drain_if_done(self, link: WorkerLink) -> None:

@@ -25,6 +25,7 @@ SHOWN = (
     r"worker 0\] DEBUG from master incarnation \d+: batch \d+, credit \d+: MESSAGE 1 \(8 bytes of text\)",
     r"worker 0\] DEBUG to master incarnation \d+: batch \d+, credit \d+: PUSH 1 \(8 bytes of text\), ACK",
     r"master 0\] DEBUG from worker 0 \(incarnation \d+\): batch \d+, credit \d+: PUSH 1 \(8 bytes of text\), ACK",
+    r"master 0\] DEBUG fd 1: 10 bytes sent, 0 queued",
 )
 
 

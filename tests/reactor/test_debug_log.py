@@ -41,9 +41,10 @@ def test_a_message_is_shown_on_its_way_there_and_back(reactor: Reactor, log: pyt
     ]
     worker.writer.add_text(PUSH, fd, b"answer")
     worker.finish(*worker.take())
-    assert (
-        lines_of(log)[0] == f"from worker 0 (incarnation 1): batch 1, credit 0: PUSH {fd} (6 bytes of text), ACK 1 (1)"
-    )
+    assert lines_of(log) == [
+        f"from worker 0 (incarnation 1): batch 1, credit 0: PUSH {fd} (6 bytes of text), ACK 1 (1)",
+        f"fd {fd}: 8 bytes sent, 0 queued",
+    ]
 
 
 def test_fragments_are_shown_as_they_come(reactor: Reactor, log: pytest.LogCaptureFixture) -> None:

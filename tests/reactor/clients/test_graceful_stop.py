@@ -172,6 +172,36 @@ def test_many_clients_are_told_slice_by_slice(rig: Rig, monkeypatch: pytest.Monk
     assert [event.kind for event in rig.worker.received].count(CLOSE) == 10
 
 
+def test_a_second_stop_shortens_the_spread_too(rig: Rig) -> None:
+    client = rig.client()
+    rig.stop.begin(100.0, spread=90.0)
+    rig.pass_time(0.1)
+    rig.stop.begin(2.5)
+    rig.pass_time(2.6)
+    assert client.connection.stage != STAGE_OPEN
+    assert rig.done
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_a_client_in_its_handshake_is_told_that_the_server_is_stopping(rig: Rig, spread: float) -> None:
+    client = rig.reactor.client()
+    rig.stop.begin(10.0, spread=spread)
+    rig.pass_time(1.1)
+    answer = client.read()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"the server is stopping" in answer
+    assert rig.reactor.closing.closed == {}
+
+
+def test_a_refused_client_that_stays_is_not_counted_as_closed(rig: Rig) -> None:
+    client = rig.reactor.client()
+    client.send(b"GET / HTTP/1.0\r\n\r\n")
+    assert client.connection.stage == STAGE_LINGERING
+    rig.reactor.closing.force(client.connection)
+    assert client.connection.stage == STAGE_GONE
+    assert rig.reactor.closing.closed == {}
+
+
 def test_a_spread_says_goodbye_to_some_at_a_time(rig: Rig) -> None:
     clients = [rig.client() for _ in range(8)]
     rig.stop.begin(20.0, spread=3.2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +11,8 @@ from tests.client_frames import client_frame
 from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.inbound import READ_BYTES
 from zwoole.reactor.core.connection_stages import STAGE_ENDING, STAGE_LINGERING, STAGE_OPEN
+from zwoole.shared.websocket.deflate import TAIL, Inflater
+from zwoole.shared.websocket.protocol import INFLATE_BYTES, Protocol
 from zwoole.shared.wire.events import CLOSE, MESSAGE
 
 
@@ -142,3 +146,18 @@ def test_every_message_goes_down_once_however_it_arrives_and_however_slow_its_wo
         assert received == payloads
         assert client.connection.stage == STAGE_OPEN
         assert reactor.router.parking.bytes == 0
+
+
+def test_a_turn_inflates_its_share_of_a_connection_and_no_more(reactor: Reactor, worker: Worker) -> None:
+    client = reactor.open_client()
+    protocol = client.connection.protocol = Protocol(1 << 24, 100, Inflater(15, False))
+    worker.finish(*worker.take())
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+    payload = deflater.compress(bytes(8 * INFLATE_BYTES)) + deflater.flush(zlib.Z_SYNC_FLUSH)
+    client.socket.sendall(client_frame(2, payload[: -len(TAIL)], reserved=0x40))
+    sizes = []
+    while reactor.inbound.messages == 0:
+        client.socket.sendall(client_frame(9, b"keeps the socket readable"))
+        reactor.turn(1)
+        sizes.append(protocol.partial_bytes())
+    assert [size - before for before, size in zip([0, *sizes], sizes[:-1], strict=False)] == [INFLATE_BYTES] * 8

@@ -148,6 +148,25 @@ def test_a_worker_that_comes_while_its_place_is_given_to_others_adopts_what_is_l
     assert second.link.connections == len(adopted[second])
 
 
+def test_a_client_of_a_worker_that_has_never_had_a_process_goes_to_another_in_time(
+    reactor: Reactor, models: dict[int, ConnectionModel]
+) -> None:
+    first = actor_at(reactor, 0, models)
+    for _ in range(3):
+        client_of(reactor, models, first)
+    first.die()
+    client = client_of(reactor, models)
+    assert client.connection.worker is reactor.router.workers[1], "it has the fewest connections, and no process either"
+    second = actor_at(reactor, 0, models)
+    second.take()
+    reactor.pass_time(1.5)
+    reactor.handover.look_after()
+    reactor.turn(20)
+    assert client.connection.worker is reactor.router.workers[0]
+    second.worker.take()
+    assert client.connection.fd in [event.fd for event in second.worker.received if event.kind == OPEN]
+
+
 def test_where_no_worker_is_left_those_that_wait_are_sent_away_and_the_others_stay(
     reactor: Reactor, models: dict[int, ConnectionModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:

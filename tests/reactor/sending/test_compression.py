@@ -16,6 +16,7 @@ from zwoole.reactor.core.connection_stages import STAGE_GONE
 from zwoole.reactor.sending import compression
 from zwoole.reactor.sending.compression import AT_ONCE
 from zwoole.shared.websocket.deflate import TAIL, Deflater
+from zwoole.shared.websocket.frames import OP_TEXT
 from zwoole.shared.wire.events import BROADCAST, DISCONNECT, PUSH
 
 LARGE = os.urandom(10 * AT_ONCE)
@@ -182,3 +183,12 @@ def test_broadcasts_and_own_messages_mix_where_the_window_outlasts_them(reactor:
         worker.send()
         reactor.turn(1)
         assert receive(reactor, client, decoder) == [Received(2, True, payload)]
+
+
+def test_what_the_command_line_pushes_stays_behind_what_is_still_compressed(reactor: Reactor, worker: Worker) -> None:
+    client = compressing_client(reactor)
+    push(worker, client, LARGE)
+    reactor.turn(1)
+    assert reactor.outbound.send(client.connection, OP_TEXT, b"later")
+    assert reactor.outbound.send(client.connection, OP_TEXT, b"x" * 200)
+    assert [frame.payload for frame in receive(reactor, client)] == [LARGE, b"later", b"x" * 200]

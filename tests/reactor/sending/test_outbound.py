@@ -14,7 +14,19 @@ from zwoole.reactor.core.worker_link import WorkerLink
 from zwoole.reactor.sending.outbound import BATCHES_PER_TURN, EVENTS_PER_TURN, unpack_end
 from zwoole.shared.websocket.frames import build_frame
 from zwoole.shared.wire.batches import BatchReader, WireError
-from zwoole.shared.wire.events import ACK, BROADCAST, BUFFER_FULL, DISCONNECT, FAIL, HELLO, MESSAGE, PING, PUSH, SYNC
+from zwoole.shared.wire.events import (
+    ACK,
+    BROADCAST,
+    BUFFER_FULL,
+    DISCONNECT,
+    FAIL,
+    HELLO,
+    MESSAGE,
+    PING,
+    PROTOCOL_VERSION,
+    PUSH,
+    SYNC,
+)
 
 MIB = 1 << 20
 
@@ -343,3 +355,17 @@ def test_an_end_is_a_code_and_a_reason() -> None:
     for wrong in (b"", b"\xc1", b"\x92\x01", msgpack.packb(5), msgpack.packb({1: 2}), msgpack.packb([1005, ""])):
         with pytest.raises(WireError):
             unpack_end(wrong)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"\xc1", b"\xff" * 3, msgpack.packb([1]), msgpack.packb({"callbacks": True}), msgpack.packb({"handlers": 1})],
+)
+def test_a_worker_whose_hello_is_malformed_is_killed_and_the_master_goes_on(
+    reactor: Reactor, client: Client, body: bytes
+) -> None:
+    strange = reactor.worker(ready=False)
+    strange.writer.add_bytes(HELLO, PROTOCOL_VERSION, body)
+    send(reactor, strange)
+    assert reactor.wire_errors == ["a hello that does not say what the app serves"]
+    assert client.connection.stage == STAGE_OPEN

@@ -14,6 +14,7 @@ from zwoole.shared.websocket.frames import build_frame
 from zwoole.shared.wire.events import ADOPT, BROADCAST, BUFFER_EMPTY, BUFFER_FULL, DRAIN, PUSH
 
 MIB = 1 << 20
+HEADER = 10  # bytes of a frame's header, from 64 KiB on
 KERNEL = 1 << 19  # more than a socket pair's buffers hold
 
 
@@ -109,6 +110,17 @@ def test_one_turn_cannot_pass_the_limit_for_all(reactor: Reactor, worker: Worker
     while worker.link.unfinished is not None:
         reactor.turn(1)
     assert 4 * MIB < highest <= 8 * MIB + MIB // 8
+
+
+def test_a_queue_that_has_grown_to_its_noted_memory_is_noted_again(reactor: Reactor, worker: Worker) -> None:
+    client = opened(reactor, worker)
+    output = client.connection.output
+    push(reactor, worker, client, KERNEL)
+    noted = output.noted
+    push(reactor, worker, client, noted - output.queued - HEADER)
+    assert output.queued == noted
+    assert reactor.table.queued(client.connection.fd) == output.queued
+    assert output.noted > noted
 
 
 # One client's limit.
