@@ -78,11 +78,11 @@ def run_here(server: Server, plan: plans.Plan, run_dir: str | None, watched: Seq
     open_files.make_room(settings.worker_num, settings.reactor_num)
     pid_file = PidFile(settings.pid_file) if settings.pid_file else None
     listeners: list[list[socket.socket]] = []
-    if settings.user or settings.group:
-        listeners = listen(settings)
-        drop(settings.user, settings.group)
-        check_python(settings.user or str(os.getuid()))
     try:
+        if settings.user or settings.group:
+            listeners = listen(settings)
+            drop(settings.user, settings.group)
+            check_python(settings.user or str(os.getuid()))
         directory = RunDirectory(choose(run_dir, settings.port, plan.target))
         try:
             with servers.announced(directory.path):

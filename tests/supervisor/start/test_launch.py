@@ -71,3 +71,20 @@ def test_a_sandbox_that_forbids_to_watch_processes_is_said(
 def test_an_override_that_is_no_setting_is_an_error(folder: Path) -> None:
     with pytest.raises(SettingsError, match="did you mean 'worker_num'"):
         supervise(Server(), {"worker_nums": 5})
+
+
+@pytest.mark.parametrize("fails", ["listen", "drop", "check_python"])
+def test_a_failed_start_gives_the_pid_file_back(folder: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    """`start()` may be called again then, in the same script."""
+
+    def fail(*_: object) -> None:
+        raise StartError("as the test says")
+
+    for name in ("listen", "drop", "check_python"):
+        monkeypatch.setattr(launch, name, fail if name == fails else lambda *_: [])
+    monkeypatch.setattr("zwoole.supervisor.system.run_directory.LONGEST_NAME", "")
+    server = Server(user="nobody", pid_file="pid")
+    for _ in range(2):
+        with pytest.raises(StartError, match="as the test says"):
+            supervise(server, run_dir=str(folder / "r"), app=Target(plans.SCRIPT, "/app.py"))
+        assert not (folder / "pid").exists()
