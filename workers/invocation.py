@@ -5,8 +5,9 @@
 2. **Called.** A callback is called with the arguments that `Invoker.arguments` returns. Its result is checked: an app
    without coroutines has no asyncio loop, so an awaitable is an error there; with coroutines it is awaited. The result
    of `handshake` is the answer to the client.
-3. **Timed.** The time that it took is counted. If it kept the worker for longer than `slow_callback_s`, a warning says
-   so; the time for which a coroutine is suspended does not count for the warning.
+3. **Timed.** The time that it took is counted. If a `def` callback kept the worker for longer than `slow_callback_s`, a
+   warning says so, also if it raised. Of a callback that returns an awaitable only the call is measured for that, not
+   the time in which it is awaited; so nothing of an `async def` is.
 4. **Failures stay in it.** An exception is logged and counted, and closes the connection with 1011; after `handshake`
    the client is answered with 500. The worker goes on. SystemExit is no failure: it has this worker replaced.
 5. **Forks end.** If a callback has forked, the child ends where the callback ends.

@@ -183,10 +183,12 @@ class Scheduler:
                 if kind == HANDSHAKE:
                     invoker.answer_handshake(body, result)
             except BaseException as error:
-                self._masters.may_block = False
+                in_call, self._masters.may_block = self._masters.may_block, False
                 if self._stopping and isinstance(error, asyncio.CancelledError):
                     raise
                 invoker.failed(name, fd, error)
+                if in_call and monotonic() - before > invoker.slow_s:
+                    invoker.report_slow(name, fd, monotonic() - before)
             self._counts.ran(monotonic() - before)
         elif kind == HANDSHAKE:
             invoker.accept_unasked(fd)

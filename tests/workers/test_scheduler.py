@@ -287,13 +287,35 @@ async def test_a_stop_ends_though_a_callback_swallows_its_cancellation() -> None
 
 
 @in_loop
-async def test_a_slow_step_of_a_def_callback_is_reported_and_an_awaiting_coroutine_is_not(
-    log: pytest.LogCaptureFixture, time: Time
+@pytest.mark.parametrize("raises", [False, True])
+async def test_a_slow_def_callback_is_reported_once_even_if_it_raises(
+    log: pytest.LogCaptureFixture, time: Time, raises: bool
+) -> None:
+    def slow(_: object, frame: Frame) -> None:
+        if frame.data == "slow":
+            time.now += SLOW_S + 1
+        if raises:
+            raise ValueError("mine")
+
+    with AsyncMaster({"message": slow}) as master:
+        master.deliver(message(1, "a"), message(2, "slow"), message(3, "a"))
+        await settle()
+    said = [record.getMessage() for record in log.records if "nothing else ran" in record.getMessage()]
+    assert len(said) == 1
+    assert "fd 2" in said[0]
+
+
+@in_loop
+@pytest.mark.parametrize("raises", [False, True])
+async def test_a_coroutine_that_awaits_for_long_is_not_reported_as_slow(
+    log: pytest.LogCaptureFixture, time: Time, raises: bool
 ) -> None:
     gate = asyncio.Event()
 
     async def waits(*_: object) -> None:
         await gate.wait()
+        if raises:
+            raise ValueError("mine")
 
     with AsyncMaster({"message": waits}) as master:
         master.deliver(message(1, "a"))
@@ -302,7 +324,8 @@ async def test_a_slow_step_of_a_def_callback_is_reported_and_an_awaiting_corouti
         gate.set()
         await settle()
         assert not master.scheduler.busy()
-    assert log.records == []
+    assert [record for record in log.records if "nothing else ran" in record.getMessage()] == []
+    assert len(log.records) == raises
 
 
 @in_loop
