@@ -40,8 +40,6 @@ def serve(runtime: Runtime, server: Server) -> NoReturn:
     loop = AsyncLoop(runtime) if server.has_coroutines else PlainLoop(runtime)
     try:
         loop.run()
-    except SystemExit:
-        raise
     except BaseException as error:
         loop_failed(error)
     runtime.end()
@@ -49,7 +47,11 @@ def serve(runtime: Runtime, server: Server) -> NoReturn:
 
 
 def loop_failed(error: BaseException) -> NoReturn:
-    """End a worker whose loop was left by an exception: what it had begun cannot be trusted any more."""
+    """End a worker whose loop was left by an exception: what it had begun cannot be trusted any more.
+
+    A child that a signal handler has forked ends as the handler says.
+    """
+    forks.leave(error)
     words = "an exception ended this worker's loop, such as one that a signal handler raises"
     end_worker(words, code=LOOP_FAILED, exc_info=error)
 
@@ -83,12 +85,20 @@ class PlainLoop:
             if runtime.is_drained():
                 runtime.stopping = True
             if not runtime.stopping and not runtime.has_batches():
-                poller.poll(runtime.recorder.turn(SLEEP_S))
+                self._sleep(poller, runtime.recorder.turn(SLEEP_S))
         runtime.take_batches()
         if runtime.is_to_retire():
             self._call_for_worker("retire")
         self._call_for_worker("worker_stop")
         runtime.goodbye()
+
+    def _sleep(self, poller: select.epoll, seconds: float) -> None:
+        """Sleep until something comes. If a signal handler of the app raises SystemExit, nothing is lost by that."""
+        try:
+            poller.poll(seconds)
+        except SystemExit as error:
+            forks.leave(error)
+            self._runtime.ask_for_successor("SystemExit", "a signal handler raised SystemExit")
 
     def _call_for_worker(self, event: str) -> None:
         """Run a callback about the worker's own end."""

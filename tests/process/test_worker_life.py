@@ -589,6 +589,49 @@ def test_an_exception_of_a_signal_handler_ends_the_worker_and_says_so(serve: Ser
     assert "start()" not in log.replace("server.start()", "")
 
 
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_signal_handler_that_exits_has_its_worker_replaced(serve: Serve, kind: str) -> None:
+    """The worker goes on until its successor is there, with its connections, and ends as any other."""
+    server = serve(
+        f"""
+        import os
+        import signal
+        import sys
+        from zwoole import Server
+
+        server = Server()
+
+        @server.on("worker_start")
+        def on_worker_start(server):
+            signal.signal(signal.SIGUSR2, lambda number, frame: sys.exit(0))
+
+        @server.on("message")
+        {kind} on_message(server, frame):
+            server.push(frame.fd, str(os.getpid()))
+
+        @server.on("worker_stop")
+        def on_worker_stop(server):
+            print("worker_stop", flush=True)
+
+        server.start()
+        """
+    )
+    with server.connect() as client:
+        client.send("a")
+        first = client.recv(PATIENCE_S)
+        os.kill(int(str(first)), signal.SIGUSR2)
+
+        def replaced() -> bool:
+            client.send("a")
+            return client.recv(PATIENCE_S) != first
+
+        wait_for(replaced, "the successor on the same connection")
+    wait_for(lambda: "worker_stop" in server.lines(), "the first to end")
+    assert "raised SystemExit" in server.wait_log("worker 0 is replaced: a ")
+    assert "before it reached start()" not in server.log()
+    assert "exited with code" not in server.log()
+
+
 # A timer that runs in one worker only.
 
 ONCE = """
