@@ -1,7 +1,7 @@
 """The supervisor: starts the masters and the workers, keeps them alive, obeys signals and the zwoole command.
 
 Its loop waits for signals, for the end of processes, and for messages on the control socket; then it looks whether
-something is due. Nothing in it blocks.
+something is due. Nothing in it blocks but the app's own callbacks, such as `start`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from zwoole.supervisor.assembly import Outside, Parts
 from zwoole.supervisor.control.control_server import ControlServer
 from zwoole.supervisor.control.control_socket import ControlSocket
 from zwoole.supervisor.control.signal_handlers import handlers
-from zwoole.supervisor.core.loop import Loop
+from zwoole.supervisor.core.loop import MAX_SLEEP_S, Loop
 from zwoole.supervisor.core.roles import WORKER
 from zwoole.supervisor.core.spawn import Spawner
 from zwoole.supervisor.system import reaper
@@ -83,11 +83,16 @@ class Supervisor:
         self._admin = self._make_admin()
         self._loop = Loop()
         self._lifeline_read, self._lifeline_write = os.pipe2(os.O_CLOEXEC)
+        self._tables: list[int] = []
         self._socket = ControlSocket(directory.path)
         self._upkeep = Upkeep(directory, self._plan, self._socket.bind, self._loop.later)
         masters, workers = self._settings.reactor_num, self._settings.worker_num
-        self._upkeep.furnish(1 + masters + workers, masters * workers)
-        self._tables = self._make_tables()
+        try:
+            self._upkeep.furnish(1 + masters + workers, masters * workers)
+            self._make_tables()
+        except StartError:
+            self._close()
+            raise
         self._parts = self._make_parts()
         self._control = ControlServer(
             self._socket, self._parts.processes, self._parts.requests(), self._parts.reports()
@@ -101,6 +106,16 @@ class Supervisor:
             StartError: the machine lets no process be started.
         """
         install_commands(self._server, {"stats": lambda: stats.gather(self._directory.path)})
+        try:
+            self._serve()
+            if self._parts.readiness.complete:
+                self._callbacks.run("shutdown")
+        finally:
+            remove_commands(self._server)
+        return self._parts.shutdown.exit_code
+
+    def _serve(self) -> None:
+        """Start the processes, and serve until all have ended."""
         self._take_signals()
         forks.in_child(self._leave_child)
         if self._admin is not None:
@@ -119,10 +134,6 @@ class Supervisor:
             if watcher is not None:
                 watcher.stop()
             self._clean_up()
-        if self._parts.readiness.complete:
-            self._callbacks.run("shutdown")
-        remove_commands(self._server)
-        return self._parts.shutdown.exit_code
 
     # What it is made of.
 
@@ -133,10 +144,11 @@ class Supervisor:
         address, token = (settings.admin_host, settings.admin_port), settings.admin_token
         return AdminListener(address, token, self._directory.path, lambda: self._parts.readiness.answer())
 
-    def _make_tables(self) -> list[int]:
+    def _make_tables(self) -> None:
         """Make the memory of the connection tables, which outlives the masters."""
         try:
-            return [mapping.anonymous("zwoole-table", self._directory.path) for _ in self._listeners]
+            for _ in self._listeners:
+                self._tables.append(mapping.anonymous("zwoole-table", self._directory.path))
         except OSError as error:
             raise StartError(f"cannot make shared memory: {error.strerror}") from None
 
@@ -167,11 +179,10 @@ class Supervisor:
         """Wait for events, and handle them."""
         parts = self._parts
         processes = parts.processes
-        if not self._socket.waiting:
-            for descriptor in self._loop.wait():
-                if descriptor in processes.running:
-                    self._loop.unwatch(descriptor)
-                    parts.deaths.ended(descriptor)
+        for descriptor in self._loop.wait(0 if self._socket.waiting else MAX_SLEEP_S):
+            if descriptor in processes.running:
+                self._loop.unwatch(descriptor)
+                parts.deaths.ended(descriptor)
         if self._reaps_orphans:
             own = {process.pid for process in processes.all()}
             reaper.reap(own | parts.orphans.leaders.keys())
@@ -253,8 +264,12 @@ class Supervisor:
             process.wait()
             parts.orphans.end_group(process)
         forks.forget(self._leave_child)
-        self._loop.close()
         parts.shutdown.close_listeners()
+        self._close()
+
+    def _close(self) -> None:
+        """Close what the constructor has opened."""
+        self._loop.close()
         if self._admin is not None:
             self._admin.close()
         self._socket.close()

@@ -65,9 +65,13 @@ class Loop:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signals.unblock()
 
-    def wait(self) -> list[int]:
-        """Wait until something has happened or is due, and return the descriptors that are readable."""
-        sleep_s = min([MAX_SLEEP_S, *(when - time.monotonic() for when, _ in self._due)])
+    def wait(self, longest_s: float = MAX_SLEEP_S) -> list[int]:
+        """Wait until something has happened or is due, and return the descriptors that are readable.
+
+        Args:
+            longest_s: how long to wait at most; 0 only looks.
+        """
+        sleep_s = min([longest_s, *(when - time.monotonic() for when, _ in self._due)])
         ready = [descriptor for descriptor, _ in self._poll.poll(max(sleep_s, 0) * 1000)]
         if self._wake_read in ready:
             ready.remove(self._wake_read)
