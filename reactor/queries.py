@@ -16,7 +16,7 @@ from zwoole.reactor.core.turn_slices import Slices
 from zwoole.reactor.sending.outbound import Outbound
 from zwoole.shared.process.control_messages import MAX_LISTED
 from zwoole.shared.request import unpack_request
-from zwoole.shared.websocket.close_codes import MAX_REASON_BYTES, is_sendable
+from zwoole.shared.websocket.close_codes import check_close
 from zwoole.shared.websocket.frames import OP_BINARY, OP_TEXT
 
 MAX_PATH = 200
@@ -91,10 +91,7 @@ class Queries:
         )
 
     def _kick(self, fd: int | None, code: int, reason: str, reply: Reply) -> None:
-        if not is_sendable(code):
-            raise ValueError(f"{code} is no close code that may be sent: 1000, 1001, 1008, 1011, or 3000 to 4999")
-        if len(reason.encode()) > MAX_REASON_BYTES:
-            raise ValueError(f"a reason has at most {MAX_REASON_BYTES} bytes")
+        check_close(code, reason)
         meant = self._open_ones(fd)
         clients = len(meant)
         Slices(

@@ -28,14 +28,14 @@ class NotServing(ZwooleError):
 
 
 class BackpressureError(ZwooleError):
-    """A coroutine has pushed far more than the master has accepted; `await server.drain()` waits until it has
-    caught up.
+    """A coroutine has pushed far more than the master has accepted: `await server.drain()` waits until it has caught
+    up. Or another thread has waited for long in a push, because the callback that runs kept it from going on.
     """
 
 
 class QueueFull(ZwooleError):
-    """A message to another worker does not fit its queue, or there is no such worker: try again later, or drop the
-    message.
+    """A message to another worker does not fit its queue, or no master is there to pass it on: try again later, or
+    drop the message.
     """
 
 

@@ -16,11 +16,6 @@ def fd_of(sequence: int, reactor: int, reactor_num: int) -> int:
     return sequence * reactor_num + reactor + 1
 
 
-def reactor_of(fd: int, reactor_num: int) -> int:
-    """Return the index of the reactor that an fd belongs to."""
-    return (fd - 1) % reactor_num
-
-
 def next_block(sequence: int) -> int:
     """Return the first sequence number of the block after the one that contains `sequence`."""
     return (sequence // BLOCK + 1) * BLOCK

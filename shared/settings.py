@@ -17,7 +17,7 @@ KIB = 1024
 MIB = 1024 * KIB
 
 MAX_WORKERS = 1024
-FINISH_SHARE = 0.7  # of `max_wait_time`, that what was accepted may take before it is cut short
+FINISH_SHARE = 0.7  # of `max_wait_time`, for finishing accepted messages; then they are cut short
 
 SECRETS = ("admin_token",)  # settings whose values are shown nowhere
 PATHS = ("log_file", "pid_file")

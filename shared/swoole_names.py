@@ -20,7 +20,6 @@ _DISPATCH = "a connection stays with one worker, which is chosen by zwoole"
 _PINGS = "zwoole sends pings; see `ping_interval` and `heartbeat_idle_time`"
 _LOG = "see `log_file`, `log_format` and `log_level`"
 _LIMIT = "see `socket_buffer_size`"
-_COMPRESSION = "see `websocket_compression`"
 _CONTROL = "`zwoole.Control` does that, from another process"
 
 SETTINGS = {

@@ -1,7 +1,6 @@
 """The parts of a supervisor, built and connected here and nowhere else, for the program and for its tests.
 
-What a part needs from another it gets when it is made, so the order below is the order of the parts: each knows those
-above it only.
+Each part takes the parts it needs in its constructor, so it knows only those built above it.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from typing import NoReturn
 
 import msgpack
 
-from zwoole.shared.websocket.close_codes import MAX_REASON_BYTES, is_sendable
 from zwoole.shared.websocket.frames import OP_BINARY, OP_TEXT
 from zwoole.shared.websocket.mask import is_utf8
 
@@ -20,21 +19,6 @@ def check_int(name: str, value: object) -> None:
     """
     if not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-
-
-def check_close(code: int, reason: str) -> None:
-    """Check a close code and reason before they are sent.
-
-    Raises:
-        ValueError: a close frame cannot carry them (RFC 6455 sections 5.5 and 7.4).
-        TypeError: the reason is not a `str`.
-    """
-    if not isinstance(code, int) or not is_sendable(code):
-        raise ValueError(f"{code!r} is no close code that may be sent: take 1000, 1001, 1008, 1011 or 3000-4999")
-    if not isinstance(reason, str):
-        raise TypeError(f"reason must be a str, not {type(reason).__name__}")
-    if len(reason.encode()) > MAX_REASON_BYTES:
-        raise ValueError(f"a close reason has at most {MAX_REASON_BYTES} bytes")
 
 
 def encode(data: object, opcode: int | None) -> tuple[bytes, int]:

@@ -11,7 +11,8 @@ from typing import Any
 from zwoole.shared import swoole_names
 from zwoole.shared.errors import SettingsError
 
-# Each event, and the arguments that its callback may take. IN_WORKERS and IN_SUPERVISOR say where the callback runs.
+# Each event, and the arguments that its callback may take. From `worker_error` on they run in the supervisor, those
+# before it in workers.
 EVENTS: dict[str, tuple[str, ...]] = {
     "handshake": ("server", "request"),
     "open": ("server", "request"),
@@ -29,12 +30,6 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "before_shutdown": ("server",),
     "shutdown": ("server",),
 }
-
-IN_WORKERS = (
-    *("handshake", "open", "message", "adopt", "buffer_full", "buffer_empty", "close"),
-    *("pipe_message", "worker_start", "retire", "worker_stop"),
-)
-IN_SUPERVISOR = ("worker_error", "start", "before_shutdown", "shutdown")
 
 Callback = Callable[..., Any]
 

@@ -14,9 +14,10 @@ from zwoole.shared.answers import Accept, Answer
 from zwoole.shared.errors import QueueFull
 from zwoole.shared.memory.connection_table import ESTABLISHED, FREE
 from zwoole.shared.request import MAX_STATE_BYTES
+from zwoole.shared.websocket.close_codes import check_close
 from zwoole.shared.websocket.frames import MAX_CONTROL_PAYLOAD, OP_TEXT
 from zwoole.shared.wire.events import ACCEPT, BROADCAST, DISCONNECT, FAIL, PING, PUSH, REFUSE, SEND_MESSAGE, SET_STATE
-from zwoole.workers.arguments import check_close, check_int, encode, pack
+from zwoole.workers.arguments import check_int, encode, pack
 from zwoole.workers.link import FLUSH_BYTES, MasterLink
 from zwoole.workers.masters import Masters
 
@@ -69,16 +70,13 @@ class Commands:
             self.masters.relieve(link)
             if not link.ready or link.table.state(fd) != ESTABLISHED:
                 return False
-        if (
-            link.writer.size >= FLUSH_BYTES
-        ):  # so it leaves while the callback runs, and little is copied when the batch grows
+        # A full batch leaves while the callback runs, and little is copied when it grows.
+        if link.writer.size >= FLUSH_BYTES:
             link.send_waiting()
         if opcode is None:
             if type(data) is str:
-                text = data
-                link.writer.add_text(
-                    PUSH, fd, text.encode("utf-8")
-                )  # a variable of its own, so that the compiled call is one C call
+                text = data  # a variable of its own, so that the compiled call is one C call
+                link.writer.add_text(PUSH, fd, text.encode("utf-8"))
             elif type(data) is bytes:
                 link.writer.add_bytes(PUSH, fd, data)
             else:

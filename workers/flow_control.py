@@ -59,7 +59,7 @@ class FlowControl:
         return True
 
     def master_died(self, link: MasterLink) -> None:
-        """Let go of the coroutines that waited for a master."""
+        """Wake the coroutines that waited for a master."""
         self.resume()
         self._syncing.pop(link, None)
 

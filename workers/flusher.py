@@ -51,9 +51,8 @@ DUE_S = 0.0016
 RETRY_S = 0.0008  # time until the next look, if the own thread was using the links when output was due
 SWITCH_INTERVAL_S = 0.0003  # how long a thread may compute while another waits for the interpreter lock
 IDLE_LOOKS = 8  # looks without output after which the flusher parks
-PAUSE_S = (
-    0.00002  # time between two looks at whether the flusher still uses the links, which it does for some microseconds
-)
+# Time between two looks at whether the flusher still uses the links, which it does for some microseconds.
+PAUSE_S = 0.00002
 
 _DUE_S = DUE_S  # C numbers in the compiled module, like the ones below
 _IDLE_LOOKS = IDLE_LOOKS

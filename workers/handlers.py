@@ -19,9 +19,15 @@ from zwoole.shared.errors import (
     only_says_closed,
 )
 from zwoole.shared.request import Request
-from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL, CLOSE_GOING_AWAY, CLOSE_NO_STATUS, CLOSE_NORMAL
+from zwoole.shared.websocket.close_codes import (
+    CLOSE_ABNORMAL,
+    CLOSE_GOING_AWAY,
+    CLOSE_NO_STATUS,
+    CLOSE_NORMAL,
+    check_close,
+)
 from zwoole.shared.websocket.frames import OP_BINARY, OP_TEXT
-from zwoole.workers.arguments import check_close, refuse_message
+from zwoole.workers.arguments import refuse_message
 from zwoole.workers.commands import Commands
 from zwoole.workers.counts import Counts
 from zwoole.workers.flow_control import FlowControl
@@ -147,9 +153,8 @@ class HandlerConnection:
         opcode = None if text is None else (OP_TEXT if text else OP_BINARY)
         await self._flow_control.drain()
         link = self.link
-        if (
-            self._on_way > self._flow_control.share
-        ):  # the word that its client's buffer is full comes before the credit for it
+        # BUFFER_FULL arrives before the credit for the bytes that filled the buffer.
+        if self._on_way > self._flow_control.share:
             self._on_way = 0
             await self._flow_control.sync(link)
         while self._room is not None and self.close_code is None:

@@ -48,7 +48,6 @@ cdef class MasterLink:
     cpdef void finished(self, unsigned long long sequence) except *
     cpdef void _acknowledge(self, unsigned long long sequence) except *
     cpdef Py_ssize_t in_flight(self) except? -1
-    cpdef bint has_output(self) except -1
     cpdef bint flush_due(self, double begun, double now) except -1
 
     @cython.locals(before=int)

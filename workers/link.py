@@ -27,6 +27,7 @@ from zwoole.shared.wire.batches import BatchWriter
 from zwoole.shared.wire.events import ACK, RINGS, SYNC
 from zwoole.shared.wire.payload_ring import SharedMemory
 from zwoole.shared.wire.trace import describe
+from zwoole.shared.zmq_flags import POLLIN
 from zwoole.workers.exits import INTERRUPTED, end_worker
 from zwoole.workers.flusher import AGED_S, Flusher, check_signals
 
@@ -37,7 +38,6 @@ _AGED_S = AGED_S
 log = get_logger("wire")
 
 _send = zmq.backend.Socket.send  # without the layer of Python above it
-_POLLIN = int(zmq.POLLIN)  # an enum's & costs more than the call it is for
 
 
 def end_if_interrupted(error: BaseException) -> None:
@@ -198,7 +198,7 @@ class MasterLink:
     def _receive(self) -> list[bytes] | None:
         check_signals()
         socket = self.socket
-        if not int(socket.getsockopt(zmq.EVENTS)) & _POLLIN:
+        if not int(socket.getsockopt(zmq.EVENTS)) & POLLIN:
             return None
         try:
             first: bytes = socket.recv(self._flags)
@@ -249,10 +249,6 @@ class MasterLink:
     def in_flight(self) -> int:
         """Return how many bytes the master has not taken yet, including those that are not sent yet."""
         return self.sent + self.writer.size - self.credit
-
-    def has_output(self) -> bool:
-        """Tell whether output waits."""
-        return self._ack_count > 0 or self.writer.events > 0
 
     def flush_due(self, begun: float, now: float) -> bool:
         """Tell, when an event has ended, whether the output has become much or old.
@@ -323,7 +319,7 @@ class MasterLink:
             return False
         before = self._flusher.enter()
         try:
-            return bool(int(self.socket.getsockopt(zmq.EVENTS)) & _POLLIN)
+            return bool(int(self.socket.getsockopt(zmq.EVENTS)) & POLLIN)
         finally:
             self._flusher.leave(before)
 

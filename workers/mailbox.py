@@ -101,7 +101,7 @@ class Mailbox:
                 log.exception("a command from another thread failed")
 
     def close(self) -> None:
-        """Let go of the threads that wait: no command runs any more."""
+        """Wake the threads that wait for room; their commands are dropped."""
         with self._room:
             self._closed = True
             self._room.notify_all()

@@ -41,7 +41,8 @@ class Masters:
         flusher: sends output while a callback goes on for long.
         mailbox: commands of other threads.
         may_block: whether a push may wait here, because a `def` callback runs.
-        on_output: called when output waits that nothing else would send; None if the loop looks anyway.
+        on_output: called when output is queued and no turn of the loop will send it; None if the loop sends at the end
+            of each turn.
         on_wait: called again and again while a push waits, so that the supervisor's messages do not wait with it.
         on_welcome: called with a link and the master's answer to its hello, if a command needs that answer before the
             loop has read it.

@@ -32,7 +32,7 @@ from zwoole.workers.exits import BOOT_FAILED, CANNOT_START, end_worker
 from zwoole.workers.invocation import Invoker, hint
 from zwoole.workers.link import MasterLink
 from zwoole.workers.masters import Masters
-from zwoole.workers.server import Server, install_commands, refuse_commands
+from zwoole.workers.server import WORKER_COMMANDS, Server, install_commands, refuse_commands
 from zwoole.workers.stats_writer import Recorder
 from zwoole.workers.supervisor_link import SupervisorLink
 
@@ -108,7 +108,7 @@ class Runtime:
         self._given = given
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._drained: set[MasterLink] = set()  # those on which no event follows
-        self._is_replaced = False  # whether a master that has started since then does not know this worker
+        self._is_replaced = False  # whether this worker was replaced and a newer master does not know it
         self._retire_due = False
         self._linger_s = GOODBYE_S
         self._recycle: tuple[str, str] | None = None  # why this worker is to be replaced: as it is counted, in words
@@ -125,11 +125,7 @@ class Runtime:
         self.dispatcher = Dispatcher(self.invoker, self.commands)
         self.dispatcher.on_command = self._take_command
         self.recorder = Recorder(self._run_dir, self.worker_id, self._incarnation, self.invoker.counts, self.masters)
-        names = (
-            *("push", "ping", "broadcast", "disconnect", "set_state", "send_message"),
-            *("exists", "is_established", "buffered_amount"),
-        )
-        install_commands(server, {name: getattr(self.commands, name) for name in names})
+        install_commands(server, {name: getattr(self.commands, name) for name in WORKER_COMMANDS})
         install_commands(server, {"stats": self.recorder.stats})
         server.worker_id = self.worker_id
         self.supervisor = SupervisorLink(self._context, self._run_dir, self._incarnation)

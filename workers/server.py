@@ -21,10 +21,11 @@ Data = str | bytes | bytearray | memoryview
 PATTERNS = "{}<>*?"  # characters of parameters, wildcards and queries in the paths of other frameworks
 _LEFT_OUT: Any = object()  # the default of an argument; None would be an argument that is refused
 
-COMMANDS = (
+WORKER_COMMANDS = (  # those of a worker's `Commands`
     *("push", "ping", "broadcast", "disconnect", "set_state", "send_message"),
-    *("exists", "is_established", "buffered_amount", "drain", "stats"),
+    *("exists", "is_established", "buffered_amount"),
 )
+COMMANDS = (*WORKER_COMMANDS, "drain", "stats")
 
 
 class Server:

@@ -9,6 +9,7 @@ import zmq
 
 from zwoole.shared.process import control_messages
 from zwoole.shared.process.run_files import control_address
+from zwoole.shared.zmq_flags import POLLIN
 
 
 class SupervisorLink:
@@ -50,7 +51,7 @@ class SupervisorLink:
         Raises:
             ControlError: it is malformed.
         """
-        if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if not int(self._socket.getsockopt(zmq.EVENTS)) & POLLIN:
             return None
         return control_messages.unpack(self._socket.recv(zmq.DONTWAIT))
 

@@ -15,11 +15,8 @@ import tempfile
 from pathlib import Path
 
 PIECE = 1 << 20  # bytes per write
-NOT_SUPPORTED = (
-    errno.EOPNOTSUPP,
-    errno.ENOSYS,
-    errno.EINVAL,
-)  # glibc then writes zeros, other libraries do not
+# posix_fallocate's errors if the file system cannot reserve: glibc then writes zeros, other libraries do not.
+NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def anonymous(name: str, folder: Path) -> int:

@@ -19,7 +19,6 @@ OP_CLOSE = 0x8
 OP_PING = 0x9
 OP_PONG = 0xA
 
-MAX_HEADER_BYTES = 14
 MAX_CONTROL_PAYLOAD = 125
 
 # Bits of the first two bytes, and lengths with a meaning; C integers in the compiled module.

@@ -32,7 +32,6 @@ cdef class Protocol:
     cdef public unsigned char opcode
     cdef public unsigned char close_sent
     cdef public unsigned char receiving
-    cdef unsigned char _frame_opcode
     cdef unsigned char _fin
     cdef unsigned char _phase
     cdef unsigned char _message_opcode

@@ -79,7 +79,6 @@ class Protocol:
         "_end",
         "_fin",
         "_fragments",
-        "_frame_opcode",
         "_inflated",
         "_inflater",
         "_key",
@@ -123,7 +122,6 @@ class Protocol:
         self._end = 0
         self._tail = b""  # an incomplete header or control frame
         # The frame whose payload is still arriving; _remaining is 0 between frames.
-        self._frame_opcode = 0
         self._fin = False
         self._remaining = 0
         self._key = 0
@@ -286,7 +284,6 @@ class Protocol:
             self._buffer = None
             return NEED_DATA
         self._position += size
-        self._frame_opcode = opcode
         self._fin = _HEADER.fin
         self._remaining = length
         self._key = _HEADER.key

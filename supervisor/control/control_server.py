@@ -22,7 +22,7 @@ log = get_logger("supervisor")
 
 
 class ControlServer:
-    """Has messages carried out."""
+    """Checks each message and calls its handler."""
 
     def __init__(self, socket: ControlSocket, processes: Processes, requests: Requests, reports: Reports) -> None:
         """Prepare.

@@ -10,6 +10,7 @@ import zmq
 
 from zwoole.shared.process import control_messages
 from zwoole.shared.process.run_files import control_address
+from zwoole.shared.zmq_flags import POLLIN
 
 
 class ControlSocket:
@@ -43,7 +44,7 @@ class ControlSocket:
     @property
     def waiting(self) -> bool:
         """Whether a message has come."""
-        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & POLLIN)
 
     def tell(self, identity: bytes, kind: str, **fields: Any) -> None:
         """Send a message; it is dropped if the process or command is gone."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zwoole.shared.memory.turn_counter import TurnCounter
 
-LONGEST_STEP_S = 2.0  # what one look may add: while the supervisor itself was stopped, silence means nothing
+LONGEST_STEP_S = 2.0  # seconds that one check adds at most: a longer gap means that the supervisor was stopped
 SUSPICIOUS_S = 2.0  # after so much silence it is looked at more closely
 SHORTEST_TIMEOUT_S = 3.0  # an idle process counts once a second
 

@@ -18,7 +18,7 @@ from zwoole.supervisor.core.roles import Role
 EARLY_DEATH_S = 1.0  # a process that dies sooner after it became ready, without having served, has failed to boot
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
-KILL_GRACE_S = 1.0  # beyond the time that an end may take, before what is left is killed
+KILL_GRACE_S = 1.0  # added to the time limit of an end; after it the process is killed
 FIRST_NOTICE_S = 5.0  # the log tells of a process that takes longer to start
 
 

@@ -36,7 +36,7 @@ class ProcessStats:
         self._write()
 
     def ended(self, process: Process) -> None:
-        """Keep what a process has counted that has ended, then remove its snapshot. A reader that sees the list of
+        """Keep the counters of a process that has ended, then remove its snapshot. A reader that sees the list of
         processes change meanwhile reads again.
         """
         role = process.role.name

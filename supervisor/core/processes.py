@@ -1,4 +1,4 @@
-"""The processes of a server: which of them run, how many there are to be, and what became of those before them."""
+"""The processes of a server: which of them run, how many there are to be, and how earlier ones ended."""
 
 from __future__ import annotations
 

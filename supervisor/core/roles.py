@@ -55,7 +55,7 @@ class Role:
         says: the messages that it may send on the control socket.
         leaves: pattern of the files in the run directory that are of no use after its death, "" for none;
             `{incarnation}` stands for its incarnation.
-        failing: what does not boot if such a process fails again and again at the start, as the log says it.
+        failing: the word in the log for what does not boot: app, master.
         exit_code: the server's exit code then.
     """
 

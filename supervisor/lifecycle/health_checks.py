@@ -84,7 +84,8 @@ class HealthChecks:
     def _why_unheard(self, process: Process) -> str:
         """Return why to end a process whose loop turns, but whose hello no master takes; "" if it is not to be ended.
 
-        The app may have taken away its rights to the run directory. While a master boots, nothing is held against it.
+        The app may have given up the rights that it needs in the run directory. Time in which a master boots does not
+        count.
         """
         limit_s = self._settings.boot_timeout
         waits = process.role.linked and process.ready_at is None and not process.liveness.held

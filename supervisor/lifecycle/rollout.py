@@ -164,7 +164,7 @@ class Rollouts:
             ValueError: there cannot be that many, or the server is stopping.
         """
         if self._processes.stopping:
-            raise ValueError("the server is starting or stopping")
+            raise ValueError("the server is stopping")
         now = self._processes.wanted[WORKER] if self._number_waiting is None else self._number_waiting
         number = now + by if to is None else to
         if number < 1:

@@ -11,7 +11,7 @@ import pytest
 
 from zwoole import Frame, Server
 from zwoole.shared.errors import SettingsError
-from zwoole.workers.callbacks import EVENTS, IN_SUPERVISOR, IN_WORKERS, event_name, fit, is_coroutine
+from zwoole.workers.callbacks import event_name, fit, is_coroutine
 
 
 class Object:
@@ -69,10 +69,6 @@ def test_an_event_of_swooles_that_is_not_here_is_answered_with_what_is_true(name
         event_name(name)
     assert words in str(info.value)
     assert "did you mean" not in str(info.value)
-
-
-def test_every_event_runs_somewhere() -> None:
-    assert sorted(IN_WORKERS + IN_SUPERVISOR) == sorted(EVENTS)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from zwoole.control import KICK_CODE, LISTED, ConnectionList
 from zwoole.control_client import ControlFailed
 from zwoole.shared.ids import MAX_FD
 from zwoole.shared.process.control_messages import MAX_LISTED
-from zwoole.shared.websocket.close_codes import MAX_REASON_BYTES, is_sendable
+from zwoole.shared.websocket.close_codes import CLOSE_NORMAL, check_close
 
 
 @click.command()
@@ -60,17 +60,19 @@ def check_fd_or_all(context: click.Context, parameter: click.Parameter, value: s
 
 def check_code(context: click.Context, parameter: click.Parameter, value: int) -> int:
     """Check that a value is a close code that a server may send."""
-    if not is_sendable(value):
-        raise click.BadParameter(
-            f"{value} is no close code that may be sent: take 1000, 1001, 1008, 1011 or 3000-4999", context, parameter
-        )
+    try:
+        check_close(value, "")
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
     return value
 
 
 def check_reason(context: click.Context, parameter: click.Parameter, value: str) -> str:
     """Check that a value can be the reason in a close frame."""
-    if len(check_text(context, parameter, value).encode()) > MAX_REASON_BYTES:
-        raise click.BadParameter(f"a reason has at most {MAX_REASON_BYTES} bytes", context, parameter)
+    try:
+        check_close(CLOSE_NORMAL, check_text(context, parameter, value))
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
     return value
 
 
