@@ -370,7 +370,7 @@ def test_a_process_binds_its_own_commands(server: Server) -> None:
         ("task", ", which Swoole has: zwoole has no task workers"),
         ("taskWaitMulti", ", which Swoole has: zwoole has no task workers"),
         ("tick", ", which Swoole has: zwoole has no timers"),
-        ("getClientInfo", ", which Swoole has: `zwoole connections`"),
+        ("getClientInfo", ", which Swoole has: the request that `open`, `adopt` and a handler receive has the address"),
         ("bind", ", which Swoole has: keep the user's id with `set_state`"),
         ("getLastError", ", which Swoole has: a command returns False, or raises"),
     ],
