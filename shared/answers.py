@@ -104,6 +104,7 @@ def unpack_refuse(packed: bytes) -> tuple[int, str, list[tuple[str, str]]]:
     """
     try:
         status, body, headers = msgpack.unpackb(packed)
-        return int(status), str(body), [(str(name), str(value)) for name, value in headers]
+        refuse = Refuse(status, str(body), [(str(name), str(value)) for name, value in headers])
+        return refuse.status, refuse.body, refuse.headers
     except (TypeError, msgpack.UnpackException) as error:
         raise ValueError(f"not a refused handshake: {error}") from None

@@ -91,7 +91,6 @@ class Closing:
         if protocol is None:
             return
         if connection.stage == STAGE_CLOSING:
-            self._tell_worker(connection)
             self._linger(connection)
             return
         self._begin_ending(connection, protocol.close_code, protocol.close_reason, CLIENT)
@@ -102,7 +101,6 @@ class Closing:
         if protocol is None:
             return
         if connection.stage == STAGE_CLOSING:  # our close frame is queued already
-            self._tell_worker(connection)
             self._linger(connection)
             return
         self._begin_ending(connection, protocol.close_code, protocol.close_reason, SERVER)
@@ -119,7 +117,6 @@ class Closing:
         else:  # the client may still read, so the queued output is sent
             self._loop.listen(connection, connection.interest & ~IN)
             if connection.stage == STAGE_CLOSING:
-                self._tell_worker(connection)
                 self._linger(connection)
 
     def broken(self, connection: Connection, error: int) -> None:
@@ -187,7 +184,6 @@ class Closing:
         if connection.close_code != CLOSE_ABNORMAL and connection.protocol is not None:
             code = 0 if connection.close_code == CLOSE_NO_STATUS else connection.close_code
             connection.output.queue_behind(connection.protocol.close_frame(code, connection.close_reason))
-        self._tell_worker(connection)
         self._linger(connection)
 
     def flushed(self, connection: Connection) -> None:
@@ -222,7 +218,8 @@ class Closing:
             self._router.close(connection)
 
     def _linger(self, connection: Connection) -> None:
-        """Send the rest of the output, then half-close, and wait until the client closes the socket."""
+        """Tell the worker, send the rest of the output, half-close, and wait until the client closes the socket."""
+        self._tell_worker(connection)
         if connection.descriptor < 0:
             self._destroy(connection)
             return

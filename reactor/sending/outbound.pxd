@@ -2,6 +2,7 @@ import cython
 
 from zwoole.reactor.core.connection cimport Connection
 from zwoole.reactor.core.loop cimport Loop
+from zwoole.reactor.core.output cimport Output
 from zwoole.reactor.core.registry cimport Registry
 from zwoole.reactor.routing.router cimport Router
 from zwoole.reactor.core.worker_link cimport WorkerLink
@@ -43,14 +44,16 @@ cdef class Outbound:
     @cython.locals(kind=int)
     cdef bint _carry_out(self, WorkerLink link, BatchReader event) except -1
 
-    @cython.locals(connection=Connection, size=Py_ssize_t, over=bint)
+    @cython.locals(connection=Connection, size=Py_ssize_t)
     cdef void _push(self, BatchReader event) except *
 
     @cython.locals(frame=bytes, data=bytes, opcode=int, size=Py_ssize_t, connections=list, connection=Connection)
     cdef Py_ssize_t _broadcast(self, BatchReader event) except -1
 
-    @cython.locals(over=bint)
     cdef void _queue_frame(self, Connection connection, bytes frame, Py_ssize_t size) except *
+
+    @cython.locals(output=Output)
+    cdef bint _admits(self, Connection connection, Py_ssize_t size) except -1
     cdef void _queued(self, Py_ssize_t size) except *
 
     @cython.locals(sequence="unsigned long long", _="unsigned long long")

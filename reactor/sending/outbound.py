@@ -220,8 +220,7 @@ class Outbound:
             if self._compression.push(connection, _opcode(event), event.data()):
                 self._queued(size)
             return
-        over = connection.output.framed or connection.output.queued + size > self._limit
-        if over and not self._limits.admit(connection, size):
+        if not self._admits(connection, size):
             return
         connection.output.queue_message(_opcode(event), event)
         self._loop.flush_later(connection)
@@ -248,12 +247,18 @@ class Outbound:
         return len(connections)
 
     def _queue_frame(self, connection: Connection, frame: bytes, size: int) -> None:
-        over = connection.output.framed or connection.output.queued + size > self._limit
-        if over and not self._limits.admit(connection, size):
+        if not self._admits(connection, size):
             return
         connection.output.queue(frame)
         self._loop.flush_later(connection)
         self._queued(size)
+
+    def _admits(self, connection: Connection, size: int) -> bool:
+        """Tell whether a message of `size` bytes may be queued. The limits are asked only if it may not fit."""
+        output = connection.output
+        if not output.framed and output.queued + output.pending + size <= self._limit:
+            return True
+        return self._limits.admit(connection, size)
 
     def _queued(self, size: int) -> None:
         """Count a queued message of `size` bytes.
@@ -282,9 +287,7 @@ class Outbound:
         connection = self._registry.find(event.number)
         if connection is None or connection.stage != STAGE_OPEN:
             self.dropped += 1
-        elif connection.output.queued + event.body_size <= self._limit or self._limits.admit(
-            connection, event.body_size
-        ):
+        elif self._admits(connection, event.body_size):
             connection.output.queue(build_frame(OP_PING, event.data()))
             self._loop.flush_later(connection)
 

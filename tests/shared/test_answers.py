@@ -53,3 +53,9 @@ def test_what_is_no_answer_is_said_so(packed: bytes) -> None:
     for unpack in (unpack_accept, unpack_refuse):
         with pytest.raises(ValueError):
             unpack(packed)
+
+
+@pytest.mark.parametrize("status", [200, 600, -1, float("inf"), "403", None])
+def test_a_refusal_has_a_status_of_one(status: object) -> None:
+    with pytest.raises(ValueError):
+        unpack_refuse(msgpack.packb([status, "", []]))

@@ -17,7 +17,7 @@ from zwoole.reactor.sending import compression
 from zwoole.reactor.sending.compression import AT_ONCE
 from zwoole.shared.websocket.deflate import TAIL, Deflater
 from zwoole.shared.websocket.frames import OP_TEXT
-from zwoole.shared.wire.events import BROADCAST, DISCONNECT, PUSH
+from zwoole.shared.wire.events import BROADCAST, DISCONNECT, PING, PUSH
 
 LARGE = os.urandom(10 * AT_ONCE)
 
@@ -192,3 +192,22 @@ def test_what_the_command_line_pushes_stays_behind_what_is_still_compressed(reac
     assert reactor.outbound.send(client.connection, OP_TEXT, b"later")
     assert reactor.outbound.send(client.connection, OP_TEXT, b"x" * 200)
     assert [frame.payload for frame in receive(reactor, client)] == [LARGE, b"later", b"x" * 200]
+
+
+def test_a_message_of_the_command_line_counts_what_waits_to_be_compressed(reactor: Reactor, worker: Worker) -> None:
+    client = compressing_client(reactor)
+    push(worker, client, *[LARGE] * 4)
+    reactor.turn(1)
+    assert reactor.outbound.send(client.connection, OP_TEXT, b"x" * len(LARGE))
+    assert client.connection.close_code == 1013
+
+
+def test_a_ping_counts_what_waits_to_be_compressed(reactor: Reactor, worker: Worker) -> None:
+    client = compressing_client(reactor)
+    push(worker, client, *[LARGE] * 4)
+    reactor.turn(1)
+    client.connection.output.queue(b"x" * (reactor.output_limits.limit - client.connection.output.pending - 10))
+    worker.writer.add_bytes(PING, client.connection.fd, b"p" * 125)
+    worker.send()
+    reactor.turn(1)
+    assert client.connection.close_code == 1013

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 import msgpack
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from tests.client_frames import client_frame
+from tests.client_frames import HEAD, client_frame
 from tests.reactor.reactor_parts import Client, Reactor, Worker
-from zwoole.reactor.core.connection_stages import STAGE_CLOSING, STAGE_OPEN
+from zwoole.reactor.clients.opening import Routes
+from zwoole.reactor.core.connection_stages import STAGE_CLOSING, STAGE_GONE, STAGE_OPEN
 from zwoole.reactor.core.worker_link import WorkerLink
 from zwoole.reactor.sending.outbound import BATCHES_PER_TURN, EVENTS_PER_TURN, unpack_end
 from zwoole.shared.websocket.frames import build_frame
@@ -19,13 +22,16 @@ from zwoole.shared.wire.events import (
     BROADCAST,
     BUFFER_FULL,
     DISCONNECT,
+    EVENTS,
     FAIL,
     HELLO,
     MESSAGE,
     PING,
     PROTOCOL_VERSION,
     PUSH,
+    REFUSE,
     SYNC,
+    UP,
 )
 
 MIB = 1 << 20
@@ -369,3 +375,45 @@ def test_a_worker_whose_hello_is_malformed_is_killed_and_the_master_goes_on(
     send(reactor, strange)
     assert reactor.wire_errors == ["a hello that does not say what the app serves"]
     assert client.connection.stage == STAGE_OPEN
+
+
+UP_KINDS = [event.kind for event in EVENTS if event.direction == UP]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.text(max_size=3),
+    lambda values: st.lists(values, max_size=4) | st.dictionaries(st.text(max_size=2), values, max_size=3),
+)
+HELLOS = st.fixed_dictionaries({"callbacks": VALUES, "handlers": VALUES, "handshake": VALUES})
+HEADERS = st.lists(st.tuples(st.text(max_size=2), st.text(max_size=2)), max_size=2) | VALUES
+ANSWERS = st.tuples(VALUES, HEADERS) | st.tuples(st.integers(0, 600) | st.floats(), st.text(max_size=2), HEADERS)
+ENDS = st.tuples(st.sampled_from([1000, 4000]), st.text(max_size=200))
+BODIES = (
+    st.binary(max_size=130)
+    | (VALUES | HELLOS | ANSWERS | ENDS).map(msgpack.packb)
+    | st.none()
+    | st.integers(0, (1 << 64) - 1)
+)
+
+
+@settings(max_examples=200)
+@example([(REFUSE, 2, msgpack.packb([float("inf"), "", []]))])
+@given(st.lists(st.tuples(st.sampled_from(UP_KINDS), st.integers(0, 4) | st.integers(0, (1 << 64) - 1), BODIES)))
+def test_whatever_a_worker_sends_the_master_goes_on(events: list[tuple[int, int, bytes | int | None]]) -> None:
+    with Reactor(worker_num=2, websocket_compression=True) as reactor:
+        reactor.worker(1)
+        strange = reactor.worker(0)
+        reactor.opening.routes = Routes(callbacks=True, asks=True)
+        other = reactor.open_client()
+        asking = reactor.client()
+        asking.send(HEAD)
+        strange.take()
+        for kind, number, body in events:
+            if body is None:
+                strange.writer.add(kind, number)
+            elif isinstance(body, int):
+                strange.writer.add_integer(kind, number, body)
+            else:
+                strange.writer.add_bytes(kind, number, body)
+        strange.send()
+        reactor.turn(4)
+        assert len(reactor.wire_errors) <= 1
+        assert other.connection.stage != STAGE_GONE
