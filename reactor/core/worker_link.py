@@ -335,7 +335,7 @@ class Worker:
         notices: connections whose BUFFER_FULL or BUFFER_EMPTY could not be sent yet; the values are None.
         pipe: a queue of messages from other workers: (the sender's worker id, packed value).
         pipe_bytes: the size of these values.
-        gone_since: since when its connections wait for a process, on the loop's clock; 0 if it has one.
+        gone_since: since when something waits for a process of it, on the loop's clock; 0 if it has one.
     """
 
     __slots__ = (

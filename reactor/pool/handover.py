@@ -182,8 +182,7 @@ class Handover:
                 )
 
         Slices(self._loop, self._owned(link), go_on, finish)
-        if worker.link is not None:
-            self._loop.serve_later(worker.link)
+        self._router.serve_later(worker)
 
     def give_up(self, worker: Worker) -> None:
         """Give up a worker that was removed from `Router.workers`: the other workers get its connections."""
@@ -200,7 +199,8 @@ class Handover:
         """
         now = self._loop.clock.now
         missing = [worker for worker in self._router.workers if worker.link is None]
-        empty = {worker: now - worker.gone_since for worker in missing if worker.gone_since and worker.connections}
+        waited_for = [worker for worker in missing if worker.connections or worker.pending_closes]
+        empty = {worker: now - worker.gone_since for worker in waited_for if worker.gone_since}
         if len(missing) < len(self._router.workers):
             for worker, seconds in empty.items():
                 if seconds >= self._adopt_timeout:
@@ -240,13 +240,16 @@ class Handover:
         self._sending_away = Slices(self._loop, waiting, send_away)
 
     def _spread(self, worker: Worker) -> None:
-        """Give a worker's connections to the other workers; stop if it gets a process meanwhile."""
+        """Give a worker's connections to the other workers; stop if it gets a process meanwhile, or is the last one."""
         if worker in self._spreading:
             return
         self._spreading.add(worker)
 
+        def keeps() -> bool:
+            return worker.link is not None or self._router.workers == [worker]
+
         def move(connection: Connection) -> None:
-            if connection.worker is not worker or connection.closed_down or worker.link is not None:
+            if connection.worker is not worker or connection.closed_down or keeps():
                 return
             self._router.move(connection, self._router.least_busy(without=worker))
             connection.adopting = False
@@ -258,7 +261,7 @@ class Handover:
 
         def finish() -> None:
             self._spreading.discard(worker)
-            if worker.link is not None:
+            if keeps():
                 return
             worker.adoptions.clear()
             held_back = list(worker.held_back)
@@ -267,8 +270,7 @@ class Handover:
             other = self._router.least_busy(without=worker)
             other.pending_closes.extend(worker.pending_closes)
             worker.pending_closes.clear()
-            if other.link is not None:
-                self._loop.serve_later(other.link)
+            self._router.serve_later(other)
 
         mine = [connection for connection in self._registry.all() if connection.worker is worker]
         Slices(self._loop, mine, move, finish)

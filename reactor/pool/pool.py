@@ -300,10 +300,16 @@ class Pool:
         link.drained = link.drained or link.retiring
 
     def _hello(self, link: WorkerLink, version: int, body: bytes) -> None:
-        """Answer the hello of a worker that has booted, and make it active unless it is on standby or retiring."""
+        """Answer the hello of a worker that has booted, and make it active unless it is on standby or retiring.
+
+        Raises:
+            WireError: it is malformed, or not the first.
+        """
         if version != PROTOCOL_VERSION:
             self.distrust(link, f"it speaks version {version} of the wire protocol, not {PROTOCOL_VERSION}")
             return
+        if link.ready:
+            raise WireError("a second hello")
         self._routes[link.incarnation] = unpack_routes(body)
         memory = None if link.memory is None else [os.getpid(), link.memory.descriptor]
         welcome = {"up_window": self._link_limits["up_window_bytes"], "memory": memory}

@@ -188,6 +188,7 @@ class Router:
             self._loop.touch(link)
         else:
             worker.pending_closes.append(connection)
+            self.serve_later(worker)
         worker.notices.pop(connection, None)
         if connection.owner is not None:  # a retiring owner must not wait for a close that another process gets
             connection.owner.disown(connection)
@@ -290,6 +291,10 @@ class Router:
             owner.disown(connection)
         connection.adopting = True
         join_queue(worker.adoptions, connection, worker.connections)
+        self.serve_later(worker)
+
+    def serve_later(self, worker: Worker) -> None:
+        """Serve a worker's active link in the next turn; if there is none, note since when something waits for one."""
         if worker.link is not None:
             self._loop.serve_later(worker.link)
         elif not worker.gone_since:  # it has never had a process

@@ -167,6 +167,50 @@ def test_a_client_of_a_worker_that_has_never_had_a_process_goes_to_another_in_ti
     assert client.connection.fd in [event.fd for event in second.worker.received if event.kind == OPEN]
 
 
+def test_a_worker_that_is_the_last_one_keeps_its_clients(
+    reactor: Reactor, models: dict[int, ConnectionModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are given up while they get its connections."""
+    monkeypatch.setattr(turn_slices, "SLICE", 1)
+    first = actor_at(reactor, 0, models)
+    clients = [client_of(reactor, models, first) for _ in range(5)]
+    second = actor_at(reactor, 1, models)
+    first.die()
+    reactor.turn(20)
+    reactor.time.now += 2.0
+    reactor.turn(1)
+    reactor.handover.look_after()
+    reactor.turn(1)
+    reactor.handover.give_up(reactor.router.workers.pop())
+    second.die()
+    reactor.turn(20)
+    assert {client.connection.worker for client in clients} == {reactor.router.workers[0]}
+    successor = actor_at(reactor, 0, models)
+    reactor.turn(20)
+    assert kinds_told(successor) == [OPEN] * 5
+
+
+def test_an_end_is_told_to_another_worker_if_no_process_comes(
+    reactor: Reactor, models: dict[int, ConnectionModel]
+) -> None:
+    """Also if this was the last connection of the worker that has no process."""
+    first = actor_at(reactor, 0, models)
+    client = client_of(reactor, models, first)
+    fd = client.connection.fd
+    first.begin(fd)
+    first.finish(fd)
+    first.flush()
+    reactor.turn()
+    first.die()
+    client.send_close()
+    client.leave()
+    second = actor_at(reactor, 1, models)
+    reactor.pass_time(1.5)
+    assert reactor.handover.look_after()
+    reactor.turn(5)
+    assert (CLOSE, fd) in [(event.kind, event.fd) for event in second.worker.take()]
+
+
 def test_where_no_worker_is_left_those_that_wait_are_sent_away_and_the_others_stay(
     reactor: Reactor, models: dict[int, ConnectionModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -377,6 +377,15 @@ def test_a_worker_whose_hello_is_malformed_is_killed_and_the_master_goes_on(
     assert client.connection.stage == STAGE_OPEN
 
 
+def test_a_worker_that_says_hello_twice_is_killed(reactor: Reactor, worker: Worker) -> None:
+    body = msgpack.packb({"callbacks": True, "handlers": [], "handshake": False})
+    for _ in range(2):
+        worker.writer.add_bytes(HELLO, PROTOCOL_VERSION, body)
+    send(reactor, worker)
+    assert reactor.wire_errors == ["a second hello"]
+    assert not worker.link.retiring
+
+
 UP_KINDS = [event.kind for event in EVENTS if event.direction == UP]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.text(max_size=3),
@@ -395,12 +404,17 @@ BODIES = (
 
 
 @settings(max_examples=200)
-@example([(REFUSE, 2, msgpack.packb([float("inf"), "", []]))])
-@given(st.lists(st.tuples(st.sampled_from(UP_KINDS), st.integers(0, 4) | st.integers(0, (1 << 64) - 1), BODIES)))
-def test_whatever_a_worker_sends_the_master_goes_on(events: list[tuple[int, int, bytes | int | None]]) -> None:
+@example([(REFUSE, 2, msgpack.packb([float("inf"), "", []]))], True)
+@given(
+    st.lists(st.tuples(st.sampled_from(UP_KINDS), st.integers(0, 4) | st.integers(0, (1 << 64) - 1), BODIES)),
+    st.booleans(),
+)
+def test_whatever_a_worker_sends_the_master_goes_on(
+    events: list[tuple[int, int, bytes | int | None]], ready: bool
+) -> None:
     with Reactor(worker_num=2, websocket_compression=True) as reactor:
         reactor.worker(1)
-        strange = reactor.worker(0)
+        strange = reactor.worker(0, ready)
         reactor.opening.routes = Routes(callbacks=True, asks=True)
         other = reactor.open_client()
         asking = reactor.client()
