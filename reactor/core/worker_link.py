@@ -227,7 +227,7 @@ class WorkerLink:
 
         The process may still work on it: a handler can keep its last message long after the client has left.
         """
-        if not self.retiring or self.drained or self.handlers > 0:
+        if not self.retiring or self.drained or self.closed or self.handlers > 0:
             return False
         return self.connections == 0 or self.window.places == 0
 
