@@ -113,7 +113,7 @@ class Handover:
         ends = itertools.count(step, step)
 
         def leave(connection: Connection) -> None:
-            if connection.owner is link:
+            if connection.owner is link and not link.closed:  # otherwise `bury` decides what becomes of it
                 if connection.handler:
                     deadlines.start(connection.fd, next(ends))
                 else:

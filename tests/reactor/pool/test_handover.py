@@ -190,6 +190,20 @@ def test_a_worker_that_is_the_last_one_keeps_its_clients(
     assert kinds_told(successor) == [OPEN] * 5
 
 
+def test_a_retiring_worker_that_dies_before_all_its_connections_had_their_turn_has_failed_callbacks(
+    reactor: Reactor, models: dict[int, ConnectionModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn_slices, "SLICE", 1)
+    first = actor_at(reactor, 0, models)
+    clients = [client_of(reactor, models, first) for _ in range(4)]
+    for client in clients:
+        first.begin(client.connection.fd)
+    actor_at(reactor, 0, models)
+    first.die()
+    reactor.turn(20)
+    assert [client.connection.close_code for client in clients] == [1011] * 4
+
+
 def test_an_end_is_told_to_another_worker_if_no_process_comes(
     reactor: Reactor, models: dict[int, ConnectionModel]
 ) -> None:
