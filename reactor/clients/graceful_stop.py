@@ -37,6 +37,7 @@ GOODBYE_SHARE = 0.5  # the share of the remaining time that clients have to answ
 LINGER_S = 1.0
 LOOKS = 2000  # connections that one check looks at
 REASON = "the server is stopping"
+NEVER = float("inf")
 
 
 class GracefulStop:
@@ -84,29 +85,30 @@ class GracefulStop:
         self._unfinished: list[Connection] | None = None
         self._said_at = 0.0
         self._spread = 0.0
-        self._spread_ends = 0.0
+        self._spread_ends = NEVER
         self._staying: list[Connection] | None = None
         self._told = 0  # how many of the connections in _staying were closed
         self._finish_ends = 0.0
         self._goodbye_ends = 0.0
-        self._ends = 0.0
+        self._ends = NEVER
 
     def begin(self, seconds: float, spread: float = 0.0) -> None:
-        """Begin to stop. A second call can only shorten the time.
+        """Begin to stop. A second call can only shorten the time, of which each step then has its share again.
 
         Args:
             seconds: how long the whole stop may take.
             spread: over how many of these seconds clients are sent 1001.
         """
         now = self._loop.clock.woke
+        if now + seconds >= self._ends:
+            return
+        self._ends = now + seconds
+        self._spread_ends = min(self._spread_ends, now + spread)
+        self._finish_ends = now + spread + (seconds - spread) * FINISH_SHARE
         if self.begun:
-            self._ends = min(self._ends, now + seconds)
             return
         self.begun = True
-        self._ends = now + seconds
         self._spread = spread
-        self._spread_ends = now + spread
-        self._finish_ends = now + spread + (seconds - spread) * FINISH_SHARE
         self._steps = [
             self._leave_slowly,
             self._stop_reading,

@@ -182,6 +182,21 @@ def test_a_second_stop_shortens_the_spread_too(rig: Rig) -> None:
     assert rig.done
 
 
+@pytest.mark.parametrize("spread", [0.0, 90.0])
+def test_after_a_second_stop_clients_still_have_time_to_answer(rig: Rig, spread: float) -> None:
+    client = rig.client()
+    client.send_message(b"question")
+    rig.worker.take()
+    rig.stop.begin(100.0, spread=spread)
+    rig.pass_time(0.1, works=False)
+    rig.stop.begin(10.0)
+    rig.pass_time(7.5, works=False)
+    assert client.connection.stage == STAGE_CLOSING
+    client.send_close(1001)
+    assert rig.reactor.closing.closed == {1001: 1}
+    assert client.read() == b"\x88\x18\x03\xe9the server is stopping"
+
+
 @pytest.mark.parametrize("spread", [0.0, 1.0])
 def test_a_client_in_its_handshake_is_told_that_the_server_is_stopping(rig: Rig, spread: float) -> None:
     client = rig.reactor.client()
