@@ -29,7 +29,6 @@ class Listener:
 
     Attributes:
         accepted: how many connections were accepted, refused ones included.
-        dropped: how many were closed at once because no descriptor was left.
         rests: how often accepting was paused because of the rate.
     """
 
@@ -53,7 +52,6 @@ class Listener:
             per_address: connections from one address; 0 for no limit.
         """
         self.accepted = 0
-        self.dropped = 0
         self.rests = 0
         self._sockets = sockets
         self._loop = loop
@@ -140,7 +138,6 @@ class Listener:
         os.close(self._spare)
         try:
             listening.accept()[0].close()
-            self.dropped += 1
             return True
         except OSError:
             return False

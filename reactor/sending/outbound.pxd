@@ -20,7 +20,6 @@ cdef class Outbound:
     cdef readonly unsigned long long messages
     cdef readonly unsigned long long bytes
     cdef readonly unsigned long long dropped
-    cdef readonly unsigned long long unknown
     cdef Loop _loop
     cdef Registry _registry
     cdef Router _router

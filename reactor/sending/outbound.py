@@ -50,7 +50,6 @@ class Outbound:
         messages: how many messages were queued for clients.
         bytes: the bytes of their payloads.
         dropped: how many pushes and pings were for connections that were gone or closing.
-        unknown: how many events were of an unknown kind.
     """
 
     def __init__(
@@ -83,7 +82,6 @@ class Outbound:
         self.messages = 0
         self.bytes = 0
         self.dropped = 0
-        self.unknown = 0
         self._loop = loop
         self._registry = registry
         self._router = router
@@ -187,7 +185,6 @@ class Outbound:
             elif kind in self._commands:
                 self._commands[kind](link, event)
             else:
-                self.unknown += 1
                 log.warning("worker %d sent an event of unknown kind %d", link.worker.id, kind)
             link.events_left -= 1
             if link.events_left <= 0 and event.left:
