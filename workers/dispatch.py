@@ -21,7 +21,7 @@ from zwoole.shared.request import unpack_request
 from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL
 from zwoole.shared.websocket.frames import OP_TEXT
 from zwoole.shared.wire.batches import BODY_BYTES, BODY_TEXT, BatchReader
-from zwoole.shared.wire.events import ADOPT, CALLBACKS, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE
+from zwoole.shared.wire.events import ADOPT, CALLBACKS, CLOSE, HANDSHAKE, MESSAGE, MOVED, OPEN, PIPE_MESSAGE
 from zwoole.workers.commands import Commands
 from zwoole.workers.frame import Frame
 from zwoole.workers.invocation import Invoker, check_result
@@ -165,7 +165,9 @@ class Dispatcher:
     def _take_command(self, link: MasterLink, sequence: int, kind: int, event: BatchReader) -> None:
         """Take an event that no callback is for."""
         body = event.data() if event.body_type == BODY_BYTES else b""
-        if not self.on_command(link, kind, event.number, body):
+        if kind == MOVED:
+            link.owned.difference_update(msgpack.unpackb(body))
+        elif not self.on_command(link, kind, event.number, body):
             self.unknown += 1
             log.warning("the master sent an event of unknown kind %d", kind)
         link.finished(sequence)

@@ -252,7 +252,10 @@ class Runtime:
         elif kind == DRAIN:
             self._begin_to_retire()  # the supervisor's message may come later
             self._drained.add(link)
-            self.stopping = self.stopping or number == END_NOW
+            if number == END_NOW:
+                self.stopping = True
+            else:
+                link.owned.clear()  # other workers have its connections now, or get them
         else:
             return False
         return True

@@ -43,6 +43,7 @@ cdef class WorkerLink:
     cdef public Py_ssize_t events_left
     cdef unsigned long long _credit_step
     cdef unsigned long long _credit_told
+    cdef list _moved
     cdef bint _debug
     cdef int _flags
     cdef int _more
@@ -55,6 +56,7 @@ cdef class WorkerLink:
     cpdef void send_command(self, int kind, unsigned long long number, bytes body) except *
     cpdef void send_pipe_message(self, unsigned long long source, bytes body) except *
     cpdef void disown(self, Connection connection) except *
+    cpdef void hand_over(self, Connection connection) except *
     cpdef bint may_drain(self) except -1
     cpdef bint owes_credit(self) except -1
     cpdef list receive(self)

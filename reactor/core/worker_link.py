@@ -24,7 +24,7 @@ from zwoole.shared.memory.progress_map import RING, ProgressMap
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.process.run_files import remove
 from zwoole.shared.wire.batches import BatchReader, BatchWriter
-from zwoole.shared.wire.events import ADOPT, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE
+from zwoole.shared.wire.events import ADOPT, CLOSE, HANDSHAKE, MESSAGE, MOVED, OPEN, PIPE_MESSAGE
 from zwoole.shared.wire.payload_ring import RING_MIN_BYTES, SharedMemory
 from zwoole.shared.wire.trace import describe
 
@@ -72,6 +72,7 @@ class WorkerLink:
         "_debug",
         "_flags",
         "_more",
+        "_moved",
         "active",
         "batches",
         "closed",
@@ -156,6 +157,7 @@ class WorkerLink:
         self.memory = shared_memory(ring_bytes)
         self._credit_step = up_window_bytes // 4
         self._credit_told = 0
+        self._moved: list[int] = []  # fds of connections that others have got, for the next MOVED
         self._debug = log.isEnabledFor(DEBUG)
         self._flags = int(zmq.DONTWAIT)
         self._more = int(zmq.DONTWAIT | zmq.SNDMORE)
@@ -222,6 +224,12 @@ class WorkerLink:
             if connection.handler:
                 self.handlers -= 1
 
+    def hand_over(self, connection: Connection) -> None:
+        """Give up the ownership of a connection that another process gets; this process is told so."""
+        self.disown(connection)
+        if not self.closed:
+            self._moved.append(connection.fd)
+
     def may_drain(self) -> bool:
         """Tell whether a retiring link has been sent all that it will ever be sent.
 
@@ -258,6 +266,9 @@ class WorkerLink:
         return, the batch has no event and takes no sequence number.
         """
         writer = self.writer
+        if self._moved and not self.drained and self.window.has_place():
+            moved, self._moved = self._moved, []
+            self.send_command(MOVED, 0, msgpack.packb(moved))
         if self.closed or not (writer.events or self.owes_credit()):
             return
         self._credit_told = self.settled

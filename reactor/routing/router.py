@@ -190,8 +190,13 @@ class Router:
             worker.pending_closes.append(connection)
             self.serve_later(worker)
         worker.notices.pop(connection, None)
-        if connection.owner is not None:  # a retiring owner must not wait for a close that another process gets
-            connection.owner.disown(connection)
+        if owner is None:
+            return
+        if link is owner:
+            owner.disown(connection)
+        else:  # a retiring owner must not wait for a close that another process gets
+            owner.hand_over(connection)
+            self._loop.touch(owner)
 
     def discard_parked(self, connection: Connection) -> None:
         """Discard messages that were accepted and not sent down: their connection is being closed with a code.
@@ -288,7 +293,8 @@ class Router:
         if owner is not None:
             if self._serves(owner, connection):
                 return
-            owner.disown(connection)
+            owner.hand_over(connection)
+            self._loop.touch(owner)
         connection.adopting = True
         join_queue(worker.adoptions, connection, worker.connections)
         self.serve_later(worker)

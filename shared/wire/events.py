@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 # Down: master to worker.
 OPEN = 1
@@ -23,6 +23,7 @@ BUFFER_FULL = 8
 BUFFER_EMPTY = 9
 PIPE_MESSAGE = 10
 HANDSHAKE = 11
+MOVED = 12
 
 # Up: worker to master.
 HELLO = 32
@@ -142,6 +143,7 @@ EVENTS = (
         after_death=SENT_AGAIN,
         callback="handshake",
     ),
+    Event("MOVED", MOVED, DOWN, "number: 0; bytes: packed fds. Another worker has these connections now"),
     Event("HELLO", HELLO, UP, "number: the protocol version; bytes: packed {callbacks, handlers, handshake}"),
     Event("ACK", ACK, UP, "number: the first sequence number; integer: how many consecutive events have finished"),
     Event("PUSH", PUSH, UP, "fd; text or bytes: one message to send"),

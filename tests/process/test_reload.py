@@ -468,19 +468,29 @@ def test_a_replaced_worker_goes_on_with_the_other_masters_if_one_dies(serve: Ser
     server.wait_line(f"worker ended {before}")
 
 
-def test_a_replaced_worker_runs_close_for_what_went_with_the_only_master(serve: Serve) -> None:
+def test_close_runs_once_where_each_connection_is_if_the_only_master_dies_after_a_reload(serve: Serve) -> None:
     server = serve(STAYING, handover_timeout=NEVER_S, max_wait_time=NEVER_S)
     (before,) = server.pids("worker")
-    with server.connect() as peer:
+    server.write("there", "")
+    with server.connect() as peer, server.connect() as idle:
+        for client in (idle, peer):
+            client.send("there")
+            assert client.recv(PATIENCE_S) == "finished"
         peer.send("go")
-        wait_for(lambda: "callback runs" in server.output(), "the callback to run")
+        wait_for(lambda: server.output().count("callback runs") == 3, "the callback to run")
         server.reload()
+        (after,) = [pid for pid in server.pids("worker") if pid != before]
+        idle.send("there")
+        assert idle.recv(PATIENCE_S) == "finished"
         os.kill(server.pids("master")[0], signal.SIGKILL)
-        wait_for(lambda: peer.close_code is not None, "the connection to be gone")
+        wait_for(lambda: peer.close_code is not None and idle.close_code is not None, "the connections to be gone")
         wait_for(lambda: len(server.pids("master")) == 1, "the master's successor")
         server.write("go", "")
         server.wait_line(f"worker ended {before}")
-    assert [line for line in server.lines() if line.startswith("closed")] == [f"closed 1 1006 {before}"]
+    first, second, *_ = [line.split()[-1] for line in server.lines() if line.startswith("callback runs")]
+    wait_for(lambda: f"closed {first} 1006 {after}" in server.lines(), "the close in the new worker")
+    closed = sorted(line for line in server.lines() if line.startswith("closed"))
+    assert closed == sorted([f"closed {first} 1006 {after}", f"closed {second} 1006 {before}"])
     assert "callback cancelled" not in server.output()
 
 

@@ -10,7 +10,7 @@ from tests.reactor.reactor_parts import Client, Event, Reactor
 from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.worker_link import Worker
 from zwoole.shared.memory.progress_map import FINISHED, STARTED
-from zwoole.shared.wire.events import ACK, ADOPT, CLOSE, FAIL, MESSAGE, OPEN, PUSH
+from zwoole.shared.wire.events import ACK, ADOPT, CLOSE, DRAIN, FAIL, MESSAGE, MOVED, OPEN, PUSH
 
 
 class ConnectionModel:
@@ -86,11 +86,18 @@ class Actor:
     def take(self) -> None:
         """Receive what was sent down."""
         for event in self.worker.take():
-            if event.fd == 0:
+            assert not self.drained, "drain names the point: no event follows it"
+            if event.kind == MOVED:
+                for fd in msgpack.unpackb(event.body):
+                    assert fd not in self.begun
+                    assert not self.lanes[fd], "it moves when nothing of it is unfinished"
+                    self.heard.remove(fd)
+                self._write_ack(event)
+                continue
+            if event.kind == DRAIN:
                 self.drained = True
                 self._write_ack(event)
                 continue
-            assert not self.drained, "drain names the point: no event follows it"
             if event.kind in (OPEN, ADOPT):
                 assert event.fd not in self.heard
                 self.heard.add(event.fd)

@@ -12,7 +12,7 @@ from tests.conftest import Time
 from tests.workers.worker_parts import SERVER, Master, closing, message, opening
 from zwoole.shared.memory.progress_map import FINISHED, STARTED, WAITING
 from zwoole.shared.wire.batches import WireError
-from zwoole.shared.wire.events import CALLBACKS, DRAIN, PUSH
+from zwoole.shared.wire.events import CALLBACKS, DRAIN, MOVED, PUSH
 from zwoole.workers.frame import Frame
 
 Calls = list[tuple[Any, ...]]
@@ -124,6 +124,13 @@ def test_what_is_no_callbacks_goes_to_the_runtime_and_the_unknown_is_counted(
     assert master.rare == [(DRAIN, 0, b""), (30, 5, b"body"), (100, 1, b"")]
     assert master.dispatcher.unknown == 1
     assert master.sent().acknowledged == [0, 1, 2]
+
+
+def test_close_does_not_run_here_for_a_connection_that_another_worker_has(master: Master, calls: Calls) -> None:
+    master.deliver(opening(1), opening(2), opening(3), (MOVED, 0, msgpack.packb([1, 3])))
+    calls.clear()
+    master.dispatcher.master_died(master.link)
+    assert [call[2:] for call in calls] == [(2, 1006, "the master process died", "server")]
 
 
 def test_credit_never_goes_back(master: Master) -> None:

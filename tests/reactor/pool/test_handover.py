@@ -225,6 +225,32 @@ def test_an_end_is_told_to_another_worker_if_no_process_comes(
     assert (CLOSE, fd) in [(event.kind, event.fd) for event in second.worker.take()]
 
 
+def test_a_retiring_worker_is_told_which_connections_others_have(
+    reactor: Reactor, models: dict[int, ConnectionModel]
+) -> None:
+    old = actor_at(reactor, 0, models)
+    idle, busy, leaving = (client_of(reactor, models, old) for _ in range(3))
+    for client in (idle, busy, leaving):
+        old.begin(client.connection.fd)
+        old.finish(client.connection.fd)
+    old.flush()
+    models[busy.connection.fd].accepted.append("message")
+    busy.send_message(b"message")
+    old.take()
+    new = actor_at(reactor, 0, models)
+    leaving.send_close()
+    old.take()
+    assert old.heard == {busy.connection.fd}
+    old.begin(busy.connection.fd)
+    old.finish(busy.connection.fd)
+    old.flush()
+    reactor.turn()
+    old.take()
+    assert old.heard == set()
+    new.take()
+    assert new.heard == {client.connection.fd for client in (idle, busy, leaving)}
+
+
 def test_where_no_worker_is_left_those_that_wait_are_sent_away_and_the_others_stay(
     reactor: Reactor, models: dict[int, ConnectionModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
