@@ -107,7 +107,12 @@ EVENTS = (
         callback="close",
     ),
     Event("WELCOME", WELCOME, DOWN, "number: the protocol version; bytes: packed settings of this link"),
-    Event("DRAIN", DRAIN, DOWN, "number: 0, or 1 if the worker must end at once; nil. No event follows it"),
+    Event(
+        "DRAIN",
+        DRAIN,
+        DOWN,
+        "number: 0: other workers have the connections now; 1: the worker must end at once; nil. No event follows it",
+    ),
     Event(
         "ADOPT",
         ADOPT,

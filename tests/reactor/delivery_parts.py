@@ -96,6 +96,7 @@ class Actor:
                 continue
             if event.kind == DRAIN:
                 self.drained = True
+                self.heard.clear()  # others have its connections now
                 self._write_ack(event)
                 continue
             if event.kind in (OPEN, ADOPT):

@@ -246,6 +246,7 @@ def test_a_retiring_worker_is_told_which_connections_others_have(
     old.flush()
     reactor.turn()
     old.take()
+    assert old.drained
     assert old.heard == set()
     new.take()
     assert new.heard == {client.connection.fd for client in (idle, busy, leaving)}
