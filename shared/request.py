@@ -13,6 +13,7 @@ Derived values (headers, cookies, query) are computed on first access.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -53,6 +54,8 @@ _NAMES = (
 )
 _NAME_CODES = {name: code for code, name in enumerate(_NAMES)}
 MAX_STATE_BYTES = 65536  # of the packed `state` of a connection
+_PATH_END = re.compile("[?#]")
+_USER_INFO = re.compile(r"\A([^/]*//)?[^/]*@")  # at the beginning of a target (RFC 3986 section 3.2.1)
 _FIXED_FIELDS = 4  # target, remote_addr, remote_port, subprotocol
 
 
@@ -287,6 +290,15 @@ def _unpack_header(name: object, value: object) -> tuple[str, str]:
 
 
 # ---- The parts of a request ------------------------------------------------------------------------------------
+
+
+def path_only(target: str) -> str:
+    """Return a request target without what may hold a secret: its query, its fragment, and a user's name and password.
+
+    Args:
+        target: the target, which may be malformed.
+    """
+    return _USER_INFO.sub(r"\1", _PATH_END.split(target, maxsplit=1)[0], count=1)
 
 
 def split_target(target: str) -> tuple[str, str]:

@@ -6,7 +6,8 @@ Operations:
 - write the answer.
 
 Goals: whatever a client sends, no exception but `Refused` is raised. Each rule is in one place, beside the section that
-it comes from. Quotes of what a client sent are short and printable.
+it comes from. Reasons are logged, so they never quote what may hold a secret: the query of the target, or the value of
+a header. They name the header and say what is wrong with it. What they do quote is short and printable.
 
 Plan: httptools parses the head. It is lenient, in different places in different releases, so three checks come first:
 the syntax of the lines, the request line, and the end of the head. Then the headers are grouped by name, and the rules
@@ -25,7 +26,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from zwoole.shared.request import TOKEN, list_elements, split_target
+from zwoole.shared.request import TOKEN, list_elements, path_only, split_target
 
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _HTTP2_PREFACE = b"PRI * HTTP/2.0"  # RFC 9113 section 3.4
@@ -44,6 +45,9 @@ _FLAWLESS = re.compile(rb"[\r\n]*%b\r\n(?:%b:%b\r\n)*\r\n" % (_TEXT, TOKEN.encod
 # except tab, or the beginning of a line that does not begin with a name and a colon.
 _FLAW = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<=\n)(?!%b:|\r\n|\Z)" % TOKEN.encode())
 _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_NAME = re.compile(rb"(%b)([ \t]*):" % TOKEN.encode())  # at the beginning of a header line
+_VISIBLE_TEXT = re.compile(r"[\x21-\x7e]*")
+_VERSION_TEXT = re.compile(r"[A-Za-z]{1,8}/\d{1,3}(\.\d{1,3})?")
 
 # Headers that the two answers write themselves or must not have: a 101 must not have a length or a transfer encoding
 # (RFC 9110 section 8.6, RFC 9112 section 6.1).
@@ -122,9 +126,12 @@ def find_head_end(buffer: bytearray | bytes, start: int) -> int:
 def request_target(head: bytes | bytearray) -> str:
     """Return the target of a request, of whose `head` only a part may have arrived; or the text in its place.
 
-    The result is cut to _MAX_TARGET characters, but not escaped: it must not be logged as it is.
+    The result is cut to _MAX_TARGET characters, but not escaped: it must not be logged as it is. It is empty if a
+    header is in the place of the request line, since its value may be a secret.
     """
     words = head.lstrip(b"\r\n").partition(b"\r\n")[0].split(b" ", 2)
+    if b":" in words[0]:
+        return ""
     return words[min(1, len(words) - 1)][:_MAX_TARGET].decode("latin-1")
 
 
@@ -150,7 +157,7 @@ def early_refusal(prefix: bytes | bytearray) -> Refused | None:
         )
     # A method may be any token, but all existing methods begin with a letter.
     if not begin[:1].isalpha():
-        return Refused(400, f"this does not look like HTTP: a request begins with a method, got {_quote(begin)}")
+        return Refused(400, f"this does not look like HTTP: a request begins with a method, got {_quote(begin[:1])}")
     return None
 
 
@@ -219,7 +226,8 @@ def switching_protocols(
     ]
     if subprotocol is not None:
         if subprotocol not in upgrade.subprotocols:
-            raise ValueError(f"subprotocol {subprotocol!r} was not offered, only {upgrade.subprotocols!r}")
+            # Neither are the others quoted: some pages send a secret token as a subprotocol.
+            raise ValueError(f"subprotocol {subprotocol!r} was not offered")
         lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
     if extensions is not None:
         lines.append(f"Sec-WebSocket-Extensions: {extensions}")
@@ -258,8 +266,8 @@ def _header_lines(headers: Iterable[tuple[str, str]], reserved: frozenset[str]) 
         if name.lower() in reserved:
             raise ValueError(f"header {name} is not the caller's to set")
         # Above all CR and LF, with which a value could inject headers or a body.
-        if _FORBIDDEN_IN_VALUE.search(value):
-            raise ValueError(f"header {name} has control characters: {value!r}")
+        if forbidden := _FORBIDDEN_IN_VALUE.search(value):
+            raise ValueError(f"header {name} has a control character: 0x{ord(forbidden[0]):02x}")
         lines.append(f"{name}: {value}")
     return lines
 
@@ -299,7 +307,7 @@ def _read_head(head: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     except httptools.HttpParserUpgrade:
         pass  # httptools raises this for every upgrade
     except httptools.HttpParserInvalidURLError as error:
-        raise Refused(400, f"malformed HTTP: {error}, in the request line {_quote(_first_line(head))}") from None
+        raise Refused(400, f"malformed HTTP: {error}, got the target {_quote_path(request_target(head))}") from None
     except httptools.HttpParserError as error:
         raise Refused(400, f"malformed HTTP: {error}") from None
     return reader.target, reader.headers
@@ -314,13 +322,22 @@ def _check_lines(head: bytes) -> None:
     # (NUL and the like): requests can be smuggled if a proxy in front reads such lines differently from this server.
     if _FLAWLESS.fullmatch(head):  # several times as fast as the search for the flaw
         return
-    flaw = _FLAW.search(head.lstrip(b"\r\n"))
+    lines = head.lstrip(b"\r\n")
+    flaw = _FLAW.search(lines)
     if flaw is None:
         return
-    line = _first_line(flaw.string[flaw.string.rfind(b"\n", 0, flaw.start()) + 1 :])
+    number = lines.count(b"\n", 0, flaw.start()) + 1
+    name = _NAME.match(lines, lines.rfind(b"\n", 0, flaw.start()) + 1)
     if flaw[0]:
-        raise Refused(400, f"malformed HTTP: stray control character 0x{flaw[0].hex()} in the line {_quote(line)}")
-    raise Refused(400, f"malformed HTTP: a header line must begin with a name and a colon, got {_quote(line)}")
+        where = f"line {number}" if name is None else f"the header {_quote(name[1])}"
+        where = "the request line" if number == 1 else where
+        raise Refused(400, f"malformed HTTP: stray control character 0x{flaw[0].hex()} in {where}")
+    fault = ""
+    if name is not None:
+        fault = f", but white space follows the name {_quote(name[1])}"
+    elif lines[flaw.start()] in b" \t":
+        fault = ", but it begins with white space"
+    raise Refused(400, f"malformed HTTP: line {number} must begin with the name of a header and a colon{fault}")
 
 
 def _check_request_line(head: bytes) -> tuple[bytes, bytes]:
@@ -329,18 +346,34 @@ def _check_request_line(head: bytes) -> tuple[bytes, bytes]:
     Load balancers use HEAD and HTTP/1.0 for health checks. They get the same answer as all clients that do not ask for
     a WebSocket. `_check_method` checks what an upgrade needs.
     """
-    # httptools accepts RTSP, ICE and a line without a version, and its error does not quote an unknown method.
+    # httptools accepts RTSP, ICE and a line without a version, and its errors do not say what is wrong.
     line = _REQUEST_LINE.match(head)
     if line is None:
-        got = _first_line(head)
-        hint = "" if got.isascii() else " (a path has ASCII characters only, others are percent-encoded)"
-        raise Refused(400, f"malformed HTTP: the request line must read 'GET /path HTTP/1.1', got {_quote(got)}{hint}")
+        fault = _fault_of_request_line(_first_line(head).decode("latin-1"))
+        raise Refused(400, f"malformed HTTP: the request line must read 'GET /path HTTP/1.1', but {fault}")
     method, _, version = line.groups()
     if method not in (b"GET", b"HEAD"):
         _check_method(method, version)
     if version not in (b"1.1", b"1.0"):
         _check_method(b"GET", version)
     return method, version
+
+
+def _fault_of_request_line(line: str) -> str:
+    """Return what is wrong with a request line that _REQUEST_LINE does not match."""
+    words = line.split(" ")
+    if len(words) != 3:
+        return f"the number of its spaces is {len(words) - 1}, not 2"
+    method, target, version = words
+    if not _TOKEN_TEXT.fullmatch(method):
+        return "it begins with something else than a method"
+    if not target:
+        return "it has no path"
+    if not _VISIBLE_TEXT.fullmatch(target):
+        path = path_only(target)
+        part = "its query" if _VISIBLE_TEXT.fullmatch(path) else f"its path {_quote(path)}"
+        return f"{part} has other characters than visible ASCII: such characters are percent-encoded"
+    return f"it ends in {_quote(version)}" if _VERSION_TEXT.fullmatch(version) else "it ends in no version"
 
 
 def _check_method(method: bytes, version: bytes) -> None:
@@ -355,9 +388,11 @@ def _check_target(target: bytes) -> None:
     """Refuse a target that is neither a path nor a URL, or has a fragment (RFC 6455 section 4.2.1 item 1)."""
     # RFC 9112 section 3.2: a target has no fragment. RFC 6455 section 3: a ws URI has none either.
     if b"#" in target:
-        raise Refused(400, f"the request target must not have a fragment (#), got {_quote(target)}")
+        quoted = _quote_path(target.decode("latin-1"))
+        raise Refused(400, f"the request target must not have a fragment (#), got one behind {quoted}")
     if not target.startswith(b"/") and b"://" not in target:
-        raise Refused(400, f"the request target must be a path or a URL, got {_quote(target)}")
+        quoted = _quote_path(target.decode("latin-1"))
+        raise Refused(400, f"the request target must be a path or a URL, got {quoted}")
 
 
 def _check_host(fields: dict[str, list[str]], version: bytes) -> None:
@@ -372,7 +407,7 @@ def _check_no_body(fields: dict[str, list[str]]) -> None:
         raise Refused(400, "a WebSocket handshake must not have a body, got a Transfer-Encoding header")
     for length in fields.get("content-length", ()):
         if length.strip("0"):  # not int(), which fails on very many zeros; httptools has checked the digits
-            raise Refused(400, f"a WebSocket handshake must not have a body, got Content-Length {_quote(length)}")
+            raise Refused(400, "a WebSocket handshake must not have a body, got a Content-Length other than 0")
 
 
 def _check_upgrade(fields: dict[str, list[str]]) -> None:
@@ -386,8 +421,8 @@ def _check_upgrade(fields: dict[str, list[str]]) -> None:
             _UPGRADE_HEADERS,
         )
     if "upgrade" not in _tokens(fields, "connection"):
-        got = ", ".join(fields.get("connection", ()))
-        raise Refused(400, f"the Connection header must include 'Upgrade', got {_quote(got)}")
+        missing = "" if "connection" in fields else ", but it is missing"
+        raise Refused(400, f"the Connection header must include 'Upgrade'{missing}")
 
 
 def _check_version(fields: dict[str, list[str]]) -> None:
@@ -398,7 +433,7 @@ def _check_version(fields: dict[str, list[str]]) -> None:
     if version != "13":
         # RFC 6455 section 4.2.2 item 4: the server MUST answer with the versions that it supports.
         headers = [("Sec-WebSocket-Version", "13"), *_UPGRADE_HEADERS]
-        raise Refused(426, f"Sec-WebSocket-Version must be 13, got {_quote(version)}", headers)
+        raise Refused(426, "Sec-WebSocket-Version must be 13", headers)
 
 
 def _key(fields: dict[str, list[str]]) -> str:
@@ -412,7 +447,7 @@ def _key(fields: dict[str, list[str]]) -> str:
         nonce = b""
     # Encoding it again finds what decoders tolerate: bits after the last byte, too much padding.
     if len(nonce) != 16 or b64encode(nonce).decode() != key:
-        raise Refused(400, f"Sec-WebSocket-Key must be 16 bytes in base64, got {_quote(key)}")
+        raise Refused(400, f"Sec-WebSocket-Key must be 16 bytes in base64, 24 characters in all; it has {len(key)}")
     return key
 
 
@@ -425,10 +460,11 @@ def _subprotocols(fields: dict[str, list[str]]) -> tuple[str, ...]:
     """Return the offered subprotocols; refuse all but unique tokens (RFC 6455 section 4.1 item 10)."""
     offered: dict[str, None] = {}  # an ordered set
     for name in list_elements(",".join(fields.get("sec-websocket-protocol", ()))):
+        number = len(offered) + 1
         if not _TOKEN_TEXT.fullmatch(name):
-            raise Refused(400, f"Sec-WebSocket-Protocol must list tokens, got {_quote(name)}")
+            raise Refused(400, f"Sec-WebSocket-Protocol must list tokens, but its element {number} is none")
         if name in offered:
-            raise Refused(400, f"Sec-WebSocket-Protocol lists {_quote(name)} twice")
+            raise Refused(400, f"Sec-WebSocket-Protocol must not repeat a token, but its element {number} does")
         offered[name] = None
     return tuple(offered)
 
@@ -437,7 +473,7 @@ def _single(fields: dict[str, list[str]], name: str) -> str | None:
     """Return the value of header `name`; None if it is missing; Refused if it is repeated."""
     values = fields.get(name.lower(), [])
     if len(values) > 1:
-        raise Refused(400, f"the {name} header must not be repeated, got {_quote(', '.join(values))}")
+        raise Refused(400, f"the {name} header must not be repeated, got {len(values)} of them")
     return values[0] if values else None
 
 
@@ -449,6 +485,11 @@ def _tokens(fields: dict[str, list[str]], key: str) -> list[str]:
 def _first_line(lines: bytes) -> bytes:
     """Return the first of `lines` that is not empty."""
     return lines.lstrip(b"\r\n").partition(b"\r\n")[0]
+
+
+def _quote_path(target: str) -> str:
+    """Return what a reason may quote of a request target."""
+    return _quote(path_only(target))
 
 
 def _quote(text: bytes | str) -> str:

@@ -34,7 +34,7 @@ from zwoole.reactor.routing.router import Router
 from zwoole.shared.answers import unpack_accept, unpack_refuse
 from zwoole.shared.memory.connection_table import ESTABLISHED
 from zwoole.shared.process.log import get_logger
-from zwoole.shared.request import pack_request
+from zwoole.shared.request import pack_request, path_only
 from zwoole.shared.settings import Settings
 from zwoole.shared.websocket.deflate import Agreement, Deflater, Inflater
 from zwoole.shared.websocket.protocol import HEADROOM, Protocol
@@ -64,8 +64,11 @@ class Routes:
 
 
 def log_refused(address: str, port: int, target: str, status: int, reason: str) -> None:
-    """Log a refusal. Of the request target only the path is logged, since the query may contain secrets."""
-    log.info("refused %s:%d: %d, %a (path %a)", address, port, status, reason, target.partition("?")[0])
+    """Log a refusal. Of the request target only the path is logged, since the query may contain secrets.
+
+    The reasons are the server's own, which quote neither the query nor the value of a header, or the app's.
+    """
+    log.info("refused %s:%d: %d, %a (path %a)", address, port, status, reason, path_only(target))
 
 
 class Opening:
@@ -255,11 +258,10 @@ class Opening:
         """Answer 101: from now on both sides send frames, compressed as agreed."""
         self.accepted += 1
         if upgrade.subprotocols and subprotocol is None:
-            names = upgrade.subprotocols
+            # The names that the server does not know are not logged: some pages send a secret token as a subprotocol.
             log.debug(
-                "fd %d offers the subprotocols %a, but none of them is agreed on: browsers give up then",
-                connection.fd,
-                names,
+                "fd %d offers %d subprotocols, but none is agreed on (the server knows %a): browsers give up then",
+                *(connection.fd, len(upgrade.subprotocols), self._policy.subprotocols),
             )
         connection.output.framed = self._framed
         inflater = None

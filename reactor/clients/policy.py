@@ -16,13 +16,19 @@ from zwoole.reactor.clients.handshake import Refused, Upgrade
 from zwoole.shared.settings import Settings
 from zwoole.shared.websocket.deflate import Agreement, MalformedOffer, Wishes, agree
 
+_ORIGIN = re.compile(r"null|[A-Za-z][A-Za-z0-9+.-]*://[^/?#@\s]+")  # RFC 6454 section 6.2
+
 
 class Policy:
-    """Applies the settings to upgrades."""
+    """Applies the settings to upgrades.
+
+    Attributes:
+        subprotocols: the subprotocols that the server knows, in its order of preference.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._origins = [pattern(origin) for origin in settings.allowed_origins]
-        self._subprotocols = settings.subprotocols
+        self.subprotocols = settings.subprotocols
         self._compresses = settings.websocket_compression
         self._wishes = Wishes(settings.compression_window_bits, settings.compression_context_takeover)
 
@@ -33,13 +39,12 @@ class Policy:
             Refused: its origin is not allowed.
         """
         if upgrade.origin is not None and not self._allows(upgrade.origin.lower(), upgrade.host.lower()):
-            reason = (
-                f"pages of {upgrade.origin[:100]!a} may not connect here; the setting allowed_origins says which may"
-            )
-            raise Refused(403, reason)
+            # A reason is logged, so it must not quote just anything that a client sends as its origin.
+            origin = f"{upgrade.origin[:100]!a}" if _ORIGIN.fullmatch(upgrade.origin) else "a malformed origin"
+            raise Refused(403, f"pages of {origin} may not connect here; the setting allowed_origins says which may")
         # RFC 6455 section 4.2.2 item 5.5: one of the offered subprotocols, or none. Some pages send a secret token as a
         # subprotocol; it is not in the setting, so it is never sent back.
-        return next((name for name in self._subprotocols if name in upgrade.subprotocols), None)
+        return next((name for name in self.subprotocols if name in upgrade.subprotocols), None)
 
     def agree(self, upgrade: Upgrade) -> Agreement | None:
         """Return the compression for an upgrade's messages; None for no compression.
@@ -49,8 +54,8 @@ class Policy:
         """
         try:
             return agree(upgrade.extensions, self._wishes) if self._compresses else None
-        except MalformedOffer as error:
-            raise Refused(400, f"malformed Sec-WebSocket-Extensions: {str(error)[:100]!a}") from None
+        except MalformedOffer:
+            raise Refused(400, "the Sec-WebSocket-Extensions header is malformed") from None
 
     def _allows(self, origin: str, host: str) -> bool:
         if not self._origins:

@@ -18,6 +18,7 @@ from typing import Any
 
 from zwoole.shared.errors import StartError
 from zwoole.shared.process.log import get_logger
+from zwoole.shared.request import path_only
 from zwoole.supervisor.system.listening import explain
 
 METHODS = ("GET", "HEAD")
@@ -163,8 +164,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # _answer leaves the body out
 
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Log an answer with the path of the request, without its query: that may hold a secret."""
+        path = path_only(self.path) if self.command else "(malformed)"
+        log.debug("%s %s: %d", self.command or "-", path, code)
+
     def log_message(self, format: str, *arguments: object) -> None:
-        log.debug(format, *arguments)
+        """Log nothing: this method gets what `log_request` has logged already, with the whole line of the request."""
 
     def _may_enter(self) -> bool:
         token = self.server.token

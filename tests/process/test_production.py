@@ -159,7 +159,7 @@ def test_access_log(serve: Serve) -> None:
     server.wait_log("close fd=1")
     log = server.wait_log("refuse ")
     (line,) = [line.partition("INFO ")[2] for line in log.splitlines() if f"127.0.0.1:{plain_port}" in line]
-    assert line.startswith(f"refuse 127.0.0.1:{plain_port} status=400 '/plain\\x1b?q=1' \"malformed HTTP: ")
+    assert line.startswith(f"refuse 127.0.0.1:{plain_port} status=400 '/plain\\x1b?q=1' 'malformed HTTP: ")
     assert f"INFO open fd=1 127.0.0.1:{port} /path?q=1\n" in log
     assert re.search(rf"INFO close fd=1 127\.0\.0\.1:{port} code=4001 by=client after=\d+\.\ds enough\n", log)
 

@@ -211,7 +211,7 @@ REFUSALS = {
     "garbage": ("\x00\x01\x02\x03", 400, "does not look like HTTP"),
     "POST": (HEAD.replace("GET", "POST"), 405, "Allow: GET"),
     "no key": (HEAD.replace("Sec-WebSocket-Key", "X-Key"), 400, "Sec-WebSocket-Key header is missing"),
-    "a header that is none": (PLAIN + "what is this\r\n\r\n", 400, "a header line must begin with a name"),
+    "a header that is none": (PLAIN + "what is this\r\n\r\n", 400, "line 3 must begin with the name of a header"),
 }
 
 

@@ -17,6 +17,7 @@ from zwoole.shared.request import (
     list_elements,
     pack_request,
     parse_cookies,
+    path_only,
     split_target,
     unpack_request,
 )
@@ -340,3 +341,20 @@ def test_a_request_keeps_what_the_app_puts_into_its_state_and_nothing_else(made:
     assert made.state == "anna"
     with pytest.raises(AttributeError, match=r"no 'user'.* keep a value in `request\.state`"):
         made.user = "anna"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/a/b?c#d", "/a/b"),
+        ("/a#b?c", "/a"),
+        ("/a@b:c", "/a@b:c"),
+        ("ws://host/a?b", "ws://host/a"),
+        ("ws://user:password@host:1/a@b", "ws://host:1/a@b"),
+        ("user:password@host", "host"),
+        ("?a", ""),
+        ("", ""),
+    ],
+)
+def test_what_may_be_logged_of_a_target(target: str, path: str) -> None:
+    assert path_only(target) == path

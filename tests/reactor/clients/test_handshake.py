@@ -149,20 +149,25 @@ class TestMalformed:
     @pytest.mark.parametrize(
         ("request_line", "culprit"),
         [
-            (b"hello", "'hello'"),
-            (b"GET /", "'GET /'"),
-            (b"GET /a b HTTP/1.1", "'GET /a b HTTP/1.1'"),
-            (b"GET  / HTTP/1.1", "'GET  / HTTP/1.1'"),
-            (b"GET / http/1.1", "'GET / http/1.1'"),
-            (b"GET / HTTP/1.1 ", "'GET / HTTP/1.1 '"),
-            (b"GET /caf\xc3\xa9 HTTP/1.1", "(a path has ASCII characters only, others are percent-encoded)"),
-            (b"GET / HTTP/11.1", "'GET / HTTP/11.1'"),
-            (b"GET / RTSP/1.0", "'GET / RTSP/1.0'"),
-            (b"SOURCE / ICE/1.0", "'SOURCE / ICE/1.0'"),
-            (b"G(T / HTTP/1.1", "'G(T / HTTP/1.1'"),
-            (b"HTTP/1.1 200 OK", "'HTTP/1.1 200 OK'"),
-            (b"GET /\xc3\xa9 HTTP/1.1", r"'GET /\xc3\xa9 HTTP/1.1'"),
-            (b"GET /a\tb HTTP/1.1", r"'GET /a\tb HTTP/1.1'"),
+            (b"hello", "the number of its spaces is 0, not 2"),
+            (b"GET /", "the number of its spaces is 1, not 2"),
+            (b"GET /a b HTTP/1.1", "the number of its spaces is 3, not 2"),
+            (b"GET  / HTTP/1.1", "the number of its spaces is 3, not 2"),
+            (b"GET  HTTP/1.1", "it has no path"),
+            (b"GET / http/1.1", "it ends in 'http/1.1'"),
+            (b"GET / HTTP/1.1 ", "the number of its spaces is 3, not 2"),
+            (b"GET / HTTP/11.1", "it ends in 'HTTP/11.1'"),
+            (b"GET / RTSP/1.0", "it ends in 'RTSP/1.0'"),
+            (b"SOURCE / ICE/1.0", "it ends in 'ICE/1.0'"),
+            (b"GET / ?a=b", "it ends in no version"),
+            (b"G(T / HTTP/1.1", "it begins with something else than a method"),
+            (b"HTTP/1.1 200 OK", "it begins with something else than a method"),
+            (
+                b"GET /\xc3\xa9 HTTP/1.1",
+                r"its path '/\xc3\xa9' has other characters than visible ASCII: such characters",
+            ),
+            (b"GET /a\tb?c HTTP/1.1", r"its path '/a\tb' has other characters than visible ASCII: such characters"),
+            (b"GET /a?caf\xc3\xa9 HTTP/1.1", "its query has other characters than visible ASCII: such characters"),
         ],
     )
     def test_request_line(self, request_line: bytes, culprit: str) -> None:
@@ -174,21 +179,31 @@ class TestMalformed:
     @pytest.mark.parametrize(
         ("line", "culprit"),
         [
-            (b"no colon", "'no colon'"),
-            (b": no name", "': no name'"),
-            (b"X : space", "'X : space'"),
-            (b"Content-Length : 5", "'Content-Length : 5'"),
-            (b"X(: no token", "'X(: no token'"),
-            (b"X\xe9: no token", r"'X\xe9: no token'"),
+            (b"no colon", "line 7 must begin with the name of a header and a colon"),
+            (b": no name", "line 7 must begin with the name of a header and a colon"),
+            (
+                b"X : space",
+                "line 7 must begin with the name of a header and a colon, but white space follows the name 'X'",
+            ),
+            (b"Content-Length : 5", "white space follows the name 'Content-Length'"),
+            (b"X(: no token", "line 7 must begin with the name of a header and a colon"),
+            (b"X\xe9: no token", "line 7 must begin with the name of a header and a colon"),
             (b"Content-Length: x", "Content-Length"),
             (b"Content-Length: -1", "Content-Length"),
             (b"Content-Length: 99999999999999999999999", "Content-Length"),
-            (b"X: folded\r\n line", "a name and a colon, got ' line'"),
-            (b"X: folded\r\n\tline", r"a name and a colon, got '\tline'"),
-            (b"X: a\nY: b", "0x0a in the line 'X: a"),
-            (b"X: a\rb", "0x0d in the line 'X: a"),
-            (b"X: a\r\rb", "0x0d"),
-            (b"X: a\0b", r"0x00 in the line 'X: a\x00b'"),
+            (
+                b"X: folded\r\n line",
+                "line 8 must begin with the name of a header and a colon, but it begins with white space",
+            ),
+            (
+                b"X: folded\r\n\tline",
+                "line 8 must begin with the name of a header and a colon, but it begins with white space",
+            ),
+            (b"X: a\nY: b", "0x0a in the header 'X'"),
+            (b"X: a\rb", "0x0d in the header 'X'"),
+            (b"X: a\r\rb", "0x0d in the header 'X'"),
+            (b"X: a\r\n\rb", "0x0d in line 8"),
+            (b"X: a\0b", "0x00 in the header 'X'"),
             (b"X: a\x1bb", "0x1b"),
             (b"X: a\x0bb", "0x0b"),
             (b"X: a\x7fb", "0x7f"),
@@ -209,7 +224,7 @@ class TestMalformed:
         error = refused(head(line=b"GET " + target + b" HTTP/1.1"))
         assert error.status == 400
         assert "url" in error.reason
-        assert ascii(b"GET " + target)[2:-1] in error.reason
+        assert f"got the target '{target.decode()}'" in error.reason
 
     @pytest.mark.parametrize("request_bytes", [head()[:-2], b"GET / HTTP/1.1\r\n"])
     def test_no_empty_line(self, request_bytes: bytes) -> None:
@@ -227,12 +242,64 @@ class TestMalformed:
         assert refused(request_bytes).status == 400
 
     def test_what_is_quoted_is_short_and_printable(self) -> None:
-        error = refused(head(replace={b"Sec-WebSocket-Key": b"\xe9" + b"A" * 10000}))
-        assert len(error.reason) < 150
-        assert r"'\xe9AAA" in error.reason
+        error = refused(head(line=b"GET /\xe9" + b"A" * 10000 + b" HTTP/1.1"))
+        assert len(error.reason) < 250
+        assert r"'/\xe9AAA" in error.reason
         assert "...'" in error.reason
         assert error.reason.isascii()
         assert error.reason.isprintable()
+
+    @pytest.mark.parametrize(
+        "request_bytes",
+        [
+            *(
+                head(line=line)
+                for line in (
+                    b"GET /a?t=SECRET#f HTTP/1.1",
+                    b"GET /a#SECRET HTTP/1.1",
+                    b"GET /a?t=SECRET\xe9 HTTP/1.1",
+                    b"GET /a\xe9?t=SECRET HTTP/1.1",
+                    b"GET /a?t=SECRET HTTP/1.1 ",
+                    b"GET /a?t=SECRET\x00 HTTP/1.1",
+                    b"GET /a?t=SECRET",
+                    b"GET /a ?t=SECRET",
+                    b"GET /a?t=SECRET HTTP/2.0",
+                    b"GET a?t=SECRET HTTP/1.1",
+                    b"GET *?t=SECRET HTTP/1.1",
+                    b"GET a:SECRET@b HTTP/1.1",
+                    b"GET ws://a:SECRET@b/#c HTTP/1.1",
+                    b"POST /a?t=SECRET HTTP/1.1",
+                    b"Cookie: SECRET",
+                    b"/a?t=SECRET",
+                    b"?t=SECRET",
+                )
+            ),
+            *(
+                head(*lines)
+                for lines in (
+                    (b"Cookie: a", b" SECRET"),
+                    (b"Cookie: a", b"SECRET"),
+                    (b"Cookie: a\nSECRET",),
+                    (b"Cookie: SECRET\nb",),
+                    (b"Authorization: Bearer SECRET\x00",),
+                    (b"Authorization : Bearer SECRET",),
+                    (b"Content-Length: SECRET",),
+                    (b"Transfer-Encoding: SECRET",),
+                    (b"Host: SECRET",),
+                    (b"Sec-WebSocket-Protocol: a, SECRET, SECRET",),
+                    (b"Sec-WebSocket-Protocol: SECRET b",),
+                    (b"Origin: a", b"Origin: SECRET"),
+                )
+            ),
+            *(
+                head(replace={name: b"SECRET"})
+                for name in (b"Upgrade", b"Connection", b"Sec-WebSocket-Key", b"Sec-WebSocket-Version")
+            ),
+        ],
+    )
+    def test_neither_the_query_nor_the_value_of_a_header_is_quoted(self, request_bytes: bytes) -> None:
+        """Reasons are logged, and both may hold secrets."""
+        assert "SECRET" not in refused(request_bytes).reason
 
 
 class TestRules:
@@ -267,6 +334,8 @@ class TestRules:
             (b"\r\nGET /chat?a=b HTTP/1.1\r\nHost: a\r\n", "/chat?a=b"),
             (b"GET /ch", "/ch"),
             (b"GE", "GE"),
+            (b"Cookie: SECRET\r\n", ""),
+            (b"Cookie:SECRET", ""),
             (b"\x16\x03\x01", "\x16\x03\x01"),
             (b"GET /" + b"x" * 5000, "/" + "x" * 199),
         ],
@@ -281,7 +350,7 @@ class TestRules:
     def test_fragment(self, target: bytes) -> None:
         error = refused(head(line=b"GET " + target + b" HTTP/1.1"))
         assert error.status == 400
-        assert f"fragment (#), got '{target.decode()}'" in error.reason
+        assert f"fragment (#), got one behind '{target.decode().partition('#')[0]}'" in error.reason
 
     def test_asterisk_target(self) -> None:
         error = refused(head(line=b"GET * HTTP/1.1"))
@@ -295,13 +364,13 @@ class TestRules:
     def test_host_repeated(self) -> None:
         error = refused(head(b"host: other"))
         assert error.status == 400
-        assert error.reason == "the Host header must not be repeated, got 'server.example.com, other'"
+        assert error.reason == "the Host header must not be repeated, got 2 of them"
 
     @pytest.mark.parametrize(
         ("line", "culprit"),
         [
-            (b"Content-Length: 5", "Content-Length '5'"),
-            (b"Content-Length: 010", "Content-Length '010'"),
+            (b"Content-Length: 5", "Content-Length other than 0"),
+            (b"Content-Length: 010", "Content-Length other than 0"),
             (b"Transfer-Encoding: chunked", "Transfer-Encoding"),
             (b"Transfer-Encoding: identity", "Transfer-Encoding"),
         ],
@@ -329,17 +398,20 @@ class TestRules:
         assert error.headers == (("Upgrade", "websocket"), ("Connection", "Upgrade"))
 
     @pytest.mark.parametrize(
-        ("request_bytes", "got"),
+        ("request_bytes", "reason"),
         [
-            (head(without=b"Connection"), "''"),
-            (head(replace={b"Connection": b"keep-alive"}), "'keep-alive'"),
-            (head(b"Connection: Upgraded", replace={b"Connection": b"close"}), "'close, Upgraded'"),
+            (head(without=b"Connection"), "the Connection header must include 'Upgrade', but it is missing"),
+            (head(replace={b"Connection": b"keep-alive"}), "the Connection header must include 'Upgrade'"),
+            (
+                head(b"Connection: Upgraded", replace={b"Connection": b"close"}),
+                "the Connection header must include 'Upgrade'",
+            ),
         ],
     )
-    def test_connection(self, request_bytes: bytes, got: str) -> None:
+    def test_connection(self, request_bytes: bytes, reason: str) -> None:
         error = refused(request_bytes)
         assert error.status == 400
-        assert error.reason == f"the Connection header must include 'Upgrade', got {got}"
+        assert error.reason == reason
 
     def test_version_missing(self) -> None:
         error = refused(head(without=b"Sec-WebSocket-Version"))
@@ -349,7 +421,7 @@ class TestRules:
     def test_version_other_than_13(self, version: bytes) -> None:
         error = refused(head(replace={b"Sec-WebSocket-Version": version}))
         assert error.status == 426
-        assert error.reason == f"Sec-WebSocket-Version must be 13, got '{version.decode()}'"
+        assert error.reason == "Sec-WebSocket-Version must be 13"
         assert dict(error.headers)["Sec-WebSocket-Version"] == "13"
         assert dict(error.headers)["Upgrade"] == "websocket"
 
@@ -381,25 +453,26 @@ class TestRules:
     def test_key_malformed(self, key: bytes) -> None:
         error = refused(head(replace={b"Sec-WebSocket-Key": key}))
         assert error.status == 400
-        assert error.reason == f"Sec-WebSocket-Key must be 16 bytes in base64, got '{key.decode()}'"
+        assert error.reason == f"Sec-WebSocket-Key must be 16 bytes in base64, 24 characters in all; it has {len(key)}"
 
     def test_key_above_ascii(self) -> None:
         error = refused(head(replace={b"Sec-WebSocket-Key": b"\xe9" + SAMPLE_KEY[1:]}))
         assert error.status == 400
-        assert r"'\xe9Ghl" in error.reason
+        assert error.reason == "Sec-WebSocket-Key must be 16 bytes in base64, 24 characters in all; it has 24"
 
     @pytest.mark.parametrize(
         ("value", "culprit"),
-        [(b"chat room", "'chat room'"), (b'a, "b"', "'\"b\"'"), (b"a/b", "'a/b'"), (b"\xe9", r"'\xe9'")],
+        [(b"chat room", 1), (b'a, "b"', 2), (b"a/b", 1), (b"\xe9", 1)],
     )
-    def test_subprotocol_malformed(self, value: bytes, culprit: str) -> None:
+    def test_subprotocol_malformed(self, value: bytes, culprit: int) -> None:
         error = refused(head(b"Sec-WebSocket-Protocol: " + value))
         assert error.status == 400
-        assert error.reason == f"Sec-WebSocket-Protocol must list tokens, got {culprit}"
+        assert error.reason == f"Sec-WebSocket-Protocol must list tokens, but its element {culprit} is none"
 
     def test_subprotocol_twice(self) -> None:
         error = refused(head(b"Sec-WebSocket-Protocol: a, b", b"Sec-WebSocket-Protocol: a"))
-        assert (error.status, error.reason) == (400, "Sec-WebSocket-Protocol lists 'a' twice")
+        assert error.status == 400
+        assert error.reason == "Sec-WebSocket-Protocol must not repeat a token, but its element 3 does"
 
     def test_subprotocols_differ_in_case(self) -> None:
         assert parse_upgrade(head(b"Sec-WebSocket-Protocol: a, A")).subprotocols == ("a", "A")
@@ -473,13 +546,13 @@ class TestEarlyRefusal:
             (b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nGET / HTTP/1.1\r\n", "PROXY protocol"),
             (b"PROXY UNKNOWN\r\n", "PROXY protocol"),
             (b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c", "PROXY protocol"),
-            (b"\x05\x01\x00", r"'\x05\x01\x00"),
-            (b"\0" * 100, r"\x00"),
-            (b"\x81\x85", r"'\x81\x85"),
-            (b"{}", "'{}"),
-            (b" GET", "' GET"),
-            (b"\xc3\xa9", r"'\xc3\xa9"),
-            (b"1", "'1"),
+            (b"\x05\x01\x00", r"got '\x05'"),
+            (b"\0" * 100, r"got '\x00'"),
+            (b"\x81\x85", r"got '\x81'"),
+            (b"{}", "got '{'"),
+            (b" GET", "got ' '"),
+            (b"\xc3\xa9", r"got '\xc3'"),
+            (b"1", "got '1'"),
         ],
     )
     def test_no_http(self, prefix: bytes, culprit: str) -> None:
@@ -522,8 +595,14 @@ class TestSwitchingProtocols:
 
     @pytest.mark.parametrize("subprotocol", ["other", "Chat", "", "chat\r\nX: y"])
     def test_subprotocol_not_offered(self, subprotocol: str) -> None:
-        with pytest.raises(ValueError, match="not offered"):
-            switching_protocols(parse_upgrade(head(b"Sec-WebSocket-Protocol: chat")), subprotocol)
+        with pytest.raises(ValueError, match="not offered") as caught:
+            switching_protocols(parse_upgrade(head(b"Sec-WebSocket-Protocol: chat, SECRET")), subprotocol)
+        assert "SECRET" not in str(caught.value)
+
+    def test_a_value_that_cannot_be_sent_is_not_quoted(self) -> None:
+        with pytest.raises(ValueError) as caught:
+            switching_protocols(parse_upgrade(head()), None, [("Set-Cookie", "SECRET\n")])
+        assert str(caught.value) == "header Set-Cookie has a control character: 0x0a"
 
     @pytest.mark.parametrize(
         ("name", "value"),

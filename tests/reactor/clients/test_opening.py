@@ -299,7 +299,7 @@ def test_the_worker_is_asked_before_the_101(asking: Reactor, worker: Worker, cli
     assert asking.router.is_idle(client.connection)
 
 
-@pytest.mark.parametrize(("offered", "noted"), [(b"chat, superchat", True), (b"", False), (None, False)])
+@pytest.mark.parametrize(("offered", "noted"), [(b"a, SECRET", True), (b"", False), (None, False)])
 def test_subprotocols_that_get_no_answer_are_noted_for_whoever_looks(
     reactor: Reactor, worker: Worker, client: Client, log: pytest.LogCaptureFixture, offered: bytes | None, noted: bool
 ) -> None:
@@ -307,8 +307,21 @@ def test_subprotocols_that_get_no_answer_are_noted_for_whoever_looks(
     more = b"" if offered is None else b"Sec-WebSocket-Protocol: " + offered + b"\r\n"
     client.send(HEAD.replace(b"\r\n\r\n", b"\r\n" + more + b"\r\n"))
     assert client.read().startswith(b"HTTP/1.1 101 ")
-    message = "offers the subprotocols ('chat', 'superchat'), but none of them is agreed on: browsers give up then"
+    message = "offers 2 subprotocols, but none is agreed on (the server knows ()): browsers give up then"
     assert [message in line for line in log.messages if "subprotocol" in line] == [True] * noted
+    assert "SECRET" not in log.text
+
+
+@pytest.mark.parametrize("line", [b"GET /a?SECRET#b", b"GET /a#SECRET", b"GET ws://b:SECRET@c/a", b"GET /a?SECRET\xe9"])
+def test_a_refusal_is_logged_without_what_may_be_secret(
+    reactor: Reactor, client: Client, log: pytest.LogCaptureFixture, line: bytes
+) -> None:
+    reactor.opening.routes = Routes()
+    client.send(HEAD.replace(b"GET /chat?room=1", line).replace(b"\r\n\r\n", b"\r\nCookie: SECRET\r\n\r\n"))
+    client.read()
+    (logged,) = [text for text in log.messages if text.startswith("refused 192.0.2.1:")]
+    assert "/a')" in logged
+    assert "SECRET" not in logged
 
 
 @pytest.mark.parametrize("asks", [False, True])

@@ -74,6 +74,22 @@ def test_with_a_list_a_page_must_be_on_it(origins: list[str], origin: str, allow
         judge({"allowed_origins": origins}, Origin=origin)
 
 
+@pytest.mark.parametrize(
+    ("origin", "quoted"),
+    [
+        ("https://evil.example:1", "'https://evil.example:1'"),
+        ("null", "'null'"),
+        ("https://a:SECRET@b", "a malformed origin"),
+        ("https://a.com/?SECRET", "a malformed origin"),
+        ("SECRET", "a malformed origin"),
+    ],
+)
+def test_only_what_reads_like_an_origin_is_quoted(origin: str, quoted: str) -> None:
+    with pytest.raises(Refused) as caught:
+        judge({"allowed_origins": ["https://a.com"]}, Origin=origin)
+    assert caught.value.reason.startswith(f"pages of {quoted} may not connect here; ")
+
+
 def test_who_sends_no_origin_is_no_browser() -> None:
     assert judge({"allowed_origins": ["https://a.com"]}) is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,28 @@ def test_it_does_not_say_what_it_runs_on(port: int) -> None:
     for method, path in (("GET", "/healthz"), ("POST", "/"), ("GET", "/" + "x" * 70_000)):
         answer, _ = ask(port, method, path)
         assert answer.getheader("Server") == "zwoole"
+
+
+@pytest.mark.parametrize(
+    ("line", "logged"),
+    [
+        (b"GET /healthz?token=SECRET HTTP/1.1", "GET /healthz: 404"),
+        (b"GET /healthz#SECRET HTTP/1.1", "GET /healthz: 404"),
+        (b"POST /healthz?token=SECRET HTTP/1.1", "POST /healthz: 405"),
+        (b"GET /healthz?token=SECRET b HTTP/1.1", "- (malformed): 400"),
+        (b"GET /healthz ?token=SECRET", "- (malformed): 400"),
+    ],
+)
+def test_requests_are_logged_without_their_query(
+    port: int, log: pytest.LogCaptureFixture, line: bytes, logged: str
+) -> None:
+    log.set_level(logging.DEBUG, "zwoole")
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as client:
+        client.sendall(line + b"\r\nAuthorization: Bearer sesame\r\n\r\n")
+        assert b"".join(iter(lambda: client.recv(4096), b""))
+    assert logged in log.messages
+    assert "SECRET" not in log.text
+    assert "sesame" not in log.text
 
 
 def test_head_needs_the_token_too(port: int) -> None:
