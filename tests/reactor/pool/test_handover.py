@@ -249,7 +249,8 @@ def test_a_retiring_worker_is_told_which_connections_others_have(
     assert old.drained
     assert old.heard == set()
     new.take()
-    assert new.heard == {client.connection.fd for client in (idle, busy, leaving)}
+    assert new.heard == {idle.connection.fd, busy.connection.fd}
+    assert [event.kind for event in new.lanes[leaving.connection.fd]] == [CLOSE]
 
 
 def test_where_no_worker_is_left_those_that_wait_are_sent_away_and_the_others_stay(
