@@ -177,7 +177,7 @@ class Reactor:
         """Return the counters since the master started; they only grow."""
         return {
             "accepted": self.listener.accepted,
-            "opened": self.opening.accepted,
+            "opened": self.opening.opened,
             "opened_compressed": self.opening.compressed,
             "refused": {str(status): count for status, count in self.opening.refused.items()},
             "closed": {str(code): count for code, count in self.closing.closed.items()},
@@ -191,7 +191,7 @@ class Reactor:
             "bytes_out": self.outbound.bytes,
             "pushes_dropped": self.outbound.dropped,
             "messages_dropped": self.output_limits.dropped,
-            "slow_readers_closed": self.output_limits.kicked,
+            "slow_readers_closed": self.output_limits.closed,
             "pipe_messages": self.pipes.messages,
             "pipe_messages_dropped": self.pipes.dropped,
             "worker_deaths": self.handover.deaths,

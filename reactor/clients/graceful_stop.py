@@ -159,7 +159,7 @@ class GracefulStop:
 
     def _stop_reading(self, now: float) -> bool:
         """Accept no more messages and no more handshakes."""
-        self._router.draining = True
+        self._router.reading_stopped = True
         return self._each(self._refuse_more)
 
     def _refuse_more(self, connection: Connection) -> None:

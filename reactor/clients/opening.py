@@ -76,7 +76,7 @@ class Opening:
 
     Attributes:
         routes: what the app serves; replaced when a worker becomes active.
-        accepted: how many handshakes succeeded.
+        opened: how many handshakes succeeded.
         compressed: how many of them agreed on compression.
         refused: how many clients were refused, by HTTP status.
     """
@@ -93,7 +93,7 @@ class Opening:
         settings: Settings,
     ) -> None:
         self.routes = Routes()
-        self.accepted = 0
+        self.opened = 0
         self.compressed = 0
         self.refused: dict[int, int] = {}
         self._loop = loop
@@ -256,7 +256,7 @@ class Opening:
         response: bytes,
     ) -> None:
         """Answer 101: from now on both sides send frames, compressed as agreed."""
-        self.accepted += 1
+        self.opened += 1
         if upgrade.subprotocols and subprotocol is None:
             # The names that the server does not know are not logged: some pages send a secret token as a subprotocol.
             log.debug(

@@ -17,7 +17,7 @@ cdef class Router:
     cdef readonly Parking parking
     cdef readonly unsigned long long replays
     cdef readonly unsigned long long adoptions
-    cdef public bint draining
+    cdef public bint reading_stopped
     cdef object _finish_ending
     cdef Loop _loop
     cdef bint _debug

@@ -57,7 +57,7 @@ class Router:
         parking: the account of parked messages.
         replays: how many messages were sent again, because their worker died before it began them.
         adoptions: how many connections were handed over.
-        draining: whether no connection is read any more, because the server stops.
+        reading_stopped: whether no connection is read any more, because the server stops.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Router:
         self.parking = parking
         self.replays = 0
         self.adoptions = 0
-        self.draining = False
+        self.reading_stopped = False
         self._finish_ending = finish_ending
         self._loop = loop
         self._debug = log.isEnabledFor(DEBUG)
@@ -224,7 +224,7 @@ class Router:
     def read_if_allowed(self, connection: Connection) -> None:
         """Read a connection again, unless there is another reason not to."""
         stopped = connection.stage == STAGE_OPEN and not connection.interest & IN
-        if stopped and not connection.throttled and not self.draining and self.parking.may_read(connection):
+        if stopped and not connection.throttled and not self.reading_stopped and self.parking.may_read(connection):
             self.read_on(connection)
 
     def stop_reading(self, connection: Connection) -> None:
@@ -409,7 +409,7 @@ class Router:
         """Read held-back connections again, a few per turn, as long as there is room for their messages."""
         queue = link.worker.held_back
         for _ in range(READ_ON_PER_TURN):
-            if not queue or self.draining:
+            if not queue or self.reading_stopped:
                 return
             if self.parking.is_full() and (link.waiting or not link.window.has_room(0)):
                 return

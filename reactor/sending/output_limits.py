@@ -33,13 +33,13 @@ class OutputLimits:
         total: bytes of memory that the output queues of all connections held at their last flush.
         dropped: how many messages were dropped by a drop policy.
         limit: how many bytes may be queued for one connection.
-        kicked: how many connections were closed because of their queued output.
+        closed: how many connections were closed because of their queued output.
     """
 
     def __init__(self, registry: Registry, router: Router, closing: Closing, life: Life, settings: Settings) -> None:
         self.total = 0
         self.dropped = 0
-        self.kicked = 0
+        self.closed = 0
         self._registry = registry
         self._router = router
         self._closing = closing
@@ -78,7 +78,7 @@ class OutputLimits:
                 return True
             self.dropped += 1
             return False
-        self.kicked += 1
+        self.closed += 1
         self._closing.too_slow(connection)
         return False
 
@@ -109,7 +109,7 @@ class OutputLimits:
         for connection in largest:
             if self.total <= self._total_limit * 9 // 10:
                 return
-            self.kicked += 1
+            self.closed += 1
             if connection.stage == STAGE_OPEN:
                 self._closing.force(connection)
             else:

@@ -206,7 +206,7 @@ def test_the_end_of_a_pause_does_not_overrule_backpressure_nor_a_stopping_server
         reactor.pass_time(5)
         assert not client.connection.throttled
         assert not client.connection.interest & IN
-        reactor.router.draining = True
+        reactor.router.reading_stopped = True
         while events := worker.take():
             worker.finish(*events)
         assert not client.connection.interest & IN

@@ -44,7 +44,7 @@ def refused_with(reactor: Reactor, worker: Worker, client: Client, status: int) 
     assert client.connection.stage == STAGE_LINGERING
     assert worker.take() == []
     assert reactor.opening.refused == {status: 1}
-    assert reactor.opening.accepted == 0
+    assert reactor.opening.opened == 0
     client.leave()
     return len(reactor.registry) == 0
 
@@ -65,7 +65,7 @@ def test_a_request_becomes_a_connection_and_its_worker_is_told(
     request = unpack_request(event.fd, record)
     assert (request.path, request.query, request.headers["host"]) == ("/chat", {"room": "1"}, "example.com")
     assert (request.remote_addr, request.remote_port) == ("192.0.2.1", 40000)
-    assert reactor.opening.accepted == 1
+    assert reactor.opening.opened == 1
 
 
 def test_a_head_may_come_in_any_pieces(reactor: Reactor, worker: Worker, client: Client) -> None:

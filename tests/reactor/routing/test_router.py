@@ -305,7 +305,7 @@ def test_a_stopping_server_does_not_read_on(reactor: Reactor, worker: Worker) ->
     finish(reactor, worker, worker.take())
     for payload in numbered(0, 7):
         client.send_message(payload)
-    reactor.router.draining = True
+    reactor.router.reading_stopped = True
     while events := worker.take():
         finish(reactor, worker, events)
     assert not client.connection.interest & IN

@@ -142,7 +142,7 @@ def test_what_waits_to_be_compressed_counts_against_the_limit(reactor: Reactor, 
     client = compressing_client(reactor)
     push(worker, client, *[LARGE] * 5)
     reactor.turn(1)
-    assert reactor.output_limits.kicked == 1
+    assert reactor.output_limits.closed == 1
     frames = receive(reactor, client)
     assert [frame.opcode for frame in frames] == [2, 2, 2, 2, 8]
     assert frames[-1].payload[:2] == (1013).to_bytes(2, "big")

@@ -84,7 +84,7 @@ def test_at_the_limit_for_all_those_with_the_most_are_cut_off_and_the_rest_is_se
     gone = [client for client in large if client.connection.stage == STAGE_GONE]
     assert 0 < len(gone) < 7
     assert [client.connection.close_code for client in gone] == [1006] * len(gone)
-    assert reactor.output_limits.kicked == len(gone)
+    assert reactor.output_limits.closed == len(gone)
     worker.writer.add_text(kind, small.connection.fd, b"still there?")
     worker.send()
     reactor.turn()

@@ -41,7 +41,7 @@ def test_over_the_total_those_with_the_most_waiting_are_cut_off_until_a_tenth_is
     assert [client.connection.stage for client in clients] == [STAGE_OPEN, STAGE_GONE, STAGE_OPEN, STAGE_OPEN]
     assert clients[1].connection.close_code == 1006
     assert reactor.output_limits.total == sum(client.connection.output.held() for client in clients) < 6 * MIB * 9 // 10
-    assert reactor.output_limits.kicked == 1
+    assert reactor.output_limits.closed == 1
     assert len(log.records) == 1
 
 
