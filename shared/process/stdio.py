@@ -12,6 +12,10 @@ Only the kernel knows whether a descriptor would block. O_NONBLOCK cannot be set
 belongs to the open file, which other processes share. So a pipe or terminal is opened a second time, through /proc. If
 that is forbidden (a container's pipe may belong to another user), the descriptor is polled before each write of at most
 PIPE_BUF bytes; such a write blocks only if another process fills the pipe in between.
+
+The processes of a server share their descriptors. In a pipe only writes of at most PIPE_BUF bytes are atomic, and only
+these are taken as a whole or not at all. So a pipe gets pieces of at most that size, which consist of whole lines, and
+of whole calls of `write` where they fit. A single line that is longer may have output of other processes in it.
 """
 
 from __future__ import annotations
@@ -54,6 +58,7 @@ class StdioWriter:
         self._standard = standard
         self._target: tuple[int, int] | None = None
         self._polls_first = False  # whether to poll before each write
+        self._in_pieces = False  # whether each write must be atomic
         self.reset_after_fork()
         self.at_once = at_once
         self.update_target()
@@ -88,6 +93,7 @@ class StdioWriter:
                 os.close(opened)
             self._target = target
             self._polls_first = opened is None and not stat.S_ISREG(mode)
+            self._in_pieces = self._polls_first or stat.S_ISFIFO(mode)
 
     def write(self, data: bytes) -> bool:
         """Write `data` now or queue it; return False if it is dropped."""
@@ -115,7 +121,7 @@ class StdioWriter:
         return written
 
     def _write_some(self, data: bytes, begin: int) -> int:
-        end = begin + select.PIPE_BUF if self._polls_first else len(data)
+        end = piece_end(data, begin) if self._in_pieces else len(data)
         return os.write(self.descriptor, data[begin:end])
 
     def _queue(self, data: bytes) -> bool:
@@ -165,8 +171,9 @@ class StdioWriter:
         """Return what to write next. It stays in the queue until it is written, so that newer data comes after it."""
         batch: list[bytes] = []
         size = 0
+        limit = select.PIPE_BUF if self._in_pieces else BATCH_BYTES
         for data in self._waiting:
-            if batch and size + len(data) > BATCH_BYTES:
+            if batch and size + len(data) > limit:
                 break
             batch.append(data)
             size += len(data)
@@ -179,6 +186,17 @@ class StdioWriter:
             if self._poll.poll(POLL_MS):
                 with contextlib.suppress(BlockingIOError):
                     written += self._write_some(data, written)
+
+
+def piece_end(data: bytes, begin: int) -> int:
+    """Return where an atomic write that begins at an index of `data` must end: after its last line that fits.
+
+    If not even one line fits, the piece ends within it.
+    """
+    end = begin + select.PIPE_BUF
+    if end >= len(data):
+        return len(data)
+    return data.rfind(b"\n", begin, end) + 1 or end
 
 
 def reopen_nonblocking(descriptor: int, mode: int) -> int | None:

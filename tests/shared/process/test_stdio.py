@@ -121,6 +121,64 @@ def test_a_write_that_fits_in_part_is_finished_later(pipe: Pipe, way: str) -> No
     assert pipe.read(len(data)) == data
 
 
+def test_a_pipe_takes_whole_lines_only(pipe: Pipe, way: str) -> None:
+    """So whatever another process writes is between them."""
+    writer = pipe.writer()
+    filled = pipe.fill()
+    text = b"".join(b"line %d of a text that is longer than the pipe\n" % number for number in range(1000))
+    assert writer.write(text)
+    pipe.read(filled)
+    taken = b""
+    while len(taken) < len(text):
+        taken += os.read(pipe.read_end, 10 * PIPE_BYTES)
+        assert taken.endswith(b"\n")
+    assert taken == text
+
+
+def test_what_two_processes_write_to_a_pipe_is_not_torn(pipe: Pipe, way: str) -> None:
+    writers = [pipe.writer(), pipe.writer()]
+    filled = pipe.fill()
+    for number in range(1000):
+        for name, writer in enumerate(writers):
+            assert writer.write(b"%d: %d\n    with a second line\n" % (name, number))
+    count = sum(len(b"".join(writer._waiting)) for writer in writers)
+    lines = pipe.read(filled + count)[filled:].splitlines()
+    assert set(lines[1::2]) == {b"    with a second line"}
+    for name in range(2):
+        own = [line for line in lines[::2] if line.startswith(b"%d: " % name)]
+        assert own == [b"%d: %d" % (name, number) for number in range(1000)]
+
+
+def test_a_line_that_no_atomic_write_can_take_is_written_in_pieces(pipe: Pipe, way: str) -> None:
+    writer = pipe.writer()
+    data = LINE + b"x" * (3 * PIPE_BYTES) + b"\n" + LINE
+    assert writer.write(data)
+    assert pipe.read(len(data)) == data
+    assert writer.drain(PATIENCE_S)
+    assert writer.lost == 0
+
+
+def test_a_file_takes_many_lines_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    write = os.write
+
+    def noting(descriptor: int, data: bytes) -> int:
+        sizes.append(len(data))
+        return write(descriptor, data)
+
+    file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        writer = StdioWriter(file, at_once=False)
+        monkeypatch.setattr(os, "write", noting)
+        with writer._changed:  # its thread waits until all lines are there
+            for _ in range(1000):
+                assert writer.write(LINE)
+        assert writer.drain(PATIENCE_S)
+        assert sizes == [1000 * len(LINE)]
+    finally:
+        os.close(file)
+
+
 @pytest.mark.parametrize("size", [16, 64 * 1024], ids=["many", "large"])
 def test_the_queue_is_bounded_and_what_is_lost_is_counted(pipe: Pipe, size: int) -> None:
     writer = pipe.writer()
