@@ -43,6 +43,8 @@ class Process:
         standby: whether it is a successor that waits until the others of its rollout are ready.
         retiring: whether it was replaced, or its worker id is no longer wanted.
         age_factor: `max_age` is multiplied by it, so that workers do not all become old at the same time.
+        recycle_for: why it has asked to be replaced, as it is counted and in words; None if it has not.
+        not_replaced_before: when the next try to replace it may begin, in monotonic seconds; 0 if none has failed.
         killed: why we have killed it, "" if we have not.
         sent: the signals that we have killed it with.
         unheard_s: for how many seconds its loop has turned without a master that took its hello.
@@ -67,12 +69,15 @@ class Process:
     standby: bool = False
     retiring: bool = False
     age_factor: float = field(default_factory=lambda: random.uniform(0.9, 1.1))
+    recycle_for: tuple[str, str] | None = None
+    not_replaced_before: float = 0.0
     killed: str = ""
     sent: set[int] = field(default_factory=set)
     unheard_s: float = 0.0
     next_notice_s: float = FIRST_NOTICE_S
     debugged: bool = False
     liveness: Liveness = field(init=False)
+    _failed_successors: int = 0
 
     def __post_init__(self) -> None:
         self.liveness = Liveness(self.pid, self.turns, self.started)
@@ -94,6 +99,11 @@ class Process:
     def died_early(self) -> bool:
         """Whether it ended without having served, before or soon after it was ready: a new one will do no better."""
         return not self.served and (self.ready_at is None or time.monotonic() - self.ready_at < EARLY_DEATH_S)
+
+    def replacing_failed(self) -> None:
+        """Note that a successor has failed: the next is started later each time."""
+        self._failed_successors += 1
+        self.not_replaced_before = time.monotonic() + backoff(self._failed_successors)
 
     def kill(self, why: str) -> None:
         """Kill it; the log gives the reason of the first kill."""

@@ -115,10 +115,12 @@ class HealthChecks:
             process.next_notice_s *= 2
 
     def _check_wear(self, process: Process, now: float) -> None:
-        """Recycle a process that is old or too large."""
+        """Recycle a process that has asked for it, is old or too large."""
         age_s, max_age_s = now - process.started, self._settings.max_age * process.age_factor
         limit = self._settings.max_memory
-        if max_age_s and age_s > max_age_s:
+        if process.recycle_for is not None:
+            self._recycle(process, *process.recycle_for)
+        elif max_age_s and age_s > max_age_s:
             self._recycle(process, "max_age", f"it is {age_s:.0f} s old")
         elif limit and (size := resident_bytes(process.pid)) > limit:
             self._recycle(process, "max_memory", f"it has {size} bytes of memory")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.process.run_files import forget_failures
@@ -110,7 +111,7 @@ class Rollouts:
 
     def reports(self) -> Reports:
         """Return the messages of processes that are acted on here."""
-        return {"recycle": Report({"reason": Field((str,)), "why": Field((str,))}, self.recycle)}
+        return {"recycle": Report({"reason": Field((str,)), "why": Field((str,))}, self.recycle_asked)}
 
     @property
     def reloading(self) -> bool:
@@ -134,8 +135,13 @@ class Rollouts:
             log.info("reload: starting %d new worker(s) beside those in service", number)
             self._begin(Rollout(RELOAD, RELOAD, answer), WORKER, range(number))
 
+    def recycle_asked(self, process: Process, reason: str, why: str) -> None:
+        """Handle `recycle`: a worker asks to be replaced. If that cannot be done now, the health checks try again."""
+        process.recycle_for = reason, why
+        self.recycle(process, reason, why)
+
     def recycle(self, process: Process, reason: str, why: str) -> None:
-        """Replace one process, unless that is under way.
+        """Replace one process, unless that is under way, or has failed a short time ago.
 
         Args:
             process: the process.
@@ -145,7 +151,7 @@ class Rollouts:
         role, id = process.role, process.id
         unwanted = process.retiring or self._processes.stopping or id >= self._processes.wanted[role]
         under_way = any(rollout.is_for(role, id) for rollout in self._under_way)
-        if unwanted or under_way or self._staffing.lacks(role, 1):
+        if unwanted or under_way or time.monotonic() < process.not_replaced_before or self._staffing.lacks(role, 1):
             return
         log.info("%s %d is replaced: %s", role.name, id, why)
         self._begin(Rollout(f"replacing {role.name} {id}", reason, no_answer), role, [id])
@@ -243,6 +249,10 @@ class Rollouts:
         self._under_way.remove(rollout)
         log.error("%s failed, the old workers stay in service: %s; the reason is above", rollout.why, why)
         for successor in rollout.successors:
+            stays = self._processes.in_service(successor.role, successor.id)
+            if stays is not None:
+                stays.replacing_failed()
+        for successor in rollout.successors:
             successor.standby = False
             if self._processes.runs(successor):
                 successor.retiring = True
@@ -256,11 +266,13 @@ class Rollouts:
         if number is not None and not self._processes.stopping:
             self.scale(number)
         if self._reloads_waiting and not self._under_way:
-            *merged, last = self._reloads_waiting
-            self._reloads_waiting = []
-            for answer in merged:
-                answer(result={"merged": True})
-            self.reload(last)
+            waiting, self._reloads_waiting = self._reloads_waiting, []
+
+            def answer_all(**fields: Any) -> None:
+                for answer in waiting:
+                    answer(**fields)
+
+            self.reload(answer_all)
 
     def _rollout_of(self, process: Process) -> Rollout | None:
         return next((rollout for rollout in self._under_way if process in rollout.successors), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -47,9 +48,37 @@ def test_the_reloads_that_wait_become_one_and_no_more_wait_than_may(parts: TestP
     reload("one too many")
     assert answers == {"one too many": {"error": f"{MAX_WAITING} reloads wait already"}}
     parts.all_ready()
-    merged = {f"waiting {number}": {"result": {"merged": True}} for number in range(MAX_WAITING - 1)}
-    assert merged.items() <= answers.items()
-    assert "result" in answers["first"]
-    assert f"waiting {MAX_WAITING - 1}" not in answers
+    assert answers["first"]["result"]["workers"] == 2
+    assert "waiting 0" not in answers, "their reload has only begun"
     parts.all_ready()
-    assert answers[f"waiting {MAX_WAITING - 1}"]["result"]["workers"] == 2
+    done = answers["waiting 0"]
+    assert done["result"]["workers"] == 2
+    assert all(answers[f"waiting {number}"] == done for number in range(MAX_WAITING))
+
+
+def test_a_worker_that_has_asked_to_be_replaced_is_replaced_when_the_code_boots_again(parts: TestParts) -> None:
+    (old,) = [worker for worker in parts.workers if worker.id == 0]
+    parts.rollouts.recycle_asked(old, "max_request", "it has run 50 events")
+    parts.end(parts.worker(0), 3)
+    assert old in parts.processes.all()
+    assert old.not_replaced_before > 0
+    old.not_replaced_before = math.inf
+    parts.health.check(old, old.started)
+    assert len(parts.workers) == 2, "not at once"
+    old.not_replaced_before = 0.0
+    parts.health.check(old, old.started)
+    assert len(parts.workers) == 3
+    parts.all_ready()
+    assert old.retiring
+
+
+def test_a_worker_that_has_asked_during_a_reload_that_fails_is_replaced_later(parts: TestParts) -> None:
+    (old,) = [worker for worker in parts.workers if worker.id == 0]
+    parts.rollouts.reload()
+    parts.rollouts.recycle_asked(old, "SIGTERM", "it was sent SIGTERM")
+    parts.end(parts.worker(0), 3)
+    assert not old.retiring
+    old.not_replaced_before = 0.0
+    parts.health.check(old, old.started)
+    parts.all_ready()
+    assert old.retiring
