@@ -20,11 +20,11 @@ from zwoole.shared.process import control_messages, open_files
 from zwoole.shared.process.log import get_logger, reopen
 from zwoole.shared.process.run_files import control_address, remove_abandoned, snapshot_path
 from zwoole.shared.settings import Settings
+from zwoole.shared.zmq_flags import POLLIN
 
 ORPHANED_STOP_S = 2.5
 RECORD_S = 0.5  # how often the counters are written
 
-POLLIN = int(zmq.POLLIN)  # an int, since & with an enum costs more than the call whose result it tests
 
 log = get_logger("master")
 

@@ -100,6 +100,7 @@ class GracefulStop:
             spread: over how many of these seconds clients are sent 1001.
         """
         now = self._loop.clock.woke
+        spread = min(spread, seconds)  # so no step below ends after the whole
         if now + seconds >= self._ends:
             return
         self._ends = now + seconds
@@ -140,7 +141,7 @@ class GracefulStop:
 
     def _leave_slowly(self, now: float) -> bool:
         """Close connections in proportion to the part of the spread that has passed; the others are served on."""
-        if now >= min(self._spread_ends, self._ends) or len(self._registry) == 0:
+        if now >= self._spread_ends or len(self._registry) == 0:
             return True
         if self._staying is None:
             self._staying = list(self._registry)
@@ -170,7 +171,7 @@ class GracefulStop:
 
     def _finish_accepted(self, now: float) -> bool:
         """Wait until every accepted message is finished."""
-        if now >= min(self._finish_ends, self._ends):
+        if now >= self._finish_ends:
             return True
         if self._unfinished is None:
             self._unfinished = list(self._registry)

@@ -45,7 +45,7 @@ _FLAWLESS = re.compile(rb"[\r\n]*%b\r\n(?:%b:%b\r\n)*\r\n" % (_TEXT, TOKEN.encod
 # except tab, or the beginning of a line that does not begin with a name and a colon.
 _FLAW = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<=\n)(?!%b:|\r\n|\Z)" % TOKEN.encode())
 _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_NAME = re.compile(rb"(%b)([ \t]*):" % TOKEN.encode())  # at the beginning of a header line
+_NAME = re.compile(rb"(%b)[ \t]*:" % TOKEN.encode())  # at the beginning of a header line
 _VISIBLE_TEXT = re.compile(r"[\x21-\x7e]*")
 _VERSION_TEXT = re.compile(r"[A-Za-z]{1,8}/\d{1,3}(\.\d{1,3})?")
 

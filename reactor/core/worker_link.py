@@ -27,10 +27,9 @@ from zwoole.shared.wire.batches import BatchReader, BatchWriter
 from zwoole.shared.wire.events import ADOPT, CLOSE, HANDSHAKE, MESSAGE, MOVED, OPEN, PIPE_MESSAGE
 from zwoole.shared.wire.payload_ring import RING_MIN_BYTES, SharedMemory
 from zwoole.shared.wire.trace import describe
+from zwoole.shared.zmq_flags import POLLIN
 
 log = get_logger("wire")
-
-_POLLIN = int(zmq.POLLIN)  # an int, since & with an enum costs more than the call whose result it tests
 
 
 class WorkerLink:
@@ -248,7 +247,7 @@ class WorkerLink:
         socket = self.socket
         if self.deaf:
             return None
-        if not int(socket.getsockopt(zmq.EVENTS)) & _POLLIN:
+        if not int(socket.getsockopt(zmq.EVENTS)) & POLLIN:
             return None
         try:
             first: bytes = socket.recv(self._flags)
@@ -290,7 +289,7 @@ class WorkerLink:
 
     def readable(self) -> bool:
         """Tell whether a batch can be read. Ask after every send, since the descriptor does not report it again."""
-        return not self.deaf and bool(int(self.socket.getsockopt(zmq.EVENTS)) & _POLLIN)
+        return not self.deaf and bool(int(self.socket.getsockopt(zmq.EVENTS)) & POLLIN)
 
     def close(self) -> None:
         """Close the endpoint and remove its progress map."""

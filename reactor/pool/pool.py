@@ -34,12 +34,12 @@ from zwoole.shared.process.run_files import endpoint, endpoint_path, progress_pa
 from zwoole.shared.settings import Settings
 from zwoole.shared.wire.batches import BatchReader, WireError
 from zwoole.shared.wire.events import BYE, DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, RINGS, WELCOME
+from zwoole.shared.zmq_flags import POLLIN
 
 LEAVE_S = 1.0  # a process that has disconnected must end within this time, as a dying process does
 DISCONNECT_WAIT_S = 2.0  # how long after the end of a process to wait for the disconnect; later it will not come
 TICK_S = 0.05
 BOOT_S = 1.0  # how often to check whether booting workers still have their files in the run directory
-POLLIN = int(zmq.POLLIN)
 
 log = get_logger("pool")
 

@@ -195,8 +195,7 @@ class Router:
         if link is owner:
             owner.disown(connection)
         else:  # a retiring owner must not wait for a close that another process gets
-            owner.hand_over(connection)
-            self._loop.touch(owner)
+            self._hand_over(owner, connection)
 
     def discard_parked(self, connection: Connection) -> None:
         """Discard messages that were accepted and not sent down: their connection is being closed with a code.
@@ -293,11 +292,15 @@ class Router:
         if owner is not None:
             if self._serves(owner, connection):
                 return
-            owner.hand_over(connection)
-            self._loop.touch(owner)
+            self._hand_over(owner, connection)
         connection.adopting = True
         join_queue(worker.adoptions, connection, worker.connections)
         self.serve_later(worker)
+
+    def _hand_over(self, owner: WorkerLink, connection: Connection) -> None:
+        """Take a connection from its owner, which is told so at the end of this turn."""
+        owner.hand_over(connection)
+        self._loop.touch(owner)
 
     def serve_later(self, worker: Worker) -> None:
         """Serve a worker's active link in the next turn; if there is none, note since when something waits for one."""

@@ -138,6 +138,13 @@ class Actor:
         self.link.progress.mark(event.sequence, FINISHED)
         self._write_ack(event)
 
+    def run_next(self, *fds: int) -> None:
+        """Run the next callback of these connections to its end, and send the batch."""
+        for fd in fds:
+            self.begin(fd)
+            self.finish(fd)
+        self.flush()
+
     def disconnect(self, fd: int, kind: int, code: int) -> None:
         """Let a callback close a connection."""
         self.ended.add(fd)

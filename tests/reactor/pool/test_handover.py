@@ -86,9 +86,7 @@ def test_an_end_that_a_given_up_place_was_to_hear_is_told_to_another(
     clients = [client_of(reactor, models, stays, goes) for _ in range(2)]
     (fd,) = goes.idle_lanes()
     client = next(client for client in clients if client.connection.fd == fd)
-    goes.begin(fd)
-    goes.finish(fd)
-    goes.flush()
+    goes.run_next(fd)
     client.send_message(b"unfinished")
     goes.take()
     client.send_close()
@@ -128,10 +126,7 @@ def test_a_worker_that_comes_while_its_place_is_given_to_others_adopts_what_is_l
     reactor.router.workers[0].connections += 100
     first = actor_at(reactor, 1, models)
     clients = [client_of(reactor, models, other, first) for _ in range(6)]
-    for client in clients:
-        first.begin(client.connection.fd)
-        first.finish(client.connection.fd)
-    first.flush()
+    first.run_next(*(client.connection.fd for client in clients))
     reactor.turn()
     first.die()
     reactor.turn(20)
@@ -211,9 +206,7 @@ def test_an_end_is_told_to_another_worker_if_no_process_comes(
     first = actor_at(reactor, 0, models)
     client = client_of(reactor, models, first)
     fd = client.connection.fd
-    first.begin(fd)
-    first.finish(fd)
-    first.flush()
+    first.run_next(fd)
     reactor.turn()
     first.die()
     client.send_close()
@@ -230,10 +223,7 @@ def test_a_retiring_worker_is_told_which_connections_others_have(
 ) -> None:
     old = actor_at(reactor, 0, models)
     idle, busy, leaving = (client_of(reactor, models, old) for _ in range(3))
-    for client in (idle, busy, leaving):
-        old.begin(client.connection.fd)
-        old.finish(client.connection.fd)
-    old.flush()
+    old.run_next(*(client.connection.fd for client in (idle, busy, leaving)))
     models[busy.connection.fd].accepted.append("message")
     busy.send_message(b"message")
     old.take()
@@ -241,9 +231,7 @@ def test_a_retiring_worker_is_told_which_connections_others_have(
     leaving.send_close()
     old.take()
     assert old.heard == {busy.connection.fd}
-    old.begin(busy.connection.fd)
-    old.finish(busy.connection.fd)
-    old.flush()
+    old.run_next(busy.connection.fd)
     reactor.turn()
     old.take()
     assert old.drained
@@ -260,10 +248,7 @@ def test_where_no_worker_is_left_those_that_wait_are_sent_away_and_the_others_st
     actors = [actor_at(reactor, place, models) for place in range(2)]
     clients = [client_of(reactor, models, *actors) for _ in range(6)]
     for actor in actors:
-        for fd in actor.idle_lanes():
-            actor.begin(fd)
-            actor.finish(fd)
-        actor.flush()
+        actor.run_next(*actor.idle_lanes())
     reactor.turn()
     for actor in actors:
         actor.die()
@@ -282,9 +267,7 @@ def test_adopt_comes_before_what_had_not_begun(reactor: Reactor, models: dict[in
     first = actor_at(reactor, 0, models)
     client = client_of(reactor, models, first)
     fd = client.connection.fd
-    first.begin(fd)
-    first.finish(fd)
-    first.flush()
+    first.run_next(fd)
     client.send_message(b"waits")
     first.take()
     first.die()
@@ -298,9 +281,7 @@ def test_a_message_goes_to_two_replacements_and_no_further(
     """It may be the message that kills them."""
     worker = actor_at(reactor, 0, models)
     client = client_of(reactor, models, worker)
-    worker.begin(client.connection.fd)
-    worker.finish(client.connection.fd)
-    worker.flush()
+    worker.run_next(client.connection.fd)
     client.send_message(b"waits")
     for _ in range(3):
         assert MESSAGE in kinds_told(worker)
