@@ -10,14 +10,16 @@ import resource
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import click
 
-from zwoole.bench.compare.bars import chart
+from zwoole.bench.compare import goals
+from zwoole.bench.compare.chart import chart
 from zwoole.bench.compare.environment import environment
+from zwoole.bench.compare.goals import Outcome
 from zwoole.bench.compare.measuring import Run, measure
 from zwoole.bench.compare.peer import PEERS, Peer
 from zwoole.bench.compare.scenarios import SCENARIOS, Scenario
@@ -70,27 +72,43 @@ def with_idle(scenarios: Sequence[Scenario], connections: int) -> list[Scenario]
     ]
 
 
-def page(runs: Sequence[Run], scenarios: Sequence[Scenario], peers: Sequence[str], notes: Sequence[str]) -> str:
-    """Return the measurements as Markdown, followed by the notes."""
-    parts = []
-    for scenario in scenarios:
-        if any(run.scenario == scenario.name for run in runs):
-            parts.append(f"### {scenario.title[0].upper()}{scenario.title[1:]}\n\n{table(runs, scenario, peers)}\n")
-    if any(run.result and run.result.client_was_the_limit for run in runs):
-        parts.append(LIMITED_NOTE + "\n")
-    return "\n".join([*parts, "\n".join(f"- {note}" for note in notes)])
+@dataclass(frozen=True)
+class Results:
+    """The measurements of a comparison, and what made them."""
 
+    runs: Sequence[Run]
+    scenarios: Sequence[Scenario]
+    peers: Sequence[str]
+    """The names of the servers, in the order of the tables."""
+    notes: Sequence[str]
+    outcomes: Sequence[Outcome] = ()
 
-def write_results(
-    folder: Path, runs: Sequence[Run], scenarios: Sequence[Scenario], peers: Sequence[str], notes: Sequence[str]
-) -> None:
-    """Write latest.json, latest.md and latest.svg into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    record = {"notes": notes, "runs": [run.record() for run in runs]}
-    (folder / "latest.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    head = "# The last comparison\n\n![Medians of all scenarios as bars](latest.svg)\n\n"
-    (folder / "latest.md").write_text(head + page(runs, scenarios, peers, notes) + "\n", encoding="utf-8")
-    (folder / "latest.svg").write_text(chart(runs, scenarios, peers), encoding="utf-8")
+    def page(self) -> str:
+        """Return the measurements as Markdown, followed by the notes and the goals."""
+        parts = []
+        for scenario in self.scenarios:
+            if any(run.scenario == scenario.name for run in self.runs):
+                title = scenario.title[0].upper() + scenario.title[1:]
+                parts.append(f"### {title}\n\n{table(self.runs, scenario, self.peers)}\n")
+        if any(run.result and run.result.client_was_the_limit for run in self.runs):
+            parts.append(LIMITED_NOTE + "\n")
+        parts.append("\n".join(f"- {note}" for note in self.notes))
+        if self.outcomes:
+            parts.append(f"\n### Goals\n\n{goals.table(self.outcomes)}")
+        return "\n".join(parts)
+
+    def write(self, folder: Path) -> None:
+        """Write latest.json, latest.md and latest.svg into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {
+            "notes": self.notes,
+            "goals": [outcome.record() for outcome in self.outcomes],
+            "runs": [run.record() for run in self.runs],
+        }
+        (folder / "latest.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        head = "# The last comparison\n\n![Medians of all scenarios as bars](latest.svg)\n\n"
+        (folder / "latest.md").write_text(head + self.page() + "\n", encoding="utf-8")
+        (folder / "latest.svg").write_text(chart(self.runs, self.scenarios, self.peers), encoding="utf-8")
 
 
 @click.command()
@@ -115,11 +133,12 @@ def main(
         raise click.UsageError("--quick gives no results worth keeping: use it without --results")
     began = datetime.now(timezone.utc)
     chosen = [peer for peer in PEERS if not peer_names or peer.name in peer_names]
-    peers = [peer for peer in chosen if not peer.skip_reason()]
-    skipped = [f"{peer.name}: skipped, {peer.skip_reason()}" for peer in chosen if peer not in peers]
+    skipped = {peer.name: reason for peer in chosen if (reason := peer.skip_reason())}
+    peers = [peer for peer in chosen if peer.name not in skipped]
     possible = min(idle, allow_many_files() - _OTHER_DESCRIPTORS)
     scenarios = [one for one in with_idle(SCENARIOS, possible) if not scenario_names or one.name in scenario_names]
-    notes = [f"{name}: {value}" for name, value in environment(peers).items()] + skipped
+    notes = [f"{name}: {value}" for name, value in environment(peers).items()]
+    notes += [f"{name}: skipped, {reason}" for name, reason in skipped.items()]
     if possible < idle:
         notes.append(f"idle connections: {possible:,} instead of {idle:,}, because of the limit of descriptors")
     click.echo("\n".join(notes))
@@ -131,16 +150,17 @@ def main(
     for run in compare(pairs, rounds, duration):
         runs.append(run)
         click.echo(_line(run), err=bool(run.problem))
-    names = [peer.name for peer in peers]
     notes = [
         f"date: {began:%Y-%m-%d %H:%M} UTC",
         f"command: {shlex.join(['python', '-m', 'zwoole.bench.compare', *sys.argv[1:]])}",
         *notes,
         *(_line(run) for run in runs if run.problem),
     ]
-    click.echo("\n" + page(runs, scenarios, names, notes))
+    outcomes = [] if quick else goals.outcomes(runs, scenarios, skipped)
+    measured = Results(runs, scenarios, [peer.name for peer in peers], notes, outcomes)
+    click.echo("\n" + measured.page())
     if results:
-        write_results(results, runs, scenarios, names, notes)
+        measured.write(results)
     raise SystemExit(1 if not runs or any(run.problem for run in runs) else 0)
 
 

@@ -20,6 +20,7 @@ _VERSION_OPTIONS = {"go": "version"}
 def environment(peers: Sequence[Peer]) -> dict[str, str]:
     """Return what the numbers depend on, by name."""
     programs = {name for peer in peers for name in (*peer.programs, *peer.runner[:1])}
+    commands = {peer.version_command: peer.name for peer in reversed(peers) if peer.version_command}
     return {
         "machine": f"{os.cpu_count()} CPUs ({_processor()}), {platform.machine()}, Linux {platform.release()}",
         "load average before": f"{os.getloadavg()[0]:.1f}",
@@ -30,7 +31,11 @@ def environment(peers: Sequence[Peer]) -> dict[str, str]:
             package: metadata.version(package) for package in sorted({name for peer in peers for name in peer.packages})
         },
         **{package: _npm_version(package) for package in sorted({name for peer in peers for name in peer.npm})},
-        **{program: _program_version(program) for program in sorted(programs)},
+        **{
+            program: _version_of(path_of(program), _VERSION_OPTIONS.get(program, "--version"))
+            for program in sorted(programs)
+        },
+        **{name: _version_of(*command) for command, name in commands.items()},
     }
 
 
@@ -43,7 +48,7 @@ def _npm_version(package: str) -> str:
     return str(json.loads((NPM_FOLDER / package / "package.json").read_text())["version"])
 
 
-def _program_version(program: str) -> str:
-    command = [path_of(program), _VERSION_OPTIONS.get(program, "--version")]
+def _version_of(*command: str) -> str:
+    """Return the first version that a command prints."""
     found = _VERSION.search(subprocess.run(command, capture_output=True, text=True).stdout)
     return found[0] if found else "unknown"

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent / "peers"
@@ -33,8 +33,8 @@ class Peer:
     programs: tuple[str, ...] = ()
     folder: str = ""
     """A folder that must exist."""
-    check: tuple[str, ...] = ()
-    """A command that must succeed."""
+    version_command: tuple[str, ...] = ()
+    """Prints the version of a part that neither pip nor npm knows, and fails if it is not installed."""
     install: str = ""
     """How to install the programs and the folder."""
 
@@ -59,13 +59,29 @@ class Peer:
             return False
         if self.folder and not Path(self.folder).is_dir():
             return False
-        return not self.check or subprocess.run(self.check, capture_output=True).returncode == 0
+        return not self.version_command or subprocess.run(self.version_command, capture_output=True).returncode == 0
 
 
 def path_of(program: str) -> str:
     """Return the path of a program in the npm folder or the PATH; its name if it is in neither."""
     return shutil.which(program, path=NPM_FOLDER / ".bin") or shutil.which(program) or program
 
+
+_SWOOLE = Peer(
+    "swoole",
+    "swoole_server.php",
+    ("php",),
+    programs=("php",),
+    version_command=("php", "-r", "extension_loaded('swoole') || exit(1); echo phpversion('swoole');"),
+    install="apt-get install php-cli php-dev && pecl install swoole",
+)
+_LIMIT = Peer(
+    "C-limit",
+    "limit_server.py",
+    arguments=("limit_echo.c",),
+    programs=("cc",),
+    install="apt-get install gcc libc6-dev",
+)
 
 PEERS = (
     Peer("zwoole", "zwoole_server.py"),
@@ -90,13 +106,8 @@ PEERS = (
     Peer("ws", "ws_server.js", ("node",), npm=("ws",), programs=("node",), install="apt-get install nodejs npm"),
     Peer("bun", "bun_server.js", ("bun",), npm=("bun",)),
     Peer("deno", "deno_server.js", ("deno", "run", "--allow-net"), npm=("deno",)),
-    Peer(
-        "swoole",
-        "swoole_server.php",
-        ("php",),
-        programs=("php",),
-        check=("php", "-r", "exit(extension_loaded('swoole') ? 0 : 1);"),
-        install="apt-get install php-cli php-dev && pecl install swoole",
-    ),
-    Peer("C-limit", "limit_server.py", programs=("cc",), install="apt-get install gcc libc6-dev"),
+    _SWOOLE,
+    replace(_SWOOLE, name="swoole-base", arguments=("base",)),
+    _LIMIT,
+    replace(_LIMIT, name="C-two-processes", arguments=("limit_two_processes.c",)),
 )

@@ -36,6 +36,8 @@ class Scenario:
     connections: int = 100
     size: int = 64
     depth: int = 1
+    binary: bool = False
+    """Whether messages are binary instead of text."""
     slow_readers: int = 0
     """Additional connections that never read."""
     browser: bool = False
@@ -53,6 +55,7 @@ class Scenario:
             self.connections,
             size=self.size,
             depth=self.depth,
+            binary=self.binary,
             duration_s=duration_s,
             warmup_s=warmup_s,
             mode=self.mode,
@@ -72,30 +75,48 @@ _WORKERS = ("zwoole", "zwoole-2-workers", "zwoole-4-workers")
 _PYTHON = ("websockets", "picows", "aiohttp", "uvicorn", "granian", "tornado", "socketify")
 _OTHERS = ("gorilla", "ws", "bun", "deno", "swoole")
 _CHOSEN = ("zwoole", "websockets", "gorilla", "bun", "swoole")
-_DEFLATE = ("zwoole", "websockets", "gorilla", "ws", "bun")
+_ECHO_ONLY = ("swoole-base", "C-limit", "C-two-processes")
 _SLOW = ("zwoole", "websockets", "gorilla", "bun")
 
 SCENARIOS = (
-    Scenario("echo-1", "echo of 64 B, 100 connections, 1 outstanding", (*_STYLES, *_PYTHON, *_OTHERS, "C-limit")),
+    Scenario(
+        "echo-1",
+        "echo of 64 B, 100 connections, 1 outstanding",
+        (*_STYLES, *_PYTHON, *_OTHERS, *_ECHO_ONLY),
+    ),
     Scenario(
         "echo-16",
         "echo of 64 B, 100 connections, 16 outstanding on each",
-        (*_STYLES, "websockets", "picows", "socketify", *_OTHERS, "C-limit"),
+        (*_STYLES, "websockets", "picows", "socketify", *_OTHERS, *_ECHO_ONLY),
         depth=16,
     ),
     Scenario(
         "echo-16k",
-        "echo of 16 KiB, 50 connections, 1 outstanding",
-        (*_CHOSEN, "picows", "C-limit"),
+        "echo of 16 KiB of text, 50 connections, 1 outstanding",
+        (*_CHOSEN, "picows", *_ECHO_ONLY),
         connections=50,
         size=16 << 10,
+    ),
+    Scenario(
+        "echo-16k-binary",
+        "echo of 16 KiB of binary data, 50 connections, 1 outstanding",
+        (*_CHOSEN, "picows", *_ECHO_ONLY),
+        connections=50,
+        size=16 << 10,
+        binary=True,
     ),
     Scenario("echo-1m", "echo of 1 MiB, 4 connections, 1 outstanding", _CHOSEN, connections=4, size=1 << 20),
     Scenario(
         "lone",
         "echo of 64 B, one connection, 1 outstanding: latency",
-        (*_STYLES, *_CHOSEN[1:], "picows", "C-limit"),
+        (*_STYLES, *_CHOSEN[1:], "picows", *_ECHO_ONLY),
         connections=1,
+    ),
+    Scenario(
+        "4-connections", "echo of 64 B, 4 connections, 1 outstanding on each", (*_CHOSEN, *_ECHO_ONLY), connections=4
+    ),
+    Scenario(
+        "20-connections", "echo of 64 B, 20 connections, 1 outstanding on each", (*_CHOSEN, *_ECHO_ONLY), connections=20
     ),
     Scenario(
         "fanout-1",
@@ -139,7 +160,7 @@ SCENARIOS = (
     Scenario(
         "deflate",
         "echo of 4 KiB with permessage-deflate, 50 connections",
-        _DEFLATE,
+        (*_CHOSEN, "ws"),
         peer.DEFLATE,
         connections=50,
         size=4096,

@@ -17,10 +17,18 @@ def of(runs: Sequence[Run], scenario: Scenario, peer: str) -> list[tuple[Run, Lo
     return [(run, run.result) for run in runs if (run.scenario, run.peer) == (scenario.name, peer) and run.result]
 
 
-def ratios(runs: Sequence[Run], scenario: Scenario, peer: str) -> list[float]:
-    """Return our result divided by the other server's, for each round in which both have one."""
-    ours = {run.round: run.figure for run, _ in of(runs, scenario, scenario.ours)}
-    return [ours[run.round] / run.figure for run, _ in of(runs, scenario, peer) if run.round in ours and run.figure > 0]
+def ratios(runs: Sequence[Run], scenario: Scenario, peer: str, ours: str = "") -> list[float]:
+    """Return our result divided by the other server's, for each round in which both have one.
+
+    Args:
+        runs: the runs of all scenarios.
+        scenario: the scenario.
+        peer: the other server.
+        ours: our server, by default the one that the scenario names.
+    """
+    figures = {run.round: run.figure for run, _ in of(runs, scenario, ours or scenario.ours)}
+    others = [run for run, _ in of(runs, scenario, peer) if run.figure > 0]
+    return [figures[other.round] / other.figure for other in others if other.round in figures]
 
 
 def table(runs: Sequence[Run], scenario: Scenario, peers: Sequence[str]) -> str:
@@ -33,10 +41,31 @@ def table(runs: Sequence[Run], scenario: Scenario, peers: Sequence[str]) -> str:
     """
     measured = {run.peer for run in runs if run.scenario == scenario.name}
     rows = [_head(scenario), *(_row(runs, scenario, peer) for peer in peers if peer in measured)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in rows]
-    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
+    return markdown(rows)
+
+
+def markdown(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
+    """Return rows as a Markdown table.
+
+    Args:
+        rows: the cells, first those of the head.
+        left: the columns that are aligned to the left.
+    """
+    columns = range(len(rows[0]))
+    widths = [max(len(row[column]) for row in rows) for column in columns]
+    lines = [
+        [row[one].ljust(widths[one]) if one in left else row[one].rjust(widths[one]) for one in columns] for row in rows
+    ]
+    rule = "|".join("-" * (widths[one] + 1) + ("-" if one in left else ":") for one in columns)
+    head, *others = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([head, f"|{rule}|", *others])
+
+
+def spread(values: Sequence[float], style: Callable[[float], str]) -> str:
+    """Return the median of the values, with minimum and maximum in brackets; "" if there are none."""
+    if len(values) < 2:
+        return style(values[0]) if values else ""
+    return f"{style(median(values))} ({style(min(values))}-{style(max(values))})"
 
 
 def _head(scenario: Scenario) -> list[str]:
@@ -52,8 +81,8 @@ def _row(runs: Sequence[Run], scenario: Scenario, peer: str) -> list[str]:
     if not good:
         return [peer, "no result", *[""] * (len(_head(scenario)) - 2)]
     results = [result for _, result in good]
-    figure = _spread([run.figure for run, _ in good], "{:,.0f}".format)
-    ratio = "" if peer == scenario.ours else _spread(ratios(runs, scenario, peer), "{:.2f}".format)
+    figure = spread([run.figure for run, _ in good], "{:,.0f}".format)
+    ratio = "" if peer == scenario.ours else spread(ratios(runs, scenario, peer), "{:.2f}".format)
     if scenario.mode == IDLE:
         connections = min(result.connections for result in results)
         return [peer, figure, f"{connections:,}", f"{median(result.connect_rate for result in results):,.0f}", ratio]
@@ -61,9 +90,3 @@ def _row(runs: Sequence[Run], scenario: Scenario, peer: str) -> list[str]:
         figure += _LIMITED
     p50, p99 = (f"{median(result.latency_us[name] for result in results):,.0f}" for name in ("p50", "p99"))
     return [peer, figure, p50, p99, f"{median(run.cpu_s_per_million for run, _ in good):.2f}", ratio]
-
-
-def _spread(values: Sequence[float], style: Callable[[float], str]) -> str:
-    if len(values) < 2:
-        return style(values[0]) if values else ""
-    return f"{style(median(values))} ({style(min(values))}-{style(max(values))})"

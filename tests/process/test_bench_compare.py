@@ -11,11 +11,14 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 from click.testing import CliRunner, Result
+from websockets.sync.client import connect
 
+from tests.process.waiting import wait_for
 from zwoole.bench.compare import comparison, peer
 from zwoole.bench.compare.comparison import pairs_of, quick_pairs, with_idle
 from zwoole.bench.compare.measuring import Run, measure
 from zwoole.bench.compare.peer import PEERS, Peer
+from zwoole.bench.compare.peer_process import PeerProcess
 from zwoole.bench.compare.scenarios import SCENARIOS, Scenario
 from zwoole.bench.loadtest.plan import CONNECT, FANOUT, IDLE, Target
 
@@ -23,6 +26,8 @@ OURS = next(one for one in PEERS if one.name == "zwoole")
 ECHO = next(one for one in PEERS if one.name == "websockets")
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 SMALL = replace(BY_NAME["echo-16"], connections=2, depth=2)
+
+LIMITS = [one for one in PEERS if one.script == "limit_server.py"]
 
 needs_echo = pytest.mark.skipif(bool(ECHO.skip_reason()), reason=ECHO.skip_reason())
 
@@ -82,6 +87,7 @@ def test_the_number_of_idle_connections_is_in_the_title() -> None:
 def test_a_scenario_makes_a_plan(scenario: Scenario) -> None:
     plan = scenario.plan(Target("127.0.0.1", 8080, "/"), 2.0, 0.5)
     assert (plan.mode, plan.connections, plan.depth) == (scenario.mode, scenario.connections, scenario.depth)
+    assert plan.binary == scenario.binary
     assert plan.compress == (scenario.serve == peer.DEFLATE)
     assert (scenario.serve == peer.BROADCAST) == (plan.mode == FANOUT)
     assert bool(plan.sources) == (plan.mode == CONNECT)
@@ -125,6 +131,55 @@ def test_idle_connections_are_measured_in_bytes() -> None:
     assert run.problem == ""
     assert run.figure == run.bytes_per_connection
     assert 1000 < run.figure < 1_000_000
+
+
+needs_compiler = pytest.mark.skipif(bool(LIMITS[0].skip_reason()), reason=LIMITS[0].skip_reason())
+
+
+@needs_compiler
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
+@pytest.mark.parametrize(
+    ("size", "binary"), [(64, False), (16 << 10, True), (1 << 20, False)], ids=["64 B", "16 KiB", "1 MiB"]
+)
+def test_a_limit_sends_every_message_back(limit: Peer, size: int, binary: bool) -> None:
+    run = measure(limit, replace(SMALL, connections=3, depth=3, size=size, binary=binary), 3.0)
+    assert run.problem == ""
+    assert run.result is not None
+    assert run.result.messages > 0
+
+
+@needs_compiler
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
+def test_a_limit_answers_pings_and_closes(limit: Peer) -> None:
+    with PeerProcess(limit) as server, connect(f"ws://127.0.0.1:{server.port}/", open_timeout=60) as client:
+        assert client.ping().wait(60)
+        client.close(1000)
+        assert client.close_code == 1000
+
+
+@needs_compiler
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
+def test_a_limit_leaves_no_process_behind(limit: Peer) -> None:
+    with PeerProcess(limit) as server:
+        processes = server.processes()
+        assert len(processes) == (2 if limit.name == "C-two-processes" else 1)
+        processes[0].kill()
+        wait_for(
+            lambda: all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in processes),
+            "both processes to end",
+        )
+
+
+@pytest.mark.parametrize("name", ["swoole", "swoole-base"])
+@pytest.mark.parametrize("scenario", ["echo-16k-binary", "deflate", "fanout-4"])
+def test_swoole_does_what_the_scenario_asks(name: str, scenario: str) -> None:
+    server = next(one for one in PEERS if one.name == name)
+    if reason := server.skip_reason():
+        pytest.skip(reason)
+    run = measure(server, replace(BY_NAME[scenario].small(), connections=5), 3.0)
+    assert run.problem == ""
+    assert run.result is not None
+    assert run.result.messages > 0
 
 
 # The command.
@@ -171,6 +226,8 @@ def test_results_are_written_with_what_made_them(tmp_path: Path) -> None:
     }
     page = (tmp_path / "results" / "latest.md").read_text()
     assert "### Echo of 64 B" in page
+    assert "| zwoole / gorilla" in page.partition("### Goals")[2]
+    assert {goal["scenario"] for goal in record["goals"]} == {"echo-16"}
     assert "| websockets |" in page
     assert all(f"- {note}" in page for note in record["notes"])
     image = ElementTree.parse(tmp_path / "results" / "latest.svg")

@@ -36,9 +36,9 @@ def test_a_missing_npm_package_names_the_command(npm: Path) -> None:
     [
         {"programs": ("no-such-program",)},
         {"folder": "/no/such/folder"},
-        {"programs": ("sh",), "check": ("sh", "-c", "exit 1")},
+        {"programs": ("sh",), "version_command": ("sh", "-c", "exit 1")},
     ],
-    ids=["program", "folder", "check"],
+    ids=["program", "folder", "version command"],
 )
 def test_what_pip_and_npm_cannot_install_names_its_own_command(needs: dict[str, tuple[str, ...]]) -> None:
     peer = Peer("missing", "missing.py", **needs, install="apt-get install it")  # type: ignore[arg-type]
@@ -51,7 +51,9 @@ def test_everything_that_is_missing_is_named_at_once(npm: Path) -> None:
 
 
 def test_a_peer_that_has_all_it_needs_is_not_skipped() -> None:
-    peer = Peer("there", "there.py", packages=("websockets",), programs=("sh",), folder="/", check=("sh", "-c", ""))
+    peer = Peer(
+        "there", "there.py", packages=("websockets",), programs=("sh",), folder="/", version_command=("sh", "-c", "")
+    )
     assert peer.skip_reason() == ""
 
 
@@ -72,4 +74,4 @@ def test_a_program_of_the_npm_folder_comes_before_one_of_the_path(npm: Path) -> 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 def test_a_peer_has_its_script_and_says_how_to_get_what_pip_and_npm_cannot(peer: Peer) -> None:
     assert (FOLDER / peer.script).is_file()
-    assert peer.install or not (peer.programs or peer.folder or peer.check)
+    assert peer.install or not (peer.programs or peer.folder or peer.version_command)

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from zwoole.bench.compare.bars import chart
+from zwoole.bench.compare.chart import chart
 from zwoole.bench.compare.measuring import Run
 from zwoole.bench.compare.scenarios import Scenario
 from zwoole.bench.compare.tables import ratios, table
