@@ -94,7 +94,7 @@ peers: $(VENV)/tested
 	REQUIRE_CYTHON=1 $(BIN)/pip install --quiet --disable-pip-version-check '.[peers]'
 	npm install --silent --prefix $(HOME)/.cache/zwoole-bench ws bun deno
 
-# Some fifteen minutes; nothing else should run meanwhile. It writes the results that README shows.
+# Some twenty minutes; nothing else should run meanwhile. It writes the results that README shows, and ends with the goals.
 BENCH_OPTIONS := --results bench/results
 
 bench: $(VENV)/tested

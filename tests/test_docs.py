@@ -11,6 +11,7 @@ from statistics import median
 
 import pytest
 
+from docs import readme_figures
 from docs.settings_page import PAGE, number, page
 from tests import snippets
 from zwoole import Frame, HandlerConnection, Request, Server
@@ -183,13 +184,24 @@ def test_the_ratios_in_the_readme_are_those_of_the_last_comparison() -> None:
     }
     for name, _, *told in rows(section(README, "## How fast")):
         scenario = next(scenario for scenario in SCENARIOS if f"`{scenario.name}`" == name)
-        for peer, ratio in zip(("websockets", "gorilla", "bun"), told, strict=True):
+        for peer, ratio in zip(readme_figures.PEERS, told, strict=True):
             ratios = [
                 figures[scenario.name, scenario.ours, number] / figure
                 for (of, by, number), figure in figures.items()
                 if (of, by) == (scenario.name, peer)
             ]
             assert ratio == (f"{median(ratios):.2f}" if ratios else ""), (name, peer)
+
+
+def test_the_figures_in_the_readme_are_written_from_the_runs() -> None:
+    runs = [
+        {"scenario": "lone", "peer": peer, "round": number, "bytes_per_connection": None, "result": {"rate": rate}}
+        for number in (1, 2, 3)
+        for peer, rate in (("zwoole", 100 * number), ("swoole", 200), ("bun", 400))
+    ]
+    runs.append({"scenario": "lone", "peer": "gorilla", "round": 1, "bytes_per_connection": None, "result": None})
+    text = "| scenario | what | it | says |\n| `lone` | one at a time | 1 | 2 | 3 | 4 |\n| `other` | x | 1 |\n"
+    assert readme_figures.with_figures(text, runs) == text.replace("| 1 | 2 | 3 | 4 |", "| | | 0.50 | 1.00 |")
 
 
 def test_the_page_of_settings_is_written_from_their_metadata() -> None:
