@@ -25,7 +25,7 @@ FILES = ("setup.py", "setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", 
 TO_COMPILE = ("zwoole.shared.websocket.mask", "zwoole.bench.loadtest.pace")
 GENERATED = re.compile(r"\.(c|html|so|pyc)$")
 OURS = ("bench/loadtest/page.html", "bench/peers/*.c")  # files that look generated but are not
-WRITTEN = ("*.py", "*.pxd", "py.typed", *OURS, *(f"bench/peers/*.{kind}" for kind in ("go", "js", "php")))
+WRITTEN = ("*.py", "*.pxd", "py.typed", *OURS, *(f"bench/peers/*.{kind}" for kind in ("go", "h", "js", "php")))
 UNPACKED = ("bench/micro/*", "bench/results/*")  # files that no installation contains
 
 BUILD = """
