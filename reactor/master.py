@@ -92,13 +92,14 @@ class Master:
         dealer.setsockopt(zmq.LINGER, 0)
         dealer.connect(control_address(self._run_dir))
         self.loop.add_source(int(dealer.getsockopt(zmq.FD)), self._obey)
-        self.loop.before_sleep(self._obey)
         dealer.send(control_messages.pack("hello", role="master"))
+        self.loop.next_turn(self._obey)
         return dealer
 
     def _tell(self, kind: str, **fields: Any) -> None:
         if not self._orphaned:
             self._control.send(control_messages.pack(kind, **fields), zmq.DONTWAIT)
+            self.loop.next_turn(self._obey)  # sending may have used up what the descriptor had to report
 
     def _obey(self) -> None:
         """Carry out the supervisor's messages that have arrived."""

@@ -159,6 +159,7 @@ class Reactor:
             flushed=self.closing.flushed,
             queue_changed=self.output_limits.note,
             batch=self.outbound.receive,
+            link_ended=self.pool.link_ended,
             serve=self.pool.serve,
         )
         self.loop.connect(self.calls)

@@ -20,7 +20,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "shared.process": ("shared",),
     "shared.websocket": ("shared",),
     "shared.memory": ("shared", "shared.process"),
-    "shared.wire": ("shared", "shared.websocket", "shared.memory"),
+    "shared.wire": ("shared", "shared.websocket", "shared.memory", "shared.process"),
     "reactor.core": SHARED,
     "reactor.routing": (*SHARED, "reactor.core"),
     "reactor.clients": (*SHARED, "reactor.core", "reactor.routing"),

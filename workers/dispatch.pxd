@@ -16,6 +16,7 @@ cdef int _OPCODE_OFFSET
 
 cdef class Dispatcher:
     cdef public object scheduler
+    cdef readonly bint taking
     cdef readonly unsigned long long unknown
     cdef public object on_command
     cdef readonly Invoker invoker
@@ -23,6 +24,9 @@ cdef class Dispatcher:
     cdef Masters _masters
     cdef object _server
     cdef object _on_message
+
+    @cython.locals(parts=list)
+    cpdef bint take_batches(self, MasterLink link, int most) except -1
 
     @cython.locals(
         event=BatchReader, sequence="unsigned long long", before=double, now=double, kind=int,

@@ -40,16 +40,19 @@ class Dispatcher:
 
     Attributes:
         scheduler: runs coroutines; None if the app has none.
+        taking: whether a batch is being taken: an exception that is raised now, by a signal handler of the app, loses
+            what is left of it.
         unknown: events of a kind that this version does not know.
         invoker: calls the callbacks.
         on_command: called with (link, kind, number, body) for the events that no callback is for; returns whether it
             knew the kind.
     """
 
-    __slots__ = ("_commands", "_masters", "_on_message", "_server", "invoker", "on_command", "scheduler", "unknown")
+    __slots__ = ("_commands", "_masters", "_on_message", "_server", "invoker", "on_command", "scheduler", "taking", "unknown")
 
     def __init__(self, invoker: Invoker, commands: Commands) -> None:
         self.scheduler: Scheduler | None = None
+        self.taking = False
         self.unknown = 0
         self.invoker = invoker
         self.on_command: Callable[[MasterLink, int, int, bytes], bool]
@@ -57,6 +60,24 @@ class Dispatcher:
         self._masters = commands.masters
         self._server = invoker.server
         self._on_message = invoker.callbacks.get("message")
+
+    def take_batches(self, link: MasterLink, most: int) -> bool:
+        """Take the batches that have arrived on a link, at most `most`; return whether there may be more.
+
+        Compiled, no signal handler of the app runs between the receipt of a batch and its first callback.
+
+        Raises:
+            WireError, ZmtpError: the master has broken the protocol.
+        """
+        self.taking = True
+        for _ in range(most):
+            parts = link.receive()
+            if parts is None:
+                self.taking = False
+                return False
+            self.take_batch(link, parts)
+        self.taking = False
+        return True
 
     def take_batch(self, link: MasterLink, parts: list[bytes]) -> None:
         """Run the callback of every event of a batch, or hand the events to the scheduler.

@@ -4,7 +4,6 @@ cdef int _IDLE_LOOKS, _NOBODY, _OWN_THREAD, _FLUSHER
 cdef double _DUE_S
 
 cdef double _now() noexcept nogil
-cpdef int check_signals() except -1
 
 
 cdef class Flusher:

@@ -33,7 +33,6 @@ except ImportError:
     from zwoole.shared.uncompiled import cython  # type: ignore[assignment, no-redef, unused-ignore]
 
 if cython.compiled:
-    from cython.cimports.cpython.exc import PyErr_CheckSignals  # type: ignore[import-not-found, unused-ignore]
     from cython.cimports.cpython.pythread import (  # type: ignore[import-not-found, unused-ignore]
         PyThread_get_thread_ident,
     )
@@ -259,16 +258,6 @@ class Flusher:
         if not self.waiting and not self._stopped:
             os.eventfd_read(self._wake)
         self._parked = False
-
-
-def check_signals() -> int:
-    """Run the app's handlers of signals that have arrived, here and not in the middle of a batch. They may raise.
-
-    Compiled code would run them no sooner than it calls ZeroMQ. Uncompiled, Python has just run them.
-    """
-    if cython.compiled:
-        PyErr_CheckSignals()
-    return 0
 
 
 def _now() -> float:

@@ -4,7 +4,8 @@ from zwoole.shared.memory.progress_map cimport ProgressMap
 from zwoole.shared.memory.connection_table cimport ConnectionTable
 from zwoole.shared.memory.turn_counter cimport TurnCounter
 from zwoole.shared.wire.batches cimport BatchWriter
-from zwoole.workers.flusher cimport Flusher, check_signals
+from zwoole.shared.wire.zmtp_socket cimport ZmtpSocket
+from zwoole.workers.flusher cimport Flusher
 
 cdef Py_ssize_t _FLUSH_BYTES
 cdef double _AGED_S
@@ -12,8 +13,8 @@ cdef double _AGED_S
 
 cdef class MasterLink:
     cdef readonly unsigned long long incarnation
-    cdef readonly object socket
-    cdef readonly int descriptor
+    cdef readonly ZmtpSocket wire
+    cdef public object unwatch
     cdef readonly BatchWriter writer
     cdef readonly ConnectionTable table
     cdef public unsigned long long credit
@@ -35,14 +36,16 @@ cdef class MasterLink:
     cdef unsigned long long _ack_first
     cdef unsigned long long _ack_count
     cdef bint _debug
-    cdef int _flags
-    cdef int _more
 
     cpdef list receive(self)
     @cython.locals(before=int)
     cpdef list receive_new(self)
 
+    @cython.locals(wire=ZmtpSocket, parts=list)
     cdef list _receive(self)
+    cpdef void look(self) except *
+    @cython.locals(before=int)
+    cpdef void resume(self) except *
     cpdef void started(self, unsigned long long sequence) except *
     @cython.locals(flusher=Flusher, before=int)
     cpdef void finished(self, unsigned long long sequence) except *
@@ -53,9 +56,12 @@ cdef class MasterLink:
     @cython.locals(before=int)
     cpdef void flush(self) except *
 
+    @cython.locals(wire=ZmtpSocket, parts=list)
     cpdef void send_waiting(self) except *
 
-    @cython.locals(before=int)
-    cpdef bint readable(self) except -1
+    cpdef bint has_batches(self) except -1
+    cpdef bint is_blocked(self) except -1
+    @cython.locals(wire=ZmtpSocket)
+    cdef void _end(self) except *
 
     cdef void _write_ack(self) except *

@@ -12,24 +12,26 @@ that touches the socket or the writer takes the links first; `send_waiting` is f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from logging import DEBUG
 from pathlib import Path
-
-import zmq
+from select import POLLIN, POLLOUT, poll
+from time import monotonic, sleep
 
 from zwoole.shared.memory.connection_table import ConnectionTable
 from zwoole.shared.memory.progress_map import FINISHED, RING, STARTED, ProgressMap
 from zwoole.shared.memory.turn_counter import TurnCounter
 from zwoole.shared.process.log import get_logger
-from zwoole.shared.process.run_files import endpoint, progress_path
+from zwoole.shared.process.run_files import endpoint_path, progress_path
 from zwoole.shared.wire.batches import BatchWriter
 from zwoole.shared.wire.events import ACK, RINGS, SYNC
 from zwoole.shared.wire.payload_ring import SharedMemory
 from zwoole.shared.wire.trace import describe
-from zwoole.shared.zmq_flags import POLLIN
+from zwoole.shared.wire.zmtp import ZmtpError
+from zwoole.shared.wire.zmtp_socket import ZmtpSocket, connect
 from zwoole.workers.exits import INTERRUPTED, end_worker
-from zwoole.workers.flusher import AGED_S, Flusher, check_signals
+from zwoole.workers.flusher import AGED_S, Flusher
 
 FLUSH_BYTES = 65536  # a batch of this size is sent at once
 _FLUSH_BYTES = FLUSH_BYTES  # C numbers in the compiled module
@@ -37,7 +39,7 @@ _AGED_S = AGED_S
 
 log = get_logger("wire")
 
-_send = zmq.backend.Socket.send  # without the layer of Python above it
+RECONNECT_S = 0.01  # how often to try to connect while the master does not listen yet
 
 
 def end_if_interrupted(error: BaseException) -> None:
@@ -45,7 +47,7 @@ def end_if_interrupted(error: BaseException) -> None:
 
     Then nobody knows how much of the batch was sent or received. After the worker's death the master knows.
     """
-    if isinstance(error, zmq.ZMQError):
+    if isinstance(error, ZmtpError):
         return
     words = "this worker ends: a signal handler of the app raised while a batch was sent or received; let it set a flag"
     end_worker(words, code=INTERRUPTED, exc_info=error)
@@ -56,7 +58,8 @@ class MasterLink:
 
     Attributes:
         incarnation: the master's incarnation.
-        descriptor: ZeroMQ's descriptor, for polling.
+        wire: the connection; None until the master listens, and after the link's end.
+        unwatch: called with the descriptor of the connection before it is closed; set by the loop that watches it.
         writer: gathers the next batch.
         table: the master's connection table, from its welcome on.
         credit: bytes of this worker's batches that the master has taken.
@@ -64,7 +67,7 @@ class MasterLink:
         received: bytes of batches received from the master.
         up_window: bytes that may be on their way before a callback must wait.
         ready: whether the master has welcomed this worker.
-        closed: whether the socket is closed; nothing comes or goes any more.
+        closed: whether the link has ended, by `close` or because the master has gone; nothing comes or goes any more.
         owned: fds of the connections that this worker knows and whose end it has not heard of.
         inbox: batches that were received while a push waited for credit.
         memory: the payload rings, None if there are none.
@@ -77,16 +80,13 @@ class MasterLink:
         "_ack_first",
         "_batches",
         "_debug",
-        "_flags",
         "_flusher",
-        "_more",
         "_progress",
         "_run_dir",
         "_unsent_since",
         "_worker_incarnation",
         "closed",
         "credit",
-        "descriptor",
         "inbox",
         "incarnation",
         "memory",
@@ -94,38 +94,32 @@ class MasterLink:
         "ready",
         "received",
         "sent",
-        "socket",
         "table",
         "turns",
+        "unwatch",
         "up_window",
+        "wire",
         "writer",
     )
 
     def __init__(
         self,
-        context: zmq.Context[zmq.Socket[bytes]],
         run_dir: Path,
         worker_incarnation: int,
         incarnation: int,
         flusher: Flusher,
     ) -> None:
-        """Connect to a master.
+        """Create without a connection; see `connect`.
 
         Args:
-            context: makes the socket.
             run_dir: the run directory.
             worker_incarnation: this process's incarnation.
             incarnation: the master's.
             flusher: decides which thread may use the link.
         """
         self.incarnation = incarnation
-        self.socket = context.socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.setsockopt(zmq.SNDHWM, 0)
-        self.socket.setsockopt(zmq.RCVHWM, 0)
-        self.socket.setsockopt(zmq.RECONNECT_IVL, 10)  # ms; the endpoint may not be bound yet when we start
-        self.socket.connect(endpoint(run_dir, worker_incarnation, incarnation))
-        self.descriptor = int(self.socket.getsockopt(zmq.FD))
+        self.wire: ZmtpSocket | None = None
+        self.unwatch: Callable[[int], object] | None = None
         self.writer = BatchWriter()
         self.table: ConnectionTable  # from `welcome` on
         self.credit = 0
@@ -147,8 +141,19 @@ class MasterLink:
         self._debug = log.isEnabledFor(DEBUG)
         self._ack_first = 0
         self._ack_count = 0
-        self._flags = int(zmq.DONTWAIT)
-        self._more = int(zmq.DONTWAIT | zmq.SNDMORE)
+
+    def connect(self) -> bool:
+        """Connect to the master if it listens by now; return whether the link is connected.
+
+        Raises:
+            PermissionError: another user's process listens in the master's place.
+        """
+        if self.wire is None and not self.closed:
+            descriptor = connect(endpoint_path(self._run_dir, self._worker_incarnation, self.incarnation))
+            if descriptor >= 0:
+                self.wire = ZmtpSocket(descriptor)
+                self.flush()
+        return self.wire is not None
 
     def welcome(self, up_window: int, table: int, memory: list[int] | None = None) -> None:
         """Open what the master shares with this worker; the master has answered its hello.
@@ -196,27 +201,55 @@ class MasterLink:
             self._flusher.leave(before)
 
     def _receive(self) -> list[bytes] | None:
-        check_signals()
-        socket = self.socket
-        if not int(socket.getsockopt(zmq.EVENTS)) & POLLIN:
+        wire = self.wire
+        if wire is None:
             return None
         try:
-            first: bytes = socket.recv(self._flags)
-            parts = [first]
-            self.received += len(first)
-            while socket.getsockopt(zmq.RCVMORE):
-                part: bytes = socket.recv(self._flags)
-                self.received += len(part)
-                parts.append(part)
-        except zmq.Again:
-            return None
+            parts = wire.receive()
         except BaseException as error:
             end_if_interrupted(error)
             raise
+        if parts is None:
+            if wire.ended:
+                self._end()
+            return None
+        for part in parts:
+            self.received += len(part)
         if self._debug:
             ring = None if self.memory is None else self.memory.down
             log.debug("from master incarnation %d: %s", self.incarnation, describe(parts, ring))
         return parts
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the master has sent something, or has taken some of what waits in the wire, or the time is over.
+
+        Args:
+            seconds: how long to wait at most.
+        """
+        wire = self.wire
+        if wire is None:
+            sleep(min(seconds, RECONNECT_S))
+            self.connect()
+            return
+        poller = poll()
+        poller.register(wire.descriptor, POLLIN | POLLOUT if wire.blocked else POLLIN)
+        poller.poll(1000 * seconds)
+        wire.readable = True
+        self.resume()
+
+    def look(self) -> None:
+        """Read the wire the next time that a batch is asked for: the kernel has reported something to read."""
+        if self.wire is not None:
+            self.wire.readable = True
+
+    def resume(self) -> None:
+        """Send what the kernel had not taken."""
+        before = self._flusher.enter()
+        try:
+            if self.wire is not None:
+                self.wire.flush()
+        finally:
+            self._flusher.leave(before)
 
     def started(self, sequence: int) -> None:
         """Mark that an event's callback is about to run."""
@@ -278,10 +311,10 @@ class MasterLink:
 
     def send_waiting(self) -> None:
         """Do what `flush` does, in a thread that has taken the links."""
-        check_signals()
         self._write_ack()
         self._unsent_since = 0.0
-        if self.closed or not self.writer.events:
+        wire = self.wire
+        if wire is None or not self.writer.events:
             return
         self.sent += self.writer.ring_bytes
         parts = self.writer.take(self._batches, self.received)
@@ -294,9 +327,7 @@ class MasterLink:
             self.writer.ring.seal(self.sent)
             self.writer.ring.free(self.credit)
         try:
-            while len(parts) > 1:
-                _send(self.socket, parts.pop(0), self._more)
-            _send(self.socket, parts[0], self._flags)
+            wire.send(parts)
         except BaseException as error:
             end_if_interrupted(error)
             raise
@@ -311,30 +342,37 @@ class MasterLink:
             self._flusher.leave(before)
         return self.sent
 
-    def readable(self) -> bool:
-        """Tell whether a batch lies ready. Ask before sleeping, because the descriptor tells only once."""
-        if self.inbox:
-            return True
-        if self.closed:
-            return False
+    def has_batches(self) -> bool:
+        """Tell whether a batch may lie ready that has been read already, so that the kernel does not report it."""
+        return bool(self.inbox) or (self.wire is not None and self.wire.pending)
+
+    def is_blocked(self) -> bool:
+        """Tell whether the kernel has not taken all output: then the loop calls `resume` when it has room."""
+        return self.wire is not None and self.wire.blocked
+
+    def close(self, seconds: float) -> None:
+        """End the link. What the kernel has taken reaches the master; the rest has `seconds` seconds to leave."""
+        deadline = monotonic() + seconds
+        while self.is_blocked() and (left := deadline - monotonic()) > 0:
+            self.wait(left)
         before = self._flusher.enter()
         try:
-            return bool(int(self.socket.getsockopt(zmq.EVENTS)) & POLLIN)
+            self._end()
         finally:
             self._flusher.leave(before)
 
-    def close(self, linger_s: float) -> None:
-        """Close the socket; what was sent has `linger_s` seconds to reach the master."""
+    def _end(self) -> None:
         self.closed = True
         self.ready = False
-        before = self._flusher.enter()
-        try:
-            self.writer.ring = None
-            if self.memory is not None:
-                self.memory.close_descriptor()  # the memory stays: batches that were received before may lie in it
-            self.socket.close(linger=int(linger_s * 1000))
-        finally:
-            self._flusher.leave(before)
+        self.writer.ring = None
+        if self.memory is not None:
+            self.memory.close_descriptor()  # the memory stays: batches that were received before may lie in it
+        wire = self.wire
+        self.wire = None
+        if wire is not None:
+            if self.unwatch is not None:
+                self.unwatch(wire.descriptor)
+            wire.close()
 
     def _write_ack(self) -> None:
         if self._ack_count:

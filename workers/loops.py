@@ -18,6 +18,7 @@ from zwoole.workers.background import Tasks, end_executor
 from zwoole.workers.exits import LOOP_FAILED, end_worker
 from zwoole.workers.flow_control import FlowControl
 from zwoole.workers.invocation import check_result
+from zwoole.workers.link import RECONNECT_S, MasterLink
 from zwoole.workers.runtime import Runtime
 from zwoole.workers.scheduler import Scheduler
 from zwoole.workers.server import Server, install_commands
@@ -61,44 +62,85 @@ class PlainLoop:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._poller = select.epoll()
+        self._watched: dict[int, tuple[MasterLink, int]] = {}  # by descriptor: a link, and the mask it is watched with
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until told to stop.
+
+        If a signal handler of the app raises SystemExit while no batch is being taken, nothing is lost by that.
+        """
         runtime = self._runtime
         try:
             check_result(runtime.invoker.call_for_worker("worker_start", runtime.worker_id))
         except BaseException as error:
             runtime.boot_failed(error)
         runtime.connect()
-        poller = select.epoll()
-        for descriptor in (*runtime.descriptors, *(link.descriptor for link in runtime.links.values())):
-            poller.register(descriptor, select.EPOLLIN)
+        for descriptor in runtime.descriptors:
+            self._poller.register(descriptor, select.EPOLLIN)
         while not runtime.stopping:
-            runtime.take_batches()
-            runtime.masters.flush()
-            runtime.obey()
-            if runtime.is_to_retire():
-                self._call_for_worker("retire")
-            if runtime.masters_changed:
-                for link in runtime.follow_masters():  # the kernel forgets the descriptors of closed links
-                    poller.register(link.descriptor, select.EPOLLIN)
-            if runtime.is_drained():
-                runtime.stopping = True
-            if not runtime.stopping and not runtime.has_batches():
-                self._sleep(poller, runtime.recorder.turn(SLEEP_S))
+            try:
+                self._turn()
+            except SystemExit as error:
+                forks.leave(error)
+                if not runtime.is_intact():
+                    raise
+                runtime.ask_for_successor("SystemExit", "a signal handler raised SystemExit")
         runtime.take_batches()
         if runtime.is_to_retire():
             self._call_for_worker("retire")
         self._call_for_worker("worker_stop")
         runtime.goodbye()
 
-    def _sleep(self, poller: select.epoll, seconds: float) -> None:
-        """Sleep until something comes. If a signal handler of the app raises SystemExit, nothing is lost by that."""
-        try:
-            poller.poll(seconds)
-        except SystemExit as error:
-            forks.leave(error)
-            self._runtime.ask_for_successor("SystemExit", "a signal handler raised SystemExit")
+    def _turn(self) -> None:
+        """Take what has come, send the output, and sleep until something comes."""
+        runtime = self._runtime
+        runtime.take_batches()
+        runtime.masters.flush()
+        runtime.obey()
+        if runtime.is_to_retire():
+            self._call_for_worker("retire")
+        if runtime.masters_changed:
+            runtime.follow_masters()
+        if runtime.is_drained():
+            runtime.stopping = True
+        elif not runtime.stopping and not runtime.has_batches():
+            self._sleep(runtime.recorder.turn(SLEEP_S))
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep until something comes, or a link that is not connected yet may be."""
+        if self._runtime.connect_links():
+            seconds = RECONNECT_S
+        self._watch_links()
+        for descriptor, mask in self._poller.poll(seconds):
+            if descriptor in self._watched:
+                link, _ = self._watched[descriptor]
+                if mask & select.EPOLLOUT:
+                    link.resume()
+                if mask & ~select.EPOLLOUT:
+                    link.look()
+            elif descriptor == self._runtime.supervisor.descriptor:
+                self._runtime.supervisor.readable = True
+
+    def _watch_links(self) -> None:
+        """Watch every connected link; also for room, if the kernel has not taken all of its output."""
+        for link in self._runtime.links.values():
+            if link.wire is None:
+                continue
+            descriptor = link.wire.descriptor
+            mask = select.EPOLLIN | select.EPOLLOUT if link.wire.blocked else select.EPOLLIN
+            if descriptor not in self._watched:
+                self._poller.register(descriptor, mask)
+                link.unwatch = self._unwatch
+            elif self._watched[descriptor][1] != mask:
+                self._poller.modify(descriptor, mask)
+            else:
+                continue
+            self._watched[descriptor] = link, mask
+
+    def _unwatch(self, descriptor: int) -> None:
+        del self._watched[descriptor]
+        self._poller.unregister(descriptor)
 
     def _call_for_worker(self, event: str) -> None:
         """Run a callback about the worker's own end."""
@@ -163,8 +205,9 @@ class AsyncLoop:
         except BaseException as error:
             runtime.boot_failed(error)
         runtime.connect()
-        for descriptor in self._descriptors():
-            self._loop.add_reader(descriptor, self._read)
+        for descriptor in runtime.descriptors:
+            self._loop.add_reader(descriptor, self._told)
+        self._connect_links()
         self._beat()
         await self._stop.wait()
         await self._scheduler.stop()
@@ -174,13 +217,9 @@ class AsyncLoop:
             await self._retired
         await self._call_for_worker("worker_stop")
         await self._tasks.end()
-        for descriptor in self._descriptors():
+        for descriptor in runtime.descriptors:
             self._loop.remove_reader(descriptor)
         runtime.goodbye()
-
-    def _descriptors(self) -> list[int]:
-        runtime = self._runtime
-        return [*runtime.descriptors, *(link.descriptor for link in runtime.links.values())]
 
     def _leave_child(self) -> None:
         """In a child that the app has forked in this loop's thread: nothing that the loop has may run there."""
@@ -210,10 +249,37 @@ class AsyncLoop:
         self._read()
         self._loop.call_later(SLEEP_S, self._beat)
 
+    def _connect_links(self) -> None:
+        """Connect the links that are not connected and watch them; try again later if a master does not listen yet."""
+        if self._runtime.connect_links():
+            self._loop.call_later(RECONNECT_S, self._connect_links)
+        for link in self._runtime.links.values():
+            if link.wire is not None and link.unwatch is None:
+                self._loop.add_reader(link.wire.descriptor, self._link_readable, link)
+                link.unwatch = self._unwatch
+
+    def _unwatch(self, descriptor: int) -> None:
+        self._loop.remove_reader(descriptor)
+        self._loop.remove_writer(descriptor)
+
+    def _link_readable(self, link: MasterLink) -> None:
+        link.look()
+        self._read()
+
+    def _told(self) -> None:
+        """Take what the supervisor or another thread has sent."""
+        self._runtime.supervisor.readable = True
+        self._read()
+
     def _read(self) -> None:
-        """Take what has come on any descriptor: ZeroMQ's descriptors do not tell twice, so all links are asked."""
+        """Take what has come."""
         try:
             self._take()
+        except SystemExit as error:  # of a signal handler of the app
+            if not self._runtime.is_intact():
+                loop_failed(error)
+            self._loop.call_soon(self._read)
+            raise
         except BaseException as error:
             loop_failed(error)
 
@@ -223,7 +289,8 @@ class AsyncLoop:
         again = runtime.take_batches()
         self._scheduler.resume()
         if runtime.masters_changed:
-            self._follow_masters()
+            runtime.follow_masters()
+            self._connect_links()
         if runtime.is_to_retire():
             self._retired = self._loop.create_task(self._call_for_worker("retire"), name="retire")
         if runtime.stopping:
@@ -252,25 +319,25 @@ class AsyncLoop:
         if self._recording:
             self._loop.call_later(min(wait, RECORD_S), self._record)
 
-    def _follow_masters(self) -> None:
-        runtime = self._runtime
-        for link in runtime.links.values():
-            if link.closed:  # first: a new link may get the same descriptor
-                self._loop.remove_reader(link.descriptor)
-        for link in runtime.follow_masters():
-            self._loop.add_reader(link.descriptor, self._read)
-
     def _flush_soon(self) -> None:
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Send the output; then look once more, since sending can use up the descriptor's edge."""
+        """Send the output, and take what was read meanwhile."""
         self._flushing = False
         self._runtime.masters.flush()
+        for link in self._runtime.links.values():
+            if link.wire is not None and link.wire.blocked:
+                self._loop.add_writer(link.wire.descriptor, self._link_has_room, link)
         if self._runtime.has_batches():
             self._loop.call_soon(self._read)
+
+    def _link_has_room(self, link: MasterLink) -> None:
+        link.resume()
+        if link.wire is not None and not link.wire.blocked:
+            self._loop.remove_writer(link.wire.descriptor)
 
 
 def end_child(task: asyncio.Task[Any] | None) -> None:

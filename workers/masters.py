@@ -28,7 +28,7 @@ from zwoole.workers.link import MasterLink
 from zwoole.workers.mailbox import Mailbox
 
 COROUTINE_FACTOR = 4
-WAIT_MS = 100
+WAIT_S = 0.1
 THREAD_WAIT_S = 30.0  # how long another thread waits until the worker serves
 THREAD_POLL_S = 0.001
 
@@ -149,7 +149,7 @@ class Masters:
         """Take a batch that is not in the inbox. If there is none, wait a while for one and return None."""
         parts = link.receive_new()
         if parts is None:
-            link.socket.poll(WAIT_MS)
+            link.wait(WAIT_S)
             self.on_wait()
         return parts
 
@@ -291,7 +291,9 @@ class Masters:
     def _send_in_time(self) -> None:
         """Called by the flusher, in its thread."""
         self._send_waiting()
-        self.mailbox.wake()  # sending may have used up the edge of a descriptor: the own thread must look at its links
+        for link in self.links:
+            if link is not None and link.is_blocked():
+                self.mailbox.wake()  # the own thread must watch for room
 
     def _send_waiting(self) -> None:
         self.flusher.sent()  # first: what is noted meanwhile is noted anew

@@ -57,6 +57,7 @@ class Runtime:
         recorder: writes the counters where other processes can read them.
         supervisor: the link to the supervisor.
         stopping: whether the worker is to stop now, whatever still runs.
+        obeying: whether a message of the supervisor is being carried out.
         ended: whether it has served, and what is left of the app's script is to end.
     """
 
@@ -86,7 +87,7 @@ class Runtime:
         self.worker_id = worker_id
         self.output_limit = settings.output_limit
         self.masters = Masters(settings.reactor_num, settings.up_window_bytes)
-        self.masters.on_wait = self.obey
+        self.masters.on_wait = self._obey_while_waiting
         self.masters.on_welcome = self._welcomed
         self.commands = Commands(self.masters, settings.pipe_queue_bytes)
         self.links: dict[int, MasterLink] = {}
@@ -96,6 +97,7 @@ class Runtime:
         self.recorder: Recorder
         self.supervisor: SupervisorLink
         self.stopping = False
+        self.obeying = False
         self.ended = False
         self._settings = settings
         self._run_dir = run_dir
@@ -170,18 +172,28 @@ class Runtime:
             end_worker(words, error, code=BOOT_FAILED)
 
     def _connect(self, reactor: int, incarnation: int) -> MasterLink:
-        """Connect to a master and tell it what the app serves."""
+        """Return a new link to a master, whose first batch says what the app serves."""
         hello = {
             "callbacks": "message" in self.server.callbacks,
             "handshake": "handshake" in self.server.callbacks,
             "handlers": sorted(self.server.handlers),
         }
-        link = MasterLink(self._context, self._run_dir, self._incarnation, incarnation, self.masters.flusher)
+        link = MasterLink(self._run_dir, self._incarnation, incarnation, self.masters.flusher)
         link.turns = self._turns
         link.writer.add_bytes(HELLO, PROTOCOL_VERSION, msgpack.packb(hello))
-        link.flush()
         self.links[reactor] = self.masters.links[reactor] = link
         return link
+
+    def connect_links(self) -> bool:
+        """Connect the links whose masters did not listen before; return whether there is still such a link."""
+        waiting = False
+        for link in self.links.values():
+            if link.wire is None and not link.closed:
+                try:
+                    waiting = not link.connect() or waiting
+                except PermissionError as error:
+                    end_worker("this worker ends: %s", error, code=CANNOT_START)
+        return waiting
 
     def _welcomed(self, link: MasterLink, body: bytes) -> None:
         """Open what a master shares with this worker, now that it has answered the hello.
@@ -210,24 +222,20 @@ class Runtime:
         """Have the callbacks run for what the masters have sent; return whether some link may have more."""
         more = False
         for link in self.links.values():
-            for _ in range(BATCHES_PER_TURN):
-                parts = link.receive()
-                if parts is None:
-                    break
-                self.dispatcher.take_batch(link, parts)
-            else:
+            if self.dispatcher.take_batches(link, BATCHES_PER_TURN):
                 more = True
         return more
 
     def has_batches(self) -> bool:
-        """Tell whether a batch lies ready: to be asked before sleeping, since ZeroMQ's descriptors tell only once."""
-        return any(link.readable() for link in self.links.values())
+        """Tell whether a batch may lie ready that was read while a push waited, so that no descriptor reports it."""
+        return any(link.has_batches() for link in self.links.values())
 
     def obey(self) -> None:
         """Take the supervisor's messages, show it that the loop turns, and ask for a successor if one is needed."""
         self._turns.tick()
         self._look_at_recycling()
         while (message := self.supervisor.receive()) is not None:
+            self.obeying = True
             if message["type"] == "stop":
                 self._begin_to_retire()
                 self.stopping = True
@@ -244,6 +252,12 @@ class Runtime:
                 reopen(self._settings.log_file)
             else:
                 log.warning("the supervisor sent a message of unknown type %r", message["type"])
+            self.obeying = False
+
+    def _obey_while_waiting(self) -> None:
+        """Do what `obey` does while a push waits, when the loop looks at no descriptor."""
+        self.supervisor.readable = True
+        self.obey()
 
     def _take_command(self, link: MasterLink, kind: int, number: int, body: bytes) -> bool:
         """Take an event that no callback is for; return False if its kind is unknown."""
@@ -331,6 +345,10 @@ class Runtime:
         """Tell, once, whether the `retire` callback is to run."""
         due, self._retire_due = self._retire_due, False
         return due
+
+    def is_intact(self) -> bool:
+        """Tell whether nothing is lost by an exception that a signal handler of the app raises now in the loop."""
+        return not (self.dispatcher.taking or self.obeying)
 
     def _begin_to_retire(self) -> None:
         if not self.server.retiring:

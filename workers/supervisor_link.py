@@ -16,7 +16,9 @@ class SupervisorLink:
     """The control socket.
 
     Attributes:
-        descriptor: for polling.
+        descriptor: ZeroMQ's descriptor, for polling. It reports only once what has arrived.
+        readable: whether there may be a message: the descriptor has reported one, or something was sent, which can use
+            up the report.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], run_dir: Path, incarnation: int) -> None:
@@ -26,6 +28,7 @@ class SupervisorLink:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.connect(control_address(run_dir))
         self.descriptor = int(self._socket.getsockopt(zmq.FD))
+        self.readable = True
 
     def say_hello(self, debugged: bool, changed: list[str]) -> None:
         """Tell the supervisor that this worker runs.
@@ -35,6 +38,7 @@ class SupervisorLink:
             changed: settings that differ from those that the supervisor has, in words.
         """
         self._socket.send(control_messages.pack("hello", role="worker", debugged=debugged, changed=changed))
+        self.readable = True
 
     def ask_for_successor(self, reason: str, why: str) -> None:
         """Have the supervisor replace this worker; never blocks.
@@ -44,6 +48,7 @@ class SupervisorLink:
             why: the same in words.
         """
         self._socket.send(control_messages.pack("recycle", reason=reason, why=why), zmq.DONTWAIT)
+        self.readable = True
 
     def receive(self) -> dict[str, Any] | None:
         """Take one message; None if there is none.
@@ -51,7 +56,10 @@ class SupervisorLink:
         Raises:
             ControlError: it is malformed.
         """
+        if not self.readable:
+            return None
         if not int(self._socket.getsockopt(zmq.EVENTS)) & POLLIN:
+            self.readable = False
             return None
         return control_messages.unpack(self._socket.recv(zmq.DONTWAIT))
 

@@ -4,6 +4,7 @@ from zwoole.reactor.core.connection cimport Connection
 from zwoole.reactor.core.output cimport Output
 from zwoole.reactor.core.registry cimport Registry
 from zwoole.reactor.core.worker_link cimport WorkerLink
+from zwoole.shared.wire.zmtp_socket cimport ZmtpSocket
 
 # As C integers they compare without an object.
 cdef unsigned int _BROKEN, _IN, _OUT
@@ -21,6 +22,8 @@ cdef class Loop:
     cdef object _broken
     cdef object _flushed
     cdef object _batch
+    cdef object _link_ended
+    cdef list _before_sleep
     cdef object _serve
     cdef object _queue_changed
     cdef object _epoll
@@ -38,7 +41,6 @@ cdef class Loop:
     cdef list _served
     cdef list _next_turn
     cdef list _received
-    cdef list _before_sleep
     cdef bint _running
     cdef bint _debug
     cdef public double busy_poll_s
@@ -63,7 +65,11 @@ cdef class Loop:
     cdef list _wait(self, double timeout)
     cdef double _sleep_time(self) except? -1
     cdef void _connection_ready(self, Connection connection, unsigned int mask) except *
-    @cython.locals(link=WorkerLink)
+    @cython.locals(wire=ZmtpSocket)
+    cdef void _link_ready(self, WorkerLink link, unsigned int mask) except *
+    @cython.locals(mask="unsigned int")
+    cdef void _watch(self, WorkerLink link, ZmtpSocket wire) except *
+    @cython.locals(link=WorkerLink, wire=ZmtpSocket)
     cdef void _receive(self) except *
     @cython.locals(connection=Connection)
     cdef void _reread_connections(self) except *

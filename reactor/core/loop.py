@@ -8,10 +8,7 @@ Rules, after redis' ae.c:
 - Timers run after I/O.
 - Connections are accepted last: a descriptor that was closed in this turn cannot be reused for another client within
   the turn.
-
-ZeroMQ's descriptor behaves as if it were edge-triggered: it reports an event only once. So after every receive and
-every send the loop asks the socket whether it has more, and reads that in this turn or in the next, which then does not
-sleep.
+- A link to a worker is read once per turn too, unless the read buffer was too small for what had arrived.
 """
 
 from __future__ import annotations
@@ -29,6 +26,7 @@ from zwoole.reactor.core.output import WRITE_BYTES
 from zwoole.reactor.core.registry import Registry
 from zwoole.reactor.core.worker_link import WorkerLink
 from zwoole.shared.process.log import get_logger
+from zwoole.shared.wire.zmtp_socket import ZmtpSocket
 
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
@@ -56,6 +54,7 @@ class Calls(NamedTuple):
         flushed: called with a connection that is being closed, when all its output has left.
         queue_changed: called with a connection whose output queue has changed in size.
         batch: called with a worker link that may have batches; returns whether it may have more.
+        link_ended: called with a worker link whose process has closed the connection, when all of it was read.
         serve: called with a worker link after `serve_later`.
     """
 
@@ -65,6 +64,7 @@ class Calls(NamedTuple):
     flushed: Callable[[Connection], None]
     queue_changed: Callable[[Connection], None]
     batch: Callable[[WorkerLink], bool]
+    link_ended: Callable[[WorkerLink], None]
     serve: Callable[[WorkerLink], None]
 
 
@@ -121,7 +121,7 @@ class Loop:
         self._readable, self._unread = calls.readable, calls.unread
         self._broken, self._flushed = calls.broken, calls.flushed
         self._queue_changed = calls.queue_changed
-        self._batch, self._serve = calls.batch, calls.serve
+        self._batch, self._link_ended, self._serve = calls.batch, calls.link_ended, calls.serve
 
     # Sources of events.
 
@@ -136,15 +136,21 @@ class Loop:
             self._epoll.unregister(descriptor)
 
     def add_link(self, link: WorkerLink) -> None:
-        """Watch a link to a worker: `batch` is called with it when it may have batches."""
-        self._links[link.descriptor] = link
-        self._epoll.register(link.descriptor, IN)
+        """Watch the wire of a worker link: `batch` is called with it when it may have batches."""
+        wire = link.wire
+        if wire is None:
+            raise ValueError("a link without a wire")
+        self._links[wire.descriptor] = link
+        self._epoll.register(wire.descriptor, IN)
+        link.interest = IN
         self._again.append(link)
 
     def remove_link(self, link: WorkerLink) -> None:
-        """Stop watching a link to a worker; do nothing if it is not watched."""
-        if self._links.pop(link.descriptor, None) is not None:
-            self._epoll.unregister(link.descriptor)
+        """Stop watching the wire of a worker link; do nothing if it is not watched."""
+        if link.interest and link.wire is not None:
+            del self._links[link.wire.descriptor]
+            self._epoll.unregister(link.wire.descriptor)
+            link.interest = 0
 
     def add_deadlines(self, seconds: float, expired: Callable[[int], None]) -> Deadlines:
         """Return a new kind of timeout, `seconds` long; this loop calls `expired` with the fd of each that expires."""
@@ -159,7 +165,7 @@ class Loop:
         return wheel
 
     def before_sleep(self, call: Callable[[], None]) -> None:
-        """Call `call` at the beginning of every turn, for sockets whose descriptor reports an event only once."""
+        """Call `call` at the beginning of every turn."""
         self._before_sleep.append(call)
 
     # Connections.
@@ -254,7 +260,7 @@ class Loop:
                 continue
             link = self._links.get(descriptor)
             if link is not None:
-                self._again.append(link)
+                self._link_ready(link, mask)
             elif descriptor in self._sources:
                 self._sources[descriptor]()
             elif descriptor in self._last_sources:
@@ -324,13 +330,36 @@ class Loop:
             connection.heard = self.now  # a full kernel buffer has room again, so the client has read something
             self.flush_later(connection)
 
+    def _link_ready(self, link: WorkerLink, mask: int) -> None:
+        wire = link.wire
+        if wire is None:
+            return
+        if mask & _OUT:
+            wire.flush()
+            self._watch(link, wire)
+        if mask & ~_OUT:
+            wire.readable = True
+            self._again.append(link)
+
+    def _watch(self, link: WorkerLink, wire: ZmtpSocket) -> None:
+        """Watch for room in a wire's socket as long as the kernel has not taken all output."""
+        mask = _IN | _OUT if wire.blocked else _IN
+        if link.interest and link.interest != mask:
+            self._epoll.modify(wire.descriptor, mask)
+            link.interest = mask
+
     def _receive(self) -> None:
         again = self._again
         self._again = []
         self._received += again
         for link in again:
-            if self._batch(link) and link not in self._again:
-                self._again.append(link)
+            wire = link.wire
+            if self._batch(link):
+                if link not in self._again:
+                    self._again.append(link)
+            elif wire is not None and wire.ended and link.interest:
+                self.remove_link(link)
+                self._link_ended(link)
 
     def _reread_connections(self) -> None:
         connections = self._reread
@@ -352,10 +381,8 @@ class Loop:
         for link in touched:
             link.touched = False
             link.flush()
-            if link.readable():
-                self._again.append(link)
-        if self._again:
-            self._receive()
+            if link.wire is not None:
+                self._watch(link, link.wire)
         if len(self._dirty) > FLUSHES_PER_TURN:
             rest = self._dirty[FLUSHES_PER_TURN:]
             del self._dirty[FLUSHES_PER_TURN:]

@@ -1,4 +1,4 @@
-from zwoole.reactor.core.syscalls cimport read_into, write_from
+from zwoole.shared.process.syscalls cimport read_into, write_from
 
 
 cdef class Transport:

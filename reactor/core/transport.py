@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 
-from zwoole.reactor.core.syscalls import read_into, write_from
+from zwoole.shared.process.syscalls import read_into, write_from
 
 
 class Transport:

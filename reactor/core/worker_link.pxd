@@ -4,6 +4,7 @@ from zwoole.reactor.core.connection cimport Connection
 from zwoole.reactor.core.window cimport Window
 from zwoole.shared.memory.progress_map cimport ProgressMap
 from zwoole.shared.wire.batches cimport BatchReader, BatchWriter
+from zwoole.shared.wire.zmtp_socket cimport ZmtpSocket
 
 
 cdef int ADOPT, CLOSE, HANDSHAKE, MESSAGE, OPEN, PIPE_MESSAGE
@@ -17,8 +18,8 @@ cdef class WorkerLink:
     cdef public Worker worker
     cdef readonly unsigned long long incarnation
     cdef readonly int pid
-    cdef readonly object socket
-    cdef readonly int descriptor
+    cdef readonly ZmtpSocket wire
+    cdef public unsigned int interest
     cdef readonly ProgressMap progress
     cdef readonly Window window
     cdef readonly BatchWriter writer
@@ -45,8 +46,6 @@ cdef class WorkerLink:
     cdef unsigned long long _credit_told
     cdef list _moved
     cdef bint _debug
-    cdef int _flags
-    cdef int _more
 
     cpdef void send_handshake(self, Connection connection) except *
     cpdef void send_open(self, Connection connection) except *
@@ -61,7 +60,7 @@ cdef class WorkerLink:
     cpdef bint owes_credit(self) except -1
     cpdef list receive(self)
     cpdef void flush(self) except *
-    cpdef bint readable(self) except -1
+    cpdef void connect(self, int descriptor) except *
     @cython.locals(window=Window)
     cdef void _enter(self, Connection connection, int event, bytes data) except *
     cdef void _own(self, Connection connection) except *

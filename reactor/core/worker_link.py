@@ -16,7 +16,6 @@ from collections import deque
 from logging import DEBUG
 
 import msgpack
-import zmq
 
 from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.window import Window
@@ -27,7 +26,7 @@ from zwoole.shared.wire.batches import BatchReader, BatchWriter
 from zwoole.shared.wire.events import ADOPT, CLOSE, HANDSHAKE, MESSAGE, MOVED, OPEN, PIPE_MESSAGE
 from zwoole.shared.wire.payload_ring import RING_MIN_BYTES, SharedMemory
 from zwoole.shared.wire.trace import describe
-from zwoole.shared.zmq_flags import POLLIN
+from zwoole.shared.wire.zmtp_socket import ZmtpSocket
 
 log = get_logger("wire")
 
@@ -39,8 +38,8 @@ class WorkerLink:
         worker: the worker that the process belongs to.
         incarnation: the number of the incarnation; no number is used twice.
         pid: the process id.
-        socket: the ZeroMQ DEALER of the endpoint.
-        descriptor: ZeroMQ's descriptor for `socket`, for epoll.
+        wire: the connection of the process; None until it has connected to its endpoint.
+        interest: the epoll mask with which the loop watches the connection; 0: it does not.
         progress: the progress map, in which the process marks the events that it has begun.
         window: the events that were sent and have not finished.
         writer: the batch that is being written.
@@ -69,8 +68,6 @@ class WorkerLink:
         "_credit_step",
         "_credit_told",
         "_debug",
-        "_flags",
-        "_more",
         "_moved",
         "active",
         "batches",
@@ -78,11 +75,11 @@ class WorkerLink:
         "connections",
         "credit_asked",
         "deaf",
-        "descriptor",
         "drained",
         "events_left",
         "handlers",
         "incarnation",
+        "interest",
         "memory",
         "pid",
         "progress",
@@ -91,12 +88,12 @@ class WorkerLink:
         "retiring",
         "served",
         "settled",
-        "socket",
         "touched",
         "turn",
         "unfinished",
         "waiting",
         "window",
+        "wire",
         "worker",
         "writer",
     )
@@ -106,7 +103,6 @@ class WorkerLink:
         worker: Worker,
         incarnation: int,
         pid: int,
-        socket: zmq.Socket[bytes],
         progress: ProgressMap,
         window_events: int,
         window_bytes: int,
@@ -119,7 +115,6 @@ class WorkerLink:
             worker: the worker that the process belongs to.
             incarnation: the number of the incarnation.
             pid: the process id.
-            socket: the ZeroMQ DEALER of the endpoint.
             progress: the progress map that master and process share.
             window_events: how many events the process may have unfinished.
             window_bytes: bytes of memory for their data.
@@ -129,8 +124,8 @@ class WorkerLink:
         self.worker = worker
         self.incarnation = incarnation
         self.pid = pid
-        self.socket = socket
-        self.descriptor = int(socket.getsockopt(zmq.FD))
+        self.wire: ZmtpSocket | None = None
+        self.interest = 0
         self.progress = progress
         # Half, since what is sent is in memory twice until it is read: in the window, for a replay, and on the wire.
         self.window = Window(window_events, window_bytes // 2, RING)
@@ -158,8 +153,10 @@ class WorkerLink:
         self._credit_told = 0
         self._moved: list[int] = []  # fds of connections that others have got, for the next MOVED
         self._debug = log.isEnabledFor(DEBUG)
-        self._flags = int(zmq.DONTWAIT)
-        self._more = int(zmq.DONTWAIT | zmq.SNDMORE)
+
+    def connect(self, descriptor: int) -> None:
+        """Take over the socket on which the process has connected."""
+        self.wire = ZmtpSocket(descriptor)
 
     def send_handshake(self, connection: Connection) -> None:
         """Send HANDSHAKE: may this client connect? From now on this link owns the connection."""
@@ -243,32 +240,26 @@ class WorkerLink:
         return self.credit_asked or self.settled - self._credit_told >= self._credit_step
 
     def receive(self) -> list[bytes] | None:
-        """Return the parts of one batch from the wire; None if there is none."""
-        socket = self.socket
-        if self.deaf:
+        """Return the parts of one batch from the wire; None if there is none.
+
+        Raises:
+            ZmtpError: the process has broken ZeroMQ's protocol.
+        """
+        if self.deaf or self.wire is None:
             return None
-        if not int(socket.getsockopt(zmq.EVENTS)) & POLLIN:
-            return None
-        try:
-            first: bytes = socket.recv(self._flags)
-        except zmq.Again:
-            return None
-        parts = [first]
-        while socket.getsockopt(zmq.RCVMORE):
-            parts.append(socket.recv(self._flags))
-        return parts
+        return self.wire.receive()
 
     def flush(self) -> None:
         """Send the batch as one ZeroMQ message, and return credit with it.
 
-        This never blocks: ZeroMQ's queue has no limit, and the window bounds what is in it. If there is only credit to
-        return, the batch has no event and takes no sequence number.
+        This never blocks: what the kernel does not take waits in the wire, and the window bounds that. If there is only
+        credit to return, the batch has no event and takes no sequence number.
         """
         writer = self.writer
         if self._moved and not self.drained and self.window.has_place():
             moved, self._moved = self._moved, []
             self.send_command(MOVED, 0, msgpack.packb(moved))
-        if self.closed or not (writer.events or self.owes_credit()):
+        if self.wire is None or not (writer.events or self.owes_credit()):
             return
         self._credit_told = self.settled
         if self.settled == self.received:
@@ -280,16 +271,7 @@ class WorkerLink:
             log.debug(
                 "to worker %d (incarnation %d): %s", self.worker.id, self.incarnation, describe(parts, writer.ring)
             )
-        try:
-            while len(parts) > 1:
-                self.socket.send(parts.pop(0), self._more)
-            self.socket.send(parts[0], self._flags)
-        except zmq.Again:  # the process is gone; the window has what it did not get, for the verdict
-            pass
-
-    def readable(self) -> bool:
-        """Tell whether a batch can be read. Ask after every send, since the descriptor does not report it again."""
-        return not self.deaf and bool(int(self.socket.getsockopt(zmq.EVENTS)) & POLLIN)
+        self.wire.send(parts)
 
     def close(self) -> None:
         """Close the endpoint and remove its progress map."""
@@ -298,7 +280,9 @@ class WorkerLink:
         self.unfinished = None
         self.ready = False
         self.active = False
-        self.socket.close(0)
+        if self.wire is not None:
+            self.wire.close()
+            self.wire = None
         if self.memory is not None:
             self.memory.close_descriptor()
             self.memory = self.writer.ring = None

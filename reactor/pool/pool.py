@@ -4,8 +4,10 @@ The supervisor starts processes and tells the master their worker ids. The maste
 incarnation, receives its hello, and watches the process by a pidfd, so that it learns of a death at once, without a
 timeout.
 
-A death is judged only when nothing more can come from the process: it has ended, its endpoint has seen the disconnect,
-and the endpoint has been read until it was empty. Then handover.py decides about its connections.
+A death is judged when nothing more can come from the process: it has ended, and its connection has been read until it
+was empty. What a process has written to a Unix socket lies in the reader's queue before the process can be seen to have
+ended. The end of the connection is not waited for: a child that the worker has forked may hold it open. Then handover.py
+decides about its connections.
 """
 
 from __future__ import annotations
@@ -14,30 +16,29 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgpack
-import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from zwoole.reactor.clients.opening import Opening, Routes
 from zwoole.reactor.core.commands import Commands
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.worker_link import Worker, WorkerLink
+from zwoole.reactor.pool.endpoint import Endpoint
 from zwoole.reactor.pool.handover import Handover
 from zwoole.reactor.routing.pipes import Pipes
 from zwoole.reactor.routing.router import Router
 from zwoole.reactor.sending.outbound import Outbound
 from zwoole.shared.memory.progress_map import RING, ProgressMap
 from zwoole.shared.process.log import get_logger
-from zwoole.shared.process.run_files import endpoint, endpoint_path, progress_path, remove
+from zwoole.shared.process.run_files import endpoint_path, progress_path, remove
 from zwoole.shared.settings import Settings
 from zwoole.shared.wire.batches import BatchReader, WireError
 from zwoole.shared.wire.events import BYE, DRAIN, END_NOW, HELLO, PROTOCOL_VERSION, RINGS, WELCOME
-from zwoole.shared.zmq_flags import POLLIN
 
 LEAVE_S = 1.0  # a process that has disconnected must end within this time, as a dying process does
-DISCONNECT_WAIT_S = 2.0  # how long after the end of a process to wait for the disconnect; later it will not come
+HANDSHAKE_S = 30.0  # a process that has connected must finish ZeroMQ's handshake within this time
 TICK_S = 0.05
 BOOT_S = 1.0  # how often to check whether booting workers still have their files in the run directory
 
@@ -49,18 +50,16 @@ class ExitState:
 
     Attributes:
         pidfd: the pidfd of the process; -1 once it has ended.
-        monitor: ZeroMQ's monitor socket, which reports the events of the endpoint.
-        accepted: whether the process has connected to the endpoint.
-        disconnected: whether it has disconnected; it cannot connect again.
+        endpoint: where it connects, or has connected.
+        connected_at: when it connected, on the loop's clock; 0 before.
         left_at: when it disconnected although it runs and was not told to end, on the loop's clock; 0 if it did not.
         exited_at: when the master saw that the process had ended, on the loop's clock; 0 before.
     """
 
-    def __init__(self, pidfd: int, monitor: zmq.Socket[bytes]) -> None:
+    def __init__(self, pidfd: int, endpoint: Endpoint) -> None:
         self.pidfd = pidfd
-        self.monitor = monitor
-        self.accepted = False
-        self.disconnected = False
+        self.endpoint = endpoint
+        self.connected_at = 0.0
         self.left_at = 0.0
         self.exited_at = 0.0
 
@@ -127,12 +126,12 @@ class Pool:
         self._run_dir = run_dir
         self._incarnation = incarnation
         self._link_limits = link_limits(settings)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._links: dict[int, WorkerLink] = {}
         self._exit_states: dict[int, ExitState] = {}
         self._standby: set[int] = set()  # incarnations that become active only by `switch`
         self._routes: dict[int, Routes] = {}  # what each incarnation serves, from its hello
         self._without_endpoint: list[Expected] = []  # no endpoint could be made: the run directory is full or gone
+        self._not_accepted: list[tuple[WorkerLink, ExitState]] = []  # no descriptor was left for their connections
         self._told_why = ""
         self._ticks = loop.add_deadlines(TICK_S, self._tick)
         self._boots = loop.add_deadlines(BOOT_S, self._look_after_boots)
@@ -175,31 +174,20 @@ class Pool:
         except OSError as error:
             self._no_endpoint(expected, str(error.strerror))
             return
-        socket = self._context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.LINGER, 0)
-        # No high-water mark: with one, libzmq drops data that the kernel still holds when the peer dies. The windows
-        # bound the queues instead.
-        socket.setsockopt(zmq.SNDHWM, 0)
-        socket.setsockopt(zmq.RCVHWM, 0)
-        monitor = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         try:
-            socket.bind(endpoint(self._run_dir, expected.incarnation, self._incarnation))
-        except zmq.ZMQError as error:
-            socket.disable_monitor()
-            monitor.close(0)
-            socket.close(0)
+            endpoint = Endpoint(endpoint_path(self._run_dir, expected.incarnation, self._incarnation))
+        except OSError as error:
             progress.close()
             remove(path)
-            self._no_endpoint(expected, os.strerror(error.errno or 0))
+            self._no_endpoint(expected, str(error.strerror))
             return
         self._told_why = ""
         worker = self._router.workers[expected.worker_id]
-        link = WorkerLink(worker, expected.incarnation, expected.pid, socket, progress, **self._link_limits)
+        link = WorkerLink(worker, expected.incarnation, expected.pid, progress, **self._link_limits)
         self._links[expected.incarnation] = link
         if expected.standby:
             self._standby.add(expected.incarnation)
-        self._loop.add_link(link)
-        self._watch(link, monitor, expected.pidfd)
+        self._watch(link, endpoint, expected.pidfd)
 
     def _no_endpoint(self, expected: Expected, why: str) -> None:
         self._without_endpoint.append(expected)
@@ -220,9 +208,13 @@ class Pool:
                 self._make_endpoint(expected)
             elif expected.pidfd >= 0:
                 os.close(expected.pidfd)
+        not_accepted, self._not_accepted = self._not_accepted, []
+        for link, exit_state in not_accepted:
+            if not link.closed:
+                self._loop.add_source(exit_state.endpoint.descriptor, partial(self._connected, link, exit_state))
         booting = [link for link in self.links if not link.ready and not self._exit_states[link.incarnation].exited_at]
         for link in booting:
-            endpoint_there = endpoint_path(self._run_dir, link.incarnation, self._incarnation).exists()
+            endpoint_there = link.wire is not None or self._exit_states[link.incarnation].endpoint.path.exists()
             if not (endpoint_there and link.progress.path.exists()):
                 self.distrust(link, "its files were removed from the run directory")
         if booting or self._without_endpoint:
@@ -272,7 +264,6 @@ class Pool:
         """Close all endpoints."""
         for link in self.links:
             self._forget(link)
-        self._context.destroy(linger=0)
 
     def serve(self, link: WorkerLink) -> None:
         """Send what waits for a worker, as far as its window has room."""
@@ -281,14 +272,31 @@ class Pool:
 
     # Booting.
 
-    def _watch(self, link: WorkerLink, monitor: zmq.Socket[bytes], pidfd: int) -> None:
-        exit_state = self._exit_states[link.incarnation] = ExitState(pidfd, monitor)
-        self._loop.add_source(int(monitor.getsockopt(zmq.FD)), lambda: self._monitored(link, exit_state))
+    def _watch(self, link: WorkerLink, endpoint: Endpoint, pidfd: int) -> None:
+        exit_state = self._exit_states[link.incarnation] = ExitState(pidfd, endpoint)
+        self._loop.add_source(endpoint.descriptor, partial(self._connected, link, exit_state))
         if pidfd >= 0:
-            self._loop.add_source(pidfd, lambda: self._exited(link, exit_state), last=True)
+            self._loop.add_source(pidfd, partial(self._exited, link, exit_state), last=True)
         else:
             self._exited(link, exit_state)
-        self._monitored(link, exit_state)  # the monitor's descriptor reports nothing before the socket is read once
+
+    def _connected(self, link: WorkerLink, exit_state: ExitState) -> None:
+        """Take the connection of a worker that has come to its endpoint, which then has done its work."""
+        try:
+            descriptor = exit_state.endpoint.accept(link.pid)
+        except OSError as error:
+            log.error("cannot accept worker %d's connection, will try again: %s", link.worker.id, error.strerror)
+            self._loop.remove_source(exit_state.endpoint.descriptor)
+            self._not_accepted.append((link, exit_state))
+            return
+        if descriptor < 0:
+            return
+        self._loop.remove_source(exit_state.endpoint.descriptor)
+        exit_state.endpoint.close()
+        exit_state.connected_at = self._loop.clock.now
+        link.connect(descriptor)
+        self._loop.add_link(link)
+        self._ticks.start(0)
 
     def _rings(self, link: WorkerLink, _: BatchReader) -> None:
         """Use the payload rings for large payloads from now on: the worker has mapped them."""
@@ -345,18 +353,12 @@ class Pool:
         self._loop.remove_link(link)
         self._kill(link.incarnation, reason)
 
-    def _monitored(self, link: WorkerLink, exit_state: ExitState) -> None:
-        """Note that the process has connected to the endpoint or disconnected; it does each only once."""
-        while not exit_state.monitor.closed and int(exit_state.monitor.getsockopt(zmq.EVENTS)) & POLLIN:
-            event = parse_monitor_message(exit_state.monitor.recv_multipart())["event"]
-            if event == zmq.EVENT_ACCEPTED:
-                exit_state.accepted = True
-            elif event == zmq.EVENT_DISCONNECTED:
-                exit_state.disconnected = True
-        if exit_state.disconnected and not exit_state.left_at and not exit_state.exited_at and not link.drained:
+    def link_ended(self, link: WorkerLink) -> None:
+        """Note that a process has closed its connection; unless it was told to end, it must end soon."""
+        exit_state = self._exit_states[link.incarnation]
+        if not exit_state.exited_at and not link.drained:
             exit_state.left_at = self._loop.clock.now
             self._ticks.start(0)
-        self._bury(link, exit_state)
 
     def _exited(self, link: WorkerLink, exit_state: ExitState) -> None:
         """Note that the worker's process has ended."""
@@ -365,22 +367,21 @@ class Pool:
             os.close(exit_state.pidfd)
             exit_state.pidfd = -1
         exit_state.exited_at = self._loop.clock.now
-        self._ticks.start(0)
-        self._monitored(link, exit_state)
+        if link.wire is not None:
+            link.wire.readable = True  # what it sent last may have come after the last read
+        self._bury(link)
 
-    def _bury(self, link: WorkerLink, exit_state: ExitState) -> None:
-        """Read what a dead process has sent; when nothing more can come, judge its death."""
-        if link.closed or not exit_state.exited_at:
-            return
-        late = self._loop.clock.now - exit_state.exited_at > DISCONNECT_WAIT_S
-        if exit_state.accepted and not exit_state.disconnected and not late:
+    def _bury(self, link: WorkerLink) -> None:
+        """Read what a dead process has sent; then judge its death."""
+        if link.closed:
             return
         if self._outbound.receive(link):
-            self._loop.next_turn(lambda: self._bury(link, exit_state))
+            self._loop.next_turn(lambda: self._bury(link))
             return
         verdict = self._handover.judge(link)
         self._forget(link)
         self._handover.bury(link, verdict)
+        self._ticks.start(0)
 
     def _forget(self, link: WorkerLink) -> None:
         self._links.pop(link.incarnation, None)
@@ -390,33 +391,34 @@ class Pool:
         self._loop.remove_link(link)
         exit_state = self._exit_states.pop(link.incarnation, None)
         if exit_state is not None:
-            self._loop.remove_source(int(exit_state.monitor.getsockopt(zmq.FD)))
-            link.socket.disable_monitor()
-            exit_state.monitor.close(0)
+            self._loop.remove_source(exit_state.endpoint.descriptor)
+            exit_state.endpoint.close()
             if exit_state.pidfd >= 0:
                 self._loop.remove_source(exit_state.pidfd)
                 os.close(exit_state.pidfd)
         link.close()
-        # libzmq does not remove the file of an endpoint whose only peer has disconnected.
-        remove(endpoint_path(self._run_dir, link.incarnation, self._incarnation))
 
     # Timeouts.
 
     def _tick(self, _: int) -> None:
-        """Handle what has waited long enough: deaths without a disconnect, processes that have disconnected and run,
-        workers without a process.
+        """Handle what has waited long enough: processes that have disconnected and run, or do not finish the handshake,
+        and workers without a process.
         """
+        now = self._loop.clock.now
+        waiting = False
         for incarnation, exit_state in list(self._exit_states.items()):
             link = self._links[incarnation]
-            if exit_state.exited_at:
-                self._bury(link, exit_state)
-            elif exit_state.left_at and self._loop.clock.now - exit_state.left_at > LEAVE_S:
-                self.distrust(link, "it has closed its connection to the master")
-        waiting = (
-            exit_state.exited_at or (exit_state.left_at and not self._links[incarnation].deaf)
-            for incarnation, exit_state in self._exit_states.items()
-        )
-        if self._handover.look_after() or any(waiting):
+            if exit_state.exited_at or link.deaf:
+                continue
+            if exit_state.left_at:
+                waiting = True
+                if now - exit_state.left_at > LEAVE_S:
+                    self.distrust(link, "it has closed its connection to the master")
+            elif link.wire is not None and not link.wire.ready:
+                waiting = True
+                if now - exit_state.connected_at > HANDSHAKE_S:
+                    self.distrust(link, "it has connected to the master and not finished ZeroMQ's handshake")
+        if self._handover.look_after() or waiting:
             self._ticks.start(0)
 
 

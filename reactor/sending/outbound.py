@@ -36,6 +36,7 @@ from zwoole.shared.wire.events import (
     SYNC,
 )
 from zwoole.shared.wire.trace import describe
+from zwoole.shared.wire.zmtp import ZmtpError
 
 BATCHES_PER_TURN = 16
 EVENTS_PER_TURN = 4096  # of one worker; a broadcast counts once for each connection; they take about 1 ms
@@ -126,7 +127,7 @@ class Outbound:
                 if not self._carry_out(link, event):
                     link.unfinished = event
                     return True
-            except WireError as error:
+            except (WireError, ZmtpError) as error:
                 self._distrust(link, str(error))
                 return False
         return True

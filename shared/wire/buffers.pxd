@@ -4,3 +4,4 @@ cdef int _LENGTH_16, _HEAD, _HEAD_16
 
 cpdef void append_slice(bytearray out, bytes data, Py_ssize_t start, Py_ssize_t size) except *
 cpdef bytearray append_frame(bytearray out, unsigned char first, bytes data, Py_ssize_t start, Py_ssize_t size)
+cpdef bytes copy_out(bytearray buffer, Py_ssize_t start, Py_ssize_t size)

@@ -21,6 +21,7 @@ if cython.compiled:
     )
     from cython.cimports.cpython.bytes import (  # type: ignore[import-not-found, unused-ignore]
         PyBytes_AS_STRING,
+        PyBytes_FromStringAndSize,
     )
     from cython.cimports.libc.string import memcpy  # type: ignore[import-not-found, unused-ignore]
 
@@ -37,6 +38,13 @@ def append_slice(out: bytearray, data: bytes, start: int, size: int) -> None:
         memcpy(PyByteArray_AS_STRING(out) + before, PyBytes_AS_STRING(data) + start, size)
         return
     out += data[start : start + size]
+
+
+def copy_out(buffer: bytearray, start: int, size: int) -> bytes:
+    """Return `buffer[start:start + size]`, which must lie within `buffer`, with one copy."""
+    if cython.compiled:
+        return PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer) + start, size)  # type: ignore[no-any-return, unused-ignore]
+    return bytes(memoryview(buffer)[start : start + size])
 
 
 def append_frame(out: bytearray | None, first: int, data: bytes, start: int, size: int) -> bytearray:

@@ -1,12 +1,11 @@
 """A whole reactor without a process: real parts, a clock that the test advances, and clients and workers within reach.
 
-Clients are the other ends of socket pairs; workers are the other ends of inproc ZeroMQ sockets, which deliver at once.
+Clients and workers are the other ends of socket pairs, which deliver at once.
 """
 
 from __future__ import annotations
 
 import fcntl
-import itertools
 import os
 import select
 import socket
@@ -18,7 +17,6 @@ from types import TracebackType
 from typing import Any, NamedTuple, cast
 
 import msgpack
-import zmq
 
 from tests.client_frames import client_frame
 from tests.conftest import Time
@@ -37,12 +35,10 @@ from zwoole.shared.settings import Settings
 from zwoole.shared.websocket.protocol import Protocol
 from zwoole.shared.wire.batches import BODY_TEXT, BatchReader, BatchWriter
 from zwoole.shared.wire.events import ACK
+from zwoole.shared.wire.zmtp_socket import ZmtpSocket
 
 STEP_S = 0.5  # step of the clock: more than a second at once would count as a pause of the whole process
 SLEEP_S = 0.01  # the longest sleep, in real seconds
-
-_names = itertools.count()
-
 
 class Epoll:
     """An epoll that records its last poll.
@@ -99,7 +95,6 @@ class Reactor(reactor.Reactor):
         )
         self.table = self.registry.table
         self.opening.routes = Routes(callbacks=True, handlers=["/handler"])
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.workers: list[Worker] = []
         self.clients: list[Client] = []
         self._ready_read, self._ready_write = os.pipe()
@@ -145,7 +140,6 @@ class Reactor(reactor.Reactor):
         for worker in self.workers:
             worker.close()
         self.close()
-        self.context.term()
         os.close(self._ready_read)
         os.close(self._ready_write)
         self.directory.cleanup()
@@ -217,20 +211,20 @@ class Worker:
     """A worker process as its master sees it."""
 
     def __init__(self, reactor: Reactor, slot: int, incarnation: int) -> None:
-        address = f"inproc://worker-{next(_names)}"
-        masters_end = reactor.context.socket(zmq.DEALER)
-        self.socket = reactor.context.socket(zmq.DEALER)
-        for end in (masters_end, self.socket):
-            end.setsockopt(zmq.LINGER, 0)
-            end.setsockopt(zmq.SNDHWM, 0)
-            end.setsockopt(zmq.RCVHWM, 0)
-        masters_end.bind(address)
-        self.socket.connect(address)
         progress = ProgressMap(reactor.run_dir / f"w{incarnation}.progress", RING, create=True)
         slots = reactor.router.workers
         self.link = WorkerLink(
-            slots[slot], incarnation, os.getpid(), masters_end, progress, **link_limits(reactor.settings)
+            slots[slot], incarnation, os.getpid(), progress, **link_limits(reactor.settings)
         )
+        ours, theirs = socket.socketpair()
+        self.link.connect(ours.detach())
+        self.wire = ZmtpSocket(theirs.detach())
+        while not self.wire.ready:
+            assert self.link.receive() is None
+            self.wire.readable = True
+            assert self.wire.receive() is None
+            assert self.link.wire is not None
+            self.link.wire.readable = True
         self.writer = BatchWriter()
         self.batches = 0
         self.received: list[Event] = []
@@ -255,15 +249,20 @@ class Worker:
 
     def close(self) -> None:
         """Close both ends."""
-        self.socket.close()
+        self.wire.close()
         self.link.close()
+
+    def next_batch(self) -> list[bytes] | None:
+        """Return the parts of a batch that has arrived; None if there is none."""
+        self.wire.readable = True
+        return self.wire.receive()
 
     def take(self) -> list[Event]:
         """Return what has arrived since the last call, at the end of the turn."""
         self._reactor.loop.turn()
         events: list[Event] = []
-        while self.socket.poll(0):
-            batch = BatchReader(self.socket.recv_multipart())
+        while (parts := self.next_batch()) is not None:
+            batch = BatchReader(parts)
             sequence = batch.first
             while batch.next():
                 body: Any = batch.text() if batch.body_type == BODY_TEXT else batch.data() if batch.body_type else None
@@ -274,9 +273,7 @@ class Worker:
 
     def send(self) -> None:
         """Send what was written as one batch."""
-        for part in (parts := self.writer.take(self.batches, 0))[:-1]:
-            self.socket.send(part, zmq.SNDMORE)
-        self.socket.send(parts[-1])
+        self.wire.send(self.writer.take(self.batches, 0))
         self.batches += 1
 
     def finish(self, *events: Event) -> None:

@@ -178,13 +178,13 @@ def test_batches_are_taken_in_order_and_the_inbox_first(master: Master) -> None:
     link = master.link
     master.send(message(1, "first"))
     master.send(message(1, b"x" * 40_000), message(1, "y"))
-    assert link.socket.poll(PATIENCE_MS)
+    link.wait(PATIENCE_S)
     first = link.receive_new()
     assert first is not None
     link.inbox.append(first)
     assert link.readable()
     assert link.receive() is first
-    assert link.socket.poll(PATIENCE_MS)
+    link.wait(PATIENCE_S)
     second = link.receive()
     assert second is not None
     assert len(second) == 2

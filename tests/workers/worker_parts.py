@@ -57,7 +57,7 @@ class Sent(NamedTuple):
 
 
 class Master:
-    """The master's end of one link, and what it shares with the worker."""
+    """The master's end of one link, a socket of libzmq, and what it shares with the worker."""
 
     def __init__(self, callbacks: dict[str, Callable[..., Any]] | None = None, up_window: int = 1 << 20) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="zwoole-test-")
@@ -73,7 +73,10 @@ class Master:
         self.table = ConnectionTable.create(table, 4096, 1)
         self.masters = Masters(1, up_window)
         self.commands = Commands(self.masters, PIPE_QUEUE_BYTES)
-        self.link = MasterLink(self.context, run_dir, 1, 1, self.masters.flusher)
+        self.link = MasterLink(run_dir, 1, 1, self.masters.flusher)
+        while not (self.link.connect() and self.link.wire is not None and self.link.wire.ready):
+            self.link.wait(PATIENCE_S)
+            assert self.link.receive_new() is None
         self.up_window = up_window
         self.link.welcome(up_window, table)
         os.close(table)

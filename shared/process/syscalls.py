@@ -1,12 +1,14 @@
-"""Reads and writes a client's socket by descriptor, without exceptions.
+"""Reads and writes a socket by its descriptor, without exceptions.
 
 Errors are returned as negative errno: EAGAIN is a normal result, and an exception would cost more than the call.
-SIGPIPE does no harm, since Python ignores it. Each function has a compiled and a pure body.
+SIGPIPE does no harm in a master, where Python ignores it; the app in a worker may not, so `send_buffers` prevents it.
+Each function has a compiled and a pure body.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 
 try:
     import cython
@@ -22,6 +24,8 @@ if cython.compiled:
     from cython.cimports.posix.unistd import (
         write as posix_write,
     )
+
+MAX_BUFFERS = 64  # that leave in one call
 
 
 def read_into(descriptor: int, buffer: bytearray, start: int) -> int:
@@ -46,3 +50,26 @@ def write_from(descriptor: int, data: bytearray) -> int:
         return os.write(descriptor, data)
     except OSError as error:
         return -(error.errno or 1)
+
+
+def send_buffers(descriptor: int, buffers: list[bytes | bytearray], offset: int) -> int:
+    """Send as much of some buffers, one after the other, as the socket takes in one call: at most 64 of them.
+
+    Args:
+        descriptor: the socket.
+        buffers: the buffers, at least one.
+        offset: how many bytes of the first one to leave out.
+
+    Returns:
+        The number of bytes, or a negative errno.
+    """
+    if cython.compiled:
+        return _sendmsg(descriptor, buffers, offset)  # type: ignore[name-defined, no-any-return, unused-ignore]  # noqa: F821
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        rest = [memoryview(buffers[0])[offset:], *buffers[1:MAX_BUFFERS]]
+        return borrowed.sendmsg(rest, (), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    except OSError as error:
+        return -(error.errno or 1)
+    finally:
+        borrowed.detach()

@@ -1,0 +1,52 @@
+# The compiled bodies declare their locals themselves: this file and syscalls.py cannot both import cython.
+
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.errno cimport errno
+from libc.string cimport memset
+
+
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    struct msghdr:
+        iovec* msg_iov
+        size_t msg_iovlen
+
+    ssize_t sendmsg(int descriptor, msghdr* message, int flags)
+    int MSG_DONTWAIT, MSG_NOSIGNAL
+
+
+cpdef Py_ssize_t read_into(int descriptor, bytearray buffer, Py_ssize_t start) except? -32768
+cpdef Py_ssize_t write_from(int descriptor, bytearray data) except? -32768
+cpdef Py_ssize_t send_buffers(int descriptor, list buffers, Py_ssize_t offset) except? -32768
+
+
+# Cython has no declaration of sendmsg, so the compiled body of send_buffers is here.
+cdef inline Py_ssize_t _sendmsg(int descriptor, list buffers, Py_ssize_t offset) except? -32768:
+    cdef iovec parts[64]
+    cdef msghdr message
+    cdef Py_ssize_t count = min(len(buffers), 64)
+    cdef Py_ssize_t i
+    cdef object buffer
+    for i in range(count):
+        buffer = buffers[i]
+        if type(buffer) is bytes:
+            parts[i].iov_base = PyBytes_AS_STRING(buffer)
+            parts[i].iov_len = PyBytes_GET_SIZE(buffer)
+        elif type(buffer) is bytearray:
+            parts[i].iov_base = PyByteArray_AS_STRING(buffer)
+            parts[i].iov_len = PyByteArray_GET_SIZE(buffer)
+        else:
+            raise TypeError("only bytes and bytearrays can be sent")
+    parts[0].iov_base = <char*>parts[0].iov_base + offset
+    parts[0].iov_len -= offset
+    memset(&message, 0, sizeof(message))
+    message.msg_iov = parts
+    message.msg_iovlen = count
+    cdef ssize_t sent = sendmsg(descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+    return -errno if sent < 0 else sent
