@@ -48,7 +48,17 @@ class Dispatcher:
             knew the kind.
     """
 
-    __slots__ = ("_commands", "_masters", "_on_message", "_server", "invoker", "on_command", "scheduler", "taking", "unknown")
+    __slots__ = (
+        "_commands",
+        "_masters",
+        "_on_message",
+        "_server",
+        "invoker",
+        "on_command",
+        "scheduler",
+        "taking",
+        "unknown",
+    )
 
     def __init__(self, invoker: Invoker, commands: Commands) -> None:
         self.scheduler: Scheduler | None = None

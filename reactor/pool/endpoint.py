@@ -38,10 +38,10 @@ class Endpoint:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             self._socket.bind(str(path))
-            self._socket.listen(_BACKLOG)
         except OSError:
-            self.close()
+            self._socket.close()
             raise
+        self._socket.listen(_BACKLOG)
         self.descriptor = self._socket.fileno()
 
     def accept(self, pid: int) -> int:

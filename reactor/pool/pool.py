@@ -6,8 +6,8 @@ timeout.
 
 A death is judged when nothing more can come from the process: it has ended, and its connection has been read until it
 was empty. What a process has written to a Unix socket lies in the reader's queue before the process can be seen to have
-ended. The end of the connection is not waited for: a child that the worker has forked may hold it open. Then handover.py
-decides about its connections.
+ended. The end of the connection is not waited for: a child that the worker has forked may hold it open. Then
+handover.py decides about its connections.
 """
 
 from __future__ import annotations

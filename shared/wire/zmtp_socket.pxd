@@ -24,7 +24,7 @@ cdef class ZmtpSocket:
     cpdef void flush(self) except *
     cpdef void close(self) except *
     @cython.locals(zmtp=Zmtp, room=Py_ssize_t, count=Py_ssize_t)
-    cdef void _read(self) except *
+    cpdef void read(self) except *
     @cython.locals(zmtp=Zmtp, replies=bytes)
     cdef void _reply(self) except *
     @cython.locals(queue=list, sent=Py_ssize_t)

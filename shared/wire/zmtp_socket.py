@@ -1,8 +1,8 @@
 """A Unix stream socket that carries ZeroMQ messages between two loops, without a thread (zmtp.py has the protocol).
 
 Nothing here blocks. What the kernel does not take waits in the socket; its owner watches the descriptor for writing as
-long as the socket is `blocked`, and calls `flush`. How much may wait is bounded by the owners: by the windows of master and
-worker.
+long as the socket is `blocked`, and calls `flush`. How much may wait is bounded by the owners: by the windows of master
+and worker.
 
 The owner says when there may be something to read, by `readable`: epoll tells it. A read that returns less than there
 was room for has emptied the kernel's queue, so the socket is not read once more only to learn that.
@@ -34,7 +34,18 @@ class ZmtpSocket:
         blocked: whether the kernel has not taken everything; the owner calls `flush` when the socket has room.
     """
 
-    __slots__ = ("_lost", "_offset", "_queue", "_zmtp", "blocked", "descriptor", "ended", "pending", "readable", "ready")
+    __slots__ = (
+        "_lost",
+        "_offset",
+        "_queue",
+        "_zmtp",
+        "blocked",
+        "descriptor",
+        "ended",
+        "pending",
+        "readable",
+        "ready",
+    )
 
     def __init__(self, descriptor: int) -> None:
         """Take over a connected socket that does not block, and greet the peer."""
@@ -67,7 +78,7 @@ class ZmtpSocket:
             self.pending = parts is not None
             if self.pending or not self.readable or self.ended:
                 return parts
-            self._read()
+            self.read()
 
     def send(self, parts: list[bytes | bytearray]) -> None:
         """Send a message; what the kernel does not take waits for `flush`.
@@ -108,7 +119,8 @@ class ZmtpSocket:
         self.blocked = False
         self._lose_peer()
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Read once into the buffer."""
         zmtp = self._zmtp
         zmtp.make_room()
         room = len(zmtp.buffer) - zmtp.end
@@ -122,9 +134,7 @@ class ZmtpSocket:
             self.ended = True
 
     def _reply(self) -> None:
-        """Send what the handshake or a ping has asked for: before messages that wait for the handshake, and behind those
-        that wait for the kernel.
-        """
+        """Send what the handshake or a ping has asked for: at once, or behind what waits for the kernel."""
         zmtp = self._zmtp
         replies = bytes(zmtp.replies)
         zmtp.replies.clear()

@@ -40,6 +40,7 @@ from zwoole.shared.wire.zmtp_socket import ZmtpSocket
 STEP_S = 0.5  # step of the clock: more than a second at once would count as a pause of the whole process
 SLEEP_S = 0.01  # the longest sleep, in real seconds
 
+
 class Epoll:
     """An epoll that records its last poll.
 
@@ -213,10 +214,8 @@ class Worker:
     def __init__(self, reactor: Reactor, slot: int, incarnation: int) -> None:
         progress = ProgressMap(reactor.run_dir / f"w{incarnation}.progress", RING, create=True)
         slots = reactor.router.workers
-        self.link = WorkerLink(
-            slots[slot], incarnation, os.getpid(), progress, **link_limits(reactor.settings)
-        )
-        ours, theirs = socket.socketpair()
+        self.link = WorkerLink(slots[slot], incarnation, os.getpid(), progress, **link_limits(reactor.settings))
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self.link.connect(ours.detach())
         self.wire = ZmtpSocket(theirs.detach())
         while not self.wire.ready:
@@ -227,6 +226,7 @@ class Worker:
             self.link.wire.readable = True
         self.writer = BatchWriter()
         self.batches = 0
+        self._arrived: list[list[bytes]] = []
         self.received: list[Event] = []
         self._reactor = reactor
 
@@ -254,8 +254,20 @@ class Worker:
 
     def next_batch(self) -> list[bytes] | None:
         """Return the parts of a batch that has arrived; None if there is none."""
-        self.wire.readable = True
-        return self.wire.receive()
+        while not self._arrived:
+            self.wire.readable = True
+            if (parts := self.wire.receive()) is not None:
+                return parts
+            if self.link.wire is None or not self.link.wire.blocked:
+                return None
+            self.link.wire.flush()
+        return self._arrived.pop(0)
+
+    def has_batch(self) -> bool:
+        """Return whether a batch has arrived."""
+        if (parts := self.next_batch()) is not None:
+            self._arrived.insert(0, parts)
+        return parts is not None
 
     def take(self) -> list[Event]:
         """Return what has arrived since the last call, at the end of the turn."""
@@ -274,6 +286,9 @@ class Worker:
     def send(self) -> None:
         """Send what was written as one batch."""
         self.wire.send(self.writer.take(self.batches, 0))
+        while self.wire.blocked and self.link.wire is not None:  # more than the kernel holds
+            self.link.wire.read()
+            self.wire.flush()
         self.batches += 1
 
     def finish(self, *events: Event) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.process.waiting import PATIENCE_S
 from tests.workers.worker_parts import PATIENCE_MS, Master, closing, end, in_thread, message
 from zwoole.shared.errors import BackpressureError, NotServing, QueueFull
 from zwoole.shared.memory.connection_table import CLOSING
@@ -130,7 +131,7 @@ def test_an_acknowledgement_does_not_overtake_the_pushes_of_threads(master: Mast
     master.masters.flush()
     assert master.sent().commands == [(PUSH, fd, b"x" * 1000)]
     master.send(credit=10_000)
-    assert master.link.socket.poll(PATIENCE_MS)
+    master.link.wait(PATIENCE_S)
     while parts := master.link.receive():
         master.dispatcher.take_batch(master.link, parts)
     master.masters.flush()

@@ -167,7 +167,7 @@ def test_an_acknowledgement_lets_the_next_messages_go_down(reactor: Reactor, wor
         worker.writer.add_integer(ACK, 0, 2)
         worker.send()
         reactor.turn(1)
-        assert worker.socket.poll(0)  # sent in the same turn
+        assert worker.has_batch()  # sent in the same turn
         assert [event.body for event in worker.take()] == [b"1", b"2"]
 
 
@@ -178,7 +178,7 @@ def test_credit_returns_by_itself_when_a_quarter_of_the_window_is_used_up(
     for size, returned in ((500, False), (600, True), (900, False), (200, True)):
         worker.writer.add_bytes(PUSH, client.connection.fd, b"x" * size)
         send(reactor, worker)
-        batches = [worker.socket.recv_multipart()] if worker.socket.poll(0) else []
+        batches = [parts] if (parts := worker.next_batch()) else []
         assert bool(batches) is returned
         for parts in batches:
             batch = BatchReader(parts)
@@ -195,9 +195,7 @@ def test_credit_that_is_asked_for_returns_however_little_behind_word_of_a_full_b
     worker.writer.add(SYNC, 0)
     worker.send()
     reactor.loop.turn()
-    batches = [
-        BatchReader(worker.socket.recv_multipart()) for _ in range(2) if reactor.loop.turn() or worker.socket.poll(0)
-    ]
+    batches = [BatchReader(parts) for _ in range(2) if reactor.loop.turn() or (parts := worker.next_batch())]
     assert [batch.credit for batch in batches] == [worker.link.received]
     assert batches[0].next()
     assert batches[0].kind == BUFFER_FULL
@@ -207,9 +205,11 @@ def test_credit_that_is_asked_for_returns_however_little_behind_word_of_a_full_b
 def test_credit_travels_with_what_goes_down_anyway(reactor: Reactor, worker: Worker, client: Client) -> None:
     worker.writer.add_bytes(PUSH, client.connection.fd, b"x" * 900)
     send(reactor, worker)
-    assert not worker.socket.poll(0)
+    assert not worker.has_batch()
     client.send(client_frame(1, b"a"))
-    batch = BatchReader(worker.socket.recv_multipart())
+    parts = worker.next_batch()
+    assert parts
+    batch = BatchReader(parts)
     assert batch.credit == worker.link.received > 900
     assert batch.next()
     assert batch.kind == MESSAGE
