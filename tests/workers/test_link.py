@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.process.waiting import PATIENCE_S
-from tests.workers.worker_parts import Master, message
+from tests.workers.worker_parts import Master, message, next_batch
 from zwoole.shared.memory.mapping import anonymous, reserve
 from zwoole.shared.memory.progress_map import FINISHED, STARTED
 from zwoole.shared.memory.turn_counter import TURNS_BYTES, TurnCounter
@@ -194,15 +193,11 @@ def test_batches_are_taken_in_order_and_the_inbox_first(master: Master) -> None:
     link = master.link
     master.send(message(1, "first"))
     master.send(message(1, b"x" * 40_000), message(1, "y"))
-    link.wait(PATIENCE_S)
-    first = link.receive_new()
-    assert first is not None
+    first = next_batch(link)
     link.inbox.append(first)
     assert link.has_batches()
     assert link.receive() is first
-    link.wait(PATIENCE_S)
-    second = link.receive()
-    assert second is not None
+    second = next_batch(link)
     assert len(second) == 2
     assert second[1] == b"x" * 40_000
     assert link.received == sum(len(part) for part in first + second)

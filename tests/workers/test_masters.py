@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.process.waiting import PATIENCE_S
-from tests.workers.worker_parts import PATIENCE_MS, Master, closing, end, in_thread, message
+from tests.workers.worker_parts import PATIENCE_MS, Master, closing, end, in_thread, message, next_batch
 from zwoole.shared.errors import BackpressureError, NotServing, QueueFull
 from zwoole.shared.memory.connection_table import CLOSING
 from zwoole.shared.wire.events import ACK, BROADCAST, BYE, DISCONNECT, PING, PUSH, WELCOME
@@ -131,9 +130,7 @@ def test_an_acknowledgement_does_not_overtake_the_pushes_of_threads(master: Mast
     master.masters.flush()
     assert master.sent().commands == [(PUSH, fd, b"x" * 1000)]
     master.send(credit=10_000)
-    master.link.wait(PATIENCE_S)
-    while parts := master.link.receive():
-        master.dispatcher.take_batch(master.link, parts)
+    master.dispatcher.take_batch(master.link, next_batch(master.link))
     master.masters.flush()
     master.link.finished(1)
     assert master.sent().commands == [(PUSH, fd, b"of the thread"), (ACK, 0, 1), (ACK, 1, 1)]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgpack
 import zmq
 
-from tests.process.waiting import PATIENCE_S
+from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole.shared.memory import mapping
 from zwoole.shared.memory.connection_table import ESTABLISHED, ConnectionTable
 from zwoole.shared.memory.progress_map import RING, ProgressMap
@@ -206,6 +206,16 @@ async def settle() -> None:
     """Let the loop run until nothing is left to do."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+def next_batch(link: MasterLink) -> list[bytes]:
+    """Return the next batch that the master has sent, which is not in the inbox."""
+
+    def arrived() -> list[bytes]:
+        link.wait(0.0)
+        return link.receive_new() or []
+
+    return wait_for(arrived, "a batch")
 
 
 def opening(fd: int, path: str = "/", state: bytes = b"") -> Command:
