@@ -26,6 +26,7 @@ from zwoole.shared.websocket.frames import OP_BINARY, build_frame
 from zwoole.shared.websocket.protocol import FAILED, HEADROOM, MESSAGE, PING, PONG, YIELD, Protocol
 from zwoole.shared.wire.batches import BODY_INTEGER, BODY_NIL, BODY_TEXT, BatchReader, BatchWriter, WireError
 from zwoole.shared.wire.payload_ring import PayloadRing
+from zwoole.shared.wire.zmtp import GREETING, READY, Zmtp, ZmtpError, header
 
 Event = tuple[Any, ...]
 
@@ -181,6 +182,41 @@ def written(events: Iterable[Event], first: int, credit: int) -> list[bytes]:
     return [bytes(part) for part in writer.take(first, credit)]
 
 
+def zmtp(data: bytes) -> None:
+    """Read bytes as a connection of ZeroMQ: only ZmtpError may be raised, and chunks change nothing."""
+    count = data[0] & MAX_CHUNK_SIZES if data else 0
+    sizes, stream = data[1 : 1 + count], data[1 + count :]
+    whole = zmtp_messages([stream])
+    assert zmtp_messages(chunks_of(stream, sizes or b"\0")) == whole
+    messages, error = whole
+    if not error and messages:
+        again = (
+            GREETING
+            + READY
+            + b"".join(
+                header(len(part), at + 1 < len(parts)) + part for parts in messages for at, part in enumerate(parts)
+            )
+        )
+        assert zmtp_messages([again]) == (messages, "")
+
+
+def zmtp_messages(chunks: Iterable[bytes]) -> tuple[list[list[bytes]], str]:
+    """Return the messages of bytes that arrive in chunks, and the error that ended them."""
+    connection = Zmtp()
+    messages = []
+    for chunk in chunks:
+        connection.make_room()
+        connection.buffer[connection.end : connection.end + len(chunk)] = chunk
+        connection.end += len(chunk)
+        try:
+            while (parts := connection.next_message()) is not None:
+                assert connection.ready, "a message before the handshake has finished"
+                messages.append(parts)
+        except ZmtpError as error:
+            return messages, str(error)
+    return messages, ""
+
+
 def control(data: bytes) -> None:
     """Read bytes as a control message: only ControlError may be raised."""
     try:
@@ -194,5 +230,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "handshake": handshake,
     "protocol": protocol,
     "wire": wire,
+    "zmtp": zmtp,
     "control": control,
 }
