@@ -136,14 +136,12 @@ class Loop:
             self._epoll.unregister(descriptor)
 
     def add_link(self, link: WorkerLink) -> None:
-        """Watch the wire of a worker link: `batch` is called with it when it may have batches."""
-        wire = link.wire
-        if wire is None:
-            raise ValueError("a link without a wire")
-        self._links[wire.descriptor] = link
-        self._epoll.register(wire.descriptor, IN)
-        link.interest = IN
-        self._again.append(link)
+        """Watch the wire of a worker link, if it has one: `batch` is called with it when it may have batches."""
+        if link.wire is not None:
+            self._links[link.wire.descriptor] = link
+            self._epoll.register(link.wire.descriptor, IN)
+            link.interest = IN
+            self._again.append(link)
 
     def remove_link(self, link: WorkerLink) -> None:
         """Stop watching the wire of a worker link; do nothing if it is not watched."""
