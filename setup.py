@@ -29,6 +29,7 @@ COMPILED = [
     "zwoole.reactor.core.registry",
     "zwoole.reactor.core.window",
     "zwoole.reactor.core.worker_link",
+    "zwoole.reactor.core.deadlines",
     "zwoole.reactor.core.loop",
     "zwoole.reactor.routing.parking",
     "zwoole.reactor.routing.router",

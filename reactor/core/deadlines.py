@@ -14,6 +14,11 @@ from heapq import heappop, heappush
 LATE_S = 1.0
 TICK_S = 0.05
 MOST_ENDS = 128  # timeouts of one kind that may expire in a turn; the next turn continues without sleeping
+NEVER = float("inf")
+_MOST_ENDS = MOST_ENDS  # these are C numbers in the compiled module
+_LATE_S = LATE_S
+_TICK_S = TICK_S
+_NEVER = NEVER
 
 
 class Clock:
@@ -28,6 +33,8 @@ class Clock:
         latest: the largest delay with which a turn began, in seconds. The reader resets it.
         woke: the time of this turn in seconds of the monotonic clock, pauses included.
     """
+
+    __slots__ = ("_lost", "_monotonic", "latest", "now", "woke")
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -46,13 +53,29 @@ class Clock:
         late = self.now - expected
         if late > self.latest:
             self.latest = late
-        if late > LATE_S:
+        if late > _LATE_S:
             self._lost += late
             self.now -= late
 
 
-class Deadlines:
+class Timeouts:
+    """Timeouts of one kind, as the loop sees them."""
+
+    __slots__ = ()
+
+    def next_end(self) -> float:
+        """Return when to call `run` next, on the clock; NEVER if no timeout is running."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        """Call `expired` for the timeouts that have expired, at most MOST_ENDS of them."""
+        raise NotImplementedError
+
+
+class Deadlines(Timeouts):
     """Timeouts of one length, one for each fd."""
+
+    __slots__ = ("_clock", "_ends", "_expired", "_seconds")
 
     def __init__(self, clock: Clock, seconds: float, expired: Callable[[int], None]) -> None:
         """Create without timeouts.
@@ -79,14 +102,16 @@ class Deadlines:
         """Stop the timeout of an fd, if it is running."""
         self._ends.pop(fd, None)
 
-    def next_end(self) -> float | None:
-        """Return when the first timeout expires, on the clock; None if none is running."""
-        return next(iter(self._ends.values())) if self._ends else None
+    def next_end(self) -> float:
+        """See Timeouts.next_end."""
+        if not self._ends:
+            return _NEVER
+        return next(iter(self._ends.values()))
 
     def run(self) -> None:
-        """Call `expired` for the timeouts that have expired, at most MOST_ENDS of them."""
+        """See Timeouts.run."""
         ended = 0
-        while self._ends and ended < MOST_ENDS:  # most turns call this with no timeout running, so that must be cheap
+        while self._ends and ended < _MOST_ENDS:
             fd, end = next(iter(self._ends.items()))
             if end > self._clock.now:
                 return
@@ -95,12 +120,14 @@ class Deadlines:
             self._expired(fd)
 
 
-class Wheel:
+class Wheel(Timeouts):
     """Timeouts of different lengths, one for each fd. Each expires up to TICK_S late, never early.
 
     All timeouts that end in one tick are in one set, and the ticks are in a heap: only ticks are sorted, not
     connections.
     """
+
+    __slots__ = ("_clock", "_ending", "_expired", "_set_of", "_ticks")
 
     def __init__(self, clock: Clock, expired: Callable[[int], None]) -> None:
         """Create without timeouts.
@@ -121,7 +148,7 @@ class Wheel:
     def start(self, fd: int, seconds: float) -> None:
         """Start the timeout of an fd, `seconds` long; restart it if it is running."""
         self.stop(fd)
-        tick = int((self._clock.now + seconds) / TICK_S) + 1
+        tick = int((self._clock.now + seconds) / _TICK_S) + 1
         ending = self._ending.get(tick)
         if ending is None:
             ending = self._ending[tick] = set()
@@ -135,17 +162,17 @@ class Wheel:
         if ending is not None:
             ending.discard(fd)
 
-    def next_end(self) -> float | None:
-        """Return when to call `run` next, on the clock; None if no timeout is running."""
-        return self._ticks[0] * TICK_S if self._ticks else None
+    def next_end(self) -> float:
+        """See Timeouts.next_end."""
+        return self._ticks[0] * _TICK_S if self._ticks else _NEVER
 
     def run(self) -> None:
-        """Call `expired` for the timeouts that have expired, at most MOST_ENDS of them."""
+        """See Timeouts.run."""
         ended = 0
-        while self._ticks and self._ticks[0] * TICK_S <= self._clock.now:
+        while self._ticks and self._ticks[0] * _TICK_S <= self._clock.now:
             ending = self._ending[self._ticks[0]]
             while ending:
-                if ended == MOST_ENDS:
+                if ended == _MOST_ENDS:
                     return
                 ended += 1
                 fd = ending.pop()

@@ -1,6 +1,7 @@
 import cython
 
 from zwoole.reactor.core.connection cimport Connection
+from zwoole.reactor.core.deadlines cimport Clock, Timeouts
 from zwoole.reactor.core.output cimport Output
 from zwoole.reactor.core.registry cimport Registry
 from zwoole.reactor.core.worker_link cimport WorkerLink
@@ -13,7 +14,7 @@ cdef int STAGE_OPEN
 
 cdef class Loop:
     cdef readonly unsigned long long turns
-    cdef public object clock
+    cdef readonly Clock clock
     cdef readonly double now
     cdef readonly double lag
     cdef readonly double longest_lag
@@ -57,12 +58,21 @@ cdef class Loop:
     cpdef void serve_later(self, WorkerLink link) except *
 
     @cython.locals(
-        connections=dict, connection=Connection, link=WorkerLink, mask="unsigned int", descriptor=int, lag=double
+        connections=dict,
+        connection=Connection,
+        link=WorkerLink,
+        mask="unsigned int",
+        descriptor=int,
+        lag=double,
+        timeout=double,
+        expected=double,
+        timer=Timeouts,
     )
     cpdef void turn(self) except *
 
     @cython.locals(spin=double, began=double, waited=double)
     cdef list _wait(self, double timeout)
+    @cython.locals(timer=Timeouts, end=double)
     cdef double _sleep_time(self) except? -1
     cdef void _connection_ready(self, Connection connection, unsigned int mask) except *
     @cython.locals(wire=ZmtpSocket)

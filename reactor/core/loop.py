@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.connection_stages import STAGE_OPEN
-from zwoole.reactor.core.deadlines import Clock, Deadlines, Wheel
+from zwoole.reactor.core.deadlines import Clock, Deadlines, Timeouts, Wheel
 from zwoole.reactor.core.output import WRITE_BYTES
 from zwoole.reactor.core.registry import Registry
 from zwoole.reactor.core.worker_link import WorkerLink
@@ -101,7 +101,7 @@ class Loop:
         self._sources: dict[int, Callable[[], None]] = {}
         self._last_sources: dict[int, Callable[[], None]] = {}
         self._links: dict[int, WorkerLink] = {}
-        self._timers: list[Deadlines | Wheel] = []
+        self._timers: list[Timeouts] = []
         self._timers_due = 0.0
         self._dirty: list[Connection] = []
         self._touched: list[WorkerLink] = []
@@ -314,7 +314,7 @@ class Loop:
         self._timers_due = self.clock.now + MAX_SLEEP_S
         for timer in self._timers:
             end = timer.next_end()
-            if end is not None and end < self._timers_due:
+            if end < self._timers_due:
                 self._timers_due = end
         return max(self._timers_due - self.clock.now, 0.0)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zwoole.reactor.core.deadlines import LATE_S, MOST_ENDS, TICK_S, Clock, Deadlines, Wheel
+from zwoole.reactor.core.deadlines import LATE_S, MOST_ENDS, NEVER, TICK_S, Clock, Deadlines, Wheel
 
 
 class Monotonic:
@@ -77,7 +77,7 @@ def test_a_timeout_runs_out_at_its_end_and_not_before(loop: Loop) -> None:
     assert loop.turn(9.5) == []
     assert loop.turn(0.5) == [1]
     assert loop.turn(100.0) == []
-    assert loop.deadlines.next_end() is None
+    assert loop.deadlines.next_end() == NEVER
 
 
 def test_a_pause_of_the_whole_process_ends_no_timeout_but_delays_it(loop: Loop) -> None:
@@ -159,7 +159,7 @@ class WheelLoop:
         end = self.clock.now + seconds
         while self.clock.now < end:
             next_end = self.wheel.next_end()
-            self.monotonic.time = end if next_end is None else max(self.monotonic.time, min(next_end, end))
+            self.monotonic.time = max(self.monotonic.time, min(next_end, end))
             self.clock.turn(self.monotonic.time)
             self.wheel.run()
 
@@ -194,16 +194,15 @@ def test_a_timeout_of_the_wheel_runs_out_at_most_a_tick_late_and_never_early(
             assert all(end > loop.clock.now - TICK_S - 1e-6 for end in ends.values())
         assert len(loop.wheel) == len(ends)
     assert ends == {}
-    assert loop.wheel.next_end() is None
+    assert loop.wheel.next_end() == NEVER
 
 
 def test_a_wheel_is_looked_at_only_when_one_of_its_ticks_ends() -> None:
     loop = WheelLoop()
-    assert loop.wheel.next_end() is None
+    assert loop.wheel.next_end() == NEVER
     loop.wheel.start(1, 100.0)
     loop.wheel.start(2, 7.0)
     next_end = loop.wheel.next_end()
-    assert next_end is not None
     assert 1007.0 < next_end < 1007.0 + 1.01 * TICK_S
 
 
@@ -251,5 +250,5 @@ def test_no_turn_ends_more_than_its_share_and_the_next_goes_on_at_once(loop: Loo
         ended += loop.expired
         assert len(timer) == left
         end = timer.next_end()
-        assert end is None if not left else end is not None and end <= loop.clock.now
+        assert end <= loop.clock.now if left else end == NEVER
     assert sorted(ended) == [fd for fd in range(1, count + 1) if fd != 7]
