@@ -97,6 +97,36 @@ class Output:
         self.queued += len(out) - before + size
         self._queue_chunk(event.data())
 
+    def send_from_ring(self, transport: Transport, descriptor: int, opcode: int, event: BatchReader) -> bool:
+        """Send the payload of the current event of a batch as one frame, straight from the ring in which it lies. What
+        the kernel does not take is copied and queued.
+
+        Args:
+            transport: writes to the socket.
+            descriptor: the socket.
+            opcode: the frame's opcode.
+            event: the event.
+
+        Returns:
+            False if nothing was done, because the payload is small, lies elsewhere, or would overtake other output.
+        """
+        if event.body_size < _LARGE or self.queued or self.framed or self.jobs is not None:
+            return False
+        view = event.view()
+        if view is None:
+            return False
+        header = bytearray()
+        append_header(header, _FIN | opcode, len(view))
+        count = max(transport.write_all(descriptor, [header, view]), 0)  # an error will come again with the next flush
+        if count < len(header):
+            self.queue(bytes(header[count:]))
+            count = len(header)
+        rest = bytes(view[count - len(header) :])
+        if rest:
+            self._queue_chunk(rest)
+            self.queued += len(rest)
+        return True
+
     def flush(self, transport: Transport, descriptor: int, most: int = WRITE_BYTES) -> int:
         """Send as much as the kernel takes; if `queued` is not 0 afterwards, EPOLLOUT or another turn is needed.
 

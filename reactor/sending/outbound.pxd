@@ -14,6 +14,7 @@ cdef int STAGE_ENDING, STAGE_OPEN
 cdef int OP_BINARY, OP_PING, OP_TEXT
 cdef int BODY_BYTES, BODY_INTEGER, BODY_TEXT
 cdef int ACK, BROADCAST, PUSH
+cdef Py_ssize_t _LARGE
 
 
 cdef class Outbound:
@@ -43,7 +44,7 @@ cdef class Outbound:
     @cython.locals(kind=int)
     cdef bint _carry_out(self, WorkerLink link, BatchReader event) except -1
 
-    @cython.locals(connection=Connection, size=Py_ssize_t)
+    @cython.locals(connection=Connection, size=Py_ssize_t, opcode=int, output=Output)
     cdef void _push(self, BatchReader event) except *
 
     @cython.locals(frame=bytes, data=bytes, opcode=int, size=Py_ssize_t, connections=list, connection=Connection)

@@ -12,7 +12,7 @@ from zwoole.reactor.core.commands import Commands
 from zwoole.reactor.core.connection import Connection
 from zwoole.reactor.core.connection_stages import STAGE_ENDING, STAGE_OPEN
 from zwoole.reactor.core.loop import Loop
-from zwoole.reactor.core.output import ALL_BYTES
+from zwoole.reactor.core.output import ALL_BYTES, LARGE
 from zwoole.reactor.core.registry import Registry
 from zwoole.reactor.core.worker_link import WorkerLink
 from zwoole.reactor.routing.pipes import Pipes
@@ -40,6 +40,7 @@ from zwoole.shared.wire.zmtp import ZmtpError
 
 BATCHES_PER_TURN = 16
 EVENTS_PER_TURN = 4096  # of one worker; a broadcast counts once for each connection; they take about 1 ms
+_LARGE = LARGE  # a C integer in the compiled module
 
 log = get_logger("outbound")
 
@@ -220,7 +221,10 @@ class Outbound:
             return
         if not self._admits(connection, size):
             return
-        connection.output.queue_message(_opcode(event), event)
+        opcode = _opcode(event)
+        output = connection.output
+        if size < _LARGE or not output.send_from_ring(connection.transport, connection.descriptor, opcode, event):
+            output.queue_message(opcode, event)
         self._loop.flush_later(connection)
         self._queued(size)
 

@@ -1,6 +1,7 @@
 import cython
 
 from zwoole.shared.wire.buffers cimport append_frame, append_slice
+from zwoole.shared.wire.payload_ring cimport PayloadRing
 
 cdef int _FIXINT_END, _FIXSTR, _FIXSTR_MARK, _FIXSTR_LENGTH, _NIL, _BINARY_PART, _TEXT_PART, _BIN8, _BIN16
 cdef int _UINT8, _UINT16, _UINT32, _UINT64, _FIXEXT8, _STR8, _STR16, _ARRAY32
@@ -12,7 +13,7 @@ cdef bytes _EMPTY_BATCH
 cdef class BatchWriter:
     cdef bytearray _buffer
     cdef list _parts
-    cdef public object ring
+    cdef public PayloadRing ring
     cdef readonly Py_ssize_t events
     cdef readonly Py_ssize_t size
     cdef readonly Py_ssize_t ring_bytes
@@ -53,7 +54,7 @@ cdef class BatchReader:
     cdef Py_ssize_t _start
     cdef readonly unsigned long long left
     cdef int _attached
-    cdef object _ring
+    cdef PayloadRing _ring
     cdef readonly Py_ssize_t ring_bytes
 
     cpdef bint next(self) except -1
@@ -72,7 +73,8 @@ cdef class BatchReader:
     @cython.locals(extension=int, place="unsigned long long")
     cdef void _read_place(self) except *
 
-    cdef object _view(self)
+    cdef bytes _in_ring(self)
+    cpdef object view(self)
 
     cdef void _span(self, int body_type, unsigned long long size) except *
 

@@ -287,9 +287,17 @@ class BatchReader:
     def data(self) -> bytes:
         """Return the body as bytes; text as its UTF-8."""
         if self._attached:
-            return self._parts[self._parts_read] if self._attached == _PART else bytes(self._view())
+            return self._parts[self._parts_read] if self._attached == _PART else self._in_ring()
         buffer = self._buffer
         return buffer[self._start : self._start + self.body_size]
+
+    def view(self) -> memoryview | None:
+        """Return the body in place if it lies in the ring, else None. The view is valid until the sender gets its
+        credit.
+        """
+        if self._attached != _RING or self._ring is None:
+            return None
+        return self._ring.view(self._start, self.body_size)
 
     def text(self) -> str:
         """Return the body as text.
@@ -298,8 +306,10 @@ class BatchReader:
             WireError: it is not UTF-8.
         """
         try:
-            if self._attached:
-                return str(self._parts[self._parts_read] if self._attached == _PART else self._view(), "utf-8")
+            if self._attached == _PART:
+                return str(self._parts[self._parts_read], "utf-8")
+            if self._attached == _RING and self._ring is not None:
+                return self._ring.text(self._start, self.body_size)
             buffer = self._buffer
             return buffer[self._start : self._start + self.body_size].decode("utf-8")
         except UnicodeDecodeError:
@@ -368,10 +378,9 @@ class BatchReader:
         self.body_type = BODY_TEXT if extension == _TEXT_IN_RING else BODY_BYTES
         self.ring_bytes += self.body_size
 
-    def _view(self) -> memoryview:
-        """Return the body in place in the ring."""
+    def _in_ring(self) -> bytes:
         ring: PayloadRing = self._ring  # type: ignore[assignment]
-        return ring.view(self._start, self.body_size)
+        return ring.data(self._start, self.body_size)
 
     def _span(self, body_type: int, size: int) -> None:
         if size > self._end - self._position:

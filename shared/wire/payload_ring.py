@@ -1,7 +1,7 @@
 """The payload ring: shared memory that carries large payloads from one process to another.
 
-A payload that goes through a socket is copied into the kernel and out again, in pieces, by ZeroMQ's thread. In the
-ring, the sender copies it once and the reader copies it once; the batch carries only its position. Each pair of worker
+A payload that goes through a socket is copied into the kernel and out again, in pieces. In the ring, the sender copies
+it once and the reader copies it once; the batch carries only its position. Each pair of worker
 and master has two rings in one unnamed memory file, one per direction, which cannot be left behind.
 
 Operations: put a payload and get its position; read it there; release the room of payloads that the reader is done
@@ -20,9 +20,25 @@ from collections import deque
 
 from zwoole.shared.memory.mapping import mapped, reserve
 
+try:
+    import cython
+except ImportError:
+    from zwoole.shared.uncompiled import cython  # type: ignore[assignment, no-redef, unused-ignore]
+
+if cython.compiled:
+    from cython.cimports.cpython.bytes import (  # type: ignore[import-not-found, unused-ignore]
+        PyBytes_AS_STRING,
+        PyBytes_FromStringAndSize,
+    )
+    from cython.cimports.cpython.unicode import (  # type: ignore[import-not-found, unused-ignore]
+        PyUnicode_DecodeUTF8,
+    )
+    from cython.cimports.libc.string import memcpy  # type: ignore[import-not-found, unused-ignore]
+
 SHORT_BYTES = 1024 * 1024
 STEP_BYTES = 256 * 1024  # reserved at a time
 RING_MIN_BYTES = 2048  # below this, sending the position costs as much as the copies that the ring saves
+_SHORT_BYTES = SHORT_BYTES  # C integers in the compiled module
 
 
 class PayloadRing:
@@ -32,7 +48,18 @@ class PayloadRing:
         capacity: its size in bytes.
     """
 
-    __slots__ = ("_descriptor", "_head", "_marks", "_memory", "_offset", "_reserved", "_sealed", "_tail", "capacity")
+    __slots__ = (
+        "_bytes",
+        "_descriptor",
+        "_head",
+        "_marks",
+        "_memory",
+        "_offset",
+        "_reserved",
+        "_sealed",
+        "_tail",
+        "capacity",
+    )
 
     def __init__(self, memory: memoryview, descriptor: int = -1, offset: int = 0) -> None:
         """Use all of `memory`, which both processes have mapped.
@@ -44,6 +71,7 @@ class PayloadRing:
         """
         self.capacity = len(memory)
         self._memory = memory
+        self._bytes = memory  # the same, typed in the compiled module
         self._descriptor = descriptor
         self._offset = offset
         self._reserved = 0 if descriptor >= 0 else self.capacity
@@ -61,7 +89,7 @@ class PayloadRing:
         position = self._head % self.capacity
         head = self._head
         # While little is queued, use only as much of the ring as fits a CPU cache.
-        early = position >= SHORT_BYTES and max(head - self._tail, size) <= SHORT_BYTES // 2
+        early = position >= _SHORT_BYTES and max(head - self._tail, size) <= _SHORT_BYTES // 2
         if early or position + size > self.capacity:  # a payload never wraps around the end
             head += self.capacity - position
             position = 0
@@ -69,7 +97,10 @@ class PayloadRing:
             return -1
         if position + size > self._reserved and not self._has_reserved(position + size):
             return -1
-        self._memory[position : position + size] = payload
+        if cython.compiled:
+            memcpy(cython.address(self._bytes[position]), PyBytes_AS_STRING(payload), size)
+        else:
+            self._memory[position : position + size] = payload
         self._head = head + size
         return position
 
@@ -99,15 +130,43 @@ class PayloadRing:
         while marks and marks[0][0] <= mark:
             self._tail = marks.popleft()[1]
 
-    def view(self, position: int, size: int) -> memoryview:
-        """Return a payload in place. The view is valid until the sender may release it.
+    def data(self, position: int, size: int) -> bytes:
+        """Return a copy of a payload.
 
         Raises:
-            ValueError: the payload would end beyond the ring.
+            ValueError: the payload would end behind the ring.
         """
+        self._check(position, size)
+        if cython.compiled:
+            origin = cython.cast(cython.p_char, cython.address(self._bytes[position]))
+            return PyBytes_FromStringAndSize(origin, size)  # type: ignore[no-any-return, unused-ignore]
+        return bytes(self._memory[position : position + size])
+
+    def text(self, position: int, size: int) -> str:
+        """Return a payload, decoded from UTF-8.
+
+        Raises:
+            UnicodeDecodeError: it is not UTF-8.
+            ValueError: the payload would end behind the ring.
+        """
+        self._check(position, size)
+        if cython.compiled:
+            origin = cython.cast(cython.p_char, cython.address(self._bytes[position]))
+            return PyUnicode_DecodeUTF8(origin, size, cython.NULL)  # type: ignore[no-any-return, unused-ignore]
+        return str(self._memory[position : position + size], "utf-8")
+
+    def view(self, position: int, size: int) -> memoryview:
+        """Return a payload in place. The view is valid until the sender may release the payload.
+
+        Raises:
+            ValueError: the payload would end behind the ring.
+        """
+        self._check(position, size)
+        return self._memory[position : position + size]
+
+    def _check(self, position: int, size: int) -> None:
         if position + size > self.capacity:
             raise ValueError("a payload behind the end of its ring")
-        return self._memory[position : position + size]
 
 
 class SharedMemory:
