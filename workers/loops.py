@@ -63,6 +63,8 @@ class PlainLoop:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._poller = select.epoll()
+        self._connecting = True  # whether there may be a link that is not connected, or not watched
+        self._waits_for_room = False
         self._watched: dict[int, tuple[MasterLink, int]] = {}  # by descriptor: a link, and the mask it is watched with
 
     def run(self) -> None:
@@ -95,24 +97,35 @@ class PlainLoop:
     def _turn(self) -> None:
         """Take what has come, send the output, and sleep until something comes."""
         runtime = self._runtime
-        runtime.take_batches()
+        again = runtime.take_batches()
         runtime.masters.flush()
         runtime.obey()
+        if runtime.changed:
+            self._follow()
+        if not (again or runtime.stopping or runtime.masters.has_batches()):
+            self._sleep(runtime.recorder.turn(SLEEP_S))
+
+    def _follow(self) -> None:
+        """Do what a change of the worker's state asks for."""
+        runtime = self._runtime
+        runtime.changed = False
         if runtime.is_to_retire():
             self._call_for_worker("retire")
         if runtime.masters_changed:
             runtime.follow_masters()
+            self._connecting = True
         if runtime.is_drained():
             runtime.stopping = True
-        elif not runtime.stopping and not runtime.has_batches():
-            self._sleep(runtime.recorder.turn(SLEEP_S))
 
     def _sleep(self, seconds: float) -> None:
         """Sleep until something comes, or a link that is not connected yet may be."""
-        if self._runtime.connect_links():
-            seconds = RECONNECT_S
-        self._watch_links()
-        for descriptor, mask in self._poller.poll(seconds):
+        if self._connecting or self._waits_for_room or self._runtime.masters.is_blocked():
+            self._connecting = self._runtime.connect_links()
+            self._watch_links()
+        events = self._poller.poll(RECONNECT_S if self._connecting else seconds)
+        if not events:
+            self._runtime.changed = True  # once a second it is looked at in any case
+        for descriptor, mask in events:
             if descriptor in self._watched:
                 link, _ = self._watched[descriptor]
                 if mask & select.EPOLLOUT:
@@ -124,6 +137,7 @@ class PlainLoop:
 
     def _watch_links(self) -> None:
         """Watch every connected link; also for room, if the kernel has not taken all of its output."""
+        self._waits_for_room = self._runtime.masters.is_blocked()
         for link in self._runtime.links.values():
             if link.wire is None:
                 continue
@@ -331,7 +345,7 @@ class AsyncLoop:
         for link in self._runtime.links.values():
             if link.wire is not None and link.wire.blocked:
                 self._loop.add_writer(link.wire.descriptor, self._link_has_room, link)
-        if self._runtime.has_batches():
+        if self._runtime.masters.has_batches():
             self._loop.call_soon(self._read)
 
     def _link_has_room(self, link: MasterLink) -> None:

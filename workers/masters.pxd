@@ -27,6 +27,11 @@ cdef class Masters:
     @cython.locals(link=MasterLink)
     cpdef bint congested(self) except -1
 
+    @cython.locals(link=MasterLink)
+    cpdef bint has_batches(self) except -1
+    @cython.locals(link=MasterLink)
+    cpdef bint is_blocked(self) except -1
+
     cdef void relieve(self, MasterLink link) except *
 
     @cython.locals(flusher=Flusher, before=int)

@@ -215,6 +215,20 @@ class Masters:
             if batch.left:
                 link.inbox.append(parts)
 
+    def has_batches(self) -> bool:
+        """Tell whether a batch may lie ready that was read while a push waited, so that no descriptor reports it."""
+        for link in self.links:  # noqa: SIM110 - no closure in a compiled method
+            if link is not None and link.has_batches():
+                return True
+        return False
+
+    def is_blocked(self) -> bool:
+        """Tell whether the kernel has not taken all output for some master, so that the loop must wait for room."""
+        for link in self.links:  # noqa: SIM110 - no closure in a compiled method
+            if link is not None and link.is_blocked():
+                return True
+        return False
+
     # When output leaves.
 
     def run(self, command: Callable[[], object]) -> object:
@@ -291,9 +305,8 @@ class Masters:
     def _send_in_time(self) -> None:
         """Called by the flusher, in its thread."""
         self._send_waiting()
-        for link in self.links:
-            if link is not None and link.is_blocked():
-                self.mailbox.wake()  # the own thread must watch for room
+        if self.is_blocked():
+            self.mailbox.wake()  # the own thread must wait for room
 
     def _send_waiting(self) -> None:
         self.flusher.sent()  # first: what is noted meanwhile is noted anew

@@ -57,6 +57,8 @@ class Runtime:
         recorder: writes the counters where other processes can read them.
         supervisor: the link to the supervisor.
         stopping: whether the worker is to stop now, whatever still runs.
+        changed: whether this worker may have got to retire, to follow its masters, or drained, since the loop has looked;
+            the loop resets it.
         obeying: whether a message of the supervisor is being carried out.
         ended: whether it has served, and what is left of the app's script is to end.
     """
@@ -97,6 +99,7 @@ class Runtime:
         self.recorder: Recorder
         self.supervisor: SupervisorLink
         self.stopping = False
+        self.changed = True
         self.obeying = False
         self.ended = False
         self._settings = settings
@@ -226,16 +229,13 @@ class Runtime:
                 more = True
         return more
 
-    def has_batches(self) -> bool:
-        """Tell whether a batch may lie ready that was read while a push waited, so that no descriptor reports it."""
-        return any(link.has_batches() for link in self.links.values())
-
     def obey(self) -> None:
         """Take the supervisor's messages, show it that the loop turns, and ask for a successor if one is needed."""
         self._turns.tick()
         self._look_at_recycling()
         while (message := self.supervisor.receive()) is not None:
             self.obeying = True
+            self.changed = True
             if message["type"] == "stop":
                 self._begin_to_retire()
                 self.stopping = True
@@ -261,6 +261,7 @@ class Runtime:
 
     def _take_command(self, link: MasterLink, kind: int, number: int, body: bytes) -> bool:
         """Take an event that no callback is for; return False if its kind is unknown."""
+        self.changed = True
         if kind == WELCOME:
             self._welcomed(link, body)
         elif kind == DRAIN:
