@@ -57,8 +57,8 @@ class Runtime:
         recorder: writes the counters where other processes can read them.
         supervisor: the link to the supervisor.
         stopping: whether the worker is to stop now, whatever still runs.
-        changed: whether this worker may have got to retire, to follow its masters, or drained, since the loop has looked;
-            the loop resets it.
+        changed: whether there may be something to do since the loop has looked: to retire, to follow the masters, or to
+            end. The loop resets it.
         obeying: whether a message of the supervisor is being carried out.
         ended: whether it has served, and what is left of the app's script is to end.
     """
