@@ -198,10 +198,10 @@ class Closing:
     def _begin_ending(self, connection: Connection, code: int, reason: str, initiator: str) -> None:
         self._note_end(connection, code, reason, initiator)
         connection.enter(STAGE_ENDING)
-        self._loop.listen(connection, connection.interest & ~IN)
         if self._router.is_idle(connection):
             self.finish_ending(connection)
         else:
+            self._loop.listen(connection, connection.interest & ~IN)
             self._ending.start(connection.fd)
 
     def _note_end(self, connection: Connection, code: int, reason: str, initiator: str) -> None:

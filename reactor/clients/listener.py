@@ -65,6 +65,7 @@ class Listener:
         self._pause = loop.add_deadlines(PAUSE_S, lambda _: self.start())
         for listening in sockets:
             listening.setblocking(False)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
 
     def start(self) -> None:
         """Begin to accept, or continue."""
@@ -117,7 +118,6 @@ class Listener:
         if self._per_address and self._registry.count_from(address[0]) >= self._per_address:
             self._opening.turn_away(accepted, address, TOO_MANY)
             return
-        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = self._registry.add(accepted.detach(), address[0], address[1])
         self._opening.begin(connection)
 

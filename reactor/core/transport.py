@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 
-from zwoole.shared.process.syscalls import read_into, write_from
+from zwoole.shared.process.syscalls import half_close, read_into, write_from
 
 
 class Transport:
@@ -47,14 +46,7 @@ class Transport:
 
     def half_close(self, descriptor: int) -> int:
         """Send FIN: nothing more will be sent. Return 0, or an errno if the client is gone already."""
-        borrowed = socket.socket(fileno=descriptor)
-        try:
-            borrowed.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            return error.errno or errno.EIO
-        finally:
-            borrowed.detach()
-        return 0
+        return half_close(descriptor)
 
     def close(self, descriptor: int) -> None:
         """Close the socket."""

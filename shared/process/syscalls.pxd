@@ -18,15 +18,22 @@ cdef extern from "<sys/socket.h>" nogil:
         size_t msg_iovlen
 
     ssize_t sendmsg(int descriptor, msghdr* message, int flags)
-    int MSG_DONTWAIT, MSG_NOSIGNAL
+    int shutdown(int descriptor, int how)
+    int MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR
 
 
 cpdef Py_ssize_t read_into(int descriptor, bytearray buffer, Py_ssize_t start) except? -32768
 cpdef Py_ssize_t write_from(int descriptor, bytearray data) except? -32768
+cpdef int half_close(int descriptor) except -1
 cpdef Py_ssize_t send_buffers(int descriptor, list buffers, Py_ssize_t offset) except? -32768
 
 
-# Cython has no declaration of sendmsg, so the compiled body of send_buffers is here.
+# Cython has no declaration of these calls, so the compiled bodies of half_close and send_buffers are here.
+
+cdef inline int _half_close(int descriptor) noexcept:
+    return errno if shutdown(descriptor, SHUT_WR) < 0 else 0
+
+
 cdef inline Py_ssize_t _sendmsg(int descriptor, list buffers, Py_ssize_t offset) except? -32768:
     cdef iovec parts[64]
     cdef msghdr message

@@ -52,6 +52,20 @@ def write_from(descriptor: int, data: bytearray) -> int:
         return -(error.errno or 1)
 
 
+def half_close(descriptor: int) -> int:
+    """Send FIN: nothing more will be sent. Return 0, or an errno."""
+    if cython.compiled:
+        return _half_close(descriptor)  # type: ignore[name-defined, no-any-return, unused-ignore]  # noqa: F821
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        borrowed.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        return error.errno or 1
+    finally:
+        borrowed.detach()
+    return 0
+
+
 def send_buffers(descriptor: int, buffers: list[bytes | bytearray], offset: int) -> int:
     """Send as much of some buffers, one after the other, as the socket takes in one call: at most 64 of them.
 

@@ -37,6 +37,9 @@ class Listening:
     def setblocking(self, blocking: bool) -> None:
         self.socket.setblocking(blocking)
 
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self.socket.setsockopt(level, option, value)
+
     def close(self) -> None:
         self.socket.close()
 
