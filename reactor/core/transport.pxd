@@ -1,4 +1,4 @@
-from zwoole.shared.process.syscalls cimport half_close, read_into, write_from
+from zwoole.shared.process.syscalls cimport read_into, shut_down, write_from
 
 
 cdef class Transport:

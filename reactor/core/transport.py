@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from zwoole.shared.process.syscalls import half_close, read_into, write_from
+from zwoole.shared.process.syscalls import read_into, shut_down, write_from
 
 
 class Transport:
@@ -46,7 +46,7 @@ class Transport:
 
     def half_close(self, descriptor: int) -> int:
         """Send FIN: nothing more will be sent. Return 0, or an errno if the client is gone already."""
-        return half_close(descriptor)
+        return shut_down(descriptor)
 
     def close(self, descriptor: int) -> None:
         """Close the socket."""

@@ -24,13 +24,13 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cpdef Py_ssize_t read_into(int descriptor, bytearray buffer, Py_ssize_t start) except? -32768
 cpdef Py_ssize_t write_from(int descriptor, bytearray data) except? -32768
-cpdef int half_close(int descriptor) except -1
+cpdef int shut_down(int descriptor) except -1
 cpdef Py_ssize_t send_buffers(int descriptor, list buffers, Py_ssize_t offset) except? -32768
 
 
-# Cython has no declaration of these calls, so the compiled bodies of half_close and send_buffers are here.
+# Cython has no declaration of these calls, so the compiled bodies of shut_down and send_buffers are here.
 
-cdef inline int _half_close(int descriptor) noexcept:
+cdef inline int _shut_down(int descriptor) noexcept:
     return errno if shutdown(descriptor, SHUT_WR) < 0 else 0
 
 

@@ -52,10 +52,10 @@ def write_from(descriptor: int, data: bytearray) -> int:
         return -(error.errno or 1)
 
 
-def half_close(descriptor: int) -> int:
+def shut_down(descriptor: int) -> int:
     """Send FIN: nothing more will be sent. Return 0, or an errno."""
     if cython.compiled:
-        return _half_close(descriptor)  # type: ignore[name-defined, no-any-return, unused-ignore]  # noqa: F821
+        return _shut_down(descriptor)  # type: ignore[name-defined, no-any-return, unused-ignore]  # noqa: F821
     borrowed = socket.socket(fileno=descriptor)
     try:
         borrowed.shutdown(socket.SHUT_WR)
