@@ -17,8 +17,8 @@ cdef class PayloadRing:
 
     cpdef Py_ssize_t put(self, bytes payload) except -2
     cdef bint _has_reserved(self, Py_ssize_t end) except -1
-    cpdef void seal(self, unsigned long long mark) except *
-    cpdef void free(self, unsigned long long mark) except *
+    cpdef void seal(self, long long mark) except *
+    cpdef void free(self, long long mark) except *
     cpdef bytes data(self, Py_ssize_t position, Py_ssize_t size)
     cpdef str text(self, Py_ssize_t position, Py_ssize_t size)
     cpdef object view(self, Py_ssize_t position, Py_ssize_t size)
