@@ -22,6 +22,7 @@ FINISH_SHARE = 0.7  # of `max_wait_time`, for finishing accepted messages; then 
 SECRETS = ("admin_token",)  # settings whose values are shown nowhere
 PATHS = ("log_file", "pid_file")
 LOG_FORMATS = ("text", "json")
+LOOPS = ("asyncio", "uvloop")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 RATE_LIMIT_POLICY = ("slow", "close")
 SLOW_READER = ("close", "drop_newest", "drop_oldest")
@@ -244,6 +245,11 @@ class Settings:
         " but the master uses more CPU time; 0: no polling",
         0,
         100_000,
+    )
+    loop: str = _setting(
+        "asyncio",
+        "event loop of a worker whose app has coroutines: asyncio's own, or uvloop, which must be installed",
+        choices=LOOPS,
     )
     slow_callback_s: float = _setting(1.0, "seconds after which a def callback is reported as slow; 0: never", 0, 3600)
     admin_port: int = _setting(0, "TCP port of the admin listener: /metrics, /healthz, /readyz; 0: none", 0, 65535)

@@ -42,7 +42,7 @@ class Time:
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     """Return the clock by which callbacks are timed."""
     time = Time()
-    for module in ("dispatch", "invocation", "scheduler"):
+    for module in ("dispatch", "invocation", "runner", "scheduler"):
         monkeypatch.setattr(f"zwoole.workers.{module}.monotonic", time)
     return time
 

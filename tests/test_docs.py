@@ -226,7 +226,7 @@ def test_a_line_has_at_most_120_columns(page: Path) -> None:
     [(HandlerConnection, "## What a handler is given", "ws"), (Request, "## The request", "")],
 )
 def test_a_table_has_every_attribute(kind: type, title: str, prefix: str) -> None:
-    public = {name for name in (*vars(kind), *kind.__annotations__) if not name.startswith("_")}
+    public = {name for name in (*vars(kind), *getattr(kind, "__annotations__", {})) if not name.startswith("_")}
     cells = " ".join(cells[0] for cells in rows(section(PROGRAMMING, title)))
     listed = set(re.findall(r"\bws\.(\w+)" if prefix else r"`(\w+)`", cells))
     assert listed == public

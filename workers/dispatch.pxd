@@ -3,10 +3,11 @@ import cython
 from zwoole.shared.wire.batches cimport BatchReader
 from zwoole.workers.commands cimport Commands
 from zwoole.workers.counts cimport Counts
-from zwoole.workers.frame cimport Frame
+from zwoole.workers.frame cimport Frame, frame_of
 from zwoole.workers.invocation cimport Invoker
 from zwoole.workers.link cimport MasterLink
 from zwoole.workers.masters cimport Masters
+from zwoole.workers.scheduler cimport Scheduler
 
 # Imported from modules whose Python names they are; as C integers they compare without an object.
 cdef int MESSAGE
@@ -15,7 +16,7 @@ cdef int _OPCODE_OFFSET
 
 
 cdef class Dispatcher:
-    cdef public object scheduler
+    cdef public Scheduler scheduler
     cdef readonly bint taking
     cdef readonly unsigned long long unknown
     cdef public object on_command
@@ -31,6 +32,7 @@ cdef class Dispatcher:
     @cython.locals(
         event=BatchReader, sequence="unsigned long long", before=double, now=double, kind=int,
         fd="unsigned long long", frame=Frame, invoker=Invoker, counts=Counts,
+        scheduler=Scheduler,
     )
     cpdef void take_batch(self, MasterLink link, list parts) except *
 

@@ -2,7 +2,7 @@
 
 An app without coroutines has its callbacks run right here, one after the other, as the contract in invocation.py says.
 An app with coroutines has its events handed to the scheduler (scheduler.py), which keeps each connection's events in
-order while those of other connections go on.
+order while those of other connections go on. When a batch is read, it runs them.
 
 Between two events, output leaves if it has become much or old.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgpack
 
@@ -23,12 +23,10 @@ from zwoole.shared.websocket.frames import OP_TEXT
 from zwoole.shared.wire.batches import BODY_BYTES, BODY_TEXT, BatchReader
 from zwoole.shared.wire.events import ADOPT, CALLBACKS, CLOSE, HANDSHAKE, MESSAGE, MOVED, OPEN, PIPE_MESSAGE
 from zwoole.workers.commands import Commands
-from zwoole.workers.frame import Frame
+from zwoole.workers.frame import frame_of
 from zwoole.workers.invocation import Invoker, check_result
 from zwoole.workers.link import MasterLink
-
-if TYPE_CHECKING:
-    from zwoole.workers.scheduler import Scheduler
+from zwoole.workers.scheduler import Scheduler
 
 _OPCODE_OFFSET = BODY_TEXT - OP_TEXT  # a body's type minus its message's opcode: the same for text and bytes
 
@@ -100,6 +98,7 @@ class Dispatcher:
             link.credit = event.credit
         invoker = self.invoker
         counts = invoker.counts
+        scheduler = self.scheduler
         sequence = event.first
         before = monotonic()
         while event.next():
@@ -107,11 +106,11 @@ class Dispatcher:
             if kind == MESSAGE:
                 fd = event.number
                 data = event.text() if event.body_type == BODY_TEXT else event.data()
-                frame = Frame(fd, data, event.body_type - _OPCODE_OFFSET)
                 counts.taken(kind)
-                if self.scheduler is not None:
-                    self.scheduler.add(link, sequence, kind, fd, frame)
+                if scheduler is not None:
+                    scheduler.add_message(link, sequence, fd, data, event.body_type - _OPCODE_OFFSET)
                 else:
+                    frame = frame_of(fd, data, event.body_type - _OPCODE_OFFSET)
                     if self._on_message is not None and not self._commands.has_ended(fd):
                         link.started(sequence)
                         try:
@@ -140,6 +139,8 @@ class Dispatcher:
             else:
                 self._take_command(link, sequence, kind, event)
             sequence += 1
+        if scheduler is not None:
+            scheduler.run()
 
     def master_died(self, link: MasterLink) -> None:
         """Run `close` for every connection that went with a master."""
@@ -156,6 +157,8 @@ class Dispatcher:
             self._commands.ended.discard(fd)
             counts.finished += 1
         link.owned.clear()
+        if self.scheduler is not None:
+            self.scheduler.run()
 
     def _take_rare(self, link: MasterLink, sequence: int, kind: int, event: BatchReader) -> None:
         """Take one of the events that are not messages."""

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from zwoole.shared.errors import WrongProcess
+from zwoole.shared.process import forks
 from zwoole.shared.process.log import ExcInfo, flush, get_logger
+
+if TYPE_CHECKING:
+    import asyncio
 
 CANNOT_START = 1  # the run directory, or a part of it, is gone
 LOOP_FAILED = 1  # an exception has ended the loop
@@ -27,3 +32,19 @@ def end_worker(
     get_logger("worker").error(message, *arguments, exc_info=exc_info)
     flush()
     os._exit(code)
+
+
+def end_child(task: asyncio.Task[Any] | None) -> None:
+    """End a forked child that has come back to its parent's event loop.
+
+    Args:
+        task: the task that forked, None if no task did.
+    """
+    with forks.child_ends_here():
+        if task is not None and not task.done():
+            raise WrongProcess(
+                "a process that a coroutine has forked cannot await anything: the event loop is its parent's; fork with"
+                " multiprocessing or concurrent.futures"
+            )
+        if task is not None:
+            task.result()

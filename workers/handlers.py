@@ -2,12 +2,14 @@
 
 A message is acknowledged when the coroutine asks for the next one. So a handler that reads slowly slows down its own
 client and no other.
+
+A handler that waits in `recv` goes on as soon as the batch with its message is read: the scheduler runs its next step
+(waiter.py). It takes all messages that have come without another wait, and its answers leave together.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
@@ -30,8 +32,10 @@ from zwoole.shared.websocket.frames import OP_BINARY, OP_TEXT
 from zwoole.workers.arguments import refuse_message
 from zwoole.workers.commands import Commands
 from zwoole.workers.counts import Counts
+from zwoole.workers.fifo import Fifo
 from zwoole.workers.flow_control import FlowControl
 from zwoole.workers.link import MasterLink
+from zwoole.workers.waiter import Waiter
 
 Data = str | bytes
 Sendable = str | bytes | bytearray | memoryview  # made once, because making a union takes longer than using it
@@ -40,17 +44,55 @@ Handler = Callable[["HandlerConnection"], Awaitable[Any]]
 OK_CODES = (CLOSE_NORMAL, CLOSE_GOING_AWAY, CLOSE_NO_STATUS)
 
 
-class HandlerConnection:
-    """One WebSocket connection, as its handler sees it."""
+class Received:
+    """A message that the handler has not read.
 
-    fd: int
-    """The connection's id, as `Server.push` and the other commands take it."""
-    request: Request
-    """The HTTP request that opened the connection."""
-    close_code: int | None
-    """The code that the connection was closed with; None while it is open."""
-    close_reason: str | None
-    """The reason that it was closed with; None while it is open."""
+    Attributes:
+        sequence: the sequence number of its event.
+        data: what it says.
+    """
+
+    __slots__ = ("data", "sequence")
+
+    def __init__(self, sequence: int, data: Data) -> None:
+        self.sequence = sequence
+        self.data = data
+
+
+class HandlerConnection:
+    """One WebSocket connection, as its handler sees it. A handler may give it attributes of its own.
+
+    Attributes:
+        fd: the connection's id, as `Server.push` and the other commands take it.
+        request: the HTTP request that opened the connection.
+        close_code: the code that the connection was closed with; None while it is open.
+        close_reason: the reason that it was closed with; None while it is open.
+    """
+
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_closed",
+        "_commands",
+        "_counts",
+        "_ended",
+        "_flow_control",
+        "_is_woken",
+        "_link",
+        "_loop",
+        "_masters",
+        "_messages",
+        "_on_way",
+        "_reader",
+        "_room",
+        "_share",
+        "_task",
+        "_unfinished",
+        "close_code",
+        "close_reason",
+        "fd",
+        "request",
+    )
 
     def __init__(
         self,
@@ -63,18 +105,22 @@ class HandlerConnection:
     ) -> None:
         self.fd = fd
         self.request = request
-        self.close_code = None
-        self.close_reason = None
-        self.link = link
-        self.task: asyncio.Task[None] | None = None
+        self.close_code: int | None = None
+        self.close_reason: str | None = None
+        self._link = link
+        self._task: asyncio.Task[None] | None = None
         self._commands = commands
+        self._masters = commands.masters
         self._flow_control = flow_control
+        self._share = flow_control.share
         self._counts = counts
-        self._messages: deque[tuple[int, Data]] = deque()
-        self._reader: asyncio.Future[None] | None = None
-        self._unfinished: int | None = None  # sequence number of the message that `recv` returned last
+        self._loop = asyncio.get_running_loop()
+        self._messages = Fifo()  # those that were not read
+        self._reader: Waiter | None = None  # of the task that waits in `recv`
+        self._is_woken = False  # whether the scheduler is about to wake it
+        self._unfinished: Received | None = None  # the message that `recv` returned last
         self._ended = False
-        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._closed: asyncio.Future[None] = self._loop.create_future()
         self._room: asyncio.Future[None] | None = None  # pending while too much is queued for the client
         self._on_way = 0  # bytes of this connection that the master may not have taken
 
@@ -106,28 +152,33 @@ class HandlerConnection:
         self._finish_last()
         if self._reader is not None:
             raise ConcurrencyError("another coroutine waits in recv() on this connection already")
-        while not self._messages:
+        while self._messages.is_empty():
             if self.close_code is not None:
                 raise self._exception()
-            self._reader = asyncio.get_running_loop().create_future()
+            self._reader = Waiter(self._loop)
             try:
                 await self._reader
             finally:
                 self._reader = None
-        sequence, data = self._messages.popleft()
-        self._unfinished = sequence
-        self.link.started(sequence)
-        return data
+        return self._take()
 
-    async def __aiter__(self) -> AsyncIterator[Data]:
-        """Iterate over the messages, until the connection is closed with 1000, 1001 or without a code.
+    def __aiter__(self) -> AsyncIterator[Data]:
+        """Iterate over the messages, until the connection is closed with 1000, 1001 or without a code."""
+        return self._iterate()
 
-        Raises:
-            ConnectionClosedError: it was closed otherwise.
-        """
+    async def _iterate(self) -> AsyncIterator[Data]:
         try:
             while True:
-                yield await self.recv()
+                if self._is_ready():
+                    yield self._take()
+                elif self.close_code is not None or self._reader is not None:
+                    yield await self.recv()  # which raises
+                else:
+                    self._reader = Waiter(self._loop)  # the same as in `recv`, without a coroutine of its own
+                    try:
+                        await self._reader
+                    finally:
+                        self._reader = None
         except ConnectionClosedOK:
             return
 
@@ -145,25 +196,44 @@ class HandlerConnection:
             ConnectionClosed: the connection is closed.
             TypeError: the message, or a piece of it, is neither `str` nor bytes, or the pieces are of both kinds.
         """
-        if not isinstance(message, Sendable):
+        if type(message) is not str and not isinstance(message, Sendable):
             pieces = await _join(message)
             if pieces is None:
                 return
             message = pieces
         opcode = None if text is None else (OP_TEXT if text else OP_BINARY)
-        await self._flow_control.drain()
-        link = self.link
-        # BUFFER_FULL arrives before the credit for the bytes that filled the buffer.
-        if self._on_way > self._flow_control.share:
-            self._on_way = 0
-            await self._flow_control.sync(link)
-        while self._room is not None and self.close_code is None:
-            await asyncio.shield(self._room)
-        before = link.sent + link.writer.size
-        if self._ended or not self._commands.push(self.fd, message, opcode):
+        if self._must_wait():
+            await self._wait_for_room()
+        if not self._push(message, opcode):
             await self.wait_closed()  # the event of its end is on its way, and has the code
             raise self._exception()
+
+    def _must_wait(self) -> bool:
+        """Tell whether too much is on its way to the master, or queued for the client."""
+        return (
+            self._on_way > self._share
+            or self._room is not None
+            or self._masters.links[0] is None
+            or self._masters.congested()
+        )
+
+    async def _wait_for_room(self) -> None:
+        await self._flow_control.drain()
+        # BUFFER_FULL arrives before the credit for the bytes that filled the buffer.
+        if self._on_way > self._share:
+            self._on_way = 0
+            await self._flow_control.sync(self._link)
+        while self._room is not None and self.close_code is None:
+            await asyncio.shield(self._room)
+
+    def _push(self, message: Sendable, opcode: int | None) -> bool:
+        """Push a message, and count its bytes; return False if the connection is closed."""
+        link = self._link
+        before = link.sent + link.writer.size
+        if self._ended or not self._commands.push(self.fd, message, opcode):
+            return False
         self._on_way += link.sent + link.writer.size - before
+        return True
 
     async def close(self, code: int = CLOSE_NORMAL, reason: str = "") -> None:
         """Close the connection and wait for the end of the close handshake; nothing if it is closed already.
@@ -187,8 +257,29 @@ class HandlerConnection:
         if self._ended:
             self._acknowledge(sequence)
             return
-        self._messages.append((sequence, data))
-        self._wake()
+        received = Received.__new__(Received)
+        received.sequence = sequence
+        received.data = data
+        self._messages.add(received)
+
+    def _is_to_wake(self) -> bool:
+        """Tell, once, that a task waits in `recv` and is to be woken."""
+        if self._reader is None or self._is_woken:
+            return False
+        self._is_woken = True
+        return True
+
+    def _wake(self) -> None:
+        """Have the task that waits in `recv` go on. Only code that no task runs may call it."""
+        self._is_woken = False
+        if self._reader is not None:
+            self._reader.wake()
+
+    def _wake_soon(self) -> None:
+        """Have the loop let the task that waits in `recv` go on."""
+        self._is_woken = False
+        if self._reader is not None:
+            self._reader.wake_soon()
 
     def _take_end(self, code: int, reason: str) -> None:
         """Take the end of the connection; messages that arrived before it can still be read."""
@@ -197,12 +288,11 @@ class HandlerConnection:
         if not self._closed.done():
             self._closed.set_result(None)
         self._let_send()
-        self._wake()
 
     def _buffer_changed(self, full: bool) -> None:
         """Take the event that much is queued for the client, so that `send` suspends, or that most of it has left."""
         if full and self._room is None:
-            self._room = asyncio.get_running_loop().create_future()
+            self._room = self._loop.create_future()
         elif not full:
             self._let_send()
 
@@ -219,12 +309,13 @@ class HandlerConnection:
         if self.close_code is None:
             self._commands.disconnect(self.fd, code, reason)
         self._finish_last()
-        while self._messages:
-            self._acknowledge(self._messages.popleft()[0])
+        while not self._messages.is_empty():
+            received: Received = self._messages.take()
+            self._acknowledge(received.sequence)
 
     def _acknowledge(self, sequence: int) -> None:
         """Acknowledge an event of this connection."""
-        self.link.finished(sequence)
+        self._link.finished(sequence)
         self._counts.finished += 1
         on_output = self._commands.masters.on_output
         if on_output is not None:
@@ -236,13 +327,21 @@ class HandlerConnection:
             return self.close_code == CLOSE_ABNORMAL  # the scheduler cancels a handler whose connection's master died
         return only_says_closed(error, self.fd)
 
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+    def _is_ready(self) -> bool:
+        """Finish the last message; tell whether there is another one that may be read."""
+        self._finish_last()
+        return not self._messages.is_empty() and self._reader is None
+
+    def _take(self) -> Data:
+        """Return the first message that was not read; there must be one."""
+        received: Received = self._messages.take()
+        self._unfinished = received
+        return received.data
 
     def _finish_last(self) -> None:
         if self._unfinished is not None:
-            sequence, self._unfinished = self._unfinished, None
+            sequence = self._unfinished.sequence
+            self._unfinished = None
             self._acknowledge(sequence)
 
     def _exception(self) -> ConnectionClosed:

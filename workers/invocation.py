@@ -14,7 +14,7 @@
 6. **Acknowledged.** The acknowledgement of the event leaves behind everything that the callback has pushed.
 
 `Invoker.call` does this for a `def` callback. Two callers have the same steps inline, because they are the hot paths:
-`Dispatcher.take_batch` for messages, and `Scheduler._run` for callbacks that may be coroutines. Marks and
+`Dispatcher.take_batch` for messages, and `Runner._begin` for callbacks that may be coroutines. Marks and
 acknowledgements are theirs in any case, since they know the link.
 """
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import select
 from threading import get_ident
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from zwoole.shared.errors import WrongProcess
 from zwoole.shared.process import forks
 from zwoole.shared.process.log import get_logger
 from zwoole.workers.background import Tasks, end_executor
-from zwoole.workers.exits import LOOP_FAILED, end_worker
+from zwoole.workers.exits import LOOP_FAILED, end_child, end_worker
 from zwoole.workers.flow_control import FlowControl
 from zwoole.workers.invocation import check_result
 from zwoole.workers.link import RECONNECT_S, MasterLink
@@ -55,6 +54,20 @@ def loop_failed(error: BaseException) -> NoReturn:
     forks.leave(error)
     words = "an exception ended this worker's loop, such as one that a signal handler raises"
     end_worker(words, code=LOOP_FAILED, exc_info=error)
+
+
+def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
+    """Return a new event loop of the kind that the setting `loop` names.
+
+    Raises:
+        ImportError: uvloop is not installed any more.
+    """
+    if name == "uvloop":
+        import uvloop
+
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        return loop
+    return asyncio.new_event_loop()
 
 
 class PlainLoop:
@@ -185,7 +198,7 @@ class AsyncLoop:
 
         If a task raises SystemExit or KeyboardInterrupt, that leaves asyncio's loop, which is intact then and goes on.
         """
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop(self._runtime.loop)
         asyncio.set_event_loop(self._loop)
         main = self._loop.create_task(self.serve(), name="zwoole")
         self._tasks = Tasks(self._loop)
@@ -242,7 +255,8 @@ class AsyncLoop:
         ready = getattr(self._loop, "_ready", None)  # asyncio's own loop has it
         if ready is not None:
             ready.clear()
-        self._loop.call_soon(end_child, asyncio.current_task(self._loop))
+        task = self._scheduler.forked_in = asyncio.current_task(self._loop)
+        self._loop.call_soon(end_child, task)
 
     async def _call(self, event: str) -> None:
         """Run a callback about the worker itself to its end."""
@@ -276,7 +290,13 @@ class AsyncLoop:
         self._loop.remove_reader(descriptor)
         self._loop.remove_writer(descriptor)
 
+    def _end_child(self) -> None:
+        """End a forked child that has come back to this loop."""
+        if forks.forked:
+            end_child(self._scheduler.forked_in)
+
     def _link_readable(self, link: MasterLink) -> None:
+        self._end_child()
         link.look()
         self._read()
 
@@ -287,6 +307,7 @@ class AsyncLoop:
 
     def _read(self) -> None:
         """Take what has come."""
+        self._end_child()
         try:
             self._take()
         except SystemExit as error:  # of a signal handler of the app
@@ -296,9 +317,11 @@ class AsyncLoop:
             raise
         except BaseException as error:
             loop_failed(error)
+        self._flush()
 
     def _take(self) -> None:
         runtime = self._runtime
+        self._flushing = True  # by `_read`
         runtime.obey()
         again = runtime.take_batches()
         self._scheduler.resume()
@@ -314,7 +337,6 @@ class AsyncLoop:
             self._end_when_idle()
         if again:
             self._loop.call_soon(self._read)
-        self._flush_soon()
         if not self._recording:
             self._recording = True
             self._loop.call_later(RECORD_S, self._record)
@@ -352,19 +374,3 @@ class AsyncLoop:
         link.resume()
         if link.wire is not None and not link.wire.blocked:
             self._loop.remove_writer(link.wire.descriptor)
-
-
-def end_child(task: asyncio.Task[Any] | None) -> None:
-    """End a forked child that has come back to its parent's event loop.
-
-    Args:
-        task: the task that forked, None if no task did.
-    """
-    with forks.child_ends_here():
-        if task is not None and not task.done():
-            raise WrongProcess(
-                "a process that a coroutine has forked cannot await anything: the event loop is its parent's; fork with"
-                " multiprocessing or concurrent.futures"
-            )
-        if task is not None:
-            task.result()

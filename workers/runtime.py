@@ -48,6 +48,7 @@ class Runtime:
     Attributes:
         worker_id: the worker's number, from 0.
         output_limit: bytes that may wait to be sent to one client.
+        loop: which event loop runs coroutines, as the setting names it.
         masters: the links that commands go over.
         commands: what callbacks can ask the masters to do.
         links: the links that batches may come from, by reactor: all but those of masters that are gone for good.
@@ -88,6 +89,7 @@ class Runtime:
         """
         self.worker_id = worker_id
         self.output_limit = settings.output_limit
+        self.loop = settings.loop
         self.masters = Masters(settings.reactor_num, settings.up_window_bytes)
         self.masters.on_wait = self._obey_while_waiting
         self.masters.on_welcome = self._welcomed

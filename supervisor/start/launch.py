@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def supervise(
     settings = server.settings.update(overrides or {})
     if settings.log_file:
         settings = settings.update({"log_file": str(Path(settings.log_file).absolute())})
+    check_loop(settings.loop)
     server.settings = settings
     plan = make_plan(settings, overrides or {}, app or find_main(sys.modules["__main__"]))
     if settings.daemonize and not settings.log_file:
@@ -70,6 +72,16 @@ def supervise(
         console.stop()
     if code != EXIT_OK:
         raise SystemExit(code)
+
+
+def check_loop(name: str) -> None:
+    """Check that the event loop that the setting `loop` names is installed.
+
+    Raises:
+        StartError: it is not.
+    """
+    if name == "uvloop" and find_spec("uvloop") is None:
+        raise StartError("the setting loop='uvloop' needs the uvloop package: pip install 'zwoole[uvloop]'")
 
 
 def run_here(server: Server, plan: plans.Plan, run_dir: str | None, watched: Sequence[Path]) -> int:

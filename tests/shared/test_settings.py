@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from zwoole.shared.errors import SettingsError, ZwooleError
-from zwoole.shared.settings import KIB, LOG_LEVELS, MIB, Settings
+from zwoole.shared.settings import KIB, LOG_LEVELS, LOOPS, MIB, Settings
 
 DEFAULTS = Settings()
 FIELDS = {field.name: (type(getattr(DEFAULTS, field.name)), field.metadata) for field in fields(Settings)}
@@ -83,6 +83,13 @@ def test_a_log_level_is_one_of_four(level: str) -> None:
         refusal(log_level=level.upper())
         == f"log_level must be one of debug, info, warning, error, not {level.upper()!r}"
     )
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_loop_is_asyncios_or_uvloop(loop: str) -> None:
+    assert DEFAULTS.loop == "asyncio"
+    assert DEFAULTS.update({"loop": loop}).loop == loop
+    assert refusal(loop="trio") == "loop must be one of asyncio, uvloop, not 'trio'"
 
 
 def test_an_update_changes_a_copy_and_only_what_it_names() -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import pytest
 
 from tests.workers.handler_parts import begin, commands, end_connection, say
-from tests.workers.worker_parts import AsyncMaster, closing, end, in_loop, message, opening, settle
+from tests.workers.worker_parts import AsyncMaster, by_the_loop, closing, end, in_loop, message, opening, settle
 from zwoole.shared.errors import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from zwoole.shared.memory.connection_table import CLOSING
 from zwoole.shared.wire.events import DISCONNECT, PUSH, SYNC
 from zwoole.workers.handlers import HandlerConnection
+
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
 @in_loop
@@ -373,3 +379,221 @@ async def test_who_waits_in_recv_is_told_of_the_close_by_another_task() -> None:
     with master:
         await end_connection(master, fd, 1000)
         assert [type(error) for error in ended] == [ConnectionClosedOK]
+
+
+async def repeat(ws: HandlerConnection) -> None:
+    """Send back every message of one connection, then a word when all are read."""
+    async for data in ws:
+        await ws.send(data)
+
+
+@in_loop
+async def test_a_handler_that_waits_has_answered_when_the_batch_is_taken() -> None:
+    async def by_recv(ws: HandlerConnection) -> None:
+        while True:
+            await ws.send(await ws.recv())
+
+    with AsyncMaster(handlers={"/iterates": repeat, "/receives": by_recv}) as master:
+        fds = [master.connect(), master.connect()]
+        await say(master, opening(fds[0], "/iterates"), opening(fds[1], "/receives"))
+        assert commands(master) == []
+
+        def now() -> None:
+            master.deliver(message(fds[0], "a"), message(fds[1], "b"), message(fds[0], "c"), message(fds[1], "d"))
+            assert [body for kind, _, body in commands(master) if kind == PUSH] == ["a", "c", "b", "d"]
+
+        await by_the_loop(now)
+        assert sorted(master.sent().acknowledged) == []
+
+
+@in_loop
+async def test_a_handler_that_goes_on_by_itself_is_not_woken_twice() -> None:
+    received: list[Any] = []
+    gate = asyncio.Event()
+
+    async def handler(ws: HandlerConnection) -> None:
+        received.append(await ws.recv())
+        await gate.wait()
+        received.append(await ws.recv())
+        received.append(await ws.recv())
+
+    master, fd = await begin(handler)
+    with master:
+        await by_the_loop(lambda: master.deliver(message(fd, "a")))
+        await by_the_loop(lambda: master.deliver(message(fd, "b")))
+        assert received == ["a"]
+        gate.set()
+        await settle()
+        assert received == ["a", "b"]
+        await by_the_loop(lambda: master.deliver(message(fd, "c")))
+        assert received == ["a", "b", "c"]
+
+
+@in_loop
+async def test_in_debug_mode_the_loop_wakes_the_handler() -> None:
+    loop = asyncio.get_running_loop()
+    master, fd = await begin(repeat)
+    with master:
+        loop.set_debug(True)
+        try:
+
+            def now() -> None:
+                master.deliver(message(fd, "a"))
+                assert commands(master) == []
+
+            await by_the_loop(now)
+        finally:
+            loop.set_debug(False)
+        assert commands(master) == [(PUSH, fd, "a")]
+
+
+@in_loop
+async def test_any_task_may_receive() -> None:
+    received: list[tuple[str, str | bytes]] = []
+
+    async def reads(ws: HandlerConnection, name: str) -> None:
+        received.append((name, await ws.recv()))
+
+    async def handler(ws: HandlerConnection) -> None:
+        await asyncio.create_task(reads(ws, "a task"))
+        await asyncio.wait_for(reads(ws, "wait_for"), 60)
+        await asyncio.gather(reads(ws, "gather"))
+        await reads(ws, "the handler")
+        received.append(("async for", await ws.__aiter__().__anext__()))
+
+    master, fd = await begin(handler)
+    with master:
+        for data in "abcde":
+            await by_the_loop(lambda data=data: master.deliver(message(fd, data)))  # type: ignore[misc]
+        assert received == list(zip(["a task", "wait_for", "gather", "the handler", "async for"], "abcde", strict=True))
+
+
+@in_loop
+async def test_a_loop_over_messages_can_be_left_and_begun_again() -> None:
+    received: list[str | bytes] = []
+
+    async def handler(ws: HandlerConnection) -> None:
+        for _ in range(3):
+            async for data in ws:
+                received.append(data)
+                break
+        iterator = ws.__aiter__()
+        waits = asyncio.ensure_future(iterator.__anext__())
+        await asyncio.sleep(0)
+        waits.cancel()
+        await asyncio.gather(waits, return_exceptions=True)
+        received.append(await ws.recv())
+        received.append("end")
+
+    master, fd = await begin(handler)
+    with master:
+        await by_the_loop(lambda: master.deliver(*(message(fd, data) for data in "abc")))
+        await by_the_loop(lambda: master.deliver(message(fd, "d")))
+        assert received == ["a", "b", "c", "d", "end"]
+
+
+@in_loop
+async def test_two_may_not_wait_in_a_loop_over_messages_and_in_recv() -> None:
+    raised: list[BaseException] = []
+
+    async def handler(ws: HandlerConnection) -> None:
+        first = asyncio.ensure_future(ws.recv())
+        await asyncio.sleep(0)
+        try:
+            async for _ in ws:
+                pass
+        except ConcurrencyError as error:
+            raised.append(error)
+        assert await first == "a"
+
+    master, fd = await begin(handler)
+    with master:
+        await say(master, message(fd, "a"))
+        assert len(raised) == 1
+
+
+@pytest.mark.parametrize("how", ["recv", "async for"])
+@in_loop
+async def test_a_cancelled_wait_in_the_turn_of_a_message_loses_nothing(how: str) -> None:
+    received: list[Any] = []
+
+    async def waits(ws: HandlerConnection) -> Any:
+        return await (ws.recv() if how == "recv" else ws.__aiter__().__anext__())
+
+    async def handler(ws: HandlerConnection) -> None:
+        task = asyncio.ensure_future(waits(ws))
+        tasks.append(task)
+        received.append(await asyncio.gather(task, return_exceptions=True))
+        received.append(await ws.recv())
+
+    tasks: list[asyncio.Task[Any]] = []
+    master, fd = await begin(handler)
+    with master:
+
+        def now() -> None:
+            tasks[0].cancel()
+            master.deliver(message(fd, "a"))
+
+        await by_the_loop(now)
+        assert [type(error) for error in received[0]] == [asyncio.CancelledError]
+        assert received[1] == "a"
+
+
+@in_loop
+async def test_a_handler_has_a_context_and_a_task_of_its_own() -> None:
+    seen: list[Any] = []
+
+    async def handler(ws: HandlerConnection) -> None:
+        async for data in ws:
+            seen.append((ws.fd, ws._task is asyncio.current_task(), variable.get()))
+            variable.set(str(data))
+
+    with AsyncMaster(handlers={"/ws": handler}) as master:
+        fds = [master.connect(), master.connect()]
+        await say(master, *(opening(fd, "/ws") for fd in fds))
+        for _ in range(2):
+            await by_the_loop(lambda: master.deliver(*(message(fd, f"of {fd}") for fd in fds)))
+        assert seen == [(fd, True, "unset") for fd in fds] + [(fd, True, f"of {fd}") for fd in fds]
+
+
+@in_loop
+async def test_a_connection_takes_attributes_and_references() -> None:
+    alive: list[weakref.ref[Any]] = []
+
+    async def handler(ws: HandlerConnection) -> None:
+        ws.user = "somebody"  # type: ignore[attr-defined]
+        assert ws.user == "somebody"  # type: ignore[attr-defined]
+        assert {ws: 1}[ws] == 1
+        alive.append(weakref.ref(ws))
+        ws.itself = ws  # type: ignore[attr-defined]
+
+    master, fd = await begin(handler)
+    with master:
+        await end_connection(master, fd)
+        await settle()
+        gc.collect()
+        assert [reference() for reference in alive] == [None]
+
+
+@in_loop
+async def test_a_coroutine_that_is_never_awaited_is_reported() -> None:
+    master, fd = await begin(repeat)
+    with master:
+        (connection,) = master.scheduler.connections.values()
+        with pytest.warns(RuntimeWarning, match="never awaited"):
+            connection.send("a")
+            gc.collect()
+        with pytest.warns(RuntimeWarning, match="never awaited"):
+            connection.recv()
+            gc.collect()
+        assert commands(master) == []
+
+
+@in_loop
+async def test_replies_of_handlers_leave_when_they_are_much() -> None:
+    master, fd = await begin(repeat)
+    with master:
+        await by_the_loop(lambda: master.deliver(*(message(fd, b"x" * 20_000) for _ in range(8))))
+        sent = master.sent()
+        assert len(sent.others) == 8
+        assert sent.batches >= 2

@@ -13,7 +13,7 @@ from tests.process.waiting import PATIENCE_S
 from tests.workers.worker_parts import SLOW_S, AsyncMaster, closing, end, in_loop, message, opening, settle
 from zwoole.shared.memory.progress_map import FINISHED, STARTED, WAITING
 from zwoole.shared.wire.events import FAIL, PUSH
-from zwoole.workers.scheduler import MAX_IDLE_RUNNERS
+from zwoole.workers.runner import MAX_IDLE_RUNNERS
 
 Frame = Any
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -99,7 +99,9 @@ async def test_callbacks_that_do_not_suspend_share_one_runner() -> None:
     tasks = set()
 
     async def callback(_: object, frame: Frame) -> None:
-        tasks.add(asyncio.current_task())
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task.get_name())
 
     with AsyncMaster({"message": callback}) as master:
         for _ in range(5):

@@ -56,6 +56,13 @@ def test_the_effective_settings_win_and_the_run_directory_is_removed(
     assert not run_dir.exists()
 
 
+def test_a_loop_that_is_not_installed_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "find_spec", lambda _: None)
+    words = r"the setting loop='uvloop' needs the uvloop package: pip install 'zwoole\[uvloop\]'"
+    with pytest.raises(StartError, match=words):
+        supervise(Server(loop="uvloop"), app=Target(plans.SCRIPT, "/app.py"))
+
+
 @pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS], ids=errno.errorcode.get)
 def test_a_sandbox_that_forbids_to_watch_processes_is_said(
     folder: Path, monkeypatch: pytest.MonkeyPatch, error: int
