@@ -27,7 +27,6 @@ from zwoole.workers.commands import Commands
 from zwoole.workers.frame import frame_of
 from zwoole.workers.invocation import Invoker
 from zwoole.workers.lanes import Job, Lanes
-from zwoole.workers.link import MasterLink
 from zwoole.workers.steps import Steps, references
 from zwoole.workers.waiter import Waiter
 
@@ -45,9 +44,7 @@ class Task(asyncio.Task[None]):
         self.runner.is_used = True
         return super().cancel(msg)
 
-    def add_done_callback(
-        self, fn: Callable[[Task], object], /, *, context: contextvars.Context | None = None
-    ) -> None:
+    def add_done_callback(self, fn: Callable[[Task], object], /, *, context: contextvars.Context | None = None) -> None:
         """Have a function called when the callback that runs has ended; the task ends with it."""
         self.runner.is_used = True
         super().add_done_callback(fn, context=context)
@@ -277,6 +274,8 @@ class Runner:
     def _leave(self) -> None:
         """Note that the task ends."""
         runners = self._runners
+        if self._expected < 0:  # cancelled before it began
+            runners.begins = False
         runners.running.discard(self)
         if self in runners._idle:
             runners._idle.remove(self)

@@ -178,12 +178,11 @@ async def test_tasks_are_used_again_though_callbacks_suspend() -> None:
             await wait()
 
     with AsyncMaster({"message": callback}) as master:
-        for count in range(1, 21):
+        for _ in range(20):
             await deliver(master, message(1, "a"))
             while master.scheduler.busy():
                 await asyncio.sleep(0.001)
             assert len(master.sent().acknowledged) == 1
-        assert count == 20
         assert len(names) == 1
 
 
@@ -309,6 +308,26 @@ async def test_cancelling_an_idle_runner_costs_no_event_anything() -> None:
         await deliver(master, message(1, "b"))
         assert ran == ["a", "b"]
         assert idle.cancelled()
+
+
+@in_loop
+async def test_cancelling_a_runner_that_has_not_begun_costs_no_event_anything() -> None:
+    ran: list[str] = []
+
+    async def callback(_: object, frame: Frame) -> None:
+        ran.append(frame.data)
+
+    with AsyncMaster({"message": callback}) as master:
+        before = asyncio.all_tasks()
+
+        def now() -> None:
+            master.deliver(message(1, "a"))
+            (made,) = asyncio.all_tasks(loop) - before
+            made.cancel()
+
+        loop = asyncio.get_running_loop()
+        await by_the_loop(now)
+        assert ran == ["a"]
 
 
 @in_loop

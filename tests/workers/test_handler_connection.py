@@ -18,7 +18,6 @@ from zwoole.shared.memory.connection_table import CLOSING
 from zwoole.shared.wire.events import DISCONNECT, PUSH, SYNC
 from zwoole.workers.handlers import HandlerConnection
 
-
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
@@ -577,7 +576,7 @@ async def test_a_connection_takes_attributes_and_references() -> None:
 
 @in_loop
 async def test_a_coroutine_that_is_never_awaited_is_reported() -> None:
-    master, fd = await begin(repeat)
+    master, _ = await begin(repeat)
     with master:
         (connection,) = master.scheduler.connections.values()
         with pytest.warns(RuntimeWarning, match="never awaited"):
