@@ -88,7 +88,7 @@ TESTING = {
 }  # attributes of what `zwoole.testing.serve` yields
 PARTS = {
     "server": {*dir(Server), "py", *TESTING},
-    "ws": {*dir(HandlerConnection), *HandlerConnection.__init__.__code__.co_names},
+    "ws": set(dir(HandlerConnection)),
     "frame": set(dir(Frame)),
     "request": {*dir(Request), *Request.__slots__},
 }
