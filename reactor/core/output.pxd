@@ -28,7 +28,7 @@ cdef class Output:
     @cython.locals(size=Py_ssize_t, before=Py_ssize_t, out=bytearray)
     cpdef void queue_message(self, int opcode, BatchReader event) except *
     @cython.locals(header=bytearray, count=Py_ssize_t, rest=bytes)
-    cpdef bint send_from_ring(self, Transport transport, int descriptor, int opcode, BatchReader event) except -1
+    cpdef int send_from_ring(self, Transport transport, int descriptor, int opcode, BatchReader event) except? -32768
 
     @cython.locals(out=bytearray, count=Py_ssize_t)
     cpdef int flush(self, Transport transport, int descriptor, Py_ssize_t most=*) except -1

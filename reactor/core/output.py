@@ -97,7 +97,7 @@ class Output:
         self.queued += len(out) - before + size
         self._queue_chunk(event.data())
 
-    def send_from_ring(self, transport: Transport, descriptor: int, opcode: int, event: BatchReader) -> bool:
+    def send_from_ring(self, transport: Transport, descriptor: int, opcode: int, event: BatchReader) -> int:
         """Send the payload of the current event of a batch as one frame, straight from the ring in which it lies. What
         the kernel does not take is copied and queued.
 
@@ -108,16 +108,21 @@ class Output:
             event: the event.
 
         Returns:
-            False if nothing was done, because the payload is small, lies elsewhere, or would overtake other output.
+            1; 0 if nothing was done, because the payload is small, lies elsewhere, or would overtake other output; or
+            a negative errno if the connection is broken.
         """
         if event.body_size < _LARGE or self.queued or self.framed or self.jobs is not None:
-            return False
+            return 0
         view = event.view()
         if view is None:
-            return False
+            return 0
         header = bytearray()
         append_header(header, _FIN | opcode, len(view))
-        count = max(transport.write_all(descriptor, [header, view]), 0)  # an error will come again with the next flush
+        count = transport.write_all(descriptor, [header, view])
+        if count < 0:
+            if -count not in (errno.EAGAIN, errno.EINTR):
+                return count
+            count = 0
         if count < len(header):
             self.queue(bytes(header[count:]))
             count = len(header)
@@ -125,7 +130,7 @@ class Output:
         if rest:
             self._queue_chunk(rest)
             self.queued += len(rest)
-        return True
+        return 1
 
     def flush(self, transport: Transport, descriptor: int, most: int = WRITE_BYTES) -> int:
         """Send as much as the kernel takes; if `queued` is not 0 afterwards, EPOLLOUT or another turn is needed.

@@ -44,7 +44,7 @@ cdef class Outbound:
     @cython.locals(kind=int)
     cdef bint _carry_out(self, WorkerLink link, BatchReader event) except -1
 
-    @cython.locals(connection=Connection, size=Py_ssize_t, opcode=int, output=Output)
+    @cython.locals(connection=Connection, size=Py_ssize_t, opcode=int, output=Output, sent=int)
     cdef void _push(self, BatchReader event) except *
 
     @cython.locals(frame=bytes, data=bytes, opcode=int, size=Py_ssize_t, connections=list, connection=Connection)

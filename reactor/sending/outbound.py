@@ -223,7 +223,14 @@ class Outbound:
             return
         opcode = _opcode(event)
         output = connection.output
-        if size < _LARGE or not output.send_from_ring(connection.transport, connection.descriptor, opcode, event):
+        sent = 0
+        if size >= _LARGE:
+            sent = output.send_from_ring(connection.transport, connection.descriptor, opcode, event)
+        if sent < 0:
+            self._closing.broken(connection, -sent)
+            self.dropped += 1
+            return
+        if sent == 0:
             output.queue_message(opcode, event)
         self._loop.flush_later(connection)
         self._queued(size)

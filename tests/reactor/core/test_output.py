@@ -18,6 +18,7 @@ from zwoole.reactor.core.output import FULL_CHUNK, LARGE, MAX_CHUNKS_PER_WRITE
 from zwoole.shared.websocket.frames import OP_BINARY, OP_TEXT
 from zwoole.shared.wire.batches import ATTACH_BYTES, BatchReader, BatchWriter
 from zwoole.shared.wire.events import PUSH
+from zwoole.shared.wire.payload_ring import PayloadRing
 
 ALPHABET = bytes(range(251))  # a prime, so that a lost or moved block never matches
 
@@ -215,6 +216,65 @@ def test_a_socket_that_is_closed_is_an_error_number(client: Client, size: int) -
     client.connection.descriptor = -1
     client.connection.output.queue(content(size))
     assert client.connection.output.flush(client.connection.transport, client.connection.descriptor) == errno.EBADF
+
+
+def event_in_ring(opcode: int, payload: bytes) -> BatchReader:
+    ring = PayloadRing(memoryview(bytearray(len(payload))))
+    writer = BatchWriter()
+    writer.ring = ring
+    writer.add_text(PUSH, 1, payload) if opcode == OP_TEXT else writer.add_bytes(PUSH, 1, payload)
+    event = BatchReader([bytes(part) for part in writer.take(0, 0)], ring)
+    assert event.next()
+    return event
+
+
+def send_from_ring(client: Client, event: BatchReader, opcode: int = OP_BINARY) -> int:
+    connection = client.connection
+    return connection.output.send_from_ring(connection.transport, connection.descriptor, opcode, event)
+
+
+@pytest.mark.parametrize("size", [LARGE, 65535, 65536, 1_000_000])
+@pytest.mark.parametrize("opcode", [OP_TEXT, OP_BINARY])
+def test_a_large_payload_leaves_straight_from_the_ring_and_the_rest_is_queued(
+    client: Client, opcode: int, size: int
+) -> None:
+    payload = content(size)
+    client.queued += Frame(Opcode(opcode), payload).serialize(mask=False)
+    assert send_from_ring(client, event_in_ring(opcode, payload), opcode) == 1
+    assert client.read(1 << 20) > 0, "something has left without a flush"
+    assert client.connection.output.queued < size
+    client.queue(b"behind it")
+    client.read_all()
+
+
+def test_if_the_kernel_takes_nothing_all_is_queued(client: Client) -> None:
+    while True:
+        try:
+            client.queued += content(client.ours.send(content(1000)))
+        except BlockingIOError:
+            break
+    client.queued += Frame(Opcode.BINARY, content(LARGE)).serialize(mask=False)
+    assert send_from_ring(client, event_in_ring(OP_BINARY, content(LARGE))) == 1
+    assert client.connection.output.queued == 4 + LARGE
+    client.read_all()
+
+
+def test_what_would_overtake_other_output_or_lies_elsewhere_is_not_sent(client: Client) -> None:
+    large = event_in_ring(OP_BINARY, content(LARGE))
+    assert send_from_ring(client, event_with(OP_BINARY, content(LARGE))) == 0
+    assert send_from_ring(client, event_in_ring(OP_BINARY, content(LARGE - 1))) == 0
+    client.connection.output.framed = True
+    assert send_from_ring(client, large) == 0
+    client.connection.output.framed = False
+    client.queue(b"first")
+    assert send_from_ring(client, large) == 0
+    assert client.read(1) == 0
+
+
+def test_a_broken_socket_is_an_error_number_if_a_payload_leaves_from_the_ring(client: Client) -> None:
+    client.theirs.close()
+    assert send_from_ring(client, event_in_ring(OP_BINARY, content(LARGE))) == -errno.EPIPE
+    assert client.connection.output.queued == 0
 
 
 SIZES = st.one_of(st.integers(0, 300), st.sampled_from([LARGE - 1, LARGE, ATTACH_BYTES, FULL_CHUNK, 200_000]))

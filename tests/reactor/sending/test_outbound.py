@@ -13,6 +13,7 @@ from tests.client_frames import HEAD, client_frame
 from tests.reactor.reactor_parts import Client, Reactor, Worker
 from zwoole.reactor.clients.opening import Routes
 from zwoole.reactor.core.connection_stages import STAGE_CLOSING, STAGE_GONE, STAGE_OPEN
+from zwoole.reactor.core.output import LARGE
 from zwoole.reactor.core.worker_link import WorkerLink
 from zwoole.reactor.sending.outbound import BATCHES_PER_TURN, EVENTS_PER_TURN, unpack_end
 from zwoole.shared.websocket.frames import build_frame
@@ -102,6 +103,19 @@ def test_a_push_during_a_handshake_is_dropped(reactor: Reactor, worker: Worker) 
     send(reactor, worker)
     assert client.read() == b""
     assert reactor.outbound.dropped == 1
+
+
+def test_a_client_that_is_gone_when_a_payload_is_sent_from_the_ring_ends(
+    reactor: Reactor, worker: Worker, client: Client
+) -> None:
+    assert worker.link.memory is not None
+    worker.writer.ring = worker.link.memory.up
+    for data in (b"a" * LARGE, b"b" * LARGE):
+        worker.writer.add_bytes(PUSH, client.connection.fd, data)
+    client.socket.close()
+    send(reactor, worker)
+    assert client.connection.close_code == 1006
+    assert reactor.outbound.dropped == 2
 
 
 @pytest.mark.parametrize("kind", [DISCONNECT, FAIL])
