@@ -296,7 +296,6 @@ class AsyncLoop:
             end_child(self._scheduler.forked_in)
 
     def _link_readable(self, link: MasterLink) -> None:
-        self._end_child()
         link.look()
         self._read()
 
@@ -364,13 +363,15 @@ class AsyncLoop:
         """Send the output, and take what was read meanwhile."""
         self._flushing = False
         self._runtime.masters.flush()
-        for link in self._runtime.links.values():
-            if link.wire is not None and link.wire.blocked:
-                self._loop.add_writer(link.wire.descriptor, self._link_has_room, link)
+        if self._runtime.masters.is_blocked():
+            for link in self._runtime.links.values():
+                if link.wire is not None and link.wire.blocked:
+                    self._loop.add_writer(link.wire.descriptor, self._link_has_room, link)
         if self._runtime.masters.has_batches():
             self._loop.call_soon(self._read)
 
     def _link_has_room(self, link: MasterLink) -> None:
+        self._end_child()
         link.resume()
         if link.wire is not None and not link.wire.blocked:
             self._loop.remove_writer(link.wire.descriptor)

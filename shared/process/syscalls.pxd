@@ -6,6 +6,10 @@ from libc.errno cimport errno
 from libc.string cimport memset
 
 
+cdef enum:
+    _MAX_BUFFERS = 64  # as in syscalls.py; the length of an array in C must be known when it is compiled
+
+
 cdef extern from "<sys/uio.h>" nogil:
     struct iovec:
         void* iov_base
@@ -35,9 +39,9 @@ cdef inline int _shut_down(int descriptor) noexcept:
 
 
 cdef inline Py_ssize_t _sendmsg(int descriptor, list buffers, Py_ssize_t offset) except? -32768:
-    cdef iovec parts[64]
+    cdef iovec parts[_MAX_BUFFERS]
     cdef msghdr message
-    cdef Py_ssize_t count = min(len(buffers), 64)
+    cdef Py_ssize_t count = min(len(buffers), _MAX_BUFFERS)
     cdef Py_ssize_t i
     cdef object buffer
     for i in range(count):

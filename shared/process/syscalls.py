@@ -67,7 +67,7 @@ def shut_down(descriptor: int) -> int:
 
 
 def send_buffers(descriptor: int, buffers: list[bytes | bytearray], offset: int) -> int:
-    """Send as much of some buffers, one after the other, as the socket takes in one call: at most 64 of them.
+    """Send as much of some buffers, one after the other, as the socket takes in one call: at most MAX_BUFFERS.
 
     Args:
         descriptor: the socket.

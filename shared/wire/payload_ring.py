@@ -1,8 +1,8 @@
 """The payload ring: shared memory that carries large payloads from one process to another.
 
 A payload that goes through a socket is copied into the kernel and out again, in pieces. In the ring, the sender copies
-it once and the reader copies it once; the batch carries only its position. Each pair of worker
-and master has two rings in one unnamed memory file, one per direction, which cannot be left behind.
+it once and the reader copies it once; the batch carries only its position. Each pair of worker and master has two rings
+in one unnamed memory file, one per direction, which cannot be left behind.
 
 Operations: put a payload and get its position; read it there; release the room of payloads that the reader is done
 with. The ring needs no messages of its own for that: acknowledgements (down) and credit (up) already tell both sides

@@ -17,7 +17,6 @@ cdef class Zmtp:
     cdef readonly bytearray replies
     cdef int _stage
     cdef Py_ssize_t _start
-    cdef Py_ssize_t _wanted
     cdef list _parts
     cdef Py_ssize_t _parts_size
 

@@ -93,7 +93,7 @@ class Zmtp:
         replies: bytes that must be sent before any message: the greeting, READY and PONG. The sender empties it.
     """
 
-    __slots__ = ("_parts", "_parts_size", "_stage", "_start", "_wanted", "buffer", "end", "ready", "replies")
+    __slots__ = ("_parts", "_parts_size", "_stage", "_start", "buffer", "end", "ready", "replies")
 
     def __init__(self) -> None:
         self.ready = False
@@ -102,7 +102,6 @@ class Zmtp:
         self.replies = bytearray(GREETING)
         self._stage = _AWAITS_GREETING
         self._start = 0
-        self._wanted = 0  # bytes of the frame that has not arrived whole; 0 if its header has not
         self._parts: list[bytes] = []  # of the message that has not arrived whole
         self._parts_size = 0
 
@@ -115,7 +114,7 @@ class Zmtp:
             if capacity > _BUFFER_BYTES:
                 self.buffer = bytearray(_BUFFER_BYTES)
             return
-        if self._start > 0 and (capacity - self.end < _MIN_ROOM or self._start + self._wanted > capacity):
+        if self._start > 0:
             self.buffer[:left] = self.buffer[self._start : self.end]
             self._start = 0
             self.end = left
@@ -132,7 +131,6 @@ class Zmtp:
         while self._stage != _AWAITS_GREETING or self._take_greeting():
             start = self._start
             available = self.end - start
-            self._wanted = 0
             if available < _SHORT_HEADER:
                 return None
             flags = buffer[start]
@@ -154,7 +152,6 @@ class Zmtp:
             if size > most:
                 raise ZmtpError(f"a frame of {size} bytes, where {most} are allowed")
             if available - head < size:
-                self._wanted = head + size
                 return None
             begin = start + head
             self._start = begin + size

@@ -134,13 +134,15 @@ class ZmtpSocket:
             self.ended = True
 
     def _reply(self) -> None:
-        """Send what the handshake or a ping has asked for: at once, or behind what waits for the kernel."""
+        """Send what the handshake has asked for, at once; or what a ping has, behind all other output."""
         zmtp = self._zmtp
         replies = bytes(zmtp.replies)
         zmtp.replies.clear()
-        if self.blocked:
+        if self.ready:
             self._queue.append(replies)
-        elif send_buffers(self.descriptor, [replies], 0) != len(replies):  # so few bytes leave whole or not at all
+            if not self.blocked:
+                self.flush()
+        elif send_buffers(self.descriptor, [replies], 0) != len(replies):  # the kernel has room for the first bytes
             self._lose_peer()
 
     def _forget(self, count: int) -> None:

@@ -115,6 +115,30 @@ def test_a_pong_stays_behind_a_message_that_is_half_sent() -> None:
         one.close()
 
 
+def test_a_pong_waits_if_the_kernel_has_just_become_full() -> None:
+    ours, theirs = pair()
+    with theirs, ours.dup() as other_handle:
+        one = ZmtpSocket(ours.detach())
+        theirs.send(GREETING + READY)
+        assert take(one) is None
+        filler = 0
+        while True:
+            try:
+                filler += other_handle.send(bytes(65536))
+            except BlockingIOError:
+                break
+        theirs.send(command(b"PING", b"\0\0context"))
+        assert take(one) is None
+        assert one.blocked
+        expected = GREETING + READY + bytes(filler) + command(b"PONG", b"context")
+        come = b""
+        while len(come) < len(expected):
+            come += theirs.recv(1 << 20)
+            one.flush()
+        assert come == expected
+        one.close()
+
+
 def test_what_a_peer_sent_before_it_ended_is_read(ends: tuple[ZmtpSocket, ZmtpSocket]) -> None:
     """Sending to it has failed before: that must not hide what it has sent."""
     one, other = ends
