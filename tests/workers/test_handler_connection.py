@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -174,15 +174,21 @@ async def test_recv_with_a_timeout_can_be_tried_again() -> None:
         assert received == ["timeout", "a"]
 
 
+async def iterate(ws: HandlerConnection) -> None:
+    async for _ in ws:
+        pass
+
+
+@pytest.mark.parametrize("second", [HandlerConnection.recv, iterate], ids=["recv", "async for"])
 @in_loop
-async def test_two_may_not_wait_in_recv() -> None:
+async def test_two_may_not_wait_for_a_message(second: Callable[[HandlerConnection], Awaitable[Any]]) -> None:
     raised: list[BaseException] = []
 
     async def handler(ws: HandlerConnection) -> None:
         first = asyncio.ensure_future(ws.recv())
         await asyncio.sleep(0)
         try:
-            await ws.recv()
+            await second(ws)
         except ConcurrencyError as error:
             raised.append(error)
         assert await first == "a"
@@ -489,26 +495,6 @@ async def test_a_loop_over_messages_can_be_left_and_begun_again() -> None:
         await by_the_loop(lambda: master.deliver(*(message(fd, data) for data in "abc")))
         await by_the_loop(lambda: master.deliver(message(fd, "d")))
         assert received == ["a", "b", "c", "d", "end"]
-
-
-@in_loop
-async def test_two_may_not_wait_in_a_loop_over_messages_and_in_recv() -> None:
-    raised: list[BaseException] = []
-
-    async def handler(ws: HandlerConnection) -> None:
-        first = asyncio.ensure_future(ws.recv())
-        await asyncio.sleep(0)
-        try:
-            async for _ in ws:
-                pass
-        except ConcurrencyError as error:
-            raised.append(error)
-        assert await first == "a"
-
-    master, fd = await begin(handler)
-    with master:
-        await say(master, message(fd, "a"))
-        assert len(raised) == 1
 
 
 @pytest.mark.parametrize("how", ["recv", "async for"])
