@@ -255,11 +255,13 @@ class WorkerLink:
         This never blocks: what the kernel does not take waits in the wire, and the window bounds that. If there is only
         credit to return, the batch has no event and takes no sequence number.
         """
+        if self.wire is None:  # the process died in this turn, after the link was queued to be flushed
+            return
         writer = self.writer
         if self._moved and not self.drained and self.window.has_place():
             moved, self._moved = self._moved, []
             self.send_command(MOVED, 0, msgpack.packb(moved))
-        if self.wire is None or not (writer.events or self.owes_credit()):
+        if not (writer.events or self.owes_credit()):
             return
         self._credit_told = self.settled
         if self.settled == self.received:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -82,6 +83,7 @@ class Harness:
             if code != 0:
                 account.broken.append(f"exit code {code}")
             account.reloads = server.log().count("reload: done")
+            account.broken += unexpected_ends(server.log(), self._account.faults["master"])
         account.judge(self._app == HANDLER)
         return account
 
@@ -166,6 +168,12 @@ class Harness:
         """Return the pids of a role: of serving processes only, or also of those that boot."""
         processes = self._server.report()["processes"]
         return [p["pid"] for p in processes if p["role"] == role and (p["ready"] or not serving)]
+
+
+def unexpected_ends(log: str, killed: int) -> list[str]:
+    """Return the lines of a server's log that report the end of a master; none if `killed` of them were killed."""
+    ends = [line for line in log.splitlines() if re.search(r"ERROR master \d+ \(pid \d+\) ", line)]
+    return [line for line in ends if not (killed and "SIGKILL" in line)]
 
 
 def _send(pid: int, number: signal.Signals) -> bool:

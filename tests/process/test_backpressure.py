@@ -165,7 +165,7 @@ def test_flood_at_a_stopped_worker_is_bounded(serve: Serve) -> None:
 
 def test_a_callback_pushes_any_amount_through_a_small_window(serve: Serve) -> None:
     """Credit returns as often as needed while the callback runs and nothing else of its worker finishes."""
-    server = serve(KINDS["def"].replace(f"({PIECE} // 4)", "250"), up_window_bytes=1024, slow_reader="drop_newest")
+    server = serve(KINDS["def"].replace(f"({PIECE} // 4)", "250"), up_window_bytes=1024, socket_buffer_size=100 * MIB)
     with RawClient(server.port) as client:
         client.upgrade()
         client.send_frame(TEXT, b"send 17000")

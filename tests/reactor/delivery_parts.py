@@ -59,6 +59,8 @@ class ConnectionModel:
             codes.add(1012)
         if "disconnected" in self.causes:
             codes.add(4000)
+        if "unserved" in self.causes:
+            codes.add(1013)
         if "left" in self.causes:
             codes.add(1000)
         return codes

@@ -15,6 +15,7 @@ from tests.reactor.reactor_parts import Client, Reactor, establish
 from zwoole.reactor.core import turn_slices
 from zwoole.reactor.core.connection_stages import STAGE_OPEN
 from zwoole.reactor.core.worker_link import Worker
+from zwoole.reactor.pool.handover import NO_WORKER_S
 from zwoole.shared.wire.events import DISCONNECT
 
 PLACES = 2
@@ -95,21 +96,32 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.start(chosen(empty, pick))
         self.settle()
 
-    @rule(pick=PICK)
-    def replace(self, pick: int) -> None:
-        """A reload, or the recycling of one worker: the successor takes over from a serving one."""
+    @rule(pick=PICK, then_dies=st.booleans())
+    def replace(self, pick: int, then_dies: bool) -> None:
+        """A reload, or the recycling of one worker: the successor takes over from a serving one, which may die in the
+        same turn.
+        """
         staffed = [slot for slot in self.reactor.router.workers if slot.link is not None]
         if staffed:
-            self.start(chosen(staffed, pick))
+            slot = chosen(staffed, pick)
+            before = self.actors_of(slot)
+            self.start(slot)
+            if then_dies:
+                for actor in before:
+                    actor.die()
         self.settle()
 
-    @rule()
-    def give_up_a_place(self) -> None:
+    @rule(then_dies=st.booleans())
+    def give_up_a_place(self, then_dies: bool) -> None:
         if len(self.reactor.router.workers) > 1:
             slot = self.reactor.router.workers.pop()
             for model in self.owned_by(slot):
                 model.causes.add("replaced")
+            before = self.actors_of(slot)
             self.reactor.handover.give_up(slot)
+            if then_dies:
+                for actor in before:
+                    actor.die()
         self.settle()
 
     @rule()
@@ -164,6 +176,12 @@ class DeliveryMachine(RuleBasedStateMachine):
         workers end.
         """
         self.reactor.pass_time(1.5)
+        slots, now = self.reactor.router.workers, self.reactor.loop.clock.now
+        late = [slot for slot in slots if slot.gone_since and now - slot.gone_since >= NO_WORKER_S]
+        if not any(slot.link for slot in slots):
+            for fd, peer in self.peers.items():
+                if peer.connection.worker in late:
+                    self.models[fd].causes.add("unserved")
         self.reactor.handover.look_after()
         self.settle()
 
@@ -265,6 +283,10 @@ class DeliveryMachine(RuleBasedStateMachine):
             actor.take()
         for peer in self.peers.values():
             peer.read()
+
+    def actors_of(self, slot: Worker) -> list[Actor]:
+        """Return the living process that is active in a slot."""
+        return [actor for actor in self.living() if actor.link is slot.link]
 
     def living(self) -> list[Actor]:
         return [actor for actor in self.actors if actor.alive]

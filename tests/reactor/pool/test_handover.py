@@ -241,6 +241,23 @@ def test_a_retiring_worker_is_told_which_connections_others_have(
     assert [event.kind for event in new.lanes[leaving.connection.fd]] == [CLOSE]
 
 
+def test_a_retiring_worker_may_die_before_it_is_told_which_connections_others_have(
+    reactor: Reactor, models: dict[int, ConnectionModel]
+) -> None:
+    """In one turn: its successor gets its connections, and its death is seen. MOVED has nobody to go to."""
+    old = actor_at(reactor, 0, models)
+    idle, busy = (client_of(reactor, models, old) for _ in range(2))
+    old.run_next(idle.connection.fd, busy.connection.fd)
+    models[busy.connection.fd].accepted.append("message")
+    busy.send_message(b"message")
+    old.take()
+    new = actor_at(reactor, 0, models)
+    old.die()
+    reactor.turn()
+    new.take()
+    assert new.heard == {idle.connection.fd, busy.connection.fd}
+
+
 def test_where_no_worker_is_left_those_that_wait_are_sent_away_and_the_others_stay(
     reactor: Reactor, models: dict[int, ConnectionModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
