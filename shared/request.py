@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 import msgpack
@@ -121,6 +121,7 @@ class Request:
         "_fields",
         "_headers",
         "_query",
+        "_record",
         "fd",
         "path",
         "query_string",
@@ -171,6 +172,18 @@ class Request:
         self._headers: Headers | None = None
         self._query: dict[str, str] | None = None
         self._cookies: dict[str, str] | None = None
+        self._record = b""
+
+    if not TYPE_CHECKING:  # a checker would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Decode the record of a request that `request_of` made; called for what it has not set yet."""
+            if name not in _DECODED:
+                raise AttributeError(f"a request has no {name!r}")
+            decoded = unpack_request(self.fd, self._record)
+            for slot in _DECODED:
+                object.__setattr__(self, slot, getattr(decoded, slot))
+            return getattr(self, name)
 
     def __repr__(self) -> str:
         return f"<Request fd={self.fd} path={self.path!r} from {self.remote_addr} port {self.remote_port}>"
@@ -211,6 +224,7 @@ class Request:
 
 
 _ATTRIBUTES = frozenset(Request.__slots__)
+_DECODED = _ATTRIBUTES - {"_record", "fd", "state"}
 
 
 class _Draft(Request):
@@ -259,6 +273,22 @@ def unpack_request(fd: int, record: bytes) -> Request:
         raise ValueError("malformed request record: a header without a value")
     headers = [_unpack_header(name, value) for name, value in zip(fields[::2], fields[1::2], strict=True)]
     request: Request = _Draft(fd, target, headers, remote_addr, remote_port, subprotocol)
+    request.__class__ = Request
+    return request
+
+
+def request_of(fd: int, record: bytes, state: Any = None) -> Request:
+    """Return the request of connection `fd`, which is decoded when the app first reads something of it: many do not.
+
+    Args:
+        fd: the connection's id.
+        record: the record, as `pack_request` made it.
+        state: the app's own value for the connection.
+    """
+    request: Request = _Draft.__new__(_Draft)
+    request.fd = fd
+    request.state = state
+    request._record = record
     request.__class__ = Request
     return request
 

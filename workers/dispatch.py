@@ -17,7 +17,7 @@ import msgpack
 
 from zwoole.shared.process.forks import leave
 from zwoole.shared.process.log import get_logger
-from zwoole.shared.request import unpack_request
+from zwoole.shared.request import request_of
 from zwoole.shared.websocket.close_codes import CLOSE_ABNORMAL
 from zwoole.shared.websocket.frames import OP_TEXT
 from zwoole.shared.wire.batches import BODY_BYTES, BODY_TEXT, BatchReader
@@ -185,13 +185,11 @@ class Dispatcher:
     def _body(self, link: MasterLink, kind: int, fd: int, event: BatchReader) -> Any:
         """Return what an event carries, and keep account of the connections that this worker has on the link."""
         if kind == HANDSHAKE:
-            return unpack_request(fd, event.data())
+            return request_of(fd, event.data())
         if kind in (OPEN, ADOPT):
             link.owned.add(fd)
             record, state = msgpack.unpackb(event.data())
-            request = unpack_request(fd, record)
-            request.state = msgpack.unpackb(state, strict_map_key=False) if state else None
-            return request
+            return request_of(fd, record, msgpack.unpackb(state, strict_map_key=False) if state else None)
         if kind == CLOSE:
             link.owned.discard(fd)
         return msgpack.unpackb(event.data(), strict_map_key=False) if event.body_type == BODY_BYTES else None

@@ -54,6 +54,18 @@ class Closing:
         closed: how many connections were closed, by close code.
     """
 
+    __slots__ = (
+        "_closing",
+        "_debug",
+        "_ending",
+        "_life",
+        "_loop",
+        "_refuse_unanswered",
+        "_registry",
+        "_router",
+        "closed",
+    )
+
     def __init__(
         self,
         loop: Loop,

@@ -32,7 +32,7 @@ ENDS = {  # close code and reason, by the setting whose time is up
     "ping_timeout": (CLOSE_INTERNAL_ERROR, "keepalive ping timeout"),
     "heartbeat_idle_time": (CLOSE_GOING_AWAY, "the client has sent nothing for too long"),
 }
-NEVER = float("inf")
+_NEVER = float("inf")
 
 
 class Heartbeat:
@@ -41,6 +41,18 @@ class Heartbeat:
     Attributes:
         pings: how many pings were sent.
     """
+
+    __slots__ = (
+        "_idle",
+        "_inbound",
+        "_interval",
+        "_limits",
+        "_looks",
+        "_loop",
+        "_registry",
+        "_timeout",
+        "pings",
+    )
 
     def __init__(
         self,
@@ -66,14 +78,14 @@ class Heartbeat:
             idle_time: seconds after which a connection is closed if its client sends nothing; 0 for never.
         """
         self.pings = 0
-        self._interval = ping_interval or NEVER
-        self._timeout = ping_timeout or NEVER
-        self._idle = idle_time or NEVER
+        self._interval = ping_interval or _NEVER
+        self._timeout = ping_timeout or _NEVER
+        self._idle = idle_time or _NEVER
         self._loop = loop
         self._registry = registry
         self._inbound = inbound
         self._limits = limits
-        if min(self._interval, self._idle) < NEVER:  # otherwise the loop need not look at a wheel in every turn
+        if min(self._interval, self._idle) < _NEVER:  # otherwise the loop need not look at a wheel in every turn
             self._looks = loop.add_wheel(self._look)
             life.opened.append(self.watch)
             life.dropped.append(self.forget)
@@ -82,7 +94,7 @@ class Heartbeat:
         """Begin to watch a connection that was just opened."""
         now = self._loop.clock.now
         connection.heard = now
-        connection.pinged = now if self._interval == NEVER else now - random.uniform(0, 0.5) * self._interval
+        connection.pinged = now if self._interval == _NEVER else now - random.uniform(0, 0.5) * self._interval
         self._look_later(connection)
 
     def forget(self, connection: Connection) -> None:
@@ -116,7 +128,7 @@ class Heartbeat:
     def _ping_due(self, connection: Connection) -> bool:
         if not is_read(connection):
             return False
-        answered = connection.heard >= connection.pinged or self._timeout == NEVER
+        answered = connection.heard >= connection.pinged or self._timeout == _NEVER
         return answered and connection.pinged + self._interval <= self._loop.clock.now
 
     def _ping(self, connection: Connection) -> None:
@@ -132,10 +144,15 @@ class Heartbeat:
         if not is_read(connection):  # its times begin anew when it is read again
             self._looks.start(connection.fd, min(self._interval, self._timeout, self._idle))
             return
-        due = [connection.pinged + self._interval, connection.heard + self._idle]
-        if connection.heard < connection.pinged:
-            due.append(connection.pinged + self._timeout)
-        self._looks.start(connection.fd, min((time for time in due if time > now), default=now) - now)
+        due = _NEVER
+        for end in (
+            connection.pinged + self._interval,
+            connection.heard + self._idle,
+            connection.pinged + self._timeout if connection.heard < connection.pinged else _NEVER,
+        ):
+            if now < end < due:
+                due = end
+        self._looks.start(connection.fd, 0.0 if due == _NEVER else due - now)
 
 
 def is_read(connection: Connection) -> bool:

@@ -1,6 +1,7 @@
 import cython
 
 from zwoole.reactor.core.connection cimport Connection
+from zwoole.reactor.clients.closing cimport Closing
 from zwoole.reactor.clients.limits cimport Limits
 from zwoole.reactor.core.loop cimport Loop
 from zwoole.reactor.routing.parking cimport Parking
@@ -24,7 +25,7 @@ cdef class Inbound:
     cdef Loop _loop
     cdef Router _router
     cdef Parking _parking
-    cdef object _closing
+    cdef Closing _closing
     cdef Limits _limits
 
     @cython.locals(count=Py_ssize_t)

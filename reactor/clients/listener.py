@@ -13,8 +13,10 @@ from zwoole.reactor.clients.opening import Opening
 from zwoole.reactor.core.loop import Loop
 from zwoole.reactor.core.registry import Registry
 from zwoole.shared.process.log import get_logger
+from zwoole.shared.process.syscalls import accept
 
 ACCEPTS_PER_TURN = 64
+NOTHING_NOW = (errno.EAGAIN, errno.EINTR, errno.ECONNABORTED)
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 PAUSE_S = 0.2  # how long accepting is paused if the rate is exceeded or no descriptor is left
 RETRY_AFTER = (("Retry-After", "5"),)
@@ -31,6 +33,21 @@ class Listener:
         accepted: how many connections were accepted, refused ones included.
         rests: how often accepting was paused because of the rate.
     """
+
+    __slots__ = (
+        "_bucket",
+        "_listening",
+        "_loop",
+        "_opening",
+        "_pause",
+        "_per_address",
+        "_rate",
+        "_registry",
+        "_sockets",
+        "_spare",
+        "accepted",
+        "rests",
+    )
 
     def __init__(
         self,
@@ -95,31 +112,29 @@ class Listener:
                 self.rests += 1
                 self._rest()
                 return
-            try:
-                accepted, address = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            descriptor, address, port = accept(listening.fileno())
+            if descriptor >= 0:
+                self._welcome(descriptor, address, port)
+                continue
+            error = -descriptor
+            if error in NOTHING_NOW:
                 return
-            except OSError as error:
-                if error.errno in OUT_OF_DESCRIPTORS and self._drop_one(listening):
-                    continue
-                log.warning("cannot accept connections: %s", error.strerror)
-                self._rest()
-                return
-            self._welcome(accepted, address)
+            if error in OUT_OF_DESCRIPTORS and self._drop_one(listening):
+                continue
+            log.warning("cannot accept connections: %s", os.strerror(error))
+            self._rest()
+            return
 
-    def _welcome(self, accepted: socket.socket, address: tuple[str, int]) -> None:
+    def _welcome(self, descriptor: int, address: str, port: int) -> None:
         self.accepted += 1
         if self._rate:
             self._bucket = taken(self._bucket, 1 / self._rate, self._loop.now)
-        accepted.setblocking(False)
         if self._registry.full:
-            self._opening.turn_away(accepted, address, NO_PLACE)
-            return
-        if self._per_address and self._registry.count_from(address[0]) >= self._per_address:
-            self._opening.turn_away(accepted, address, TOO_MANY)
-            return
-        connection = self._registry.add(accepted.detach(), address[0], address[1])
-        self._opening.begin(connection)
+            self._opening.turn_away(descriptor, address, port, NO_PLACE)
+        elif self._per_address and self._registry.count_from(address) >= self._per_address:
+            self._opening.turn_away(descriptor, address, port, TOO_MANY)
+        else:
+            self._opening.begin(self._registry.add(descriptor, address, port))
 
     def _rest(self) -> None:
         """Pause accepting for PAUSE_S."""
@@ -136,13 +151,11 @@ class Listener:
             self._spare = _spare_descriptor()
             return False
         os.close(self._spare)
-        try:
-            listening.accept()[0].close()
-            return True
-        except OSError:
-            return False
-        finally:
-            self._spare = _spare_descriptor()
+        descriptor, _, _ = accept(listening.fileno())
+        if descriptor >= 0:
+            os.close(descriptor)
+        self._spare = _spare_descriptor()
+        return descriptor >= 0
 
 
 def _spare_descriptor() -> int | None:

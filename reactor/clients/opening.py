@@ -81,6 +81,27 @@ class Opening:
         refused: how many clients were refused, by HTTP status.
     """
 
+    __slots__ = (
+        "_asked",
+        "_closing",
+        "_framed",
+        "_inbound",
+        "_level",
+        "_life",
+        "_loop",
+        "_max_fragments",
+        "_max_head",
+        "_max_message",
+        "_policy",
+        "_registry",
+        "_router",
+        "_timeouts",
+        "compressed",
+        "opened",
+        "refused",
+        "routes",
+    )
+
     def __init__(
         self,
         loop: Loop,
@@ -153,20 +174,22 @@ class Opening:
         connection.output.queue(answer)
         self._closing.refused(connection)
 
-    def turn_away(self, accepted: socket.socket, address: tuple[str, int], refused: Refused) -> None:
+    def turn_away(self, descriptor: int, address: str, port: int, refused: Refused) -> None:
         """Refuse a client before it becomes a connection, whether its request has arrived or not, and close its socket.
 
         Args:
-            accepted: the socket.
-            address: the client's address and port.
+            descriptor: the socket.
+            address: the client's address.
+            port: the client's port.
             refused: the answer.
         """
+        accepted = socket.socket(fileno=descriptor)
         head = b""
         try:
             head = accepted.recv(READ_BYTES)  # if it stayed unread, the kernel would send a reset after the answer
         except OSError:
             pass
-        self._note_refusal(*address[:2], request_target(head), refused)
+        self._note_refusal(address, port, request_target(head), refused)
         try:
             accepted.send(refusal(refused, asks_for_head_only(head)))
             accepted.shutdown(socket.SHUT_WR)

@@ -26,6 +26,8 @@ class Policy:
         subprotocols: the subprotocols that the server knows, in its order of preference.
     """
 
+    __slots__ = ("_compresses", "_origins", "_wishes", "subprotocols")
+
     def __init__(self, settings: Settings) -> None:
         self._origins = [pattern(origin) for origin in settings.allowed_origins]
         self.subprotocols = settings.subprotocols

@@ -48,6 +48,8 @@ cdef class Loop:
     cdef double _usual_wait
     cdef double _usual_events
 
+    cpdef void join(self, Connection connection) except *
+    cpdef void leave(self, Connection connection) except *
     cpdef void listen(self, Connection connection, unsigned int mask) except *
     cpdef void flush_later(self, Connection connection) except *
     @cython.locals(connection=Connection)

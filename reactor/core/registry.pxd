@@ -15,5 +15,10 @@ cdef class Registry:
     cdef int _reactor
     cdef int _reactor_num
 
+    @cython.locals(fd="unsigned long long", connection=Connection)
+    cpdef Connection add(self, int descriptor, str remote_addr, int remote_port)
+    @cython.locals(count=Py_ssize_t)
+    cpdef void forget_socket(self, Connection connection) except *
+    cpdef void remove(self, Connection connection) except *
     @cython.locals(connection=Connection)
     cpdef Connection find(self, unsigned long long fd)

@@ -28,6 +28,25 @@ if cython.compiled:
 MAX_BUFFERS = 64  # that leave in one call
 
 
+def accept(descriptor: int) -> tuple[int, str, int]:
+    """Accept a TCP connection from a listening socket, as a socket that does not block.
+
+    Returns:
+        Its descriptor, or a negative errno; and the client's address and port.
+    """
+    if cython.compiled:
+        return _accept4(descriptor)  # type: ignore[name-defined, no-any-return, unused-ignore]  # noqa: F821
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        accepted, address = borrowed.accept()
+    except OSError as error:
+        return -(error.errno or 1), "", 0
+    finally:
+        borrowed.detach()
+    accepted.setblocking(False)
+    return accepted.detach(), address[0], address[1]
+
+
 def read_into(descriptor: int, buffer: bytearray, start: int) -> int:
     """Read what has arrived into `buffer[start:]`; return the number of bytes, 0 at the end, or a negative errno."""
     if cython.compiled:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import pickle
 import tracemalloc
 from typing import Any
 
@@ -18,6 +20,7 @@ from zwoole.shared.request import (
     pack_request,
     parse_cookies,
     path_only,
+    request_of,
     split_target,
     unpack_request,
 )
@@ -334,7 +337,45 @@ class TestRecord:
             tracemalloc.stop()
 
 
-@pytest.mark.parametrize("made", [Request(1, "/"), unpack_request(1, pack_request(b"/", [], "", 0, None))])
+RECORD = pack_request(b"/a%20b?c=d", [(b"Cookie", b"e=f"), (b"Host", b"g")], "192.0.2.1", 80, "chat")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("path", "/a b"),
+        ("raw_path", "/a%20b"),
+        ("query_string", "c=d"),
+        ("query", {"c": "d"}),
+        ("cookies", {"e": "f"}),
+        ("headers", {"Cookie": "e=f", "Host": "g"}),
+        ("remote_addr", "192.0.2.1"),
+        ("remote_port", 80),
+        ("subprotocol", "chat"),
+    ],
+)
+def test_a_request_of_a_record_is_decoded_by_whatever_is_read_first(name: str, value: object) -> None:
+    request = request_of(7, RECORD, "state")
+    assert getattr(request, name) == value
+    assert (request.fd, request.state) == (7, "state")
+    assert repr(request) == repr(unpack_request(7, RECORD))
+
+
+def test_a_request_of_a_record_is_not_decoded_before() -> None:
+    request = request_of(7, b"malformed", "state")
+    request.state = request.fd
+    assert request.state == 7
+    assert not hasattr(request, "user")
+    with pytest.raises(ValueError, match="malformed request record"):
+        assert request.path
+
+
+def test_a_request_of_a_record_can_be_copied_and_pickled() -> None:
+    for copied in (copy.copy(request_of(7, RECORD, [1])), pickle.loads(pickle.dumps(request_of(7, RECORD, [1])))):
+        assert (copied.fd, copied.state, copied.path) == (7, [1], "/a b")
+
+
+@pytest.mark.parametrize("made", [Request(1, "/"), request_of(1, RECORD), unpack_request(1, RECORD)])
 def test_a_request_keeps_what_the_app_puts_into_its_state_and_nothing_else(made: Request) -> None:
     assert type(made) is Request
     made.state = "anna"

@@ -11,37 +11,23 @@ from typing import Any
 import pytest
 
 from tests.reactor.reactor_parts import Reactor
+from zwoole.reactor.clients import listener
 from zwoole.reactor.clients.access_log import AccessLog
 from zwoole.reactor.clients.listener import ACCEPTS_PER_TURN, PAUSE_S, Listener
 from zwoole.reactor.core.registry import Registry
+from zwoole.shared.process.syscalls import accept
 
 
-class Listening:
-    """A listening socket whose accept() fails on request."""
+class Accept:
+    """The system call, which fails on request."""
 
     def __init__(self) -> None:
-        self.socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.errors: list[int] = []
         self.calls = 0
 
-    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+    def __call__(self, descriptor: int) -> tuple[int, str, int]:
         self.calls += 1
-        if self.errors:
-            number = self.errors.pop(0)
-            raise OSError(number, os.strerror(number))
-        return self.socket.accept()
-
-    def fileno(self) -> int:
-        return self.socket.fileno()
-
-    def setblocking(self, blocking: bool) -> None:
-        self.socket.setblocking(blocking)
-
-    def setsockopt(self, level: int, option: int, value: int) -> None:
-        self.socket.setsockopt(level, option, value)
-
-    def close(self) -> None:
-        self.socket.close()
+        return (-self.errors.pop(0), "", 0) if self.errors else accept(descriptor)
 
 
 class Rig:
@@ -49,21 +35,22 @@ class Rig:
 
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
-        self.listening = Listening()
+        self.accept = Accept()
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.listener = Listener(
-            [self.listening],
+            [self.socket],
             reactor.loop,
             reactor.registry,
             reactor.opening,
             reactor.settings.accept_rate,
             reactor.settings.max_connection_per_ip,
-        )  # type: ignore[list-item]
+        )
         self.listener.start()
         self.clients: list[socket.socket] = []
 
     def connect(self, count: int = 1, source: str = "127.0.0.1") -> None:
         for _ in range(count):
-            address = self.listening.socket.getsockname()
+            address = self.socket.getsockname()
             self.clients.append(socket.create_connection(address, source_address=(source, 0)))
 
     def close(self) -> None:
@@ -77,7 +64,9 @@ class Rig:
 def limited(**settings: Any) -> Iterator[Rig]:
     with Reactor(**settings) as reactor:
         rig = Rig(reactor)
-        yield rig
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(listener, "accept", rig.accept)
+            yield rig
         rig.close()
 
 
@@ -119,7 +108,7 @@ def test_while_it_is_stopped_the_kernel_keeps_what_arrives(rig: Rig) -> None:
 
 def test_out_of_descriptors_a_waiting_client_is_dropped_with_the_spare_one(rig: Rig) -> None:
     rig.connect(3)
-    rig.listening.errors = [errno.EMFILE]
+    rig.accept.errors = [errno.EMFILE]
     rig.reactor.turn()
     assert rig.listener.accepted == 2
     assert rig.clients[0].recv(1) == b""
@@ -130,11 +119,11 @@ def test_with_no_descriptor_at_all_accepting_rests_and_does_not_spin(
     rig: Rig, log: pytest.LogCaptureFixture, number: int
 ) -> None:
     rig.connect()
-    rig.listening.errors = [number] * 2  # also for the spare descriptor
+    rig.accept.errors = [number] * 2  # also for the spare descriptor
     rig.reactor.turn()
-    assert rig.listening.calls == 2
+    assert rig.accept.calls == 2
     rig.reactor.turn(20)
-    assert rig.listening.calls == 2
+    assert rig.accept.calls == 2
     assert rig.reactor.sleeps()
     assert rig.listener.accepted == 0
     rig.reactor.pass_time(PAUSE_S + 0.01)
@@ -144,16 +133,16 @@ def test_with_no_descriptor_at_all_accepting_rests_and_does_not_spin(
 
 def test_the_kernels_other_errors_make_accepting_rest(rig: Rig, log: pytest.LogCaptureFixture) -> None:
     rig.connect()
-    rig.listening.errors = [errno.ENOBUFS]
+    rig.accept.errors = [errno.ENOBUFS]
     rig.reactor.turn(5)
-    assert (rig.listening.calls, rig.listener.accepted) == (1, 0)
+    assert (rig.accept.calls, rig.listener.accepted) == (1, 0)
     rig.reactor.pass_time(PAUSE_S + 0.01)
     assert rig.listener.accepted == 1
 
 
 def test_a_client_that_went_before_it_was_accepted_is_nothing(rig: Rig, log: pytest.LogCaptureFixture) -> None:
     rig.connect()
-    rig.listening.errors = [errno.ECONNABORTED, errno.EINTR, errno.EAGAIN]
+    rig.accept.errors = [errno.ECONNABORTED, errno.EINTR, errno.EAGAIN]
     rig.reactor.turn(4)
     assert rig.listener.accepted == 1
     assert log.records == []
@@ -161,7 +150,7 @@ def test_a_client_that_went_before_it_was_accepted_is_nothing(rig: Rig, log: pyt
 
 def test_a_rest_ends_with_the_listener(rig: Rig, log: pytest.LogCaptureFixture) -> None:
     rig.connect()
-    rig.listening.errors = [errno.ENOBUFS]
+    rig.accept.errors = [errno.ENOBUFS]
     rig.reactor.turn()
     rig.listener.stop()
     rig.reactor.pass_time(PAUSE_S + 0.5)
