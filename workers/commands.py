@@ -76,7 +76,7 @@ class Commands:
         if opcode is None:
             if type(data) is str:
                 text = data  # a variable of its own, so that the compiled call is one C call
-                link.writer.add_text(PUSH, fd, text.encode("utf-8"))
+                link.writer.add_str(PUSH, fd, text)
             elif type(data) is bytes:
                 link.writer.add_bytes(PUSH, fd, data)
             else:

@@ -1,6 +1,6 @@
 import cython
 
-from zwoole.shared.wire.buffers cimport append_frame, append_slice
+from zwoole.shared.wire.buffers cimport append_ascii, append_frame, append_slice, is_ascii
 from zwoole.shared.wire.payload_ring cimport PayloadRing
 
 cdef int _FIXINT_END, _FIXSTR, _FIXSTR_MARK, _FIXSTR_LENGTH, _NIL, _BINARY_PART, _TEXT_PART, _BIN8, _BIN16
@@ -24,14 +24,18 @@ cdef class BatchWriter:
     @cython.locals(buffer=bytearray, size=Py_ssize_t)
     cpdef void add_text(self, int kind, unsigned long long number, bytes body) except *
 
+    @cython.locals(buffer=bytearray, size=Py_ssize_t, ring=PayloadRing)
+    cpdef void add_str(self, int kind, unsigned long long number, str text) except *
+
     cpdef void add_integer(self, int kind, unsigned long long number, unsigned long long body) except *
     cpdef void add(self, int kind, unsigned long long number) except *
 
     @cython.locals(buffer=bytearray, count="unsigned long long", i=int)
     cpdef list take(self, unsigned long long first, unsigned long long credit)
 
-    @cython.locals(size=Py_ssize_t)
+    @cython.locals(ring=PayloadRing)
     cdef bint _put(self, int extension, bytes body) except -1
+    cdef bint _note(self, int extension, Py_ssize_t size, Py_ssize_t position) except -1
 
     cdef void _attach(self, int mark, bytes body) except *
 
@@ -87,6 +91,8 @@ cdef class BatchReader:
     @cython.locals(data="const unsigned char *")
     cdef int _byte(self) except -1
 
+
+cdef void append_text_head(bytearray buffer, Py_ssize_t size) except *
 
 @cython.locals(size=int)
 cpdef void append_integer(bytearray buffer, unsigned long long value) except *

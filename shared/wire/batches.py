@@ -23,7 +23,7 @@ Everything that arrives is checked against the end of the buffer before it is us
 
 from __future__ import annotations
 
-from zwoole.shared.wire.buffers import append_frame, append_slice
+from zwoole.shared.wire.buffers import append_ascii, append_frame, append_slice, is_ascii
 from zwoole.shared.wire.payload_ring import RING_MIN_BYTES, PayloadRing
 
 # Types of bodies: the values of BatchReader.body_type.
@@ -125,16 +125,32 @@ class BatchWriter:
         elif size >= _ATTACH_BYTES:
             self._attach(_TEXT_PART, body)
         else:
-            if size <= _FIXSTR_LENGTH:
-                buffer.append(_FIXSTR | size)
-            elif size < 256:
-                buffer.append(_STR8)
-                buffer.append(size)
-            else:
-                buffer.append(_STR16)
-                buffer.append(size >> 8)
-                buffer.append(size & 0xFF)
+            append_text_head(buffer, size)
             append_slice(buffer, body, 0, size)
+        self.events += 1
+        self.size += size + 8
+
+    def add_str(self, kind: int, number: int, text: str) -> None:
+        """Add an event with a text body. ASCII is copied once, straight into the batch or the ring.
+
+        Raises:
+            UnicodeEncodeError: the text has lone surrogates, which no UTF-8 has.
+        """
+        if not is_ascii(text):
+            self.add_text(kind, number, text.encode("utf-8"))
+            return
+        buffer = self._buffer
+        size = len(text)
+        buffer.append(kind)
+        append_integer(buffer, number)
+        ring = self.ring if size >= _RING_MIN_BYTES else None
+        if ring is not None and self._note(_TEXT_IN_RING, size, ring.put_ascii(text)):
+            pass
+        elif size >= _ATTACH_BYTES:
+            self._attach(_TEXT_PART, text.encode())
+        else:
+            append_text_head(buffer, size)
+            append_ascii(buffer, text)
         self.events += 1
         self.size += size + 8
 
@@ -180,12 +196,12 @@ class BatchWriter:
     def _put(self, extension: int, body: bytes) -> bool:
         """Put a payload into the ring; return False if it must travel with the batch."""
         ring = self.ring
-        if ring is None:
-            return False
-        position = ring.put(body)
+        return ring is not None and self._note(extension, len(body), ring.put(body))
+
+    def _note(self, extension: int, size: int, position: int) -> bool:
+        """Note where a payload lies in the ring; return False if the position is -1: it lies nowhere."""
         if position < 0:
             return False
-        size = len(body)
         self._buffer.append(_FIXEXT8)
         self._buffer.append(extension)
         self._buffer += (position << 32 | size).to_bytes(8, "big")
@@ -420,6 +436,19 @@ class BatchReader:
         data = self._buffer
         self._position += 1
         return data[self._position - 1]
+
+
+def append_text_head(buffer: bytearray, size: int) -> None:
+    """Append the mark and the length of a text of `size` bytes, below 65536."""
+    if size <= _FIXSTR_LENGTH:
+        buffer.append(_FIXSTR | size)
+    elif size < 256:
+        buffer.append(_STR8)
+        buffer.append(size)
+    else:
+        buffer.append(_STR16)
+        buffer.append(size >> 8)
+        buffer.append(size & 0xFF)
 
 
 def append_integer(buffer: bytearray, value: int) -> None:

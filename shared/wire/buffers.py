@@ -23,6 +23,7 @@ if cython.compiled:
         PyBytes_AS_STRING,
         PyBytes_FromStringAndSize,
     )
+    from cython.cimports.cpython.unicode import PyUnicode_AsUTF8  # type: ignore[import-not-found, unused-ignore]
     from cython.cimports.libc.string import memcpy  # type: ignore[import-not-found, unused-ignore]
 
 _LENGTH_16 = 126  # the second byte of a frame whose length follows in 2 bytes (RFC 6455 section 5.2)
@@ -38,6 +39,24 @@ def append_slice(out: bytearray, data: bytes, start: int, size: int) -> None:
         memcpy(PyByteArray_AS_STRING(out) + before, PyBytes_AS_STRING(data) + start, size)
         return
     out += data[start : start + size]
+
+
+def is_ascii(text: str) -> bool:
+    """Tell whether a text is ASCII: Python then keeps it as the bytes of its UTF-8."""
+    if cython.compiled:
+        return _is_ascii(text)  # type: ignore[name-defined, no-any-return, unused-ignore]  # noqa: F821
+    return text.isascii()
+
+
+def append_ascii(out: bytearray, text: str) -> None:
+    """Append a text for which `is_ascii` holds, without an object for its bytes."""
+    if cython.compiled:
+        before = cython.declare(cython.Py_ssize_t, len(out))
+        size = cython.declare(cython.Py_ssize_t, len(text))
+        PyByteArray_Resize(out, before + size)
+        memcpy(PyByteArray_AS_STRING(out) + before, PyUnicode_AsUTF8(text), size)
+        return
+    out += text.encode()
 
 
 def copy_out(buffer: bytearray, start: int, size: int) -> bytes:

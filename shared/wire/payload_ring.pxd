@@ -16,6 +16,8 @@ cdef class PayloadRing:
     cdef object _marks
 
     cpdef Py_ssize_t put(self, bytes payload) except -2
+    cpdef Py_ssize_t put_ascii(self, str text) except -2
+    cdef Py_ssize_t _claim(self, Py_ssize_t size) except -2
     cdef bint _has_reserved(self, Py_ssize_t end) except -1
     cpdef void seal(self, long long mark) except *
     cpdef void free(self, long long mark) except *

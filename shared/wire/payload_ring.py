@@ -31,6 +31,7 @@ if cython.compiled:
         PyBytes_FromStringAndSize,
     )
     from cython.cimports.cpython.unicode import (  # type: ignore[import-not-found, unused-ignore]
+        PyUnicode_AsUTF8,
         PyUnicode_DecodeUTF8,
     )
     from cython.cimports.libc.string import memcpy  # type: ignore[import-not-found, unused-ignore]
@@ -84,6 +85,29 @@ class PayloadRing:
     def put(self, payload: bytes) -> int:
         """Copy a payload into the ring and return its position; -1 if there is no room now."""
         size = len(payload)
+        position = self._claim(size)
+        if position < 0:
+            return -1
+        if cython.compiled:
+            memcpy(cython.address(self._bytes[position]), PyBytes_AS_STRING(payload), size)
+        else:
+            self._memory[position : position + size] = payload
+        return position
+
+    def put_ascii(self, text: str) -> int:
+        """Copy an ASCII text into the ring and return its position; -1 if there is no room now."""
+        size = len(text)
+        position = self._claim(size)
+        if position < 0:
+            return -1
+        if cython.compiled:
+            memcpy(cython.address(self._bytes[position]), PyUnicode_AsUTF8(text), size)
+        else:
+            self._memory[position : position + size] = text.encode()
+        return position
+
+    def _claim(self, size: int) -> int:
+        """Return the position of room for a payload, which is the payload's now; -1 if there is none."""
         if self._head == self._tail:  # empty: start at its beginning, which is most likely still in the CPU's cache
             self._head = self._tail = self._sealed = 0
         position = self._head % self.capacity
@@ -97,10 +121,6 @@ class PayloadRing:
             return -1
         if position + size > self._reserved and not self._has_reserved(position + size):
             return -1
-        if cython.compiled:
-            memcpy(cython.address(self._bytes[position]), PyBytes_AS_STRING(payload), size)
-        else:
-            self._memory[position : position + size] = payload
         self._head = head + size
         return position
 

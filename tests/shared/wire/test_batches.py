@@ -378,6 +378,31 @@ def test_a_reader_leaves_its_parts_alone() -> None:
     assert [sys.getrefcount(part) for part in parts] == before
 
 
+@given(st.text() | st.sampled_from(SIZE_BORDERS).map(lambda size: "x" * size), st.sampled_from([0, 3 * ATTACH_BYTES]))
+def test_a_str_is_written_as_its_utf_8(text: str, ring_bytes: int) -> None:
+    rings = [PayloadRing(memoryview(bytearray(ring_bytes))) if ring_bytes else None for _ in range(2)]
+    writers = [BatchWriter(), BatchWriter()]
+    for writer, ring in zip(writers, rings, strict=True):
+        writer.ring = ring
+    for _ in range(2):
+        writers[0].add_text(PUSH, 7, text.encode())
+        writers[1].add_str(PUSH, 7, text)
+    assert len({(writer.events, writer.size, writer.ring_bytes) for writer in writers}) == 1
+    bodies = []
+    for writer, ring in zip(writers, rings, strict=True):
+        reader = BatchReader([bytes(part) for part in writer.take(1, 2)], ring)
+        bodies.append([body_of(reader) for _ in range(2) if reader.next()])
+    assert bodies == [[text] * 2] * 2
+
+
+def test_a_str_with_a_lone_surrogate_leaves_the_batch_as_it_was() -> None:
+    writer = BatchWriter()
+    with pytest.raises(UnicodeEncodeError):
+        writer.add_str(PUSH, 7, "a\ud800")
+    assert writer.events == 0
+    assert writer.take(0, 0) == BatchWriter().take(0, 0)
+
+
 # Payloads in the ring.
 
 
