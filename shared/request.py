@@ -5,7 +5,7 @@ record must be small; reading it may be a little slower:
 
 - It is a flat sequence of msgpack scalars (target, address, port, subprotocol, then name, value, name, value ...). The
   decoder refuses containers, so no record can make it recurse or preallocate memory.
-- The header names that browsers send are stored as one byte, their index in ``_NAMES``.
+- The header names that browsers send are stored as one byte, their index in ``NAMES``.
 - Text is latin-1 on the wire (RFC 9110 section 5.5) and ``str`` here, so a worker decodes nothing twice.
 
 Derived values (headers, cookies, query) are computed on first access.
@@ -23,7 +23,7 @@ import msgpack
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 section 5.6.2
 
 # Only append to it: records contain indexes into it.
-_NAMES = (
+NAMES = (
     "Host",
     "Connection",
     "Upgrade",
@@ -52,7 +52,7 @@ _NAMES = (
     "X-Real-IP",
     "X-Request-ID",
 )
-_NAME_CODES = {name: code for code, name in enumerate(_NAMES)}
+_NAME_CODES = {name: code for code, name in enumerate(NAMES)}
 MAX_STATE_BYTES = 65536  # of the packed `state` of a connection
 _PATH_END = re.compile("[?#]")
 _USER_INFO = re.compile(r"\A([^/]*//)?[^/]*@")  # at the beginning of a target (RFC 3986 section 3.2.1)
@@ -245,15 +245,20 @@ def pack_request(
     subprotocol: str | None,
 ) -> bytes:
     """Return the record that `unpack_request` turns back into the request."""
-    packer = msgpack.Packer(autoreset=False)
-    for field in (target.decode("latin-1"), remote_addr, remote_port, subprotocol):
-        packer.pack(field)
+    fields: list[str | int | None] = [target.decode("latin-1"), remote_addr, remote_port, subprotocol]
     for raw_name, value in headers:
         name = raw_name.decode("latin-1")
-        packer.pack(_NAME_CODES.get(name, name))
-        packer.pack(value.decode("latin-1"))
-    record: bytes = packer.bytes()
-    return record
+        fields.append(_NAME_CODES.get(name, name))
+        fields.append(value.decode("latin-1"))
+    packed: bytes = msgpack.packb(fields)
+    return packed[_head_bytes(len(fields)) :]
+
+
+def _head_bytes(count: int) -> int:
+    """Return the size of the head of a msgpack array with so many values."""
+    if count < 16:
+        return 1
+    return 3 if count < 65536 else 5
 
 
 def unpack_request(fd: int, record: bytes) -> Request:
@@ -311,9 +316,9 @@ def _unpack_scalars(record: bytes) -> list[object]:
 
 
 def _unpack_header(name: object, value: object) -> tuple[str, str]:
-    """Return a header from its value and its packed name, a text or an index into `_NAMES`."""
-    if type(name) is int and 0 <= name < len(_NAMES):
-        name = _NAMES[name]
+    """Return a header from its value and its packed name, a text or an index into `NAMES`."""
+    if type(name) is int and 0 <= name < len(NAMES):
+        name = NAMES[name]
     if not (isinstance(name, str) and isinstance(value, str)):
         raise ValueError("malformed request record: a header must be a name and a text")
     return name, value

@@ -17,16 +17,15 @@ of section 4.2.1 are checked. The order of the checks is the order in which a pe
 from __future__ import annotations
 
 import re
-from base64 import b64decode, b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import sha1
 from http import HTTPStatus
 from urllib.parse import unquote
 
 import httptools
 
-from zwoole.shared.request import TOKEN, list_elements, path_only, split_target
+from zwoole.shared.request import NAMES, TOKEN, list_elements, path_only, split_target
 
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _HTTP2_PREFACE = b"PRI * HTTP/2.0"  # RFC 9113 section 3.4
@@ -37,6 +36,8 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _MAX_QUOTED = 60  # characters of a client's text that are quoted in a reason
 _MAX_TARGET = 200  # characters of a request target that are logged
 
+# The names of headers that browsers send, in lower case.
+_LOWER = {name.encode(): name.lower() for name in NAMES}
 _TOKEN_TEXT = re.compile(TOKEN)
 _REQUEST_LINE = re.compile(rb"[\r\n]*(%b) ([\x21-\x7e]+) HTTP/(\d\.\d)\r\n" % TOKEN.encode())
 _TEXT = rb"[^\x00-\x08\x0a-\x1f\x7f]*"  # text of a line: no control character except tab
@@ -83,26 +84,41 @@ class Refused(Exception):
         return f"{self.status}: {self.reason}"
 
 
-@dataclass(slots=True)  # not frozen: that would make it five times as slow to create
 class Upgrade:
-    """A request for a WebSocket connection that obeys every rule of RFC 6455 section 4.2.1."""
+    """A request for a WebSocket connection that obeys every rule of RFC 6455 section 4.2.1.
 
-    path: str
-    """The path of the target, percent-decoded as UTF-8."""
-    accept: str
-    """The value of Sec-WebSocket-Accept for its key."""
-    subprotocols: tuple[str, ...]
-    """The offered subprotocols, in the client's order of preference."""
-    extensions: tuple[str, ...]
-    """The values of its Sec-WebSocket-Extensions headers, in order, as sent."""
-    host: str
-    """The Host header."""
-    origin: str | None
-    """The Origin header, which browsers always send."""
-    target: bytes
-    """The request target as sent."""
-    headers: list[tuple[bytes, bytes]]
-    """Name and value of each header, in order, without white space around values."""
+    Attributes:
+        path: the path of the target, percent-decoded as UTF-8.
+        accept: the value of Sec-WebSocket-Accept for its key.
+        subprotocols: the offered subprotocols, in the client's order of preference.
+        extensions: the values of its Sec-WebSocket-Extensions headers, in order, as sent.
+        host: the Host header.
+        origin: the Origin header, which browsers always send; None if there is none.
+        target: the request target as sent.
+        headers: name and value of each header, in order, without white space around values.
+    """
+
+    __slots__ = ("accept", "extensions", "headers", "host", "origin", "path", "subprotocols", "target")
+
+    def __init__(
+        self,
+        path: str,
+        accept: str,
+        subprotocols: tuple[str, ...],
+        extensions: tuple[str, ...],
+        host: str,
+        origin: str | None,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+    ) -> None:
+        self.path = path
+        self.accept = accept
+        self.subprotocols = subprotocols
+        self.extensions = extensions
+        self.host = host
+        self.origin = origin
+        self.target = target
+        self.headers = headers
 
 
 # ---- Receiving ---------------------------------------------------------------------------------------------------
@@ -178,7 +194,13 @@ def parse_upgrade(head: bytes) -> Upgrade:
 
     fields: dict[str, list[str]] = {}
     for name, value in headers:
-        fields.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+        key = _LOWER.get(name)
+        if key is None:
+            key = name.decode("latin-1").lower()
+        values = fields.get(key)
+        if values is None:
+            values = fields[key] = []
+        values.append(value.decode("latin-1"))
     _check_target(target)
     _check_host(fields, version)
     _check_no_body(fields)
@@ -187,14 +209,14 @@ def parse_upgrade(head: bytes) -> Upgrade:
     _check_version(fields)
     raw_path, _ = split_target(target.decode("latin-1"))
     return Upgrade(
-        path=unquote(raw_path),
-        accept=_accept(_key(fields)),
-        subprotocols=_subprotocols(fields),
-        extensions=tuple(fields.get("sec-websocket-extensions", ())),
-        host=fields["host"][0],
-        origin=_single(fields, "Origin"),
-        target=target,
-        headers=headers,
+        unquote(raw_path),
+        _accept(_key(fields)),
+        _subprotocols(fields),
+        tuple(fields.get("sec-websocket-extensions", ())),
+        fields["host"][0],
+        _single(fields, "Origin"),
+        target,
+        headers,
     )
 
 
@@ -442,24 +464,31 @@ def _key(fields: dict[str, list[str]]) -> str:
     if key is None:
         raise Refused(400, "the Sec-WebSocket-Key header is missing")
     try:
-        nonce = b64decode(key, validate=True)
+        nonce = a2b_base64(key)
     except ValueError:
         nonce = b""
-    # Encoding it again finds what decoders tolerate: bits after the last byte, too much padding.
-    if len(nonce) != 16 or b64encode(nonce).decode() != key:
+    # Encoding it again finds what decoders tolerate: other characters, bits after the last byte, too much padding.
+    if len(nonce) != 16 or _base64(nonce) != key:
         raise Refused(400, f"Sec-WebSocket-Key must be 16 bytes in base64, 24 characters in all; it has {len(key)}")
     return key
 
 
 def _accept(key: str) -> str:
     """Return the Sec-WebSocket-Accept for `key` (RFC 6455 section 4.2.2 item 5.4)."""
-    return b64encode(sha1(key.encode() + _ACCEPT_GUID, usedforsecurity=False).digest()).decode()
+    return _base64(sha1(key.encode() + _ACCEPT_GUID, usedforsecurity=False).digest())
+
+
+def _base64(data: bytes) -> str:
+    return b2a_base64(data, newline=False).decode()
 
 
 def _subprotocols(fields: dict[str, list[str]]) -> tuple[str, ...]:
     """Return the offered subprotocols; refuse all but unique tokens (RFC 6455 section 4.1 item 10)."""
+    values = fields.get("sec-websocket-protocol")
+    if values is None:
+        return ()
     offered: dict[str, None] = {}  # an ordered set
-    for name in list_elements(",".join(fields.get("sec-websocket-protocol", ()))):
+    for name in list_elements(",".join(values)):
         number = len(offered) + 1
         if not _TOKEN_TEXT.fullmatch(name):
             raise Refused(400, f"Sec-WebSocket-Protocol must list tokens, but its element {number} is none")

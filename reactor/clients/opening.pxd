@@ -1,5 +1,6 @@
 import cython
 
+from zwoole.reactor.clients.handshake cimport Upgrade, find_head_end, parse_upgrade, switching_protocols
 from zwoole.reactor.clients.inbound cimport Inbound
 from zwoole.reactor.clients.policy cimport Policy
 from zwoole.reactor.core.connection cimport Connection
@@ -8,6 +9,7 @@ from zwoole.reactor.core.loop cimport Loop
 from zwoole.reactor.core.output cimport Output
 from zwoole.reactor.core.registry cimport Registry
 from zwoole.reactor.routing.router cimport Router
+from zwoole.shared.request cimport pack_request
 from zwoole.shared.websocket.protocol cimport Protocol
 
 # The modules that define these names export Python objects; as C integers they compare without an object.
@@ -39,10 +41,11 @@ cdef class Opening:
     cpdef void begin(self, Connection connection) except *
     @cython.locals(head=bytearray, searched=Py_ssize_t, end=Py_ssize_t)
     cpdef void receive_head(self, Connection connection, Py_ssize_t count) except *
+    @cython.locals(upgrade=Upgrade, response=bytes)
     cdef void _open(self, Connection connection, bytes head, bytes rest) except *
-    cdef void _record(self, Connection connection, object upgrade, object subprotocol) except *
+    cdef void _record(self, Connection connection, Upgrade upgrade, object subprotocol) except *
     cdef void _switch(
-        self, Connection connection, object upgrade, object subprotocol, object agreement, bytes response
+        self, Connection connection, Upgrade upgrade, object subprotocol, object agreement, bytes response
     ) except *
-    cdef void _tell_opened(self, Connection connection, object upgrade) except *
+    cdef void _tell_opened(self, Connection connection, Upgrade upgrade) except *
     cpdef void _forget(self, Connection connection) except *

@@ -268,6 +268,12 @@ class TestRecord:
         assert (request.remote_addr, request.remote_port) == (remote_addr, remote_port)
         assert request.subprotocol == subprotocol
 
+    @pytest.mark.parametrize("count", [0, 5, 6, 32_765, 32_766, 40_000])
+    def test_any_number_of_headers(self, count: int) -> None:
+        headers = [(b"X", b"%d" % number) for number in range(count)]
+        request = unpack_request(9, pack_request(b"/", headers, "192.0.2.1", 1, None))
+        assert request.headers.get_all("X") == [str(number) for number in range(count)]
+
     @given(st.binary())
     def test_arbitrary_bytes(self, record: bytes) -> None:
         with contextlib.suppress(ValueError):

@@ -56,6 +56,10 @@ def refused(request: bytes) -> Refused:
     return caught.value
 
 
+def parts(upgrade: Upgrade) -> dict[str, object]:
+    return {name: getattr(upgrade, name) for name in Upgrade.__slots__}
+
+
 class TestAccepted:
     def test_the_sample_of_the_rfc(self) -> None:
         request = (
@@ -68,15 +72,15 @@ class TestAccepted:
             b"Sec-WebSocket-Protocol: chat, superchat\r\n"
             b"Sec-WebSocket-Version: 13\r\n\r\n"
         )
-        assert parse_upgrade(request) == Upgrade(
-            path="/chat",
-            accept=SAMPLE_ACCEPT,
-            subprotocols=("chat", "superchat"),
-            extensions=(),
-            host="server.example.com",
-            origin="http://example.com",
-            target=b"/chat",
-            headers=[
+        assert parts(parse_upgrade(request)) == {
+            "path": "/chat",
+            "accept": SAMPLE_ACCEPT,
+            "subprotocols": ("chat", "superchat"),
+            "extensions": (),
+            "host": "server.example.com",
+            "origin": "http://example.com",
+            "target": b"/chat",
+            "headers": [
                 (b"Host", b"server.example.com"),
                 (b"Upgrade", b"websocket"),
                 (b"Connection", b"Upgrade"),
@@ -85,7 +89,7 @@ class TestAccepted:
                 (b"Sec-WebSocket-Protocol", b"chat, superchat"),
                 (b"Sec-WebSocket-Version", b"13"),
             ],
-        )
+        }
 
     def test_the_least_that_is_needed(self) -> None:
         upgrade = parse_upgrade(head())
@@ -142,7 +146,7 @@ class TestAccepted:
 
     @pytest.mark.parametrize("empty_lines", [b"\r\n", b"\r\n\r\n\r\n"])
     def test_empty_lines_before_the_request_line(self, empty_lines: bytes) -> None:
-        assert parse_upgrade(empty_lines + head()) == parse_upgrade(head())
+        assert parts(parse_upgrade(empty_lines + head())) == parts(parse_upgrade(head()))
 
 
 class TestMalformed:
