@@ -242,7 +242,7 @@ class Settings:
     busy_poll_us: int = _setting(
         0,
         "microseconds that a master polls before it sleeps, while traffic is light: a lone message is answered sooner,"
-        " but the master uses more CPU time; 0: no polling",
+        " but the master takes a core for it, so there should be more cores than busy processes; 0: no polling",
         0,
         100_000,
     )

@@ -15,7 +15,7 @@ from zwoole.reactor.core.registry import Registry
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.process.syscalls import accept
 
-ACCEPTS_PER_TURN = 64
+ACCEPTS_PER_TURN = 48  # with their handshakes in the next turn, less than 2 ms
 NOTHING_NOW = (errno.EAGAIN, errno.EINTR, errno.ECONNABORTED)
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 PAUSE_S = 0.2  # how long accepting is paused if the rate is exceeded or no descriptor is left
