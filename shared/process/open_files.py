@@ -12,7 +12,7 @@ import resource
 from zwoole.shared.errors import StartError
 
 MASTER_OWN = 40  # epoll, ZeroMQ, listening sockets, log, files in the run directory: 27, rounded up
-LINK = 10  # per worker in a master: socket, endpoint, monitor, pidfd, progress map, payload rings: 9, rounded up
+LINK = 10  # per worker in a master: endpoint or socket, pidfd, progress map, payload rings: 6, and some to spare
 LINKS = 3  # per worker id at the same time: one serving, its successor, one whose death is still unhandled
 SUPERVISOR_OWN = 40
 CHILD = 3  # per child in the supervisor: pidfd, turn counter, control connection
