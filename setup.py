@@ -16,6 +16,7 @@ COMPILED = [
     "zwoole.shared.websocket.frames",
     "zwoole.shared.websocket.partial_message",
     "zwoole.shared.websocket.protocol",
+    "zwoole.shared.websocket.traced_protocol",
     "zwoole.shared.wire.payload_ring",
     "zwoole.shared.wire.batches",
     "zwoole.shared.process.syscalls",

@@ -76,7 +76,6 @@ class Reactor:
         """
         self._index = index
         self._started = time.monotonic()
-        self._tell = tell
         # What the other parts share.
         self.life = Life()
         self.commands = Commands()
@@ -142,7 +141,8 @@ class Reactor:
         self.pool = Pool(
             *(self.loop, self.router, self.opening, self.outbound, self.handover, self.pipes, self.commands),
             *(run_dir, incarnation, settings),
-            ready=self._worker_ready,
+            ready=lambda worker: tell("ready", incarnation=worker),
+            serving=self._accept_clients,
             kill=lambda worker, why: tell("kill", incarnation=worker, why=why),
         )
         # The supervisor.
@@ -236,7 +236,6 @@ class Reactor:
             ],
         }
 
-    def _worker_ready(self, incarnation: int) -> None:
+    def _accept_clients(self) -> None:
         if not self.stopping.begun:
             self.listener.start()
-        self._tell("ready", incarnation=incarnation)

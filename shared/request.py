@@ -182,7 +182,10 @@ class Request:
                 raise AttributeError(f"a request has no {name!r}")
             decoded = unpack_request(self.fd, self._record)
             for slot in _DECODED:
-                object.__setattr__(self, slot, getattr(decoded, slot))
+                try:
+                    object.__getattribute__(self, slot)  # what the app has assigned stays
+                except AttributeError:
+                    object.__setattr__(self, slot, getattr(decoded, slot))
             return getattr(self, name)
 
     def __repr__(self) -> str:

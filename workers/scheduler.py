@@ -115,7 +115,7 @@ class Scheduler:
         connection = self.connections.get(fd)
         if connection is not None:
             self._add_to_handler(connection, sequence, kind, body)
-        elif kind == OPEN and body.path in self._handlers:
+        elif kind == OPEN and self._handlers and body.path in self._handlers:  # to read the path decodes the request
             self._start_handler(link, sequence, fd, body)
         else:
             self._runners.lanes.add(job_of(link, sequence, kind, fd, 0, body))

@@ -131,7 +131,7 @@ class Inbound:
             if event == NEED_DATA:
                 break
             if self._debug:
-                log_frame(connection, event)
+                log_event(connection, event)
             if event == MESSAGE:
                 if connection.stage == STAGE_OPEN:
                     if self._limits.message_rate and not self._limits.take_message(connection):
@@ -174,8 +174,8 @@ class Inbound:
             self._loop.flush_later(connection)
 
 
-def log_frame(connection: Connection, event: int) -> None:
-    """Log what a client has sent: a complete message, a control frame, or a violation with its close code."""
+def log_event(connection: Connection, event: int) -> None:
+    """Log what a client's frames amount to: a complete message, a control frame, a violation with its close code."""
     protocol: Protocol = connection.protocol  # type: ignore[assignment]
     if event == MESSAGE:
         log.debug("fd %d: message, opcode %d, %d bytes", connection.fd, protocol.opcode, len(protocol.data))

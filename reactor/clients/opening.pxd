@@ -11,6 +11,7 @@ from zwoole.reactor.core.registry cimport Registry
 from zwoole.reactor.routing.router cimport Router
 from zwoole.shared.request cimport pack_request
 from zwoole.shared.websocket.protocol cimport Protocol
+from zwoole.shared.websocket.traced_protocol cimport TracedProtocol
 
 # The modules that define these names export Python objects; as C integers they compare without an object.
 cdef int STAGE_HANDSHAKE, STAGE_OPEN
@@ -31,6 +32,7 @@ cdef class Opening:
     cdef object _life
     cdef Policy _policy
     cdef dict _asked
+    cdef bint _debug
     cdef int _level
     cdef bint _framed
     cdef Py_ssize_t _max_head
@@ -44,6 +46,7 @@ cdef class Opening:
     @cython.locals(upgrade=Upgrade, response=bytes)
     cdef void _open(self, Connection connection, bytes head, bytes rest) except *
     cdef void _record(self, Connection connection, Upgrade upgrade, object subprotocol) except *
+    cpdef Protocol new_protocol(self, Connection connection, object inflater)
     cdef void _switch(
         self, Connection connection, Upgrade upgrade, object subprotocol, object agreement, bytes response
     ) except *

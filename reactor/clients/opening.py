@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
+from functools import partial
+from logging import DEBUG
 
 from zwoole.reactor.clients.closing import Closing
 from zwoole.reactor.clients.handshake import (
@@ -37,7 +39,9 @@ from zwoole.shared.process.log import get_logger
 from zwoole.shared.request import pack_request, path_only
 from zwoole.shared.settings import Settings
 from zwoole.shared.websocket.deflate import Agreement, Deflater, Inflater
+from zwoole.shared.websocket.frames import FrameHeader
 from zwoole.shared.websocket.protocol import HEADROOM, Protocol
+from zwoole.shared.websocket.traced_protocol import TracedProtocol
 from zwoole.shared.wire.batches import BatchReader
 from zwoole.shared.wire.events import ACCEPT, REFUSE
 
@@ -71,6 +75,13 @@ def log_refused(address: str, port: int, target: str, status: int, reason: str) 
     log.info("refused %s:%d: %d, %a (path %a)", address, port, status, reason, path_only(target))
 
 
+def log_frame(fd: int, header: FrameHeader) -> None:
+    """Log a frame that a client has sent."""
+    compressed = ", compressed" if header.rsv1 else ""
+    more = "" if header.fin else ", more fragments follow"
+    log.debug("fd %d: frame, opcode %d, %d bytes%s%s", fd, header.opcode, header.length, compressed, more)
+
+
 class Opening:
     """Takes connections through the handshake.
 
@@ -84,6 +95,7 @@ class Opening:
     __slots__ = (
         "_asked",
         "_closing",
+        "_debug",
         "_framed",
         "_inbound",
         "_level",
@@ -126,6 +138,7 @@ class Opening:
         self._policy = Policy(settings)
         # By fd, while a worker decides: the upgrade, the subprotocol and the compression that the master has chosen.
         self._asked: dict[int, tuple[Upgrade, str | None, Agreement | None]] = {}
+        self._debug = log.isEnabledFor(DEBUG)
         self._level = settings.compression_level
         self._framed = settings.slow_reader == "drop_oldest"
         self._max_head = settings.http_head_max_length
@@ -270,6 +283,18 @@ class Opening:
             upgrade.target, upgrade.headers, connection.remote_addr, connection.remote_port, subprotocol
         )
 
+    def new_protocol(self, connection: Connection, inflater: Inflater | None) -> Protocol:
+        """Return the state of the protocol after a handshake; at log level debug, one that shows the frames.
+
+        Args:
+            connection: the connection.
+            inflater: inflates the client's messages; None if permessage-deflate was not agreed on.
+        """
+        if self._debug:
+            trace = partial(log_frame, connection.fd)
+            return TracedProtocol(trace, self._max_message, self._max_fragments, inflater)
+        return Protocol(self._max_message, self._max_fragments, inflater)
+
     def _switch(
         self,
         connection: Connection,
@@ -292,7 +317,7 @@ class Opening:
             self.compressed += 1
             inflater = Inflater(agreement.client_bits, agreement.client_takeover)
             connection.deflater = Deflater(agreement.server_bits, agreement.server_takeover, self._level)
-        connection.protocol = Protocol(self._max_message, self._max_fragments, inflater)
+        connection.protocol = self.new_protocol(connection, inflater)
         connection.enter(STAGE_OPEN)
         connection.output.queue(response)
         self._loop.flush_later(connection)

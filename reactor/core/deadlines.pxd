@@ -1,6 +1,6 @@
 import cython
 
-cdef int _MOST_ENDS
+cdef int _MOST_ENDS, _SPARE_TICKS
 cdef double _LATE_S, _TICK_S, _NEVER
 
 
@@ -40,10 +40,11 @@ cdef class Wheel(Timeouts):
     cdef dict _ending
     cdef dict _set_of
 
+    cdef void _forget_empty_ticks(self) except *
     @cython.locals(tick=object, ending=set)
     cpdef void start(self, object fd, double seconds) except *
     @cython.locals(ending=set)
     cpdef void stop(self, object fd) except *
     cpdef double next_end(self) except? -1
-    @cython.locals(ended=int, ending=set)
+    @cython.locals(ended=int, ending=set, tick=object)
     cpdef void run(self) except *

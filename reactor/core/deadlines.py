@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 LATE_S = 1.0
 TICK_S = 0.05
+SPARE_TICKS = 64
 MOST_ENDS = 128  # timeouts of one kind that may expire in a turn; the next turn continues without sleeping
 NEVER = float("inf")
+_SPARE_TICKS = SPARE_TICKS
 _MOST_ENDS = MOST_ENDS  # these are C numbers in the compiled module
 _LATE_S = LATE_S
 _TICK_S = TICK_S
@@ -124,7 +126,8 @@ class Wheel(Timeouts):
     """Timeouts of different lengths, one for each fd. Each expires up to TICK_S late, never early.
 
     All timeouts that end in one tick are in one set, and the ticks are in a heap: only ticks are sorted, not
-    connections.
+    connections. A tick whose timeouts were all stopped stays until it ends, or until there are SPARE_TICKS more than
+    twice as many ticks as timeouts.
     """
 
     __slots__ = ("_clock", "_ending", "_expired", "_set_of", "_ticks")
@@ -151,6 +154,8 @@ class Wheel(Timeouts):
         tick = int((self._clock.now + seconds) / _TICK_S) + 1
         ending = self._ending.get(tick)
         if ending is None:
+            if len(self._ticks) > 2 * len(self._set_of) + _SPARE_TICKS:
+                self._forget_empty_ticks()
             ending = self._ending[tick] = set()
             heappush(self._ticks, tick)
         ending.add(fd)
@@ -162,6 +167,11 @@ class Wheel(Timeouts):
         if ending is not None:
             ending.discard(fd)
 
+    def _forget_empty_ticks(self) -> None:
+        self._ending = {tick: ending for tick, ending in self._ending.items() if ending}
+        self._ticks = list(self._ending)
+        heapify(self._ticks)
+
     def next_end(self) -> float:
         """See Timeouts.next_end."""
         return self._ticks[0] * _TICK_S if self._ticks else _NEVER
@@ -170,7 +180,8 @@ class Wheel(Timeouts):
         """See Timeouts.run."""
         ended = 0
         while self._ticks and self._ticks[0] * _TICK_S <= self._clock.now:
-            ending = self._ending[self._ticks[0]]
+            tick = self._ticks[0]
+            ending = self._ending[tick]
             while ending:
                 if ended == _MOST_ENDS:
                     return
@@ -178,4 +189,5 @@ class Wheel(Timeouts):
                 fd = ending.pop()
                 del self._set_of[fd]
                 self._expired(fd)
-            del self._ending[heappop(self._ticks)]
+            if self._ticks and self._ticks[0] == tick:  # else a new timeout has made the wheel forget this tick
+                del self._ending[heappop(self._ticks)]

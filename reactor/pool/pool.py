@@ -99,6 +99,7 @@ class Pool:
         incarnation: int,
         settings: Settings,
         ready: Callable[[int], None],
+        serving: Callable[[], None],
         kill: Callable[[int, str], None],
     ) -> None:
         """Create without links.
@@ -115,6 +116,7 @@ class Pool:
             incarnation: the number of this master incarnation.
             settings: give the limits of the links.
             ready: called with the incarnation of a worker that has said hello.
+            serving: called if a worker has become active. From then on the paths that the app serves are known.
             kill: called with the incarnation of a worker that the supervisor must kill, and the reason.
         """
         self._loop = loop
@@ -136,6 +138,7 @@ class Pool:
         self._ticks = loop.add_deadlines(TICK_S, self._tick)
         self._boots = loop.add_deadlines(BOOT_S, self._look_after_boots)
         self._ready = ready
+        self._serving = serving
         self._kill = kill
         commands.register(HELLO, lambda link, event: self._hello(link, event.number, event.data()))
         commands.register(RINGS, self._rings)
@@ -333,6 +336,7 @@ class Pool:
         """Make a link active; from now on the server serves the paths that this incarnation serves."""
         self._opening.routes = self._routes[link.incarnation]
         self._handover.activate(link)
+        self._serving()
 
     # Deaths.
 

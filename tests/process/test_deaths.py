@@ -216,6 +216,40 @@ def test_master_is_killed_while_a_worker_boots(serve: Serve) -> None:
         assert who_serves(client) == server.pids("worker")[0]
 
 
+def test_master_is_killed_during_a_reload(serve: Serve) -> None:
+    """Its successor hears first from a worker of the new code, which is not active yet; no client is refused."""
+    wait = "while worker_id and os.path.exists('slow boot'):\n            time.sleep(0.01)\n"
+    start = f"@server.on('worker_start')\n    def on_start(server, worker_id):\n        {wait}"
+    server = serve(SYNC.replace("server.start()", f"{start}\n    server.start()"), workers=2)
+    (master,) = server.pids("master")
+    old = set(server.pids("worker"))
+    server.write("slow boot", "")
+    server.send_signal(signal.SIGHUP)
+
+    def has_booted() -> bool:
+        processes = server.report()["processes"]
+        return any(row["role"] == "worker" and row["ready"] and row["pid"] not in old for row in processes)
+
+    def is_known_to_the_next_master() -> bool:
+        rows = [row for master in server.report()["masters"] for row in master["workers"]]
+        return any(row["ready"] and row["pid"] not in old for row in rows)
+
+    wait_for(has_booted, "a worker of the new code")
+    for pid in old:
+        os.kill(pid, signal.SIGSTOP)
+    os.kill(master, signal.SIGKILL)
+    server.wait_log(f"(pid {master}) was ended by SIGKILL")
+    with server.connect_later() as connecting:
+        wait_for(is_known_to_the_next_master, "the next master, and its hello")
+        assert not connecting.done()
+        for pid in old:
+            os.kill(pid, signal.SIGCONT)
+        with connecting.result(PATIENCE_S) as client:
+            assert who_serves(client) in old
+            (server.folder / "slow boot").unlink()
+            wait_for(lambda: who_serves(client) not in old, "the new code")
+
+
 def test_numbers_go_on_behind_a_dead_master(serve: Serve) -> None:
     server = serve(SYNC)
     (pid,) = server.pids("master")

@@ -20,6 +20,7 @@ APP = """
 """
 
 SHOWN = (
+    r"master 0\] DEBUG fd 1: frame, opcode 1, 8 bytes\n",
     r"master 0\] DEBUG fd 1: message, opcode 1, 8 bytes",
     r"master 0\] DEBUG to worker 0 \(incarnation \d+\): batch \d+, credit \d+: MESSAGE 1 \(8 bytes of text\)",
     r"worker 0\] DEBUG from master incarnation \d+: batch \d+, credit \d+: MESSAGE 1 \(8 bytes of text\)",

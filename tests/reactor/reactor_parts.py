@@ -12,6 +12,7 @@ import socket
 import struct
 import tempfile
 import termios
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, cast
@@ -32,7 +33,6 @@ from zwoole.shared.memory import mapping
 from zwoole.shared.memory.connection_table import ESTABLISHED, ConnectionTable
 from zwoole.shared.memory.progress_map import RING, ProgressMap
 from zwoole.shared.settings import Settings
-from zwoole.shared.websocket.protocol import Protocol
 from zwoole.shared.wire.batches import BODY_TEXT, BatchReader, BatchWriter
 from zwoole.shared.wire.events import ACK
 from zwoole.shared.wire.zmtp_socket import ZmtpSocket
@@ -79,7 +79,9 @@ class Reactor(reactor.Reactor):
         told: what the supervisor was told: the type of each control message, and its fields.
     """
 
-    def __init__(self, places: int = 256, run_dir: Path | None = None, **settings: Any) -> None:
+    def __init__(
+        self, places: int = 256, run_dir: Path | None = None, sockets: Sequence[socket.socket] = (), **settings: Any
+    ) -> None:
         self.directory = tempfile.TemporaryDirectory(prefix="zwoole-test-")
         self.run_dir = run_dir or Path(self.directory.name)
         self.settings = Settings().update({"worker_num": 1, **settings})
@@ -88,7 +90,7 @@ class Reactor(reactor.Reactor):
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.has_stopped = False
         super().__init__(
-            *(self.run_dir, 1, 0, [], self.new_table(places), self.settings),
+            *(self.run_dir, 1, 0, list(sockets), self.new_table(places), self.settings),
             tell=lambda kind, **fields: self.told.append((kind, fields)),
             stopped=self._stopped,
             epoll=cast(select.epoll, self.epoll),
@@ -200,7 +202,7 @@ class Reactor(reactor.Reactor):
 def establish(reactor: Reactor, connection: Connection) -> None:
     """Do what a handshake does, without one."""
     connection.record = b"request"
-    connection.protocol = Protocol(reactor.settings.package_max_length, reactor.settings.max_fragments)
+    connection.protocol = reactor.opening.new_protocol(connection, None)
     connection.enter(STAGE_OPEN)
     reactor.table.set_state(connection.fd, ESTABLISHED)
     reactor.router.open(connection)

@@ -11,6 +11,7 @@ import pytest
 from tests.client_frames import client_frame
 from tests.reactor.reactor_parts import Reactor
 from zwoole.shared.memory.progress_map import STARTED
+from zwoole.shared.websocket.deflate import Inflater
 from zwoole.shared.wire.events import PUSH
 
 
@@ -36,6 +37,7 @@ def test_a_message_is_shown_on_its_way_there_and_back(reactor: Reactor, log: pyt
     lines_of(log)
     client.send_message(b"secret")
     assert lines_of(log) == [
+        f"fd {fd}: frame, opcode 1, 6 bytes",
         f"fd {fd}: message, opcode 1, 6 bytes",
         f"to worker 0 (incarnation 1): batch 1, credit {worker.link.settled}: MESSAGE {fd} (6 bytes of text)",
     ]
@@ -57,9 +59,25 @@ def test_fragments_are_shown_as_they_come(reactor: Reactor, log: pytest.LogCaptu
     client.send(client_frame(0, b"three"))
     fd = client.connection.fd
     assert [line for line in lines_of(log) if line.startswith(f"fd {fd}")] == [
+        f"fd {fd}: frame, opcode 1, 3 bytes, more fragments follow",
         f"fd {fd}: a message that is not complete yet, 3 bytes so far",
+        f"fd {fd}: frame, opcode 0, 3 bytes, more fragments follow",
         f"fd {fd}: a message that is not complete yet, 6 bytes so far",
+        f"fd {fd}: frame, opcode 0, 5 bytes",
         f"fd {fd}: message, opcode 1, 11 bytes",
+    ]
+
+
+def test_a_compressed_frame_is_shown_as_such(reactor: Reactor, log: pytest.LogCaptureFixture) -> None:
+    client = reactor.open_client()
+    fd = client.connection.fd
+    client.connection.protocol = reactor.opening.new_protocol(client.connection, Inflater(15, False))
+    lines_of(log)
+    hello = bytes.fromhex("f248cdc9c90700")  # RFC 7692 section 7.2.3.1
+    client.send(client_frame(1, hello, reserved=0x40))
+    assert lines_of(log)[:2] == [
+        f"fd {fd}: frame, opcode 1, 7 bytes, compressed",
+        f"fd {fd}: message, opcode 1, 5 bytes",
     ]
 
 

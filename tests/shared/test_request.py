@@ -376,6 +376,15 @@ def test_a_request_of_a_record_is_not_decoded_before() -> None:
         assert request.path
 
 
+@pytest.mark.parametrize("first", ["query_string", "headers"])
+def test_what_the_app_assigns_before_the_first_read_stays(first: str) -> None:
+    request = request_of(7, RECORD)
+    request.path = "/normalized"
+    request.remote_addr = "192.0.2.9"
+    assert getattr(request, first)
+    assert (request.path, request.remote_addr, request.raw_path) == ("/normalized", "192.0.2.9", "/a%20b")
+
+
 def test_a_request_of_a_record_can_be_copied_and_pickled() -> None:
     for copied in (copy.copy(request_of(7, RECORD, [1])), pickle.loads(pickle.dumps(request_of(7, RECORD, [1])))):
         assert (copied.fd, copied.state, copied.path) == (7, [1], "/a b")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zwoole.reactor.core.deadlines import LATE_S, MOST_ENDS, NEVER, TICK_S, Clock, Deadlines, Wheel
+from zwoole.reactor.core.deadlines import LATE_S, MOST_ENDS, NEVER, SPARE_TICKS, TICK_S, Clock, Deadlines, Wheel
 
 
 class Monotonic:
@@ -194,6 +194,38 @@ def test_a_timeout_of_the_wheel_runs_out_at_most_a_tick_late_and_never_early(
             assert all(end > loop.clock.now - TICK_S - 1e-6 for end in ends.values())
         assert len(loop.wheel) == len(ends)
     assert ends == {}
+    assert loop.wheel.next_end() == NEVER
+
+
+def test_timeouts_that_are_restarted_again_and_again_leave_few_ticks_behind() -> None:
+    loop = WheelLoop()
+    for _ in range(1_000):
+        loop.wheel.start(1, 86_400)
+        loop.wheel.start(2, 43_200)
+        loop.pass_time(2 * TICK_S)
+    assert len(loop.wheel) == 2
+    ends = []
+    while (end := loop.wheel.next_end()) != NEVER:
+        ends.append(end)
+        loop.pass_time(end - loop.clock.now + TICK_S / 2)
+    assert len(ends) <= 2 * 2 + SPARE_TICKS + 1
+    assert [fd for fd, _ in loop.expired] == [2, 1]
+
+
+def test_what_runs_out_may_restart_so_many_timeouts_that_ticks_are_forgotten() -> None:
+    loop = WheelLoop()
+    expired = []
+
+    def end(fd: int) -> None:
+        expired.append(fd)
+        if len(expired) < 5:
+            for tick in range(2 * SPARE_TICKS):
+                loop.wheel.start(fd, 1.0 + tick)
+
+    loop.wheel = Wheel(loop.clock, end)
+    loop.wheel.start(1, 1.0)
+    loop.pass_time(1_000.0)
+    assert expired == [1, 1, 1, 1, 1]
     assert loop.wheel.next_end() == NEVER
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgpack
 import pytest
 import zmq
 
@@ -21,7 +22,7 @@ from zwoole.reactor.pool.pool import BOOT_S, HANDSHAKE_S, LEAVE_S
 from zwoole.reactor.sending.outbound import EVENTS_PER_TURN
 from zwoole.shared.process.run_files import endpoint, endpoint_path, progress_path
 from zwoole.shared.wire.batches import BatchWriter
-from zwoole.shared.wire.events import BYE, PUSH
+from zwoole.shared.wire.events import BYE, HELLO, PROTOCOL_VERSION, PUSH
 from zwoole.shared.wire.zmtp import GREETING
 
 
@@ -276,3 +277,33 @@ def test_a_connection_that_finds_no_descriptor_is_accepted_later(
         assert rig.pool.links[0].wire is None
         rig.look()
         assert rig.pool.links[0].wire is not None
+
+
+@pytest.mark.parametrize("standby", [False, True], ids=["active", "on standby"])
+def test_clients_are_accepted_when_an_active_worker_has_said_what_the_app_serves(
+    worker: subprocess.Popen[bytes], peer: zmq.Socket[bytes], tmp_path: Path, standby: bool
+) -> None:
+    """A master that was replaced during a reload may hear first from a worker on standby, and refuses no path then."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        Reactor(run_dir=tmp_path, sockets=[listening]) as reactor,
+        socket.create_connection(listening.getsockname()),
+    ):
+        reactor.pool.expect(0, 7, worker.pid, standby)
+        peer.connect(endpoint(tmp_path, 7, 1))
+        writer = BatchWriter()
+        body = msgpack.packb({"callbacks": True, "handlers": [], "handshake": False})
+        writer.add_bytes(HELLO, PROTOCOL_VERSION, body)
+        peer.send(bytes(writer.take(0, 0)[0]))
+
+        def is_ready() -> bool:
+            reactor.turn()
+            return ("ready", {"incarnation": 7}) in reactor.told
+
+        wait_for(is_ready, "the hello")
+        reactor.turn()
+        assert reactor.listener.accepted == (0 if standby else 1)
+        reactor.pool.switch([7])
+        reactor.turn()
+        assert reactor.listener.accepted == 1
+        assert reactor.opening.routes.serves("/anything")
