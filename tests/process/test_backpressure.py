@@ -195,7 +195,7 @@ WAITING = """
 
 
 def test_a_callback_that_waits_for_long_holds_up_no_other_connection(serve: Serve) -> None:
-    """However many messages of others overtake it: more than the ring of unfinished events has slots."""
+    """However many messages of others overtake it: more than the ring of unfinished events has places."""
     server = serve(WAITING, max_wait_time=1)
     with RawClient(server.port) as waiting, RawClient(server.port) as handled, RawClient(server.port) as client:
         waiting.upgrade()

@@ -77,9 +77,9 @@ def test_where_callbacks_run(serve: Serve, kind: str) -> None:
     assert lines.count(f"start {supervisor} None") == 1
     assert {f"worker_start {pid} {worker} {worker}" for worker, pid in enumerate(workers)} <= set(lines)
     (dead,) = set(workers) - set(replaced)
-    slot = workers.index(dead)
-    assert f"worker_error {supervisor} {slot} {dead} 7 0" in lines
-    assert f"worker_start {replaced[slot]} {slot} {slot}" in lines
+    worker_id = workers.index(dead)
+    assert f"worker_error {supervisor} {worker_id} {dead} 7 0" in lines
+    assert f"worker_start {replaced[worker_id]} {worker_id} {worker_id}" in lines
     assert sorted(line for line in lines if line.startswith("worker_stop")) == sorted(
         f"worker_stop {pid} {worker}" for worker, pid in enumerate(replaced)
     )

@@ -69,8 +69,8 @@ class ConnectionModel:
 class Actor:
     """A worker process: its events wait in a queue per connection, and run when a test says so."""
 
-    def __init__(self, reactor: Reactor, slot: Worker, models: dict[int, ConnectionModel]) -> None:
-        self.worker = reactor.worker(slot.id, ready=False)
+    def __init__(self, reactor: Reactor, of: Worker, models: dict[int, ConnectionModel]) -> None:
+        self.worker = reactor.worker(of.id, ready=False)
         self.ended: set[int] = set()  # fds that one of its callbacks has closed: their further messages do not run
         self.link = self.worker.link
         self.lanes: dict[int, deque[Event]] = defaultdict(deque)

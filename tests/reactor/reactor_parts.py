@@ -167,9 +167,9 @@ class Reactor(reactor.Reactor):
         self.loop.add_source(self._ready_read, lambda: None)
         return self.epoll.timeout > 0 and not self.epoll.found
 
-    def worker(self, slot: int = 0, ready: bool = True) -> Worker:
-        """Return a new worker that is ready in its slot."""
-        worker = Worker(self, slot, len(self.workers) + 1)
+    def worker(self, worker_id: int = 0, ready: bool = True) -> Worker:
+        """Return a new process of a worker, which is ready."""
+        worker = Worker(self, worker_id, len(self.workers) + 1)
         self.workers.append(worker)
         self.loop.add_link(worker.link)
         if ready:
@@ -213,10 +213,10 @@ def establish(reactor: Reactor, connection: Connection) -> None:
 class Worker:
     """A worker process as its master sees it."""
 
-    def __init__(self, reactor: Reactor, slot: int, incarnation: int) -> None:
+    def __init__(self, reactor: Reactor, worker_id: int, incarnation: int) -> None:
         progress = ProgressMap(reactor.run_dir / f"w{incarnation}.progress", RING, create=True)
-        slots = reactor.router.workers
-        self.link = WorkerLink(slots[slot], incarnation, os.getpid(), progress, **link_limits(reactor.settings))
+        workers = reactor.router.workers
+        self.link = WorkerLink(workers[worker_id], incarnation, os.getpid(), progress, **link_limits(reactor.settings))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self.link.connect(ours.detach())
         self.wire = ZmtpSocket(theirs.detach())
@@ -233,7 +233,7 @@ class Worker:
         self._reactor = reactor
 
     def hello(self) -> None:
-        """Take the slot, as after a hello."""
+        """Become active, as after a hello."""
         self.link.ready = True
         self.link.active = True
         self.link.worker.link = self.link

@@ -91,7 +91,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule(pick=PICK)
     def boot(self, pick: int) -> None:
-        empty = [slot for slot in self.reactor.router.workers if slot.link is None]
+        empty = [worker for worker in self.reactor.router.workers if worker.link is None]
         if empty:
             self.start(chosen(empty, pick))
         self.settle()
@@ -101,11 +101,11 @@ class DeliveryMachine(RuleBasedStateMachine):
         """A reload, or the recycling of one worker: the successor takes over from a serving one, which may die in the
         same turn.
         """
-        staffed = [slot for slot in self.reactor.router.workers if slot.link is not None]
+        staffed = [worker for worker in self.reactor.router.workers if worker.link is not None]
         if staffed:
-            slot = chosen(staffed, pick)
-            before = self.actors_of(slot)
-            self.start(slot)
+            worker = chosen(staffed, pick)
+            before = self.actors_of(worker)
+            self.start(worker)
             if then_dies:
                 for actor in before:
                     actor.die()
@@ -114,11 +114,11 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule(then_dies=st.booleans())
     def give_up_a_place(self, then_dies: bool) -> None:
         if len(self.reactor.router.workers) > 1:
-            slot = self.reactor.router.workers.pop()
-            for model in self.owned_by(slot):
+            worker = self.reactor.router.workers.pop()
+            for model in self.owned_by(worker):
                 model.causes.add("replaced")
-            before = self.actors_of(slot)
-            self.reactor.handover.give_up(slot)
+            before = self.actors_of(worker)
+            self.reactor.handover.give_up(worker)
             if then_dies:
                 for actor in before:
                     actor.die()
@@ -126,9 +126,9 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule()
     def add_a_place(self) -> None:
-        slots = self.reactor.router.workers
-        if len(slots) < 3:
-            slots.append(Worker(len(slots)))
+        workers = self.reactor.router.workers
+        if len(workers) < 3:
+            workers.append(Worker(len(workers)))
         self.settle()
 
     @precondition(lambda self: self.living())
@@ -176,9 +176,9 @@ class DeliveryMachine(RuleBasedStateMachine):
         workers end.
         """
         self.reactor.pass_time(1.5)
-        slots, now = self.reactor.router.workers, self.reactor.loop.clock.now
-        late = [slot for slot in slots if slot.gone_since and now - slot.gone_since >= NO_WORKER_S]
-        if not any(slot.link for slot in slots):
+        workers, now = self.reactor.router.workers, self.reactor.loop.clock.now
+        late = [worker for worker in workers if worker.gone_since and now - worker.gone_since >= NO_WORKER_S]
+        if not any(worker.link for worker in workers):
             for fd, peer in self.peers.items():
                 if peer.connection.worker in late:
                     self.models[fd].causes.add("unserved")
@@ -196,9 +196,9 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     def finish_everything(self) -> None:
         """Let everything finish."""
-        for slot in self.reactor.router.workers:
-            if slot.link is None:
-                self.start(slot)
+        for worker in self.reactor.router.workers:
+            if worker.link is None:
+                self.start(worker)
         for _ in range(100):
             self.settle()
             busy = False
@@ -247,7 +247,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         reactor = self.reactor
         assert reactor.router.parking.bytes == 0
         left = [peer.connection for peer in self.peers.values() if peer.connection.stage == STAGE_OPEN]
-        assert sum(slot.connections for slot in reactor.router.workers) == len(left)
+        assert sum(worker.connections for worker in reactor.router.workers) == len(left)
         assert sum(actor.link.connections for actor in self.living()) == len(left)
         for connection in left:
             assert (connection.outstanding, connection.outstanding_bytes, connection.parked) == (0, 0, None)
@@ -260,20 +260,20 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     # Steps of the above.
 
-    def start(self, slot: Worker) -> None:
-        actor = Actor(self.reactor, slot, self.models)
+    def start(self, worker: Worker) -> None:
+        actor = Actor(self.reactor, worker, self.models)
         self.actors.append(actor)
         actor.hello()
-        if slot.link is not None:
-            for model in self.owned_by(slot):
+        if worker.link is not None:
+            for model in self.owned_by(worker):
                 model.causes.add("replaced")
         self.reactor.handover.activate(actor.link)
 
-    def owned_by(self, slot: Worker) -> list[ConnectionModel]:
+    def owned_by(self, worker: Worker) -> list[ConnectionModel]:
         return [
             self.models[connection.fd]
             for connection in self.reactor.registry.all()
-            if slot.link is not None and connection.owner is slot.link and connection.handler
+            if worker.link is not None and connection.owner is worker.link and connection.handler
         ]
 
     def settle(self) -> None:
@@ -284,9 +284,9 @@ class DeliveryMachine(RuleBasedStateMachine):
         for peer in self.peers.values():
             peer.read()
 
-    def actors_of(self, slot: Worker) -> list[Actor]:
-        """Return the living process that is active in a slot."""
-        return [actor for actor in self.living() if actor.link is slot.link]
+    def actors_of(self, worker: Worker) -> list[Actor]:
+        """Return the living process that is active for a worker id."""
+        return [actor for actor in self.living() if actor.link is worker.link]
 
     def living(self) -> list[Actor]:
         return [actor for actor in self.actors if actor.alive]

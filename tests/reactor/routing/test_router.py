@@ -70,9 +70,9 @@ def test_a_connection_goes_to_the_slot_with_the_fewest_that_is_ready() -> None:
     with Reactor(worker_num=3) as reactor:
         reactor.worker(1)
         reactor.worker(2)
-        slots = [reactor.bare_connection().worker for _ in range(5)]
-        assert [slot.id for slot in slots if slot is not None] == [1, 2, 1, 2, 1]
-        assert [slot.connections for slot in reactor.router.workers] == [0, 3, 2]
+        chosen = [reactor.bare_connection().worker for _ in range(5)]
+        assert [worker.id for worker in chosen if worker is not None] == [1, 2, 1, 2, 1]
+        assert [worker.connections for worker in reactor.router.workers] == [0, 3, 2]
 
 
 def test_a_slot_without_a_ready_link_is_a_window_of_0(reactor: Reactor) -> None:
@@ -256,13 +256,13 @@ def test_a_connection_whose_worker_has_room_is_read_though_others_have_parked_al
 def test_clients_that_come_and_go_leave_nothing_behind_at_a_worker_that_does_not_answer(
     reactor: Reactor, worker: Worker
 ) -> None:
-    slot = worker.link.worker
+    chosen = worker.link.worker
     waiting = 0
     for _ in range(3 * STALE):
         connection = reactor.bare_connection()
         accept(reactor, connection, b"a")
         reactor.closing.force(connection)
-        waiting = max(waiting, len(slot.adoptions) + len(slot.pending_closes) + len(worker.link.waiting))
+        waiting = max(waiting, len(chosen.adoptions) + len(chosen.pending_closes) + len(worker.link.waiting))
     assert waiting <= STALE + 20
 
 
@@ -327,12 +327,12 @@ def test_close_is_never_held_back_by_the_window(reactor: Reactor, worker: Worker
 def test_a_close_without_a_link_waits_for_one(reactor: Reactor) -> None:
     first_worker = reactor.worker()
     connections = [opened(reactor, first_worker) for _ in range(3)]
-    slot = first_worker.link.worker
+    chosen = first_worker.link.worker
     first_worker.die()
     for connection in connections:
         connection.close_code = 1000 + connection.fd
         reactor.router.close(connection)
-    assert slot.connections == 0
+    assert chosen.connections == 0
     second = reactor.worker()
     events = second.take()
     assert [(event.kind, event.fd, second.end_of(event)[0]) for event in events] == [
@@ -363,14 +363,14 @@ def test_a_close_that_finds_the_ring_full_waits_for_a_place_and_keeps_its_order(
 def test_a_worker_that_was_never_told_of_an_open_is_not_told_of_the_close(reactor: Reactor) -> None:
     connection = reactor.bare_connection()
     accept(reactor, connection, b"a")
-    slot = connection.worker
-    assert slot is not None
+    chosen = connection.worker
+    assert chosen is not None
     reactor.router.close(connection)
-    assert slot.connections == 0
+    assert chosen.connections == 0
     worker = reactor.worker()
     assert worker.take() == []
     assert not worker.link.waiting
-    assert not slot.adoptions
+    assert not chosen.adoptions
 
 
 def test_a_closed_connection_leaves_the_waiting_line(reactor: Reactor) -> None:
