@@ -10,7 +10,7 @@ import resource
 import socket
 from pathlib import Path
 
-from zwoole.reactor.master import Master
+from zwoole.reactor.master_process import MasterProcess
 from zwoole.shared.memory.connection_table import ConnectionTable
 from zwoole.shared.memory.turn_counter import TurnCounter
 from zwoole.shared.process import allocator, lifeline, log, open_files, plan, signals, stdio, titles
@@ -51,7 +51,7 @@ def main() -> None:
         )
         log.flush()
         raise SystemExit(1) from None
-    master = Master(options.run_dir, options.incarnation, options.index, sockets, table, settings)
+    master = MasterProcess(options.run_dir, options.incarnation, options.index, sockets, table, settings)
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     lifeline.watch(options.lifeline, lambda: os.close(write_end), ORPHAN_GRACE_S)
 

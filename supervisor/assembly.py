@@ -20,11 +20,11 @@ from zwoole.supervisor.core.processes import Processes
 from zwoole.supervisor.core.roles import ROLES, Role
 from zwoole.supervisor.core.spawn import Spawner
 from zwoole.supervisor.lifecycle.booting import Boots
+from zwoole.supervisor.lifecycle.deaths import Deaths
 from zwoole.supervisor.lifecycle.health_checks import HealthChecks
 from zwoole.supervisor.lifecycle.introductions import Introductions
 from zwoole.supervisor.lifecycle.orphans import Orphans
 from zwoole.supervisor.lifecycle.readiness import Readiness
-from zwoole.supervisor.lifecycle.restarts import Deaths
 from zwoole.supervisor.lifecycle.retirement import Retirement
 from zwoole.supervisor.lifecycle.rollout import Rollouts
 from zwoole.supervisor.lifecycle.shutdown import Shutdown

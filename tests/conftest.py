@@ -43,7 +43,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     """Return the clock by which callbacks are timed."""
     time = Time()
     for module in ("dispatch", "invocation", "runner", "scheduler"):
-        monkeypatch.setattr(f"zwoole.workers.{module}.monotonic", time)
+        monkeypatch.setattr(f"zwoole.workers.invocation.{module}.monotonic", time)
     return time
 
 

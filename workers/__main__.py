@@ -16,10 +16,10 @@ from zwoole.shared.memory.turn_counter import TurnCounter
 from zwoole.shared.process import allocator, forks, lifeline, log, process_groups, signals, stdio, titles
 from zwoole.shared.process import plan as plans
 from zwoole.workers import role
-from zwoole.workers.exits import BOOT_FAILED, end_worker
+from zwoole.workers.core.exits import BOOT_FAILED, end_worker
 from zwoole.workers.loops import serve
-from zwoole.workers.runtime import Runtime
 from zwoole.workers.server import Server
+from zwoole.workers.worker_process import WorkerProcess
 
 ORPHAN_GRACE_S = 4.0
 
@@ -52,7 +52,7 @@ def main() -> None:
     watch_lifeline(options.lifeline, plan.settings.orphan_timeout)
     forks.in_child(lambda: leave_child(options.lifeline))
 
-    runtime = Runtime(
+    process = WorkerProcess(
         options.run_dir,
         options.worker_id,
         options.incarnation,
@@ -62,7 +62,7 @@ def main() -> None:
         plan.settings,
         plan.given,
     )
-    role.set_starter(partial(serve, runtime))
+    role.set_starter(partial(serve, process))
     sys.argv[:] = plan.argv
     sys.path[:] = plan.path
     try:
@@ -74,11 +74,11 @@ def main() -> None:
         with forks.child_ends_here():
             run_app(plan)
     except SystemExit as error:
-        if runtime.ended:
+        if process.ended:
             raise
         boot_failure(f"the app exited before it reached start(): SystemExit({error.code!r})", options.run_dir)
     except BaseException as error:
-        when = "after start()" if runtime.ended else "before it reached start()"
+        when = "after start()" if process.ended else "before it reached start()"
         boot_failure(f"the app failed {when}", options.run_dir, error)
     boot_failure("the app ended without reaching start()", options.run_dir)
 

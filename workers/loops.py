@@ -1,7 +1,7 @@
 """The two loops of a worker: without asyncio for an app of `def` callbacks only, with asyncio for any other.
 
 Both do the same again and again: take what the masters and the supervisor have sent, run callbacks, send their output,
-and sleep until something comes. The steps are the runtime's (runtime.py).
+and sleep until something comes. The steps are those of worker_process.py.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import NoReturn
 from zwoole.shared.process import forks
 from zwoole.shared.process.log import get_logger
 from zwoole.workers.background import Tasks, end_executor
-from zwoole.workers.exits import LOOP_FAILED, end_child, end_worker
-from zwoole.workers.flow_control import FlowControl
-from zwoole.workers.invocation import check_result
-from zwoole.workers.link import RECONNECT_S, MasterLink
-from zwoole.workers.runtime import Runtime
-from zwoole.workers.scheduler import Scheduler
+from zwoole.workers.core.exits import LOOP_FAILED, end_child, end_worker
+from zwoole.workers.invocation.invocation import check_result
+from zwoole.workers.invocation.scheduler import Scheduler
+from zwoole.workers.links.flow_control import FlowControl
+from zwoole.workers.links.master_link import RECONNECT_S, MasterLink
 from zwoole.workers.server import Server, install_commands
 from zwoole.workers.stats_writer import RECORD_S
+from zwoole.workers.worker_process import WorkerProcess
 
 SLEEP_S = 1.0  # the longest sleep: the supervisor sees by it that the loop turns
 NEVER = float("inf")
@@ -30,19 +30,19 @@ IDLE_LOOK_S = 0.02  # how often a worker that is to end looks whether its callba
 log = get_logger("worker")
 
 
-def serve(runtime: Runtime, server: Server) -> NoReturn:
+def serve(process: WorkerProcess, server: Server) -> NoReturn:
     """Be the worker that `server` describes, until it is to end.
 
     Raises:
         SystemExit: always; it ends the process.
     """
-    runtime.begin(server)
-    loop = AsyncLoop(runtime) if server.has_coroutines else PlainLoop(runtime)
+    process.begin(server)
+    loop = AsyncLoop(process) if server.has_coroutines else PlainLoop(process)
     try:
         loop.run()
     except BaseException as error:
         loop_failed(error)
-    runtime.end()
+    process.end()
     raise SystemExit(0)
 
 
@@ -73,8 +73,8 @@ def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
 class PlainLoop:
     """The loop of an app without coroutines."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, process: WorkerProcess) -> None:
+        self._process = process
         self._poller = select.epoll()
         self._connecting = True  # whether there may be a link that is not connected, or not watched
         self._waits_for_room = False
@@ -85,59 +85,59 @@ class PlainLoop:
 
         If a signal handler of the app raises SystemExit while no batch is being taken, nothing is lost by that.
         """
-        runtime = self._runtime
+        process = self._process
         try:
-            check_result(runtime.invoker.call_for_worker("worker_start", runtime.worker_id))
+            check_result(process.invoker.call_for_worker("worker_start", process.worker_id))
         except BaseException as error:
-            runtime.boot_failed(error)
-        runtime.connect()
-        for descriptor in runtime.descriptors:
+            process.boot_failed(error)
+        process.connect()
+        for descriptor in process.descriptors:
             self._poller.register(descriptor, select.EPOLLIN)
-        while not runtime.stopping:
+        while not process.stopping:
             try:
                 self._turn()
             except SystemExit as error:
                 forks.leave(error)
-                if not runtime.is_intact():
+                if not process.is_intact():
                     raise
-                runtime.ask_for_successor("SystemExit", "a signal handler raised SystemExit")
-        runtime.take_batches()
-        if runtime.is_to_retire():
+                process.ask_for_successor("SystemExit", "a signal handler raised SystemExit")
+        process.take_batches()
+        if process.is_to_retire():
             self._call_for_worker("retire")
         self._call_for_worker("worker_stop")
-        runtime.goodbye()
+        process.goodbye()
 
     def _turn(self) -> None:
         """Take what has come, send the output, and sleep until something comes."""
-        runtime = self._runtime
-        again = runtime.take_batches()
-        runtime.masters.flush()
-        runtime.obey()
-        if runtime.changed:
+        process = self._process
+        again = process.take_batches()
+        process.masters.flush()
+        process.obey()
+        if process.changed:
             self._follow()
-        if not (again or runtime.stopping or runtime.masters.has_batches()):
-            self._sleep(runtime.recorder.turn(SLEEP_S))
+        if not (again or process.stopping or process.masters.has_batches()):
+            self._sleep(process.recorder.turn(SLEEP_S))
 
     def _follow(self) -> None:
         """Do what a change of the worker's state asks for."""
-        runtime = self._runtime
-        runtime.changed = False
-        if runtime.is_to_retire():
+        process = self._process
+        process.changed = False
+        if process.is_to_retire():
             self._call_for_worker("retire")
-        if runtime.masters_changed:
-            runtime.follow_masters()
+        if process.masters_changed:
+            process.follow_masters()
             self._connecting = True
-        if runtime.is_drained():
-            runtime.stopping = True
+        if process.is_drained():
+            process.stopping = True
 
     def _sleep(self, seconds: float) -> None:
         """Sleep until something comes, or a link that is not connected yet may be."""
-        if self._connecting or self._waits_for_room or self._runtime.masters.is_blocked():
-            self._connecting = self._runtime.connect_links()
+        if self._connecting or self._waits_for_room or self._process.masters.is_blocked():
+            self._connecting = self._process.connect_links()
             self._watch_links()
         events = self._poller.poll(RECONNECT_S if self._connecting else seconds)
         if not events:
-            self._runtime.changed = True  # once a second it is looked at in any case
+            self._process.changed = True  # once a second it is looked at in any case
         for descriptor, mask in events:
             if descriptor in self._watched:
                 link, _ = self._watched[descriptor]
@@ -145,13 +145,13 @@ class PlainLoop:
                     link.resume()
                 if mask & ~select.EPOLLOUT:
                     link.look()
-            elif descriptor == self._runtime.supervisor.descriptor:
-                self._runtime.supervisor.readable = True
+            elif descriptor == self._process.supervisor.descriptor:
+                self._process.supervisor.readable = True
 
     def _watch_links(self) -> None:
         """Watch every connected link; also for room, if the kernel has not taken all of its output."""
-        self._waits_for_room = self._runtime.masters.is_blocked()
-        for link in self._runtime.links.values():
+        self._waits_for_room = self._process.masters.is_blocked()
+        for link in self._process.links.values():
             if link.wire is None:
                 continue
             descriptor = link.wire.descriptor
@@ -171,18 +171,18 @@ class PlainLoop:
 
     def _call_for_worker(self, event: str) -> None:
         """Run a callback about the worker's own end."""
-        runtime = self._runtime
+        process = self._process
         try:
-            check_result(runtime.invoker.call_for_worker(event, runtime.worker_id))
+            check_result(process.invoker.call_for_worker(event, process.worker_id))
         except BaseException as error:
-            runtime.invoker.failed_for_worker(event, error)
+            process.invoker.failed_for_worker(event, error)
 
 
 class AsyncLoop:
     """The loop of an app with coroutines: asyncio calls the steps when a descriptor tells of something."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, process: WorkerProcess) -> None:
+        self._process = process
         self._flushing = False
         self._recording = False
         self._stop = asyncio.Event()
@@ -198,7 +198,7 @@ class AsyncLoop:
 
         If a task raises SystemExit or KeyboardInterrupt, that leaves asyncio's loop, which is intact then and goes on.
         """
-        self._loop = new_event_loop(self._runtime.loop)
+        self._loop = new_event_loop(self._process.loop)
         asyncio.set_event_loop(self._loop)
         main = self._loop.create_task(self.serve(), name="zwoole")
         self._tasks = Tasks(self._loop)
@@ -207,7 +207,7 @@ class AsyncLoop:
                 self._loop.run_until_complete(main)
             except SystemExit as error:
                 forks.leave(error)
-                self._runtime.ask_for_successor("SystemExit", "a task raised SystemExit")
+                self._process.ask_for_successor("SystemExit", "a task raised SystemExit")
             except KeyboardInterrupt as error:
                 forks.leave(error)
                 log.error("a task raised KeyboardInterrupt", exc_info=error)
@@ -218,35 +218,35 @@ class AsyncLoop:
 
     async def serve(self) -> None:
         """Serve until told to stop."""
-        runtime = self._runtime
-        masters = runtime.masters
-        flow_control = FlowControl(masters, runtime.output_limit)
-        self._scheduler = Scheduler(runtime.invoker, runtime.commands, flow_control, runtime.server.handlers)
-        runtime.dispatcher.scheduler = self._scheduler
+        process = self._process
+        masters = process.masters
+        flow_control = FlowControl(masters, process.output_limit)
+        self._scheduler = Scheduler(process.invoker, process.commands, flow_control, process.server.handlers)
+        process.dispatcher.scheduler = self._scheduler
         masters.may_block = False
         masters.on_output = self._flush_soon
-        install_commands(runtime.server, {"drain": flow_control.drain})
+        install_commands(process.server, {"drain": flow_control.drain})
         forks.in_child(self._leave_child)
         try:
             await self._call("worker_start")
         except BaseException as error:
-            runtime.boot_failed(error)
-        runtime.connect()
-        for descriptor in runtime.descriptors:
+            process.boot_failed(error)
+        process.connect()
+        for descriptor in process.descriptors:
             self._loop.add_reader(descriptor, self._told)
         self._connect_links()
         self._beat()
         await self._stop.wait()
         await self._scheduler.stop()
-        if runtime.is_to_retire():
+        if process.is_to_retire():
             await self._call_for_worker("retire")
         if self._retired is not None:
             await self._retired
         await self._call_for_worker("worker_stop")
         await self._tasks.end()
-        for descriptor in runtime.descriptors:
+        for descriptor in process.descriptors:
             self._loop.remove_reader(descriptor)
-        runtime.goodbye()
+        process.goodbye()
 
     def _leave_child(self) -> None:
         """In a child that the app has forked in this loop's thread: nothing that the loop has may run there."""
@@ -260,7 +260,7 @@ class AsyncLoop:
 
     async def _call(self, event: str) -> None:
         """Run a callback about the worker itself to its end."""
-        result = self._runtime.invoker.call_for_worker(event, self._runtime.worker_id)
+        result = self._process.invoker.call_for_worker(event, self._process.worker_id)
         if result is not None and hasattr(result, "__await__"):
             with forks.child_ends_here():
                 await result
@@ -270,7 +270,7 @@ class AsyncLoop:
         try:
             await self._call(event)
         except BaseException as error:
-            self._runtime.invoker.failed_for_worker(event, error)
+            self._process.invoker.failed_for_worker(event, error)
 
     def _beat(self) -> None:
         """Turn at least once a second, also while all coroutines wait."""
@@ -279,9 +279,9 @@ class AsyncLoop:
 
     def _connect_links(self) -> None:
         """Connect the links that are not connected and watch them; try again later if a master does not listen yet."""
-        if self._runtime.connect_links():
+        if self._process.connect_links():
             self._loop.call_later(RECONNECT_S, self._connect_links)
-        for link in self._runtime.links.values():
+        for link in self._process.links.values():
             if link.wire is not None and link.unwatch is None:
                 self._loop.add_reader(link.wire.descriptor, self._link_readable, link)
                 link.unwatch = self._unwatch
@@ -301,7 +301,7 @@ class AsyncLoop:
 
     def _told(self) -> None:
         """Take what the supervisor or another thread has sent."""
-        self._runtime.supervisor.readable = True
+        self._process.supervisor.readable = True
         self._read()
 
     def _read(self) -> None:
@@ -310,7 +310,7 @@ class AsyncLoop:
         try:
             self._take()
         except SystemExit as error:  # of a signal handler of the app
-            if not self._runtime.is_intact():
+            if not self._process.is_intact():
                 loop_failed(error)
             self._loop.call_soon(self._read)
             raise
@@ -319,19 +319,19 @@ class AsyncLoop:
         self._flush()
 
     def _take(self) -> None:
-        runtime = self._runtime
+        process = self._process
         self._flushing = True  # by `_read`
-        runtime.obey()
-        again = runtime.take_batches()
+        process.obey()
+        again = process.take_batches()
         self._scheduler.resume()
-        if runtime.masters_changed:
-            runtime.follow_masters()
+        if process.masters_changed:
+            process.follow_masters()
             self._connect_links()
-        if runtime.is_to_retire():
+        if process.is_to_retire():
             self._retired = self._loop.create_task(self._call_for_worker("retire"), name="retire")
-        if runtime.stopping:
+        if process.stopping:
             self._stop.set()
-        elif not self._ending and runtime.is_drained():
+        elif not self._ending and process.is_drained():
             self._ending = True
             self._end_when_idle()
         if again:
@@ -349,7 +349,7 @@ class AsyncLoop:
 
     def _record(self) -> None:
         """Write the counters, and again later as long as callbacks go on."""
-        wait = self._runtime.recorder.turn(NEVER)
+        wait = self._process.recorder.turn(NEVER)
         self._recording = wait < NEVER or self._scheduler.busy()
         if self._recording:
             self._loop.call_later(min(wait, RECORD_S), self._record)
@@ -362,12 +362,12 @@ class AsyncLoop:
     def _flush(self) -> None:
         """Send the output, and take what was read meanwhile."""
         self._flushing = False
-        self._runtime.masters.flush()
-        if self._runtime.masters.is_blocked():
-            for link in self._runtime.links.values():
+        self._process.masters.flush()
+        if self._process.masters.is_blocked():
+            for link in self._process.links.values():
                 if link.wire is not None and link.wire.blocked:
                     self._loop.add_writer(link.wire.descriptor, self._link_has_room, link)
-        if self._runtime.masters.has_batches():
+        if self._process.masters.has_batches():
             self._loop.call_soon(self._read)
 
     def _link_has_room(self, link: MasterLink) -> None:

@@ -13,7 +13,7 @@ from zwoole.shared.process.forks import refuse
 from zwoole.shared.settings import Settings
 from zwoole.workers import role
 from zwoole.workers.callbacks import Callback, check_handler, event_name, fit, is_coroutine, where
-from zwoole.workers.handlers import Handler
+from zwoole.workers.invocation.handlers import Handler
 
 F = TypeVar("F", bound=Callable[..., Any])
 Data = str | bytes | bytearray | memoryview

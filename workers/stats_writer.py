@@ -12,8 +12,8 @@ from zwoole.shared.memory import stats
 from zwoole.shared.memory.snapshot import Snapshot
 from zwoole.shared.process import stdio
 from zwoole.shared.process.run_files import snapshot_path
-from zwoole.workers.counts import Counts
-from zwoole.workers.masters import Masters
+from zwoole.workers.core.counts import Counts
+from zwoole.workers.links.masters import Masters
 
 RECORD_S = 0.5  # least time between two writes
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.workers.worker_parts import Master, message
-from zwoole.workers.frame import Frame
+from zwoole.workers.invocation.received_frame import Frame
 
 MESSAGES = 100
 SIZE = 64

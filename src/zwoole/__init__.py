@@ -38,8 +38,8 @@ from zwoole.shared.request import Headers, Request
 from zwoole.shared.websocket.frames import OP_BINARY, OP_TEXT
 from zwoole.version import VERSION as __version__
 from zwoole.workers import role as _role
-from zwoole.workers.frame import Frame
-from zwoole.workers.handlers import HandlerConnection
+from zwoole.workers.invocation.handlers import HandlerConnection
+from zwoole.workers.invocation.received_frame import Frame
 from zwoole.workers.server import Server
 
 __all__ = [

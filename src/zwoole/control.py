@@ -11,7 +11,7 @@ from zwoole import control_client
 from zwoole.control_client import ControlFailed
 from zwoole.shared.errors import StartError
 from zwoole.supervisor.core.exit_codes import EXIT_FORCED
-from zwoole.supervisor.system import servers
+from zwoole.supervisor.system import running_servers
 from zwoole.supervisor.system.run_directory import NO_END, End, exit_code
 
 RELOAD_WAIT_S = 120.0
@@ -61,7 +61,7 @@ class Control:
             ControlFailed: there is none, or there are several.
         """
         try:
-            self.server = servers.find(None if run_dir is None else str(run_dir), port)
+            self.server = running_servers.find(None if run_dir is None else str(run_dir), port)
         except StartError as error:
             raise ControlFailed(str(error)) from None
         self.run_dir = self.server.run_dir

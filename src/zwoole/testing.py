@@ -21,7 +21,7 @@ import psutil
 
 from zwoole import control_client
 from zwoole.shared.errors import ZwooleError
-from zwoole.supervisor.system import servers
+from zwoole.supervisor.system import running_servers
 from zwoole.supervisor.system.run_directory import TEMPORARY, run_directory_fits, told_folder
 from zwoole.workers.server import Server
 
@@ -243,7 +243,7 @@ class Serving:
         Raises:
             ZwooleError: the server does not answer.
         """
-        run_dir = servers.find(str(self.run_dir)).run_dir
+        run_dir = running_servers.find(str(self.run_dir)).run_dir
         result: dict[str, Any] = control_client.request(run_dir, "status", timeout_s=ANSWER_S)
         self.family()
         return result

@@ -10,7 +10,7 @@ import zmq
 
 from zwoole.shared.process import control_messages
 from zwoole.shared.process.run_files import control_address
-from zwoole.shared.zmq_flags import POLLIN
+from zwoole.shared.wire.zmq_flags import POLLIN
 
 
 class ControlSocket:

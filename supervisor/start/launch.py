@@ -20,7 +20,7 @@ from zwoole.supervisor.start.daemon import detach
 from zwoole.supervisor.start.pid_file import PidFile
 from zwoole.supervisor.start.privileges import check_python, drop
 from zwoole.supervisor.supervisor import Supervisor
-from zwoole.supervisor.system import servers
+from zwoole.supervisor.system import running_servers
 from zwoole.supervisor.system.listening import listen
 from zwoole.supervisor.system.run_directory import RunDirectory, choose
 from zwoole.workers.server import Server
@@ -97,7 +97,7 @@ def run_here(server: Server, plan: plans.Plan, run_dir: str | None, watched: Seq
             check_python(settings.user or str(os.getuid()))
         directory = RunDirectory(choose(run_dir, settings.port, plan.target))
         try:
-            with servers.announced(directory.path):
+            with running_servers.announced(directory.path):
                 code = Supervisor(server, plan, directory, listeners or listen(settings), watched).run()
                 directory.note_end(code)
                 return code

@@ -1,7 +1,7 @@
 """The server under conformance test: it sends every message back unchanged, text as text and binary as binary."""
 
 from zwoole import Server
-from zwoole.workers.frame import Frame
+from zwoole.workers.invocation.received_frame import Frame
 
 server = Server()
 

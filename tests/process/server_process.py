@@ -22,7 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.process.waiting import PATIENCE_S, wait_for
 from zwoole import control_client
 from zwoole.bench.compare.peer_process import claim_port
-from zwoole.supervisor.system import servers
+from zwoole.supervisor.system import running_servers
 from zwoole.testing import Serving
 from zwoole.testing import is_alive as is_alive
 
@@ -121,7 +121,7 @@ class ServerProcess(Serving):
         Raises:
             ZwooleError: the server does not answer.
         """
-        run_dir = servers.find(str(self.run_dir)).run_dir
+        run_dir = running_servers.find(str(self.run_dir)).run_dir
         result: dict[str, Any] = control_client.request(run_dir, "status", timeout_s=PATIENCE_S)
         return result
 

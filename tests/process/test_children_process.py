@@ -243,7 +243,7 @@ if __name__ == "__main__":
     try:
         server.start()
     finally:
-        if "zwoole.workers.runtime" in sys.modules:
+        if "zwoole.workers.worker_process" in sys.modules:
             start_another()
 """
 )
@@ -251,7 +251,7 @@ AT_EXIT = (
     START_ANOTHER
     + """
 import atexit
-if "zwoole.workers.runtime" in sys.modules:
+if "zwoole.workers.worker_process" in sys.modules:
     atexit.register(start_another)
 if __name__ == "__main__":
     server.start()
@@ -565,7 +565,7 @@ def on_message(server, frame):
     server.push(frame.fd, f"{server.worker_id} {code}")
 
 code = None
-if "zwoole.workers.runtime" in sys.modules:
+if "zwoole.workers.worker_process" in sys.modules:
     pid = os.fork()
     if pid:
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

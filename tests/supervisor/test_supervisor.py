@@ -18,7 +18,7 @@ from zwoole.supervisor import supervisor as supervisors
 from zwoole.supervisor.control.control_server import ControlServer
 from zwoole.supervisor.control.control_socket import ControlSocket
 from zwoole.supervisor.core.loop import Loop
-from zwoole.supervisor.lifecycle.restarts import Deaths
+from zwoole.supervisor.lifecycle.deaths import Deaths
 from zwoole.supervisor.lifecycle.staffing import Staffing
 from zwoole.supervisor.start.app_target import Target
 from zwoole.supervisor.start.launch import make_plan

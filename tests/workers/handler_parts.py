@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.workers.worker_parts import AsyncMaster, closing, opening, settle
 from zwoole.shared.memory.connection_table import CLOSING
-from zwoole.workers.handlers import HandlerConnection
+from zwoole.workers.invocation.handlers import HandlerConnection
 
 Handler = Callable[[HandlerConnection], Awaitable[Any]]
 

@@ -23,13 +23,13 @@ from zwoole.shared.process.run_files import endpoint, progress_path
 from zwoole.shared.request import pack_request
 from zwoole.shared.wire.batches import BODY_INTEGER, BODY_TEXT, BatchReader, BatchWriter
 from zwoole.shared.wire.events import ACK, CLOSE, HANDSHAKE, MESSAGE, OPEN
-from zwoole.workers.commands import Commands
-from zwoole.workers.dispatch import Dispatcher
-from zwoole.workers.flow_control import FlowControl
-from zwoole.workers.invocation import Invoker
-from zwoole.workers.link import MasterLink
-from zwoole.workers.masters import Masters
-from zwoole.workers.scheduler import Scheduler
+from zwoole.workers.invocation.dispatch import Dispatcher
+from zwoole.workers.invocation.invocation import Invoker
+from zwoole.workers.invocation.scheduler import Scheduler
+from zwoole.workers.links.commands import Commands
+from zwoole.workers.links.flow_control import FlowControl
+from zwoole.workers.links.master_link import MasterLink
+from zwoole.workers.links.masters import Masters
 
 Command = tuple[int, int, Any]  # kind, number, body
 SERVER = object()

@@ -32,7 +32,7 @@ from zwoole.shared.process.lifeline import ORPHANED_EXIT
 from zwoole.shared.process.run_files import LOCK
 from zwoole.shared.websocket.mask import COMPILED
 from zwoole.supervisor.core.exit_codes import EXIT_BOOT_FAILED, EXIT_CANNOT_START, EXIT_FORCED, EXIT_OK
-from zwoole.supervisor.system import run_directory, servers
+from zwoole.supervisor.system import run_directory, running_servers
 from zwoole.version import VERSION
 
 PAGE = ROOT / "docs" / "cli.md"
@@ -61,7 +61,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         requests.append((str(path), what, fields))
         return answers[what]
 
-    monkeypatch.setattr(servers, "find", found)
+    monkeypatch.setattr(running_servers, "find", found)
     monkeypatch.setattr(control_client, "request", request)
     monkeypatch.setattr(control, "End", Ended)
     return requests
@@ -83,9 +83,9 @@ class Ended:
         pass
 
 
-def found(run_dir: str | None, port: int | None) -> servers.Running:
+def found(run_dir: str | None, port: int | None) -> running_servers.Running:
     """Replaces the search for a server: it returns the one at the given path or port, or the only one."""
-    return servers.Running(Path(run_dir or "/the/only"), "app.py", [f"127.0.0.1:{port or 8080}"])
+    return running_servers.Running(Path(run_dir or "/the/only"), "app.py", [f"127.0.0.1:{port or 8080}"])
 
 
 NAMED = "zwoole: app.py on 127.0.0.1:8080, run directory /the/only\n"
@@ -321,7 +321,7 @@ def test_a_command_asks_the_server_and_says_what_it_answered(
 def test_a_client_that_is_not_there_is_an_error(
     command: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
-    monkeypatch.setattr(servers, "find", found)
+    monkeypatch.setattr(running_servers, "find", found)
     monkeypatch.setattr(control_client, "request", lambda *_, **__: {"clients": 0})
     assert command(*arguments) == (1, "", NAMED + "zwoole: connection 17 is not open\n")
 

@@ -13,7 +13,7 @@ from zwoole.shared.memory.stats import TIME_BOUNDS
 from zwoole.supervisor.admin.metrics import MASTER_COUNTERS, MASTER_GAUGES, WORKER_COUNTERS, WORKER_GAUGES, render
 from zwoole.supervisor.core.process_stats import ProcessStats
 from zwoole.supervisor.core.roles import MASTER, WORKER
-from zwoole.workers.counts import Counts
+from zwoole.workers.core.counts import Counts
 
 
 def parse(page: str) -> dict[str, Metric]:

@@ -1,0 +1,1 @@
+"""From a batch to the callbacks and handlers of the app."""
