@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="zwoole.reactor", description=__doc__)
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--incarnation", type=int, required=True)
-    parser.add_argument("--index", type=int, required=True)
+    parser.add_argument("--id", type=int, required=True)
     parser.add_argument("--lifeline", type=int, required=True)
     parser.add_argument("--turns", type=int, required=True)
     parser.add_argument("--table", type=int, required=True)
@@ -34,9 +34,9 @@ def main() -> None:
     faulthandler.enable(stdio.writer(2).descriptor)
     allocator.keep_freed_memory()
     settings = plan.read_or_end(options.run_dir).settings
-    titles.set_name(f"zwoole master {options.index}")
+    titles.set_name(f"zwoole master {options.id}")
     as_json = settings.log_format == "json"
-    log.start(f"master {options.index}", settings.log_level, as_json, at_once=False)
+    log.start(f"master {options.id}", settings.log_level, as_json, at_once=False)
     sockets = [socket.socket(fileno=descriptor) for descriptor in options.listen]
     for descriptor in (options.lifeline, options.table, *options.listen):
         os.set_inheritable(descriptor, False)
@@ -51,7 +51,7 @@ def main() -> None:
         )
         log.flush()
         raise SystemExit(1) from None
-    master = MasterProcess(options.run_dir, options.incarnation, options.index, sockets, table, settings)
+    master = MasterProcess(options.run_dir, options.incarnation, options.id, sockets, table, settings)
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     lifeline.watch(options.lifeline, lambda: os.close(write_end), ORPHAN_GRACE_S)
 

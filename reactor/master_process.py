@@ -40,7 +40,7 @@ class MasterProcess:
         self,
         run_dir: Path,
         incarnation: int,
-        index: int,
+        master_id: int,
         sockets: list[socket.socket],
         table: ConnectionTable,
         settings: Settings,
@@ -49,7 +49,7 @@ class MasterProcess:
         self._run_dir = run_dir
         self._log_file = settings.log_file
         self._started = time.monotonic()
-        self._reactor = Reactor(run_dir, incarnation, index, sockets, table, settings, self._tell, self._stopped)
+        self._reactor = Reactor(run_dir, incarnation, master_id, sockets, table, settings, self._tell, self._stopped)
         self.loop = self._reactor.loop
         self._orders: dict[str, Callable[[dict[str, Any]], object]] = {
             "worker": self._expect_worker,
@@ -62,7 +62,7 @@ class MasterProcess:
         self._orphaned = False
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._control = self._connect(incarnation)
-        self._named = {"role": stats.MASTER, "index": index, "pid": os.getpid(), "incarnation": incarnation}
+        self._named = {"role": stats.MASTER, "id": master_id, "pid": os.getpid(), "incarnation": incarnation}
         self._snapshot = Snapshot(snapshot_path(run_dir, stats.MASTER, incarnation))
         self._records = self.loop.add_deadlines(RECORD_S, self._record)
         self._record(0)

@@ -51,7 +51,7 @@ class Reactor:
         self,
         run_dir: Path,
         incarnation: int,
-        index: int,
+        master_id: int,
         sockets: list[socket.socket],
         table: ConnectionTable,
         settings: Settings,
@@ -65,7 +65,7 @@ class Reactor:
         Args:
             run_dir: the run directory.
             incarnation: the number of this master incarnation.
-            index: the index of this master, from 0.
+            master_id: the number of this master, from 0.
             sockets: listening sockets.
             table: the empty connection table, whose limit is the maximum number of connections.
             settings: the effective settings.
@@ -74,12 +74,12 @@ class Reactor:
             epoll: reports which descriptors are ready; a test may pass its own.
             clock: the clock that timeouts run on; a test may pass its own.
         """
-        self._index = index
+        self._id = master_id
         self._started = time.monotonic()
         # What the other parts share.
         self.life = Life()
         self.commands = Commands()
-        self.registry = Registry(table, index, settings.reactor_num)
+        self.registry = Registry(table, master_id, settings.reactor_num)
         self.loop = Loop(self.registry, epoll, clock)
         self.loop.busy_poll_s = settings.busy_poll_us / 1e6
         # The way down.
@@ -217,7 +217,7 @@ class Reactor:
         clock = self.loop.clock
         latest, clock.latest = clock.latest, 0.0
         return {
-            "index": self._index,
+            "id": self._id,
             "loop_lag_s": round(latest, 4),
             "uptime_s": round(time.monotonic() - self._started, 1),
             **self.gauges(),

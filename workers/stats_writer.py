@@ -25,7 +25,7 @@ class Recorder:
         """Make the snapshot and write it for the first time. It belongs to the thread that makes it."""
         self._run_dir = run_dir
         self._snapshot = Snapshot(snapshot_path(run_dir, stats.WORKER, incarnation))
-        self._named = {"role": stats.WORKER, "index": worker_id, "pid": os.getpid(), "incarnation": incarnation}
+        self._named = {"role": stats.WORKER, "id": worker_id, "pid": os.getpid(), "incarnation": incarnation}
         self._started = time.monotonic()
         self._counts = counts
         self._masters = masters

@@ -60,8 +60,8 @@ class Reading:
 
     Attributes:
         supervisor: the supervisor's snapshot: `pid`, `started`, `restarts`, `workers`, `failed_boots` by worker,
-            `processes`, and `past`, the counters of ended processes by role and index.
-        processes: the snapshots of running masters and workers: `role`, `index`, `pid`, `incarnation`, `started`,
+            `processes`, and `past`, the counters of ended processes by role and id.
+        processes: the snapshots of running masters and workers: `role`, `id`, `pid`, `incarnation`, `started`,
             `written`, `counters`, `gauges`.
     """
 
@@ -105,10 +105,10 @@ def gather(run_dir: Path) -> dict[str, Any]:
 
 def counters_by_index(reading: Reading, role: str) -> dict[int, Counters]:
     """Return the counters of a role by reactor number or worker id, including those of processes that have ended."""
-    sums = {int(index): add({}, counters) for index, counters in reading.supervisor["past"][role].items()}
+    sums = {int(id): add({}, counters) for id, counters in reading.supervisor["past"][role].items()}
     for fields in reading.processes:
         if fields["role"] == role:
-            add(sums.setdefault(fields["index"], {}), fields["counters"])
+            add(sums.setdefault(fields["id"], {}), fields["counters"])
     return sums
 
 
@@ -147,6 +147,6 @@ def _total(reading: Reading) -> dict[str, Any]:
 
 def _flat(fields: dict[str, Any], now: float) -> dict[str, Any]:
     """Return one process's snapshot as a flat dict."""
-    named = {name: fields[name] for name in ("index", "pid", "incarnation")}
+    named = {name: fields[name] for name in ("id", "pid", "incarnation")}
     ages = {"uptime_s": round(now - fields["started"], 1), "written_s_ago": round(now - fields["written"], 1)}
     return {**named, **ages, **fields["gauges"], **fields["counters"]}

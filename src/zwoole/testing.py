@@ -250,7 +250,7 @@ class Serving:
 
     def pids(self, role: str = "worker") -> list[int]:
         """Return the process ids of its workers by worker id, or of its masters ("master")."""
-        processes = sorted(self.status()["processes"], key=lambda process: process["index"])
+        processes = sorted(self.status()["processes"], key=lambda process: process["id"])
         return [process["pid"] for process in processes if process["role"] == role]
 
     def family(self) -> list[psutil.Process]:

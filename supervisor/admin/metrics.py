@@ -101,8 +101,8 @@ class SnapshotCollector(Collector):
         yield _gauge("workers_wanted", "Workers that are wanted", reading.supervisor["workers"]["wanted"])
         yield _gauge("workers_ready", "Workers that are ready", reading.supervisor["workers"]["ready"])
         failed = CounterMetricFamily("zwoole_failed_boots", "Workers that ended before they served", labels=["worker"])
-        for index, count in reading.supervisor["failed_boots"].items():
-            failed.add_metric([index], count)
+        for id, count in reading.supervisor["failed_boots"].items():
+            failed.add_metric([id], count)
         yield failed
         for role, (process, counters, gauges) in METRICS.items():
             counted = stats.counters_by_index(reading, role)
@@ -115,12 +115,12 @@ def _counter(
     key: str, name: str, what: str, label: str, process: str, counters: dict[int, stats.Counters]
 ) -> CounterMetricFamily:
     family = CounterMetricFamily(f"zwoole_{name}", what, labels=[process, label] if label else [process])
-    for index, counted in sorted(counters.items()):
+    for id, counted in sorted(counters.items()):
         if label:
             for value, count in counted[key].items():
-                family.add_metric([str(index), value], count)
+                family.add_metric([str(id), value], count)
         else:
-            family.add_metric([str(index)], counted[key])
+            family.add_metric([str(id)], counted[key])
     return family
 
 
@@ -129,10 +129,10 @@ def _gauges(reading: stats.Reading, key: str, name: str, what: str, process: str
     sums: dict[int, Any] = {}
     for fields in reading.processes:
         if fields["role"] == role:
-            sums[fields["index"]] = sums.get(fields["index"], 0) + fields["gauges"][key]
+            sums[fields["id"]] = sums.get(fields["id"], 0) + fields["gauges"][key]
     family = GaugeMetricFamily(f"zwoole_{name}", what, labels=[process])
-    for index, value in sorted(sums.items()):
-        family.add_metric([str(index)], value)
+    for id, value in sorted(sums.items()):
+        family.add_metric([str(id)], value)
     return family
 
 
@@ -143,11 +143,11 @@ def _gauge(name: str, what: str, value: float) -> GaugeMetricFamily:
 def _callback_times(workers: dict[int, stats.Counters]) -> HistogramMetricFamily:
     family = HistogramMetricFamily("zwoole_callback_seconds", "Time that callbacks took", labels=["worker"])
     bounds = [*(str(bound) for bound in stats.TIME_BOUNDS), "+Inf"]
-    for index, counted in sorted(workers.items()):
+    for id, counted in sorted(workers.items()):
         running = 0
         buckets = []
         for bound, count in zip(bounds, counted["callback_times"], strict=True):
             running += count
             buckets.append((bound, running))
-        family.add_metric([str(index)], buckets, counted["callback_seconds"])
+        family.add_metric([str(id)], buckets, counted["callback_seconds"])
     return family

@@ -86,7 +86,7 @@ class Status:
         cpu_s, memory_bytes = use_of(process.pid)
         return {
             "role": process.role.name,
-            "index": process.id,
+            "id": process.id,
             "pid": process.pid,
             "ready": process.ready_at is not None,
             "retiring": process.retiring,

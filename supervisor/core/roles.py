@@ -75,7 +75,7 @@ class Role:
 def master_command(boot: Boot) -> Command:
     """Return what a new master is told."""
     table, listeners = boot.tables[boot.id], boot.listeners[boot.id]
-    arguments = ["--incarnation", str(boot.incarnation), "--index", str(boot.id), "--table", str(table)]
+    arguments = ["--incarnation", str(boot.incarnation), "--id", str(boot.id), "--table", str(table)]
     return Command([*arguments, "--listen", *map(str, listeners)], [table, *listeners])
 
 

@@ -13,7 +13,7 @@ class Missing:
 
     Attributes:
         role: the name of its role, such as "worker".
-        index: its worker id, or the number of its reactor.
+        id: its worker id, or the number of its reactor.
         starting: whether a process is starting.
         failed_boots: how many processes in a row have ended before they served.
         next_try_s: seconds until the next is started; None if one is starting, or none will be started.
@@ -21,14 +21,14 @@ class Missing:
     """
 
     role: str
-    index: int
+    id: int
     starting: bool
     failed_boots: int
     next_try_s: float | None
     last: str
 
     def __str__(self) -> str:
-        parts = [f"{self.role} {self.index}: {'starting' if self.starting else 'not running'}"]
+        parts = [f"{self.role} {self.id}: {'starting' if self.starting else 'not running'}"]
         if self.failed_boots:
             parts.append(f"{self.failed_boots} failed boot" + ("s" if self.failed_boots > 1 else ""))
         if self.next_try_s is not None:

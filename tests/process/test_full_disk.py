@@ -85,14 +85,14 @@ def fill(disk: Path) -> None:
                 pass
 
 
-def process(server: ServerProcess, role: str, index: int = 0) -> dict[str, Any]:
+def process(server: ServerProcess, role: str, id: int = 0) -> dict[str, Any]:
     """Return the row of `status` for the newest process of a worker id, as soon as it serves."""
 
     def found() -> dict[str, Any]:
-        there = [one for one in server.report()["processes"] if (one["role"], one["index"]) == (role, index)]
+        there = [one for one in server.report()["processes"] if (one["role"], one["id"]) == (role, id)]
         return there[-1] if there and there[-1]["ready"] else {}
 
-    return wait_for(found, f"{role} {index} to serve")
+    return wait_for(found, f"{role} {id} to serve")
 
 
 def wait_for_lack(server: ServerProcess) -> None:

@@ -99,7 +99,7 @@ def test_a_worker_that_is_missing_later_is_seen_and_comes_back(serve: Serve) -> 
     assert "zwoole_workers_ready 1.0" in page
     assert 'zwoole_failed_boots_total{worker="0"}' in page
     (missing,) = server.status()["missing"]
-    assert (missing["role"], missing["index"], missing["last"]) == ("worker", 0, "exit 3")
+    assert (missing["role"], missing["id"], missing["last"]) == ("worker", 0, "exit 3")
     command = [str(ZWOOLE), "status", "--run-dir", str(server.run_dir)]
     shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S).stdout
     assert shown.splitlines()[-1].startswith("worker 0: ")

@@ -114,7 +114,7 @@ def test_a_known_load_is_counted_exactly(serve: Serve) -> None:
     assert total["longest_lag_s"] >= total["lag_s"] >= 0
     workers = server.status()["stats"]["workers"]
     assert sum(worker["events"]["message"] for worker in workers) == 201
-    assert [worker["pid"] for worker in sorted(workers, key=lambda worker: worker["index"])] == server.pids("worker")
+    assert [worker["pid"] for worker in sorted(workers, key=lambda worker: worker["id"])] == server.pids("worker")
     assert server.stop() == 0
     assert printed(server, "start")["total"]["opened"] == 0
     last = printed(server, "shutdown")["total"]
@@ -208,7 +208,7 @@ def test_every_number_is_a_metric_too_and_in_every_total(serve: Serve) -> None:
     supervisors = {"restarts", "workers_wanted", "workers_ready", "failed_boots"}
     counted = {name for parts in EMPTY.values() for names in parts for name in names}
     assert set(stats["total"]) == counted | supervisors
-    common = {"index", "pid", "incarnation", "uptime_s", "written_s_ago"}
+    common = {"id", "pid", "incarnation", "uptime_s", "written_s_ago"}
     assert set(stats["masters"][0]) == common | {spec[0] for spec in (*MASTER_COUNTERS, *MASTER_GAUGES)}
     times = {"callback_times", "callback_seconds"}
     assert set(stats["workers"][0]) == common | times | {spec[0] for spec in (*WORKER_COUNTERS, *WORKER_GAUGES)}

@@ -46,7 +46,7 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 
 def test_its_own_report(rig: Rig) -> None:
     report = rig.ask("status")
-    assert (report["index"], report["connections"], report["workers"]) == (0, 0, [])
+    assert (report["id"], report["connections"], report["workers"]) == (0, 0, [])
 
 
 @pytest.mark.parametrize("limit", [0, 3, 100])

@@ -28,14 +28,14 @@ REPORT: dict[str, Any] = {
     "log_lines_lost": 0,
     "stats": {"total": {"log_lines_lost": 0}},
     "processes": [
-        {**PROCESS, "role": "worker", "index": 1, "pid": 103, "cpu_s": 1.0, "ready": False},
-        {**PROCESS, "role": "worker", "index": 0, "pid": 102, "cpu_s": 1.0, "restarts": 2},
-        {**PROCESS, "role": "master", "index": 0, "pid": 101, "cpu_s": 5.0},
+        {**PROCESS, "role": "worker", "id": 1, "pid": 103, "cpu_s": 1.0, "ready": False},
+        {**PROCESS, "role": "worker", "id": 0, "pid": 102, "cpu_s": 1.0, "restarts": 2},
+        {**PROCESS, "role": "master", "id": 0, "pid": 101, "cpu_s": 5.0},
     ],
     "masters": [
         {
             **COUNTERS,
-            "index": 0,
+            "id": 0,
             "connections": 3,
             "loop_lag_s": 0.0021,
             "workers": [{"pid": 102, "connections": 3, "outstanding": 5}],
@@ -108,7 +108,7 @@ def test_a_terminal_is_shown_the_same_numbers() -> None:
 
 MISSING: dict[str, Any] = {
     "role": "worker",
-    "index": 2,
+    "id": 2,
     "starting": False,
     "failed_boots": 4,
     "next_try_s": 1.6,
@@ -117,7 +117,7 @@ MISSING: dict[str, Any] = {
 
 
 def test_a_worker_that_is_missing_has_a_line() -> None:
-    starting = {**MISSING, "index": 3, "starting": True, "failed_boots": 0, "next_try_s": None, "last": ""}
+    starting = {**MISSING, "id": 3, "starting": True, "failed_boots": 0, "next_try_s": None, "last": ""}
     report = {**REPORT, "missing": [MISSING, starting]}
     line = "worker 2: not running, 4 failed boots, next try in 1.6 s, last: exit 3"
     assert describe(report, report, 0.5).splitlines()[-2:] == ["", line]

@@ -61,7 +61,7 @@ def rates(first: dict[str, Any], second: dict[str, Any], seconds: float) -> dict
 def rows_of(first: dict[str, Any], second: dict[str, Any], seconds: float) -> list[Row]:
     """Return a row for each process of the second report, masters first, with its CPU use since the first report."""
     cpu_before = {process["pid"]: process["cpu_s"] for process in first["processes"]}
-    ordered = sorted(second["processes"], key=lambda process: (process["role"], process["index"]))
+    ordered = sorted(second["processes"], key=lambda process: (process["role"], process["id"]))
     used = [process["cpu_s"] - cpu_before.get(process["pid"], process["cpu_s"]) for process in ordered]
     return [row_of(process, cpu / seconds, second["masters"]) for process, cpu in zip(ordered, used, strict=True)]
 
@@ -71,14 +71,14 @@ def row_of(process: dict[str, Any], cpu: float, masters: list[dict[str, Any]]) -
     connections = queue = lag_s = None
     if process["role"] == "master":
         for master in masters:
-            if master["index"] == process["index"]:
+            if master["id"] == process["id"]:
                 connections, lag_s = master["connections"], master["loop_lag_s"]
     else:
         links = [link for master in masters for link in master["workers"] if link["pid"] == process["pid"]]
         connections = sum(link["connections"] for link in links)
         queue = sum(link["outstanding"] for link in links)
     return Row(
-        name=f"{process['role']} {process['index']}",
+        name=f"{process['role']} {process['id']}",
         pid=process["pid"],
         state="retiring" if process["retiring"] else "ready" if process["ready"] else "starting",
         uptime_s=process["uptime_s"],

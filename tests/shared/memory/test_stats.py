@@ -36,7 +36,7 @@ def process_of(role: Role, id: int, incarnation: int) -> Process:
 
 
 def record(run_dir: Path, process: Process, counters: dict[str, Any], gauges: dict[str, Any]) -> None:
-    named = {"role": process.role.name, "index": process.id, "pid": 1, "incarnation": process.incarnation}
+    named = {"role": process.role.name, "id": process.id, "pid": 1, "incarnation": process.incarnation}
     times = {"started": 0.0, "written": 0.0}
     path = snapshot_path(run_dir, process.role.name, process.incarnation)
     Snapshot(path).write({**named, **times, "counters": counters, "gauges": gauges})

@@ -50,7 +50,7 @@ def test_every_role_has_its_setting() -> None:
 def test_each_process_is_told_what_it_needs() -> None:
     boot = Boot(1, 17, [11, 12], [21, 22], [[31], [32, 33]])
     arguments, descriptors = MASTER.command(boot)
-    assert " ".join(arguments) == "--incarnation 17 --index 1 --table 22 --listen 32 33"
+    assert " ".join(arguments) == "--incarnation 17 --id 1 --table 22 --listen 32 33"
     assert descriptors == [22, 32, 33]
     arguments, descriptors = WORKER.command(boot)
     assert " ".join(arguments) == "--worker-id 1 --incarnation 17 --masters 11 12 --tables 21 22"
