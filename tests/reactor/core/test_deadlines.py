@@ -168,6 +168,7 @@ class WheelLoop:
     steps=st.lists(
         st.one_of(
             st.tuples(st.just("start"), st.integers(1, 5), st.floats(0, 30)),
+            st.tuples(st.just("restart"), st.integers(1, 5), st.floats(0, 30)),
             st.tuples(st.just("stop"), st.integers(1, 5), st.just(0.0)),
             st.tuples(st.just("pass"), st.just(0), st.floats(0.001, 20)),
         ),
@@ -180,8 +181,10 @@ def test_a_timeout_of_the_wheel_runs_out_at_most_a_tick_late_and_never_early(
     loop = WheelLoop()
     ends: dict[int, float] = {}
     for what, fd, seconds in [*steps, ("pass", 0, 31.0)]:
-        if what == "start":
-            loop.wheel.start(fd, seconds)
+        if what in ("start", "restart"):
+            ticks = SPARE_TICKS + 5 if what == "restart" else 0  # so many that the wheel forgets empty ones
+            for tick in range(ticks, -1, -1):
+                loop.wheel.start(fd, seconds + tick * TICK_S)
             ends[fd] = loop.clock.now + seconds
         elif what == "stop":
             loop.wheel.stop(fd)

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.client_frames import client_frame
+from tests.client_frames import KEY, client_frame
 from tests.shared.websocket.test_protocol import Event, Sent, conversations, expected_events, receive
 from zwoole.shared.websocket.deflate import Inflater
 from zwoole.shared.websocket.frames import OP_CLOSE, OP_CONTINUATION, OP_PING, OP_TEXT, FrameHeader
+from zwoole.shared.websocket.protocol import Protocol
 from zwoole.shared.websocket.traced_protocol import TracedProtocol
 
 Traced = list[tuple[int, bool, bool, int]]
@@ -31,6 +32,30 @@ def test_every_frame_is_shown_once_however_it_arrives(frames: list[Sent], size: 
     events, traced = trace(*(data[i : i + size] for i in range(0, len(data), size)))
     assert events == expected_events(frames)
     assert traced == [(frame.opcode, frame.fin, False, len(frame.payload)) for frame in frames]
+
+
+@given(
+    data=st.lists(
+        st.builds(
+            client_frame,
+            st.integers(0, 15),
+            st.binary(max_size=130),
+            fin=st.booleans(),
+            reserved=st.sampled_from([0, 0, 0x40, 0x20]),
+            key=st.sampled_from([KEY, KEY, KEY, None]),
+            length=st.sampled_from([None, None, None, 3, 70_000, 1 << 63]),
+        )
+        | st.binary(max_size=20),
+        max_size=8,
+    ).map(b"".join),
+    size=st.integers(1, 300),
+    compressed=st.booleans(),
+)
+def test_whatever_arrives_it_gives_the_same_events(data: bytes, size: int, compressed: bool) -> None:
+    chunks = [data[i : i + size] for i in range(0, len(data), size)]
+    inflaters = [Inflater(15, True) if compressed else None for _ in range(2)]
+    expected = receive(Protocol(1 << 20, 1024, inflaters[0]), *chunks)
+    assert trace(*chunks, inflater=inflaters[1])[0] == expected
 
 
 def test_a_frame_is_shown_when_its_header_has_arrived_but_a_control_frame_when_it_is_complete() -> None:
