@@ -4,7 +4,7 @@ from zwoole.reactor.core.transport cimport Transport
 from zwoole.shared.websocket.frames cimport append_header, build_frame
 from zwoole.shared.wire.batches cimport BatchReader
 
-cdef Py_ssize_t _LARGE, _FULL_CHUNK
+cdef Py_ssize_t _LARGE, _FULL_CHUNK, _MOST_FROM_RING
 cdef int _FIN
 
 
@@ -27,7 +27,7 @@ cdef class Output:
 
     @cython.locals(size=Py_ssize_t, before=Py_ssize_t, out=bytearray)
     cpdef void queue_message(self, int opcode, BatchReader event) except *
-    @cython.locals(header=bytearray, count=Py_ssize_t, rest=bytes)
+    @cython.locals(size=Py_ssize_t, header=bytearray, count=Py_ssize_t, rest=bytes)
     cpdef int send_from_ring(self, Transport transport, int descriptor, int opcode, BatchReader event) except? -32768
 
     @cython.locals(out=bytearray, count=Py_ssize_t)

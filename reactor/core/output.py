@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from zwoole.shared.wire.batches import BatchReader
 
 LARGE = 16384
+# Larger payloads in the ring are copied before they are sent. From memory that another core has just written the
+# kernel copies more slowly than the C library: at 256 KiB that costs as much as the copy, at 1 MiB much more.
+MOST_FROM_RING = 131072
 MAX_CHUNKS_PER_WRITE = 64
 # Bytes that one connection may send in a turn, so that a fast reader does not delay the others: a message of 1 MiB and
 # its header.
 WRITE_BYTES = (1 << 20) + LARGE
 ALL_BYTES = 1 << 62
 FULL_CHUNK = 65536  # small, since a partial write moves the rest of a chunk, and its memory stays until all has left
+_MOST_FROM_RING = MOST_FROM_RING
 _LARGE = LARGE  # these are C integers in the compiled module
 _FULL_CHUNK = FULL_CHUNK
 _FIN = 0x80  # the first bit of a frame (RFC 6455 section 5.2)
@@ -108,10 +112,11 @@ class Output:
             event: the event.
 
         Returns:
-            1; 0 if nothing was done, because the payload is small, lies elsewhere, or would overtake other output; or
-            a negative errno if the connection is broken.
+            1; 0 if nothing was done, because the payload is small or very large, lies elsewhere, or would overtake
+            other output; or a negative errno if the connection is broken.
         """
-        if event.body_size < _LARGE or self.queued or self.framed or self.jobs is not None:
+        size = event.body_size
+        if size < _LARGE or size > _MOST_FROM_RING or self.queued or self.framed or self.jobs is not None:
             return 0
         view = event.view()
         if view is None:

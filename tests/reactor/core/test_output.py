@@ -14,7 +14,7 @@ from websockets.frames import Frame, Opcode
 
 from tests.client_frames import BOUNDARY_SIZES
 from zwoole.reactor.core.connection import Connection
-from zwoole.reactor.core.output import FULL_CHUNK, LARGE, MAX_CHUNKS_PER_WRITE
+from zwoole.reactor.core.output import FULL_CHUNK, LARGE, MAX_CHUNKS_PER_WRITE, MOST_FROM_RING
 from zwoole.shared.websocket.frames import OP_BINARY, OP_TEXT
 from zwoole.shared.wire.batches import ATTACH_BYTES, BatchReader, BatchWriter
 from zwoole.shared.wire.events import PUSH
@@ -233,7 +233,7 @@ def send_from_ring(client: Client, event: BatchReader, opcode: int = OP_BINARY) 
     return connection.output.send_from_ring(connection.transport, connection.descriptor, opcode, event)
 
 
-@pytest.mark.parametrize("size", [LARGE, 65535, 65536, 1_000_000])
+@pytest.mark.parametrize("size", [LARGE, 65535, 65536, MOST_FROM_RING])
 @pytest.mark.parametrize("opcode", [OP_TEXT, OP_BINARY])
 def test_a_large_payload_leaves_straight_from_the_ring_and_the_rest_is_queued(
     client: Client, opcode: int, size: int
@@ -263,6 +263,7 @@ def test_what_would_overtake_other_output_or_lies_elsewhere_is_not_sent(client: 
     large = event_in_ring(OP_BINARY, content(LARGE))
     assert send_from_ring(client, event_with(OP_BINARY, content(LARGE))) == 0
     assert send_from_ring(client, event_in_ring(OP_BINARY, content(LARGE - 1))) == 0
+    assert send_from_ring(client, event_in_ring(OP_BINARY, content(MOST_FROM_RING + 1))) == 0
     client.connection.output.framed = True
     assert send_from_ring(client, large) == 0
     client.connection.output.framed = False
