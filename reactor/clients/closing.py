@@ -163,12 +163,12 @@ class Closing:
         self._router.read_on(connection)
         self._closing.start(connection.fd)
 
-    def too_slow(self, connection: Connection) -> None:
-        """Close a connection whose output queue is full, because its client does not read."""
+    def too_slow(self, connection: Connection, reason: str) -> None:
+        """Close a connection whose output queue has no room for a message, mostly because its client does not read."""
         if connection.stage == STAGE_ENDING:  # end its replies here: a missing one among them would be worse
             self.finish_ending(connection)
         else:
-            self.server_close(connection, CLOSE_TRY_AGAIN_LATER, "you read too slowly: too much output is queued")
+            self.server_close(connection, CLOSE_TRY_AGAIN_LATER, reason)
 
     def force(self, connection: Connection) -> None:
         """Close a connection at once, without a close frame."""

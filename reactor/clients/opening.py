@@ -325,6 +325,8 @@ class Opening:
 
     def _tell_opened(self, connection: Connection, upgrade: Upgrade) -> None:
         target = upgrade.target.decode("latin-1")
+        if self._debug:
+            log.debug("fd %d: open, from %s:%d", connection.fd, connection.remote_addr, connection.remote_port)
         for observe in self._life.opened:
             observe(connection, target)
 

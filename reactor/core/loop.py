@@ -403,7 +403,7 @@ class Loop:
         output = connection.output
         queued = output.queued
         error = output.flush(connection.transport, connection.descriptor, most)
-        if self._debug:
+        if self._debug and queued:
             log.debug("fd %d: %d bytes sent, %d queued", connection.fd, queued - output.queued, output.queued)
         if error:
             self._broken(connection, error)

@@ -271,7 +271,10 @@ class WorkerLink:
         parts = writer.take(self.window.next_sequence - writer.events, self.settled)
         if self._debug:
             log.debug(
-                "to worker %d (incarnation %d): %s", self.worker.id, self.incarnation, describe(parts, writer.ring)
+                "to worker %d (incarnation %d): %s",
+                self.worker.id,
+                self.incarnation,
+                describe(parts, writer.ring, down=True),
             )
         self.wire.send(parts)
 

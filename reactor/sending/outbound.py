@@ -164,7 +164,7 @@ class Outbound:
         for part in parts:
             link.received += len(part)
         if self._debug:
-            trace = describe(parts, None if link.memory is None else link.memory.up)
+            trace = describe(parts, None if link.memory is None else link.memory.up, down=False)
             log.debug("from worker %d (incarnation %d): %s", link.worker.id, link.incarnation, trace)
         return event
 
@@ -232,6 +232,8 @@ class Outbound:
             return
         if sent == 0:
             output.queue_message(opcode, event)
+        elif self._debug:
+            log.debug("fd %d: %d bytes sent from the payload ring", connection.fd, size - output.queued)
         self._loop.flush_later(connection)
         self._queued(size)
 

@@ -23,6 +23,9 @@ from zwoole.reactor.routing.router import Router
 from zwoole.shared.process.log import get_logger
 from zwoole.shared.settings import Settings
 
+TOO_SLOW = "you read too slowly: too much output is queued"
+TOO_LARGE = "a message is larger than the server's output queue"
+
 log = get_logger("output limits")
 
 
@@ -45,6 +48,8 @@ class OutputLimits:
         self._closing = closing
         self._policy = settings.slow_reader
         self.limit = settings.output_limit
+        ends = "the connection is closed" if self._policy == "close" else "it is dropped"
+        self._too_large = f"is larger than socket_buffer_size ({self.limit}): {ends}"
         self._total_limit = settings.output_total_bytes
         self._high = settings.buffer_high_watermark or self.limit * 8 // 10
         self._low = settings.buffer_low_watermark
@@ -69,6 +74,8 @@ class OutputLimits:
         )
         if waiting + size <= self.limit:
             return True
+        if size > self.limit:
+            log.warning("fd %d: a message of %d bytes %s", connection.fd, size, self._too_large)
         if self._policy == "drop_newest":
             self.dropped += 1
             return False
@@ -79,7 +86,7 @@ class OutputLimits:
             self.dropped += 1
             return False
         self.closed += 1
-        self._closing.too_slow(connection)
+        self._closing.too_slow(connection, TOO_LARGE if size > self.limit else TOO_SLOW)
         return False
 
     def note(self, connection: Connection) -> None:

@@ -333,7 +333,7 @@ class JSONFormatter(Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the object on one line."""
         fields = {
-            "time": round(record.created, 3),
+            "time": round(record.created, 6),
             "level": record.levelname.lower(),
             "pid": record.process,
             "role": self._role,

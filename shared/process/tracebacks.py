@@ -25,6 +25,12 @@ def is_users(filename: str) -> bool:
     return not str(Path(filename).resolve()).startswith(OURS)
 
 
+def place(trace: TracebackType | None) -> str:
+    """Return "app.py:5: " for the line of the user's code that an error came from, "" if there is none."""
+    lines = [frame for frame in traceback.extract_tb(trace) if is_users(frame.filename)]
+    return f"{Path(lines[-1].filename).name}:{lines[-1].lineno}: " if lines else ""
+
+
 def users_part(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
     """Return an error with only the user's frames in its traceback, in the form that logging and `traceback` take."""
     frames = []

@@ -12,12 +12,13 @@ MOST_EVENTS = 20  # that one line names
 NAMES = {event.kind: event.name for event in EVENTS}
 
 
-def describe(parts: Sequence[bytes | bytearray], ring: PayloadRing | None) -> str:
-    """Return a batch's number and its events, each with its kind, its number (mostly an fd) and its body's size.
+def describe(parts: Sequence[bytes | bytearray], ring: PayloadRing | None, down: bool) -> str:
+    """Return a batch's number and its events, each with its kind, what it is about (mostly an fd) and its body's size.
 
     Args:
         parts: the parts of the ZeroMQ message.
         ring: the payload ring that the sender uses, if it has one.
+        down: whether it is for a worker: then each event has a sequence number, which is shown.
 
     Raises:
         WireError: it is no batch.
@@ -26,7 +27,8 @@ def describe(parts: Sequence[bytes | bytearray], ring: PayloadRing | None) -> st
     count = event.left
     told: list[str] = []
     while len(told) < MOST_EVENTS and event.next():
-        told.append(f"{NAMES.get(event.kind, event.kind)} {event.number}{_body(event)}")
+        number = f"#{event.first + len(told)} " if down else ""
+        told.append(f"{number}{NAMES.get(event.kind, event.kind)} {event.number}{_body(event)}")
     if count > len(told):
         told.append(f"and {count - len(told)} more")
     return f"batch {event.first}, credit {event.credit}: {', '.join(told) or 'no event'}"

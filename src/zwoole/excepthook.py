@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-import traceback
-from pathlib import Path
 from types import TracebackType
 
 from zwoole.shared.errors import SettingsError, StartError, WrongProcess
 from zwoole.shared.process.stderr import print_line
-from zwoole.shared.process.tracebacks import is_users
+from zwoole.shared.process.tracebacks import place
 
 
 def install() -> None:
@@ -23,9 +21,3 @@ def install() -> None:
             previous(kind, error, trace)
 
     sys.excepthook = show
-
-
-def place(trace: TracebackType | None) -> str:
-    """Return "app.py:5: " for the line of the user's code that an error came from, "" if there is none."""
-    lines = [frame for frame in traceback.extract_tb(trace) if is_users(frame.filename)]
-    return f"{Path(lines[-1].filename).name}:{lines[-1].lineno}: " if lines else ""

@@ -224,8 +224,8 @@ class Serving:
         return int(self.status()["listening"][0].rpartition(":")[2])
 
     def url(self, path: str = "/") -> str:
-        """Return the URL of a path."""
-        return f"ws://127.0.0.1:{self.port}{path}"
+        """Return the URL of a path, which may have a query."""
+        return f"ws://127.0.0.1:{self.port}/{path.removeprefix('/')}"
 
     def log(self) -> str:
         """Return what was written to stderr: zwoole's log and the app's tracebacks."""

@@ -12,7 +12,7 @@ from zwoole.shared.errors import StartError, ZwooleError
 from zwoole.shared.process import log, signals
 from zwoole.shared.process import plan as plans
 from zwoole.shared.process.stderr import print_line
-from zwoole.shared.process.tracebacks import text_of, users_part
+from zwoole.shared.process.tracebacks import place, text_of, users_part
 from zwoole.supervisor.core.exit_codes import EXIT_BOOT_FAILED
 from zwoole.supervisor.start.app_target import check_name, current_folder, find_server, find_target, folder_of
 from zwoole.supervisor.start.launch import check_folder, supervise
@@ -39,14 +39,16 @@ def run_app(
         SystemExit: the server stopped with an exit code.
     """
     check_folder()
-    reached = False
+    started = False  # the app has called start()
+    reached = False  # and it was the right server's
     log.set_format(overrides.get("log_format") == "json")  # for errors before the settings in the file are known
     watched = folders_of(target) if reload else []
     app = find_target(target)
     is_attribute = app.kind == plans.ATTRIBUTE
 
     def starter(server: Server) -> None:
-        nonlocal reached
+        nonlocal started, reached
+        started = True
         if is_attribute:
             check_name(target, sys._getframe())
         reached = True
@@ -66,6 +68,8 @@ def run_app(
     try:
         run_target(target, is_attribute, lambda: reached)
     except ZwooleError as error:
+        if not started:
+            error.args = (f"{place(error.__traceback__)}{error}",)
         if reached or not reload:
             raise
         print_line(f"{error}; waiting for a change")

@@ -148,8 +148,9 @@ class RunDirectory:
             str(path).encode()
         except UnicodeEncodeError:  # ZeroMQ takes addresses as text
             raise StartError(f"the run directory's path must be UTF-8, not {str(path)!a}") from None
+        if is_own_folder(path):
+            check_ours(path)  # first, so that nobody is advised to close a folder of something else
         make_private(path)
-        check_ours(path)
         self._take()
         for left in self._entries():
             if left.name != LOCK:
@@ -350,6 +351,15 @@ def is_same_file(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:
         return False
+
+
+def is_own_folder(path: Path) -> bool:
+    """Tell whether there is a folder of this user at `path`, not a link to one."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
 
 def check_ours(path: Path) -> None:

@@ -20,10 +20,11 @@ APP = """
 """
 
 SHOWN = (
+    r"master 0\] DEBUG fd 1: open, from 127\.0\.0\.1:\d+\n",
     r"master 0\] DEBUG fd 1: frame, opcode 1, 8 bytes\n",
     r"master 0\] DEBUG fd 1: message, opcode 1, 8 bytes",
-    r"master 0\] DEBUG to worker 0 \(incarnation \d+\): batch \d+, credit \d+: MESSAGE 1 \(8 bytes of text\)",
-    r"worker 0\] DEBUG from master incarnation \d+: batch \d+, credit \d+: MESSAGE 1 \(8 bytes of text\)",
+    r"master 0\] DEBUG to worker 0 \(incarnation \d+\): batch \d+, credit \d+: #\d+ MESSAGE 1 \(8 bytes of text\)",
+    r"worker 0\] DEBUG from master incarnation \d+: batch \d+, credit \d+: #\d+ MESSAGE 1 \(8 bytes of text\)",
     r"worker 0\] DEBUG to master incarnation \d+: batch \d+, credit \d+: PUSH 1 \(8 bytes of text\), ACK",
     r"master 0\] DEBUG from worker 0 \(incarnation \d+\): batch \d+, credit \d+: PUSH 1 \(8 bytes of text\), ACK",
     r"master 0\] DEBUG fd 1: 10 bytes sent, 0 queued",

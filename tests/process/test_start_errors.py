@@ -106,6 +106,7 @@ def test_mistake_in_the_app(source: str, code: int, line: str) -> None:
         assert line in last
 
 
+@pytest.mark.parametrize("command", [[], [sys.executable, "app.py"]], ids=["zwoole run", "python"])
 @pytest.mark.parametrize(
     "name",
     [
@@ -113,10 +114,10 @@ def test_mistake_in_the_app(source: str, code: int, line: str) -> None:
         *("second callback", "start in a loop"),
     ],
 )
-def test_mistake_in_python_app_py(name: str) -> None:
-    """Without the zwoole command the same line is printed, with the place in the app, and without a traceback."""
+def test_a_mistake_that_zwoole_can_name_is_one_line_with_its_place(name: str, command: list[str]) -> None:
+    """With the zwoole command and without it."""
     source, _, line = MISTAKES[name]
-    with ServerProcess(source, command=[sys.executable, "app.py"]) as server:
+    with ServerProcess(source, command=command) as server:
         log = fails(server, 1)
         assert re.fullmatch(r"zwoole: app\.py:\d+: .*\n", log), log
         assert line in log

@@ -29,6 +29,7 @@ def test_a_script_is_served_and_gone_afterwards() -> None:
             client.send("Hello, server!")
             assert client.recv() == "Hello from zwoole server!"
         assert server.url() == f"ws://127.0.0.1:{server.port}/"
+        assert server.url("chat?name=ann") == f"ws://127.0.0.1:{server.port}/chat?name=ann"
         wait_for(lambda: "Received message from 1: Hello, server!" in server.output(), "the app's output")
         assert "listening on ws://127.0.0.1" in server.log()
         assert server.status()["state"] == "serving"

@@ -39,7 +39,7 @@ def test_a_message_is_shown_on_its_way_there_and_back(reactor: Reactor, log: pyt
     assert lines_of(log) == [
         f"fd {fd}: frame, opcode 1, 6 bytes",
         f"fd {fd}: message, opcode 1, 6 bytes",
-        f"to worker 0 (incarnation 1): batch 1, credit {worker.link.settled}: MESSAGE {fd} (6 bytes of text)",
+        f"to worker 0 (incarnation 1): batch 1, credit {worker.link.settled}: #1 MESSAGE {fd} (6 bytes of text)",
     ]
     worker.writer.add_text(PUSH, fd, b"answer")
     worker.finish(*worker.take())

@@ -51,6 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     answers: dict[str, Any] = {
         "stop": {"pid": 100},
         "reload": {"seconds": 0.3, "workers": 2},
+        "status": {"needs_restart": ["worker_num 2 -> 4"]},
         "workers": {"worker_num": 3},
         "kick": {"clients": 4},
         "push": {"clients": 1},
@@ -122,6 +123,20 @@ def test_a_wrong_command_line_is_said(command: Command, arguments: list[str]) ->
     assert line.startswith("zwoole: ")
     called = f"zwoole {arguments[0]}" if arguments[0] in COMMANDS else "zwoole"
     assert line.endswith(f" (`{called} --help` shows what it takes)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "port=8081", "--port", "8082"], "port is given twice: by its own option and by --set"),
+        (["--set", "worker_nums=2"], "unknown setting 'worker_nums': did you mean 'worker_num'?"),
+        (["--set", "worker_num=0"], "worker_num must be from 1 to 1024, not 0 (docs/settings.md lists all settings)"),
+    ],
+)
+def test_a_wrong_setting_is_said(command: Command, arguments: list[str], words: str) -> None:
+    code, out, err = command("run", "app.py", *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
 
 
 def test_run_passes_on_what_was_given_and_nothing_else(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +287,6 @@ def test_ctrl_c_is_exit_code_130(command: Command, monkeypatch: pytest.MonkeyPat
 
 
 ASKS = [
-    (["reload"], "reload", {}, "reloaded 2 worker(s)", {"workers": 2}),
     (["workers", "-1"], "workers", {"by": -1}, "3 worker(s)", {"worker_num": 3}),
     (["workers", "3"], "workers", {"to": 3}, "3 worker(s)", {"worker_num": 3}),
     (["stop", "--drain", "3"], "stop", {"drain": 3.0}, "stopped (pid 100)", {"stopped": True, "pid": 100}),
@@ -315,6 +329,14 @@ def test_a_command_asks_the_server_and_says_what_it_answered(
     server = {"target": "app.py", "listening": ["127.0.0.1:9000"], "run_dir": "/other"}
     assert (code, json.loads(out), err) == (0, {**as_json, "server": server}, "")
     assert asked == [("/the/only", what, fields), ("/other", what, fields)]
+
+
+def test_a_reload_says_what_needs_a_restart(command: Command, asked: list[tuple[Any, ...]]) -> None:
+    text = "reloaded 2 worker(s); needs a restart: worker_num 2 -> 4\n"
+    assert command("reload") == (0, text, NAMED)
+    assert [what for _, what, _ in asked] == ["reload", "status"]
+    result = json.loads(command("reload", "--json")[1])
+    assert (result["workers"], result["needs_restart"]) == (2, ["worker_num 2 -> 4"])
 
 
 @pytest.mark.parametrize("arguments", [["kick", "17"], ["push", "17", "hello"]])

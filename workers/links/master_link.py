@@ -217,7 +217,7 @@ class MasterLink:
             self.received += len(part)
         if self._debug:
             ring = None if self.memory is None else self.memory.down
-            log.debug("from master incarnation %d: %s", self.incarnation, describe(parts, ring))
+            log.debug("from master incarnation %d: %s", self.incarnation, describe(parts, ring, down=True))
         return parts
 
     def wait(self, seconds: float) -> None:
@@ -320,7 +320,7 @@ class MasterLink:
         parts = self.writer.take(self._batches, self.received)
         self._batches += 1
         if self._debug:
-            log.debug("to master incarnation %d: %s", self.incarnation, describe(parts, self.writer.ring))
+            log.debug("to master incarnation %d: %s", self.incarnation, describe(parts, self.writer.ring, down=False))
         for part in parts:
             self.sent += len(part)
         if self.writer.ring is not None:

@@ -21,7 +21,9 @@ def reload(run_dir: str | None, port: int | None, as_json: bool) -> None:
     """
     control = control_of(run_dir, port, as_json)
     count = control.reload()
-    show({"workers": count}, as_json, f"reloaded {count} worker(s)", control)
+    changed = control.status()["needs_restart"]
+    text = f"reloaded {count} worker(s)" + (f"; needs a restart: {', '.join(changed)}" if changed else "")
+    show({"workers": count, "needs_restart": changed}, as_json, text, control)
 
 
 def check_number(context: click.Context, parameter: click.Parameter, value: str) -> str:

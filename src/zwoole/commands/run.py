@@ -49,6 +49,12 @@ def numbers_of(name: str) -> click.IntRange:
     return click.IntRange(metadata["low"], metadata["high"])
 
 
+class WrongSetting(click.ClickException):
+    """A setting that does not exist, or a value that it cannot have: the command line is wrong."""
+
+    exit_code = 2
+
+
 @click.command()
 @click.argument("target", shell_complete=files)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=files)
@@ -120,10 +126,13 @@ def run(
     overrides = {name: value for name, value in given.items() if value is not None}
     overrides.update(DEBUG_SETTINGS if debug else {})
     try:
-        overrides.update(parse_setting(text) for text in settings)
+        by_name = dict(parse_setting(text) for text in settings)
+        if twice := [name for name in by_name if given.get(name) is not None]:
+            raise click.UsageError(f"{twice[0]} is given twice: by its own option and by --set")
+        overrides.update(by_name)
         Settings().update(overrides)
     except SettingsError as error:
-        raise click.UsageError(str(error)) from None
+        raise WrongSetting(f"{error} (docs/settings.md lists all settings)") from None
     if reload:
         file_watcher.require()
     run_app(target, list(arguments), overrides, run_dir, reload)

@@ -146,6 +146,20 @@ def test_over_its_limit_a_connection_is_closed_with_1013_and_the_others_are_not(
     assert other.read() == (build_frame(2, b"y" * 2000) if kind == BROADCAST else b"")
 
 
+@pytest.mark.parametrize("policy", ["close", "drop_newest", "drop_oldest"])
+def test_a_message_that_no_queue_could_hold_is_told_to_the_log(policy: str, log: pytest.LogCaptureFixture) -> None:
+    with Reactor(socket_buffer_size=1000, slow_reader=policy) as reactor:
+        worker = reactor.worker()
+        client = reactor.open_client()
+        worker.writer.add_bytes(PUSH, client.connection.fd, b"y" * 2000)
+        send(reactor, worker)
+        ends = "the connection is closed" if policy == "close" else "it is dropped"
+        fd = client.connection.fd
+        assert f"fd {fd}: a message of 2000 bytes is larger than socket_buffer_size (1000): {ends}" in log.text
+        reason = b"\x03\xf5a message is larger than the server's output queue"
+        assert client.read() == (build_frame(8, reason) if policy == "close" else b"")
+
+
 def test_a_ping_leaves_in_its_turn_and_is_no_message(reactor: Reactor, worker: Worker, client: Client) -> None:
     fd = client.connection.fd
     worker.writer.add_text(PUSH, fd, b"before")

@@ -473,3 +473,13 @@ def test_one_that_cannot_be_renamed_is_emptied(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Path, "rename", fail)
     remove_abandoned(held.path)
     assert not held.path.exists()
+
+
+def test_nobody_is_advised_to_close_a_folder_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir(mode=0o755)
+    (tmp_path / "etc" / "passwd").touch()
+    with pytest.raises(StartError, match="is not a run directory and not empty"):
+        RunDirectory(tmp_path / "etc")
+    (tmp_path / "etc" / "passwd").unlink()
+    with pytest.raises(StartError, match="is open to others: chmod 700"):
+        RunDirectory(tmp_path / "etc")
