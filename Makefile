@@ -70,7 +70,8 @@ COVERED := tests --ignore=tests/chaos
 # is so slow, or if coverage.py cannot write its own file.
 NOT_TRACED := test_stop.py::test_stops_gracefully test_hung.py \
 	test_log_process.py::test_stacks_that_nobody_reads_hold_up_no_end \
-	test_memory.py::test_clients_flood_a_worker_that_is_stopped[0] \
+	test_memory.py::test_clients_flood_a_worker_that_is_stopped \
+	test_memory.py::test_a_client_never_reads_what_it_is_pushed[10] \
 	test_memory.py::test_clients_flood_behind_callbacks_that_wait[0] \
 	test_full_disk.py::test_a_limit_of_file_sizes_is_one_line_at_the_start
 
