@@ -286,6 +286,11 @@ class Settings:
         return self.socket_buffer_size or max(2 * MIB, 2 * self.package_max_length)
 
     @property
+    def high_watermark(self) -> int:
+        """Bytes queued for a client at which `buffer_full` runs."""
+        return self.buffer_high_watermark or self.output_limit * 8 // 10
+
+    @property
     def max_fragments(self) -> int:
         """Frames that one message may come in."""
         return max(1024, self.package_max_length // 16)
@@ -307,6 +312,23 @@ class Settings:
                 )
             checked[name] = _check(name, value, type(getattr(self, name)), known[name].metadata)
         return replace(self, **checked)
+
+    def check_watermarks(self) -> None:
+        """Check that an output queue can pass both watermarks, so that `buffer_full` and `buffer_empty` take turns.
+
+        Raises:
+            SettingsError: it cannot.
+        """
+        if self.high_watermark > self.output_limit:
+            raise SettingsError(
+                f"buffer_high_watermark ({self.high_watermark}) must not be above the {self.output_limit} bytes that"
+                " may be queued for one client (socket_buffer_size): buffer_full would never run"
+            )
+        if self.buffer_low_watermark >= self.high_watermark:
+            raise SettingsError(
+                f"buffer_low_watermark ({self.buffer_low_watermark}) must be below the {self.high_watermark} bytes at"
+                " which buffer_full runs (buffer_high_watermark)"
+            )
 
     def changes(self, other: Settings, but: Collection[str]) -> list[str]:
         """Return in words what others have in the place of these: "worker_num 2 -> 4"; of a secret only the name.

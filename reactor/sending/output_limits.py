@@ -51,7 +51,7 @@ class OutputLimits:
         ends = "the connection is closed" if self._policy == "close" else "it is dropped"
         self._too_large = f"is larger than socket_buffer_size ({self.limit}): {ends}"
         self._total_limit = settings.output_total_bytes
-        self._high = settings.buffer_high_watermark or self.limit * 8 // 10
+        self._high = settings.high_watermark
         self._low = settings.buffer_low_watermark
         # Lower for coroutine handlers: `send` waits between the marks, and messages on the wire need room as well.
         self._handler_high = min(self._high, self.limit // 8)
@@ -76,13 +76,11 @@ class OutputLimits:
             return True
         if size > self.limit:
             log.warning("fd %d: a message of %d bytes %s", connection.fd, size, self._too_large)
-        if self._policy == "drop_newest":
-            self.dropped += 1
-            return False
-        if self._policy == "drop_oldest":
+        if self._policy == "drop_oldest" and size <= self.limit:
             self.dropped += connection.output.drop_oldest(waiting + size - self.limit)
             if connection.output.held() + size <= self.limit:
                 return True
+        if self._policy != "close":
             self.dropped += 1
             return False
         self.closed += 1

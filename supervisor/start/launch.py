@@ -44,7 +44,7 @@ def supervise(
 
     Raises:
         StartError: it cannot start.
-        SettingsError: an override is not a setting.
+        SettingsError: an override is not a setting, or two settings exclude each other.
         SystemExit: it stopped in another way; the code says how.
     """
     check_kernel()
@@ -53,6 +53,7 @@ def supervise(
     if settings.log_file:
         settings = settings.update({"log_file": str(Path(settings.log_file).absolute())})
     check_loop(settings.loop)
+    settings.check_watermarks()
     server.settings = settings
     plan = make_plan(settings, overrides or {}, app or find_main(sys.modules["__main__"]))
     if settings.daemonize and not settings.log_file:

@@ -156,6 +156,27 @@ def test_the_number_of_fragments_follows_the_largest_message(package_max_length:
     assert DEFAULTS.update({"package_max_length": package_max_length}).max_fragments == fragments
 
 
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({}, ""),
+        ({"buffer_high_watermark": 1000, "socket_buffer_size": 1000, "buffer_low_watermark": 999}, ""),
+        ({"buffer_high_watermark": 1001, "socket_buffer_size": 1000}, "buffer_high_watermark (1001) must not be above"),
+        ({"buffer_high_watermark": 3 * MIB}, f"must not be above the {2 * MIB} bytes"),
+        ({"buffer_high_watermark": 1000, "buffer_low_watermark": 1000}, "buffer_low_watermark (1000) must be below"),
+        ({"socket_buffer_size": 1000, "buffer_low_watermark": 800}, "must be below the 800 bytes"),
+    ],
+)
+def test_a_queue_can_pass_both_watermarks(given: dict[str, int], fault: str) -> None:
+    settings = DEFAULTS.update(given)
+    if not fault:
+        settings.check_watermarks()
+        return
+    with pytest.raises(SettingsError) as info:
+        settings.check_watermarks()
+    assert fault in str(info.value)
+
+
 def test_changes_of_settings_are_said_in_words_and_secrets_are_not() -> None:
     running = Settings().update({"worker_num": 2, "admin_token": "old", "host": "127.0.0.1", "log_file": "/tmp/a/log"})
     file = running.update({"worker_num": 4, "admin_token": "new", "host": "::", "log_file": "/tmp/b/../a/log"})

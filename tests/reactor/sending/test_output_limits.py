@@ -76,3 +76,17 @@ def test_where_the_policy_drops_what_arrives_are_whole_messages_in_order(policy:
         assert numbers == sorted(set(numbers))
         assert len(numbers) == 20 - reactor.output_limits.dropped < 20
         assert (numbers[-1] == 19) is (policy == "drop_oldest")
+
+
+@pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest"])
+def test_a_message_that_no_queue_could_hold_is_dropped_and_no_other(policy: str) -> None:
+    with Reactor(slow_reader=policy, socket_buffer_size=5 * SIZE) as reactor:
+        reactor.worker()
+        client = reactor.open_client()
+        client.connection.output.framed = policy == "drop_oldest"
+        for number in range(4):
+            client.connection.output.queue(build_frame(2, bytes([number]) * SIZE))
+        queued = client.connection.output.queued
+        assert not reactor.output_limits.admit(client.connection, 5 * SIZE + 1)
+        assert client.connection.output.queued == queued
+        assert reactor.output_limits.dropped == 1

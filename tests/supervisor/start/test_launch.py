@@ -56,6 +56,12 @@ def test_the_effective_settings_win_and_the_run_directory_is_removed(
     assert not run_dir.exists()
 
 
+def test_settings_that_exclude_each_other_are_said_before_anything_starts() -> None:
+    server = Server(buffer_high_watermark=1000)
+    with pytest.raises(SettingsError, match=r"buffer_low_watermark \(1000\) must be below the 1000 bytes"):
+        supervise(server, {"buffer_low_watermark": 1000}, app=Target(plans.SCRIPT, "/app.py"))
+
+
 def test_a_loop_that_is_not_installed_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "find_spec", lambda _: None)
     words = r"the setting loop='uvloop' needs the uvloop package: pip install 'zwoole\[uvloop\]'"
