@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.open_files import open_files
 from tests.supervisor.process_parts import StandInSpawner
 from zwoole import Server
 from zwoole.shared.errors import StartError, WrongProcess
@@ -51,16 +53,13 @@ def make(folder: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> Itera
     directory.remove()
 
 
-def open_pipes() -> int:
-    """Return how many ends of pipes and memory files this process has open."""
-    names = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
-    return sum(name.startswith(("pipe:", "/memfd:")) for name in names)
+KINDS = ("pipe:", "/memfd:")
 
 
 @pytest.mark.parametrize("fails", ["room", "tables"])
 def test_a_failed_start_leaves_no_descriptor_open(make: Make, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
     """`start()` may be called again then, in the same script."""
-    before = open_pipes()
+    before = open_files(*KINDS)
     anonymous = mapping.anonymous
     tables: list[int] = []
 
@@ -79,7 +78,7 @@ def test_a_failed_start_leaves_no_descriptor_open(make: Make, monkeypatch: pytes
         monkeypatch.setattr(mapping, "anonymous", one_table)
     with pytest.raises(StartError):
         make()
-    assert open_pipes() == before
+    assert open_files(*KINDS) - before == Counter()
 
 
 def test_stats_do_not_work_after_a_start_that_failed(
@@ -90,12 +89,12 @@ def test_stats_do_not_work_after_a_start_that_failed(
         raise StartError("cannot start a process")
 
     monkeypatch.setattr(Staffing, "start_all", no_process)
-    before = open_pipes()
+    before = open_files(*KINDS)
     with pytest.raises(StartError, match="cannot start a process"):
         make().run()
     with pytest.raises(WrongProcess):
         server.stats()
-    assert open_pipes() == before
+    assert open_files(*KINDS) - before == Counter()
 
 
 def test_a_flood_of_control_messages_does_not_hide_the_end_of_a_process(

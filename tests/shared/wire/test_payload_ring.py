@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.open_files import open_files
 from zwoole.shared.wire.payload_ring import SHORT_BYTES, STEP_BYTES, PayloadRing, SharedMemory
 
 
@@ -160,16 +161,12 @@ def test_where_there_is_no_memory_a_ring_has_no_room(monkeypatch: pytest.MonkeyP
 def test_what_is_no_memory_is_an_error_and_leaves_no_descriptor() -> None:
     read_end, write_end = os.pipe()
     try:
-        before = descriptors()
+        before = open_files()
         with pytest.raises((OSError, ValueError)):
             SharedMemory.open(os.getpid(), read_end)
         with pytest.raises(OSError):
             SharedMemory.open(os.getpid(), 1 << 20)
-        assert descriptors() == before
+        assert open_files() - before == Counter()
     finally:
         os.close(read_end)
         os.close(write_end)
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
