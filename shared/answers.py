@@ -32,17 +32,17 @@ class Refuse:
     """The client gets an HTTP error.
 
     Args:
-        status: the HTTP status, from 300 to 599.
+        status: the HTTP status, from 300 to 599, other than 304, which answers a conditional request and has no body.
         body: the reason, as text.
         headers: additional headers, such as WWW-Authenticate or Location.
 
     Raises:
-        ValueError: the status is outside of this range.
+        ValueError: it is another status.
     """
 
     def __init__(self, status: int = 403, body: str = "", headers: Headers = ()) -> None:
-        if not isinstance(status, int) or not 300 <= status <= 599:
-            raise ValueError(f"a refusal's status is from 300 to 599, not {status!r}")
+        if not isinstance(status, int) or not 300 <= status <= 599 or status == 304:
+            raise ValueError(f"a refusal's status is from 300 to 599, other than 304, not {status!r}")
         self.status = status
         self.body = body
         self.headers = pairs(headers)

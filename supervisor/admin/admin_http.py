@@ -83,6 +83,7 @@ class _HttpServer(ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
     allow_reuse_address = True
+    request_queue_size = 128  # connections that the kernel queues: more in a burst than this thread accepts at once
 
     def __init__(self, address: tuple[str, int], token: str, run_dir: Path, readiness: Readiness) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET

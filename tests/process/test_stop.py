@@ -149,6 +149,33 @@ def test_finishes_what_was_accepted(serve: Serve) -> None:
     assert server.wait() == 0
 
 
+CUT_SHORT = """
+    import asyncio
+    from zwoole import Server
+    server = Server(port=0, worker_num=1)
+
+    @server.on("message")
+    async def on_message(server, frame):
+        print("waits", frame.fd, flush=True)
+        await asyncio.sleep(3600)
+
+    server.start()
+"""
+
+
+def test_callbacks_that_are_cancelled_are_named(serve: Serve) -> None:
+    server = serve(CUT_SHORT, max_wait_time=0.1)
+    with RawClient(server.port) as client, RawClient(server.port) as other:
+        for fd, each in enumerate((client, other), 1):
+            each.upgrade()
+            each.send_frame(TEXT, b"hello")
+            server.wait_line(f"waits {fd}")
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+    words = "WARNING 2 callback(s) still ran when this worker ended, and were cancelled, such as"
+    assert f"{words} 'message' of fd 1, 'message' of fd 2\n" in server.log()
+
+
 def test_refuses_new_connections_while_stopping(serve: Serve) -> None:
     server = serve(SYNC)
     port = server.port

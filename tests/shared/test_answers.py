@@ -37,9 +37,9 @@ def test_any_other_result_is_an_error(result: object) -> None:
         answer_of(result)
 
 
-@pytest.mark.parametrize("status", [0, 101, 200, 299, 600, "no", None, 403.0])
+@pytest.mark.parametrize("status", [0, 101, 200, 299, 304, 600, "no", None, 403.0])
 def test_a_status_that_refuses_nothing_is_an_error(status: Any) -> None:
-    with pytest.raises(ValueError, match=f"from 300 to 599, not {status!r}"):
+    with pytest.raises(ValueError, match=f"from 300 to 599, other than 304, not {status!r}"):
         Refuse(status)
 
 

@@ -125,6 +125,13 @@ def test_a_wrong_command_line_is_said(command: Command, arguments: list[str]) ->
     assert line.endswith(f" (`{called} --help` shows what it takes)")
 
 
+@pytest.mark.parametrize("arguments", [["run", "app.py"], ["status"], ["stop"], ["push", "1", "text"]], ids=" ".join)
+def test_an_empty_run_directory_is_said(command: Command, arguments: list[str]) -> None:
+    code, out, err = command(*arguments, "--run-dir", "")
+    assert (code, out) == (2, "")
+    assert "'--run-dir': the name of the folder is empty" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -165,9 +165,15 @@ class Dispatcher:
         fd: int = event.number
         if kind == PIPE_MESSAGE:  # the sender has a lane of its own below those of the connections
             fd = -1 - fd
-        body = self._body(link, kind, fd, event)
         counts = self.invoker.counts
         counts.taken(kind)
+        try:
+            body = self._body(link, kind, fd, event)
+        except (TypeError, ValueError, msgpack.UnpackException) as error:  # a state that the app should not have packed
+            self.invoker.failed(CALLBACKS[kind], fd, error)
+            link.finished(sequence)
+            counts.finished += 1
+            return
         if self.scheduler is not None:
             self.scheduler.add(link, sequence, kind, fd, body)
             return

@@ -39,6 +39,9 @@ cdef class Runners:
 
     cdef void leave(self) except *
 
+    @cython.locals(runner=Runner, job=Job)
+    cpdef list suspended(self)
+
     @cython.locals(runner=Runner)
     cdef void _make(self) except *
 

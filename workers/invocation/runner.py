@@ -147,6 +147,15 @@ class Runners:
             task.runner = runner
             self.running.add(runner)
 
+    def suspended(self) -> list[tuple[int, int]]:
+        """Return kind and fd of the events whose callbacks are suspended."""
+        found = []
+        for runner in self.running:
+            job = runner._job
+            if job is not None:
+                found.append((job.kind, job.fd))
+        return found
+
     def tasks(self) -> list[asyncio.Task[None]]:
         """Return the tasks of all runners."""
         return [runner.task for runner in self.running if runner.task is not None]

@@ -13,13 +13,14 @@ from time import monotonic
 from typing import Any
 
 from zwoole.shared.process.forks import leave
+from zwoole.shared.process.log import get_logger
 from zwoole.shared.websocket.close_codes import (
     CLOSE_ABNORMAL,
     CLOSE_INTERNAL_ERROR,
     CLOSE_NORMAL,
     CLOSE_SERVICE_RESTART,
 )
-from zwoole.shared.wire.events import BUFFER_EMPTY, BUFFER_FULL, CLOSE, MESSAGE, OPEN
+from zwoole.shared.wire.events import BUFFER_EMPTY, BUFFER_FULL, CALLBACKS, CLOSE, MESSAGE, OPEN
 from zwoole.workers.core.exits import end_child
 from zwoole.workers.invocation.handlers import Handler, HandlerConnection
 from zwoole.workers.invocation.invocation import Invoker
@@ -28,6 +29,10 @@ from zwoole.workers.invocation.runner import Runners
 from zwoole.workers.links.commands import Commands
 from zwoole.workers.links.flow_control import FlowControl
 from zwoole.workers.links.master_link import MasterLink
+
+MOST_NAMED = 5  # callbacks that a line of the log names
+
+log = get_logger("callbacks")
 
 
 class Scheduler:
@@ -143,6 +148,10 @@ class Scheduler:
     async def stop(self) -> None:
         """Cancel the callbacks and handlers that still run, and wait until they have ended."""
         self._runners.stopping = True
+        if suspended := self._runners.suspended():
+            names = sorted(f"{CALLBACKS[kind]!r} of fd {fd}" for kind, fd in suspended if fd >= 0)[:MOST_NAMED]
+            words = "%d callback(s) still ran when this worker ended, and were cancelled, such as %s"
+            log.warning(words, len(suspended), ", ".join(names) or "'pipe_message'")
         tasks = [task for task in (*self._tasks, *self._runners.tasks()) if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()

@@ -7,18 +7,35 @@ from typing import NoReturn
 
 import msgpack
 
+from zwoole.shared.ids import MAX_FD
 from zwoole.shared.websocket.frames import OP_BINARY, OP_TEXT
 from zwoole.shared.websocket.mask import is_utf8
 
+_MAX_FD = MAX_FD  # a C number in the compiled module
+
 
 def check_int(name: str, value: object) -> None:
-    """Check an argument that must be an integer. `push` does not need it: compiled, the conversion to C checks the fd.
+    """Check an argument that must be an integer.
 
     Raises:
         TypeError: it is not one.
     """
     if not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+
+
+def check_fd(fd: int) -> int:
+    """Return an fd; 0, which no connection has, if it is too small or too large for one.
+
+    Raises:
+        TypeError: it is no integer.
+    """
+    check_int("fd", fd)
+    try:
+        number = fd
+    except OverflowError:  # raised by the conversion to a C number in the compiled module
+        return 0
+    return number if 0 < number < _MAX_FD else 0
 
 
 def encode(data: object, opcode: int | None) -> tuple[bytes, int]:
@@ -60,10 +77,14 @@ def pack(what: str, value: object) -> bytes:
     """Return a value of the app, packed by msgpack.
 
     Raises:
-        TypeError: it cannot be packed; the message begins with `what`.
+        TypeError: it cannot be packed, or not unpacked by the process that receives it; the message begins with `what`.
     """
     try:
         packed: bytes = msgpack.packb(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{what} must consist of None, numbers, str, bytes, lists and dicts: {error}") from None
+    try:
+        msgpack.unpackb(packed, strict_map_key=False)
+    except TypeError:  # a tuple arrives as a list, which is no key
+        raise TypeError(f"{what} must not have a dict with a tuple or a list as a key") from None
     return packed

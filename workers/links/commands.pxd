@@ -1,6 +1,6 @@
 import cython
 
-from zwoole.workers.links.arguments cimport check_int
+from zwoole.workers.links.arguments cimport check_fd, check_int
 from zwoole.workers.links.flusher cimport Flusher
 from zwoole.workers.links.master_link cimport MasterLink
 from zwoole.workers.links.masters cimport Masters
@@ -20,8 +20,8 @@ cdef class Commands:
     cdef Py_ssize_t _prune_at
     cdef int _reactor_num
 
-    @cython.locals(flusher=Flusher, before=int, taken=bint)
-    cpdef bint push(self, long long fd, object data, object opcode=*) except -1
+    @cython.locals(flusher=Flusher, before=int, taken=bint, number="long long")
+    cpdef bint push(self, object fd, object data, object opcode=*) except -1
 
     @cython.locals(link=MasterLink, text=str)
     cdef bint _push(self, long long fd, object data, object opcode) except -1

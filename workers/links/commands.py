@@ -14,10 +14,11 @@ from zwoole.shared.answers import Accept, Answer
 from zwoole.shared.errors import QueueFull
 from zwoole.shared.memory.connection_table import ESTABLISHED, FREE
 from zwoole.shared.request import MAX_STATE_BYTES
+from zwoole.shared.settings import MAX_WORKERS
 from zwoole.shared.websocket.close_codes import check_close
 from zwoole.shared.websocket.frames import MAX_CONTROL_PAYLOAD, OP_TEXT
 from zwoole.shared.wire.events import ACCEPT, BROADCAST, DISCONNECT, FAIL, PING, PUSH, REFUSE, SEND_MESSAGE, SET_STATE
-from zwoole.workers.links.arguments import check_int, encode, pack
+from zwoole.workers.links.arguments import check_fd, check_int, encode, pack
 from zwoole.workers.links.master_link import FLUSH_BYTES, MasterLink
 from zwoole.workers.links.masters import Masters
 
@@ -50,12 +51,15 @@ class Commands:
 
     def push(self, fd: int, data: str | bytes | bytearray | memoryview, opcode: int | None = None) -> bool:
         """See Server.push."""
+        number = check_fd(fd)
         flusher = self._flusher
         if not flusher.is_own_thread():
-            return self._push_from_thread(fd, data, opcode)
+            return self._push_from_thread(number, data, opcode)
         before = flusher.enter()
         try:
-            taken = self._push(fd, data, opcode)
+            if flusher.has_commands:  # of threads, which this thread may have waited for
+                self.masters.catch_up()
+            taken = self._push(number, data, opcode)
         finally:
             flusher.leave(before)
         if taken:
@@ -87,7 +91,7 @@ class Commands:
 
     def ping(self, fd: int, data: str | bytes | bytearray | memoryview = b"") -> bool:
         """See Server.ping."""
-        check_int("fd", fd)
+        fd = check_fd(fd)
         payload, _ = encode(data, None)
         if len(payload) > MAX_CONTROL_PAYLOAD:
             raise ValueError(f"a ping carries at most {MAX_CONTROL_PAYLOAD} bytes, not {len(payload)}")
@@ -132,7 +136,7 @@ class Commands:
 
     def disconnect(self, fd: int, code: int = 1000, reason: str = "") -> bool:
         """See Server.disconnect."""
-        check_int("fd", fd)
+        fd = check_fd(fd)
         check_close(code, reason)
         if not self._flusher.is_own_thread():
             self.masters.hand_over(lambda: self._end(DISCONNECT, fd, code, reason), 0)
@@ -154,7 +158,7 @@ class Commands:
 
     def set_state(self, fd: int, value: object) -> bool:
         """See Server.set_state."""
-        check_int("fd", fd)
+        fd = check_fd(fd)
         packed = pack("a connection's state", value)
         if len(packed) > MAX_STATE_BYTES:
             raise ValueError(f"a connection's state has at most {MAX_STATE_BYTES} bytes packed, not {len(packed)}")
@@ -183,7 +187,7 @@ class Commands:
         link = self.masters.any_link()
         if link is None:
             raise QueueFull("there is no master that could pass the message on")
-        waiting = link.table.waiting(worker_id)
+        waiting = link.table.waiting(worker_id) if 0 <= worker_id < MAX_WORKERS else -1
         if waiting < 0:
             raise ValueError(f"there is no worker {worker_id!r}")
         if waiting + len(packed) > self._pipe_queue_bytes or link.in_flight() > link.up_window:
@@ -206,19 +210,19 @@ class Commands:
 
     def exists(self, fd: int) -> bool:
         """See Server.exists."""
-        check_int("fd", fd)
+        fd = check_fd(fd)
         link = self.masters.link_of(fd)
         return link is not None and link.table.state(fd) != FREE
 
     def is_established(self, fd: int) -> bool:
         """See Server.is_established."""
-        check_int("fd", fd)
+        fd = check_fd(fd)
         link = self.masters.link_of(fd)
         return link is not None and link.table.state(fd) == ESTABLISHED
 
     def buffered_amount(self, fd: int) -> int:
         """See Server.buffered_amount."""
-        check_int("fd", fd)
+        fd = check_fd(fd)
         link = self.masters.link_of(fd)
         return 0 if link is None else link.table.queued(fd)
 

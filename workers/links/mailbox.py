@@ -82,15 +82,22 @@ class Mailbox:
         """Tell whether `run` has something to do."""
         return self._woken or bool(self._commands)
 
-    def run(self, may_go_on: Callable[[], bool]) -> None:
-        """Run the commands, as long as `may_go_on` returns True."""
+    def run(self, may_go_on: Callable[[], bool], present_only: bool = False) -> None:
+        """Run the commands, in order.
+
+        Args:
+            may_go_on: asked before each command; the first False ends this.
+            present_only: whether to leave the commands that come meanwhile.
+        """
+        most = len(self._commands)
         if self._woken:
             self._woken = False
             try:
                 os.read(self.descriptor, 4096)
             except BlockingIOError:
                 pass
-        while self._commands and may_go_on():
+        while self._commands and not (present_only and most <= 0) and may_go_on():
+            most -= 1
             with self._room:
                 size, command = self._commands.popleft()
                 self._size -= size

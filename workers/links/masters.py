@@ -186,6 +186,10 @@ class Masters:
                 return True
         return False
 
+    def _exceeds(self, windows: int) -> bool:
+        """Tell whether more than so many windows are on their way to some master."""
+        return any(link is not None and link.in_flight() > windows * link.up_window for link in self.links)
+
     def relieve(self, link: MasterLink) -> None:
         """Deal with a link on which too much is on its way: wait until the master has taken it, or refuse.
 
@@ -235,11 +239,23 @@ class Masters:
         """Run the second half of a command in the own thread, and return its result."""
         before = self.flusher.enter()
         try:
+            if self.flusher.has_commands:
+                self.catch_up()
             result = command()
         finally:
             self.flusher.leave(before)
         self.note()
         return result
+
+    def catch_up(self) -> None:
+        """Run the commands of other threads that came before a command of the own thread, which is to follow them.
+
+        To be called with the links held. In a coroutine, those are left for which far too much is on its way.
+        """
+        for link in self.links:
+            if link is not None and not (link.ready or link.closed):
+                self._wait_for_welcome(link)
+        self._run_mailbox(lambda: self.may_block or not self._exceeds(COROUTINE_FACTOR), present_only=True)
 
     def hand_over(self, command: Callable[[], object], size: int) -> None:
         """Leave a command of another thread to the own thread, or to the flusher if that one is busy for long.
@@ -314,8 +330,8 @@ class Masters:
             self._run_mailbox(self._may_push)
         self._send_links()
 
-    def _run_mailbox(self, may_go_on: Callable[[], bool]) -> None:
-        self.mailbox.run(may_go_on)
+    def _run_mailbox(self, may_go_on: Callable[[], bool], present_only: bool = False) -> None:
+        self.mailbox.run(may_go_on, present_only)
         self.flusher.has_commands = False  # first: another thread may put one there now
         self.flusher.has_commands = self.mailbox.has_commands()
 

@@ -25,8 +25,23 @@ def folders(context: click.Context, parameter: click.Parameter, incomplete: str)
     return [CompletionItem(incomplete, type="dir")]
 
 
+def check_folder(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return the name of a folder.
+
+    Raises:
+        click.BadParameter: it is empty, as an unset variable of a shell is.
+    """
+    if value == "":
+        raise click.BadParameter("the name of the folder is empty", context, parameter)
+    return value
+
+
 run_dir_option = click.option(
-    "--run-dir", metavar="DIR", shell_complete=folders, help="The server's run directory, if several run."
+    "--run-dir",
+    metavar="DIR",
+    shell_complete=folders,
+    callback=check_folder,
+    help="The server's run directory, if several run.",
 )
 port_option = click.option("--port", type=click.IntRange(1, 65535), help="A port of the server, if several run.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

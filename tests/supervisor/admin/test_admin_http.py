@@ -51,6 +51,20 @@ def test_head_is_get_without_a_body(port: int, path: str) -> None:
     assert head.getheader("Content-Length") is not None
 
 
+def test_the_kernel_queues_a_burst_of_connections(tmp_path: Path) -> None:
+    """While the thread that accepts is busy, or does not run yet, as here."""
+    port = free_ports(1)[0]
+    listener = AdminListener(("127.0.0.1", port), "", tmp_path, lambda: (True, "ready"))
+    clients = []
+    try:
+        for _ in range(100):
+            clients.append(socket.create_connection(("127.0.0.1", port), PATIENCE_S))
+    finally:
+        for client in clients:
+            client.close()
+        listener.close()
+
+
 def test_head_sends_nothing_behind_its_head(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as client:
         client.sendall(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sesame\r\n\r\n")

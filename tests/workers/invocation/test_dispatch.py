@@ -9,10 +9,10 @@ import msgpack
 import pytest
 
 from tests.conftest import Time
-from tests.workers.worker_parts import SERVER, Master, closing, message, opening
+from tests.workers.worker_parts import SERVER, Master, closing, end, message, opening
 from zwoole.shared.memory.progress_map import FINISHED, STARTED, WAITING
 from zwoole.shared.wire.batches import WireError
-from zwoole.shared.wire.events import CALLBACKS, DRAIN, MOVED, PUSH
+from zwoole.shared.wire.events import ADOPT, CALLBACKS, DRAIN, FAIL, MOVED, OPEN, PUSH
 from zwoole.workers.invocation.received_frame import Frame
 
 Calls = list[tuple[Any, ...]]
@@ -131,6 +131,20 @@ def test_close_does_not_run_here_for_a_connection_that_another_worker_has(master
     calls.clear()
     master.dispatcher.master_died(master.link)
     assert [call[2:] for call in calls] == [(2, 1006, "the master process died", "server")]
+
+
+@pytest.mark.parametrize("kind", [OPEN, ADOPT])
+def test_a_state_that_cannot_be_unpacked_fails_its_own_connection_only(
+    kind: int, log: pytest.LogCaptureFixture, calls: Calls, master: Master
+) -> None:
+    fd = master.connect()
+    _, _, bad = opening(fd, state=msgpack.packb({(1, 2): 3}))
+    master.deliver((kind, fd, bad), message(2, "of another connection"))
+    sent = master.sent()
+    assert sent.others == [(FAIL, fd, end(1011, "callback failed"))]
+    assert sent.acknowledged == [0, 1]
+    assert [call[0] for call in calls] == ["message"]
+    assert f"the {CALLBACKS[kind]!r} callback failed for fd {fd}, which is closed with 1011" in log.text
 
 
 def test_credit_never_goes_back(master: Master) -> None:

@@ -53,6 +53,32 @@ def test_what_cannot_travel_is_refused_with_the_name_of_what_it_was_to_be(value:
         assert master.sent().others == []
 
 
+@pytest.mark.parametrize("value", [{(1, 2): 3}, [{"a": {(): 1}}]], ids=str)
+def test_what_could_be_packed_and_not_unpacked_is_refused(value: object) -> None:
+    rule = "must not have a dict with a tuple or a list as a key"
+    with Master() as master:
+        fd = master.connect()
+        with pytest.raises(TypeError, match=f"a connection's state {rule}"):
+            master.commands.set_state(fd, value)
+        with pytest.raises(TypeError, match=f"a message to a worker {rule}"):
+            master.commands.send_message(value, 0)
+        assert master.sent().others == []
+
+
+@pytest.mark.parametrize("number", [0, -1, 1 << 53, 1 << 63, 1 << 64, 1 << 70, -(1 << 70)])
+def test_a_number_that_no_connection_and_no_worker_has(master: Master, number: int) -> None:
+    commands = master.commands
+    for ask in (commands.exists, commands.is_established, commands.buffered_amount, commands.ping, commands.disconnect):
+        assert not ask(number)
+    assert commands.push(number, "a") is False
+    assert in_thread(lambda: commands.push(number, "a")) is False
+    assert commands.set_state(number, 1) is False
+    if number:
+        with pytest.raises(ValueError, match=f"there is no worker {number}"):
+            commands.send_message("a", number)
+    assert master.sent().others == []
+
+
 @pytest.mark.parametrize(("data", "opcode", "error"), BAD_DATA)
 def test_data_that_is_no_message_is_said_to_the_caller(
     master: Master, data: Any, opcode: int | None, error: type[Exception]

@@ -112,6 +112,19 @@ def test_commands_from_another_thread_are_handed_over(master: Master) -> None:
     ]
 
 
+@pytest.mark.parametrize("command", ["push", "ping", "broadcast", "disconnect", "set_state"])
+def test_a_command_of_the_own_thread_follows_those_that_threads_gave_before(master: Master, command: str) -> None:
+    """A callback may have started a thread that pushes, and waited for it."""
+    fd = master.connect()
+    assert in_thread(lambda: master.commands.push(fd, "of the thread"))
+    arguments: dict[str, tuple[Any, ...]] = {"broadcast": ("own",), "disconnect": (fd,)}
+    getattr(master.commands, command)(*arguments.get(command, (fd, "own")))
+    master.masters.flush()
+    kinds = [kind for kind, *_ in master.sent().commands]
+    assert kinds == [PUSH, {"push": PUSH, "ping": PING, "broadcast": BROADCAST}.get(command, kinds[1])]
+    assert len(kinds) == 2
+
+
 def congest(master: Master) -> int:
     """Push more than the window to a new connection, then push from another thread; return the fd."""
     master.link.up_window = 100
@@ -119,6 +132,18 @@ def congest(master: Master) -> int:
     assert master.commands.push(fd, b"x" * 1000)
     assert in_thread(lambda: master.commands.push(fd, b"of the thread"))
     return fd
+
+
+def test_a_coroutine_overtakes_no_push_of_a_thread_while_far_too_much_is_on_its_way(master: Master) -> None:
+    fd = congest(master)
+    master.masters.may_block = False
+    with pytest.raises(BackpressureError):
+        master.commands.push(fd, "own")
+    assert master.sent().commands == [(PUSH, fd, b"x" * 1000)]
+    master.link.credit = 10_000
+    assert master.commands.push(fd, "own")
+    master.masters.flush()
+    assert master.sent().commands == [(PUSH, fd, b"of the thread"), (PUSH, fd, "own")]
 
 
 def test_an_acknowledgement_does_not_overtake_the_pushes_of_threads(master: Master) -> None:
